@@ -1,0 +1,18 @@
+/* What the processor can do, as a mask; read once when the engine is created. */
+#ifndef BASE_CPUID_H
+#define BASE_CPUID_H
+#include <stdint.h>
+
+enum {
+    CPU_AVX2 = 1,         // with FMA and F16C
+    CPU_AVX512 = 2,       // F, BW, DQ, VL
+    CPU_AVX512_VNNI = 4,
+    CPU_AVX512_BF16 = 8,
+    CPU_AVX512_FP16 = 16,
+    CPU_NEON = 32,
+};
+/* All features of this processor (and operating system). */
+uint32_t cpu_features(void);
+/* Mask for a name: "scalar" 0, "avx2", "avx512" (each with all below it), "all"; -1 where unknown. */
+int64_t cpu_mask_by_name(const char *name);
+#endif

@@ -1,0 +1,41 @@
+/* The parameter store: named buffers with a type and a place; models and modules name them, plans bind to them. */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+#include "base/dtype.h"
+
+struct store;
+struct map; // io/map.h: a mapped file, reference counted
+
+enum store_place { STORE_HEAP, STORE_MAP };
+
+struct store_entry {
+    const char *name;
+    struct cb_type type;
+    void *data;
+    int64_t bytes;
+    enum store_place place; // STORE_MAP is read-only
+    bool trainable;
+};
+
+/* Owned by caller, free with store_destroy. */
+enum cb_status store_create(struct store **store, struct cb_err *err);
+void store_destroy(struct store **store);
+
+/* A new heap entry, zeroed, 64-byte aligned (large ones page-aligned from the system). A name twice is CB_E_NAME. entry: borrowed from store,
+   valid until it is removed. */
+enum cb_status store_add(struct store *store, const char *name, struct cb_type type, struct store_entry **entry, struct cb_err *err);
+/* An entry over bytes of a mapped file; holds a reference on the map. */
+enum cb_status store_add_map(struct store *store, const char *name, struct cb_type type, struct map *map, int64_t offset, struct store_entry **entry,
+                             struct cb_err *err);
+/* NULL where there is none. */
+struct store_entry *store_find(const struct store *store, const char *name);
+void store_remove(struct store *store, const char *name);
+/* In order of addition. */
+int store_count(const struct store *store);
+struct store_entry *store_at(const struct store *store, int i);
+/* Converts an entry to another plain type on the heap (e.g. a mapped bf16 weight to f32 for training); nothing to do if it has it and is writable
+   as asked. */
+enum cb_status store_make(struct store *store, struct store_entry *entry, enum cb_dtype dtype, bool writable, struct cb_err *err);
+/* Bytes by place. */
+int64_t store_bytes(const struct store *store, enum store_place place);
+#endif
