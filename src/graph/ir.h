@@ -11,25 +11,26 @@ struct op_table;
 /* A value in a graph. Borrowed from its graph; never freed alone. */
 struct cb_tensor {
     struct cb_type type;
-    struct node *node; // the node that makes it
-    int index;         // which output of that node
-    int id;            // position in cb_graph.tensors
+    struct node *node;  // the node that makes it
+    int index;  // which output of that node
+    int id;  // position in cb_graph.tensors
 };
 
 struct node {
     const struct op *op;
-    const void *attrs;      // struct attr_<op>, NULL where the op has none
+    const void *attrs;  // struct attr_<op>, NULL where the op has none
     struct cb_tensor **in;  // n_in entries; an absent optional input is NULL
-    struct cb_tensor **out; // n_out entries
+    struct cb_tensor **out;  // n_out entries
     int n_in, n_out;
-    int id;           // position in cb_graph.nodes: inputs always come before
-    const char *name; // for people: scope path, e.g. "h.0.attn"; may be ""
+    int id;  // position in cb_graph.nodes: inputs always come before
+    const char *name;  // for people: scope path, e.g. "h.0.attn"; may be ""
 };
 
 /* A tensor that leaves the graph under a name. The same name as a param or input leaf: they share one buffer, updated in place. */
 struct graph_output {
     const char *name;
     struct cb_tensor *tensor;
+    bool is_external;  // its buffer is bound from outside, the plan holds no memory for it
 };
 
 struct cb_graph {
@@ -40,8 +41,9 @@ struct cb_graph {
     struct graph_output *outputs;
     int n_nodes, n_tensors, n_outputs;
     int nodes_size, tensors_size, outputs_size;
-    const char *scope; // prefix of the names of new nodes
-    struct cb_err err; // first failure
+    int backward_begin;  // nodes before it are the forward pass; n_nodes until graph_grad is first called
+    const char *scope;  // prefix of the names of new nodes
+    struct cb_err err;  // first failure
     struct cb_tensor bad_tensor;
 };
 
@@ -64,22 +66,31 @@ struct cb_tensor *graph_param(struct cb_graph *g, const char *name, struct cb_ty
 struct cb_tensor *graph_input(struct cb_graph *g, const char *name, struct cb_type type);
 /* A constant whose bytes are copied into the graph. */
 struct cb_tensor *graph_const(struct cb_graph *g, struct cb_type type, const void *data);
-struct cb_tensor *graph_const_f32(struct cb_graph *g, float value); // rank 0
+struct cb_tensor *graph_const_f32(struct cb_graph *g, float value);  // rank 0
 /* NULL where there is none. */
 struct cb_tensor *graph_find_leaf(struct cb_graph *g, const char *name);
 /* Name of a param or input leaf; NULL for any other tensor. */
 const char *graph_leaf_name(const struct cb_tensor *t);
 
 void graph_output(struct cb_graph *g, struct cb_tensor *t, const char *name);
+/* The same, into a buffer that the caller binds (gradients, states): the plan holds no memory for it. */
+void graph_output_external(struct cb_graph *g, struct cb_tensor *t, const char *name);
 
 /* Names of nodes made until the matching pop carry "scope." in front. Returns the old scope, to be handed to graph_pop. */
 const char *graph_push(struct cb_graph *g, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void graph_pop(struct cb_graph *g, const char *old);
 
-/* Adds nodes that compute d loss / d wrt[i] into grad[i] (NULL where loss does not depend on it). loss: one element.
-   seed: gradient of loss, NULL for 1. May be called again on its own results: higher derivatives. */
+/* Adds nodes that compute d loss / d wrt[i] into grad[i] (NULL where loss does not depend on it).
+   seed: gradient of loss, of its shape; NULL for ones. sum: nullable; sum[i] (nullable, shape of wrt[i]) is added to grad[i], in place where the
+   last op can. May be called again on its own results: higher derivatives. */
 enum cb_status graph_grad(struct cb_graph *g, struct cb_tensor *loss, struct cb_tensor *seed, int n, struct cb_tensor *const *wrt,
-                          struct cb_tensor **grad);
+                          struct cb_tensor *const *sum, struct cb_tensor **grad);
+
+/* Passes, run by plan_create: each rewrites the graph in place and keeps its meaning. */
+enum cb_status pass_replay(struct cb_graph *g);  // a gradient node that computes its forward node's output too replaces it
+enum cb_status pass_recompute(struct cb_graph *g);  // cheap nodes are computed again in the backward pass, to be forgotten in between
+/* Puts nodes into an order where inputs come first, as near to the present one as that allows, and renumbers. */
+enum cb_status graph_sort(struct cb_graph *g);
 
 /* Checks every invariant (order, arity, types as infer gives them); run between passes in tests. */
 enum cb_status graph_check(const struct cb_graph *g, struct cb_err *err);

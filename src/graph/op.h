@@ -7,12 +7,19 @@
 #define OP_MAX_OUT 8
 
 enum op_trait {
-    OP_LEAF = 1,         // no inputs; bound or stored from outside (param, input, const)
+    OP_LEAF = 1,  // no inputs; bound or stored from outside (param, input, const)
     OP_ELEMENTWISE = 2,  // out[i] depends on element i of (broadcast) inputs only
-    OP_VIEW = 4,         // out 0 is in[0]'s bytes under another shape: no kernel runs
-    OP_RANDOM = 8,       // draws: never merged with an equal node
-    OP_CHEAP = 16,       // little work per byte: may be recomputed to save memory
-    OP_EFFECT = 32,      // writes into in[inplace]: kept, and ordered
+    OP_VIEW = 4,  // out 0 is in[0]'s bytes under another shape: no kernel runs
+    OP_RANDOM = 8,  // draws: never merged with an equal node
+    OP_CHEAP = 16,  // little work per byte: may be recomputed to save memory
+    OP_EFFECT = 32,  // writes into in[inplace]: kept, and ordered
+};
+
+/* The three leaves, defined by the graph itself. */
+extern const struct op op_param, op_input, op_const;
+struct attr_leaf {
+    const char *name;  // of a param or input
+    const void *data;  // of a constant
 };
 
 enum attr_kind { ATTR_BOOL, ATTR_INT, ATTR_FLOAT, ATTR_INTS, ATTR_STR, ATTR_PTR };
@@ -35,68 +42,81 @@ struct op_run {
     const struct node *node;
     const void *const *in;
     void *const *out;
-    void *work; // the kernel's workspace, 64-byte aligned; NULL where it asked for none
+    void *work;  // the kernel's workspace, 64-byte aligned; NULL where it asked for none
     struct pool *pool;
 };
 
 /* How a case fills an input. */
-enum case_fill { FILL_NORMAL, FILL_POSITIVE /* in (0.2, 2) */, FILL_UNIFORM /* in [low, high) */, FILL_INDEX /* integers in [low, high) */,
-                 FILL_DISTINCT /* a shuffle of equally spaced values: no ties */, FILL_VALUES /* given */ };
+enum case_fill {
+    FILL_NORMAL,
+    FILL_POSITIVE /* in (0.2, 2) */,
+    FILL_UNIFORM /* in [low, high) */,
+    FILL_INDEX /* integers in [low, high) */,
+    FILL_DISTINCT /* a shuffle of equally spaced values: no ties */,
+    FILL_VALUES /* given */
+};
 struct case_input {
     bool present;
-    enum cb_dtype dtype; // floating-point inputs are also run as f64 for finite differences
+    enum cb_dtype dtype;  // floating-point inputs are also run as f64 for finite differences
     int rank;
     int64_t dim[CB_MAX_RANK];
     enum case_fill fill;
     double low, high;
-    const double *values; // FILL_VALUES
-    bool no_grad;         // not differentiable, or constant by contract
+    const double *values;  // FILL_VALUES
+    bool no_grad;  // not differentiable, or constant by contract
 };
 struct op_case {
-    const char *name; // NULL ends the list
+    const char *name;  // NULL ends the list
     const void *attrs;
     struct case_input in[OP_MAX_IN];
-    bool no_grad;   // skip finite differences (kinks, integer output)
-    bool no_second; // skip second derivatives
-    double grad_tolerance; // 0: 1e-6 relative, in f64
+    bool no_grad;  // skip finite differences (kinks, integer output)
+    bool no_second;  // skip second derivatives
+    double grad_tolerance;  // 0: 1e-6 relative, in f64
 };
 #define CASE_DIMS(...) .rank = (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), .dim = {__VA_ARGS__}
-#define CASE_F32(...) {.present = true, .dtype = CB_DTYPE_F32, CASE_DIMS(__VA_ARGS__)}
-#define CASE_POSITIVE(...) {.present = true, .dtype = CB_DTYPE_F32, CASE_DIMS(__VA_ARGS__), .fill = FILL_POSITIVE}
-#define CASE_DISTINCT(...) {.present = true, .dtype = CB_DTYPE_F32, CASE_DIMS(__VA_ARGS__), .fill = FILL_DISTINCT}
-#define CASE_SCALAR {.present = true, .dtype = CB_DTYPE_F32, .rank = 0}
-#define CASE_INDEX(below, ...) {.present = true, .dtype = CB_DTYPE_I32, CASE_DIMS(__VA_ARGS__), .fill = FILL_INDEX, .low = 0, .high = (below), .no_grad = true}
-#define CASE_ABSENT {.present = false}
+#define CASE_F32(...) \
+    { .present = true, .dtype = CB_DTYPE_F32, CASE_DIMS(__VA_ARGS__) }
+#define CASE_POSITIVE(...) \
+    { .present = true, .dtype = CB_DTYPE_F32, CASE_DIMS(__VA_ARGS__), .fill = FILL_POSITIVE }
+#define CASE_DISTINCT(...) \
+    { .present = true, .dtype = CB_DTYPE_F32, CASE_DIMS(__VA_ARGS__), .fill = FILL_DISTINCT }
+#define CASE_SCALAR \
+    { .present = true, .dtype = CB_DTYPE_F32, .rank = 0 }
+#define CASE_INDEX(below, ...) \
+    { .present = true, .dtype = CB_DTYPE_I32, CASE_DIMS(__VA_ARGS__), .fill = FILL_INDEX, .low = 0, .high = (below), .no_grad = true }
+#define CASE_ABSENT \
+    { .present = false }
 
 struct op {
     const char *name;
-    const char *doc; // one sentence; inputs with shapes, the formula, its source
-    const char *const *in_names; // NULL-ended; a name that ends in '?' is optional
-    const char *const *out_names; // NULL-ended
-    const struct attr_field *attrs; // NULL-ended by name; generated: attr_fields_<op>
+    const char *doc;  // one sentence; inputs with shapes, the formula, its source
+    const char *const *in_names;  // NULL-ended; a name that ends in '?' is optional
+    const char *const *out_names;  // NULL-ended
+    const struct attr_field *attrs;  // NULL-ended by name; generated: attr_fields_<op>
     size_t attr_bytes;
     unsigned traits;
-    int n_out; // 0: one for each out_names entry; -1: infer sets *n_out (split)
+    int n_out;  // 0: one for each out_names entry; -1: infer sets *n_out (split)
     /* Types of the outputs from inputs and attributes; every shape that a ref cannot run is refused here, with the op's name in the message. */
     enum cb_status (*infer)(const struct node *node, struct cb_type *out, int *n_out, struct cb_err *err);
     /* Sets din[i] for the inputs that need one (need[i]); dout[i] is NULL where output i does not reach the loss; din[i] may stay NULL: zero. */
     void (*grad)(struct cb_graph *g, const struct node *node, struct cb_tensor *const *dout, const bool *need, struct cb_tensor **din);
     /* Plain scalar loops, exact meaning: reads and writes by ref_get/ref_set so that f32 and f64 both work. NULL only with expand or OP_LEAF/OP_VIEW. */
     void (*ref)(const struct op_run *run);
-    size_t (*ref_work)(const struct node *node); // bytes of run->work for ref; NULL: none
+    size_t (*ref_work)(const struct node *node);  // bytes of run->work for ref; NULL: none
     /* The same function as a graph of simpler ops: sets out[0..n_out-1]. Where grad is NULL the derivative is that of the expansion. */
     void (*expand)(struct cb_graph *g, const struct node *node, struct cb_tensor **out);
-    double (*flops)(const struct node *node); // NULL: elements of output 0
-    int inplace[OP_MAX_OUT]; // output i may reuse the buffer of input inplace[i]-1; 0: none. With OP_EFFECT it must.
-    int accumulate; // input k-1 is an optional "acc?" that is added to output accumulate_out and shares its buffer; 0: none
+    double (*flops)(const struct node *node);  // NULL: elements of output 0
+    int inplace[OP_MAX_OUT];  // output i may reuse the buffer of input inplace[i]-1; 0: none. With OP_EFFECT it must.
+    int accumulate;  // input k-1 is an optional "acc?" that is added to output accumulate_out and shares its buffer; 0: none
     int accumulate_out;
-    double tolerance; // kernel against ref in f32, relative to max |value|; 0: 1e-5
+    const char *replays;  // a grad op that also computes output 0 of this op's node (same leading inputs) as its own output 0
+    double tolerance;  // kernel against ref in f32, relative to max |value|; 0: 1e-5
     const struct op_case *cases;
 };
 
 /* One op_*.c file exports `const struct op *const op_file_<name>[]`, NULL-ended; the registry is generated from the file names. */
 struct op_table {
-    const struct op *const *const *files; // NULL-ended
+    const struct op *const *const *files;  // NULL-ended
 };
 /* NULL where unknown. */
 const struct op *op_find(const struct op_table *table, const char *name);

@@ -8,12 +8,12 @@ struct plan;
 
 struct plan_options {
     const struct backend *backend;
-    uint32_t cpu_mask;      // features that kernels may use
+    uint32_t cpu_mask;  // features that kernels may use
     int n_threads;
-    const char *kernels;    // "matmul=ref,softmax=avx2"; NULL: best
-    int64_t memory_limit;   // bytes of the plan's own memory; 0: none
-    bool recompute;         // recompute cheap nodes for the backward pass to save memory
-    bool keep_all;          // no buffer is shared or reused (debugging)
+    const char *kernels;  // "matmul=ref,softmax=avx2"; NULL: best
+    int64_t memory_limit;  // bytes of the plan's own memory; 0: none
+    bool recompute;  // recompute cheap nodes for the backward pass to save memory
+    bool keep_all;  // no buffer is shared or reused (debugging)
 };
 
 /* One named buffer that the plan shares with the outside: each param, input and output. */
@@ -21,11 +21,11 @@ struct plan_slot {
     const char *name;
     struct cb_type type;
     bool is_param, is_input, is_output;
-    bool is_inside; // the plan holds the memory (inputs and outputs that were not declared external)
+    bool is_inside;  // the plan holds the memory (inputs and outputs that were not declared external)
 };
 
-/* Plans every node that the graph's outputs need. graph and options are borrowed for this call; the plan copies what it keeps. Owned by caller,
-   free with plan_destroy. Where the limit is passed: CB_E_LIMIT, with the bytes needed. */
+/* Plans every node that the graph's outputs need, after running the passes on the graph, which must outlive the plan. Owned by caller, free with
+   plan_destroy. Where the limit is passed: CB_E_LIMIT, with the bytes needed. */
 enum cb_status plan_create(struct plan **plan, struct cb_graph *graph, const struct plan_options *options, struct cb_err *err);
 void plan_destroy(struct plan **plan);
 
