@@ -13,6 +13,6 @@ enum {
 };
 /* All features of this processor (and operating system). */
 uint32_t cpu_features(void);
-/* Mask for a name: "scalar" 0, "avx2", "avx512" (each with all below it), "all"; -1 where unknown. */
+/* Mask for a name: "scalar" 0, "neon", "avx2", "avx512" (each with all below it), "all"; -1 where unknown. */
 int64_t cpu_mask_by_name(const char *name);
 #endif
