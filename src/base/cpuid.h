@@ -15,4 +15,12 @@ enum {
 uint32_t cpu_features(void);
 /* Mask for a name: "scalar" 0, "neon", "avx2", "avx512" (each with all below it), "all"; -1 where unknown. */
 int64_t cpu_mask_by_name(const char *name);
+
+/* A plain loop compiled for several instruction sets, chosen when the program loads. For memory-bound loops outside the kernels; without
+   contraction every version gives the same bits. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(__clang__)
+#define CPU_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define CPU_CLONES
+#endif
 #endif

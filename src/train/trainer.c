@@ -1,0 +1,167 @@
+/* The training step: run the plan for each micro-batch, clip by the global norm, update every parameter in one pass. */
+#include "train/trainer.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+
+struct trainer {
+    struct arena *arena;
+    struct plan *plan;
+    struct pool *pool;
+    const struct train_param *params;
+    int n_params, loss_slot;
+    struct trainer_options options;
+    struct store *states;  // gradients and optimiser states
+    struct store_entry **grad;
+    struct store_entry *(*state)[OPT_MAX_STATES];
+    double *partial;
+    int64_t steps;
+};
+
+void trainer_bytes(const struct train_param *params, int n_params, const struct trainer_options *options, int64_t *gradients,
+                   int64_t *states) {
+    int64_t total = 0;
+    for (int i = 0; i < n_params; i++) total += type_elements(&params[i].value->type) * 4;
+    *gradients = total;
+    *states = total * options->opt->n_states(options->option);
+}
+
+/* Gradient and states of one parameter, bound to the plan. */
+static enum cb_status add_param(struct trainer *t, int i, struct cb_err *err) {
+    const struct train_param *p = &t->params[i];
+    struct store_entry *value = p->value;
+    int n_states = t->options.opt->n_states(t->options.option);
+    if (value->type.dtype != CB_DTYPE_F32 || value->place != STORE_HEAP)
+        FAIL(err, CB_E_DTYPE, "%s: %s; a trained parameter is f32 in memory", value->name, dtype_of(value->type.dtype)->name);
+    char name[512];
+    snprintf(name, sizeof name, "grad.%s", value->name);
+    int grad_slot = plan_find(t->plan, name), value_slot = plan_find(t->plan, value->name);
+    if (grad_slot < 0 || value_slot < 0) FAIL(err, CB_E_NAME, "%s: the plan has no gradient for it", value->name);
+    TRY(store_add(t->states, name, value->type, &t->grad[i], err));
+    plan_bind(t->plan, grad_slot, t->grad[i]->data);
+    plan_bind(t->plan, value_slot, value->data);
+    for (int s = 0; s < n_states; s++) {
+        snprintf(name, sizeof name, "%s.%s", t->options.opt->state_names[s], value->name);
+        TRY(store_add(t->states, name, value->type, &t->state[i][s], err));
+        double start = t->options.opt->state_start ? t->options.opt->state_start(t->options.option, s) : 0;
+        float *x = t->state[i][s]->data;
+        for (int64_t k = 0, n = type_elements(&value->type); start != 0 && k < n; k++) x[k] = (float)start;
+    }
+    return CB_OK;
+}
+
+static enum cb_status trainer_fill(struct trainer *t, struct cb_err *err) {
+    size_t n = (size_t)t->n_params + 1;
+    int64_t partials = 1;
+    t->grad = arena_array(t->arena, n, sizeof *t->grad);
+    t->state = arena_array(t->arena, n, sizeof *t->state);
+    for (int i = 0; i < t->n_params; i++) {
+        int64_t need = opt_partials(type_elements(&t->params[i].value->type));
+        if (need > partials) partials = need;
+    }
+    t->partial = arena_array(t->arena, (size_t)partials, sizeof *t->partial);
+    if (!t->grad || !t->state || !t->partial) FAIL(err, CB_E_MEMORY, "training: out of memory");
+    TRY(store_create(&t->states, err));
+    for (int i = 0; i < t->n_params; i++) TRY(add_param(t, i, err));
+    t->loss_slot = plan_find(t->plan, "loss");
+    if (t->loss_slot < 0) FAIL(err, CB_E_NAME, "training: the plan has no output 'loss'");
+    return CB_OK;
+}
+
+enum cb_status trainer_create(struct trainer **trainer, struct plan *plan, const struct train_param *params, int n_params,
+                              const struct trainer_options *options, struct pool *pool, struct cb_err *err) {
+    *trainer = NULL;
+    struct arena *arena = arena_create();
+    struct trainer *t = arena ? arena_alloc(arena, sizeof *t) : NULL;
+    if (!t) {
+        arena_destroy(&arena);
+        FAIL(err, CB_E_MEMORY, "training: out of memory");
+    }
+    t->arena = arena;
+    t->plan = plan;
+    t->pool = pool;
+    t->params = params;
+    t->n_params = n_params;
+    t->options = *options;
+    if (t->options.accumulate < 1) t->options.accumulate = 1;
+    enum cb_status status = trainer_fill(t, err);
+    if (status != CB_OK) {
+        trainer_destroy(&t);
+        return status;
+    }
+    *trainer = t;
+    return CB_OK;
+}
+
+void trainer_destroy(struct trainer **trainer) {
+    if (!trainer || !*trainer) return;
+    store_destroy(&(*trainer)->states);
+    struct arena *arena = (*trainer)->arena;
+    arena_destroy(&arena);
+    *trainer = NULL;
+}
+
+/* Runs every micro-batch; the gradients add up in place. */
+static enum cb_status run_batches(struct trainer *t, train_batch_fn *batch, void *user, double *loss, struct cb_err *err) {
+    int n = t->options.accumulate;
+    if (n > 1)
+        for (int i = 0; i < t->n_params; i++) memset(t->grad[i]->data, 0, (size_t)t->grad[i]->bytes);
+    *loss = 0;
+    for (int i = 0; i < n; i++) {
+        TRY(batch(user, t->steps * n + i, err));
+        TRY(plan_run(t->plan, t->pool, err));
+        *loss += ref_get(plan_slot(t->plan, t->loss_slot)->type.dtype, plan_data(t->plan, t->loss_slot), 0) / n;
+    }
+    return CB_OK;
+}
+
+static void update_params(struct trainer *t, const struct train_result *r) {
+    double scale = t->options.clip > 0 && r->grad_norm > t->options.clip ? t->options.clip / (r->grad_norm + 1e-6) : 1;
+    for (int i = 0; i < t->n_params; i++) {
+        const struct train_param *p = &t->params[i];
+        struct opt_range range = {.param = p->value->data,
+                                  .grad = t->grad[i]->data,
+                                  .step = t->steps + 1,
+                                  .lr = r->lr * p->lr_scale,
+                                  .weight_decay = p->decay ? t->options.weight_decay : 0,
+                                  .grad_scale = scale,
+                                  .option = t->options.option};
+        for (int s = 0; s < OPT_MAX_STATES; s++) range.state[s] = t->state[i][s] ? t->state[i][s]->data : NULL;
+        opt_apply(t->options.opt, &range, type_elements(&p->value->type), t->pool);
+    }
+}
+
+enum cb_status trainer_step(struct trainer *t, train_batch_fn *batch, void *user, struct train_result *result, struct cb_err *err) {
+    TRY(run_batches(t, batch, user, &result->loss, err));
+    double squares = 0;
+    for (int i = 0; i < t->n_params; i++)
+        squares += opt_sum_squares(t->grad[i]->data, type_elements(&t->params[i].value->type), t->pool, t->partial);
+    result->grad_norm = sqrt(squares);
+    result->lr = sched_rate(&t->options.sched, t->steps);
+    if (!isfinite(result->loss) || !isfinite(result->grad_norm))
+        FAIL(err, CB_E_NUMERIC,
+             "step %lld: loss %g, gradient norm %g; wanted finite numbers (a lower --lr, more --warmup or --clip may help)",
+             (long long)t->steps + 1, result->loss, result->grad_norm);
+    update_params(t, result);
+    t->steps++;
+    return CB_OK;
+}
+
+int64_t trainer_steps(const struct trainer *trainer) { return trainer->steps; }
+
+void trainer_set_steps(struct trainer *trainer, int64_t steps) { trainer->steps = steps; }
+
+struct store *trainer_states(struct trainer *trainer) {
+    return trainer->states;
+}
+
+const struct train_param *trainer_params(const struct trainer *trainer, int *n) {
+    *n = trainer->n_params;
+    return trainer->params;
+}
+
+const struct trainer_options *trainer_get_options(const struct trainer *trainer) { return &trainer->options; }
