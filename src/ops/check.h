@@ -1,49 +1,37 @@
-/* Checks that infer functions share; each message names the op, the input, what was found and what was wanted. Absent inputs pass. */
+/* Checks that the infer hooks of ops share: each fails with the op's name, what was found and what was wanted. */
 #ifndef OPS_CHECK_H
 #define OPS_CHECK_H
 #include "graph/op.h"
 
 /* Input i is f32 or f64. */
-static inline enum cb_status check_float(const struct node *node, int i, struct cb_err *err) {
-    const struct cb_tensor *t = node->in[i];
-    if (t && t->type.dtype != CB_DTYPE_F32 && t->type.dtype != CB_DTYPE_F64)
-        FAIL(err, CB_E_DTYPE, "%s: %s is %s; wanted f32 or f64", node->op->name, node->op->in_names[i], dtype_of(t->type.dtype)->name);
-    return CB_OK;
-}
+enum cb_status ops_check_float(const struct node *node, int i, struct cb_err *err);
+/* Input i is floating point, i32 or i64. */
+enum cb_status ops_check_number(const struct node *node, int i, struct cb_err *err);
+/* Input i is i32 or i64. */
+enum cb_status ops_check_index(const struct node *node, int i, struct cb_err *err);
+enum cb_status ops_check_bool(const struct node *node, int i, struct cb_err *err);
+/* Input i is not of a block type. */
+enum cb_status ops_check_plain(const struct node *node, int i, struct cb_err *err);
+/* Inputs i and j have one number type; or one type, shape included. */
+enum cb_status ops_check_same_dtype(const struct node *node, int i, int j, struct cb_err *err);
+enum cb_status ops_check_same(const struct node *node, int i, int j, struct cb_err *err);
+/* Input i is absent or a vector of n of input 0's number type. */
+enum cb_status ops_check_vector(const struct node *node, int i, int64_t n, struct cb_err *err);
+/* 0 <= axis < rank. */
+enum cb_status ops_check_axis(const struct node *node, int64_t axis, int rank, struct cb_err *err);
+/* Axes in range and ascending. */
+enum cb_status ops_check_axes(const struct node *node, const struct attr_ints *axes, int rank, struct cb_err *err);
+/* The shape that a and b broadcast to, as numpy does, in a's number type. */
+enum cb_status ops_check_broadcast(const struct node *node, const struct cb_type *a, const struct cb_type *b, struct cb_type *out,
+                                   struct cb_err *err);
+/* A shape attribute as a type. */
+enum cb_status ops_check_shape(const struct node *node, enum cb_dtype dtype, const struct attr_ints *shape, struct cb_type *out,
+                               struct cb_err *err);
 
-static inline enum cb_status check_dtype(const struct node *node, int i, enum cb_dtype dtype, struct cb_err *err) {
-    const struct cb_tensor *t = node->in[i];
-    if (t && t->type.dtype != dtype)
-        FAIL(err, CB_E_DTYPE, "%s: %s is %s; wanted %s", node->op->name, node->op->in_names[i], dtype_of(t->type.dtype)->name,
-             dtype_of(dtype)->name);
-    return CB_OK;
-}
-
-static inline enum cb_status check_rank(const struct node *node, int i, int rank, struct cb_err *err) {
-    const struct cb_tensor *t = node->in[i];
-    char have[TYPE_TEXT];
-    if (t && t->type.rank != rank)
-        FAIL(err, CB_E_SHAPE, "%s: %s is %s; wanted rank %d", node->op->name, node->op->in_names[i], type_text(&t->type, have), rank);
-    return CB_OK;
-}
-
-/* Input i is exactly of this type. */
-static inline enum cb_status check_type(const struct node *node, int i, struct cb_type want, struct cb_err *err) {
-    const struct cb_tensor *t = node->in[i];
-    char have[TYPE_TEXT], text[TYPE_TEXT];
-    if (t && !type_equal(&t->type, &want))
-        FAIL(err, t->type.dtype == want.dtype ? CB_E_SHAPE : CB_E_DTYPE, "%s: %s is %s; wanted %s", node->op->name, node->op->in_names[i],
-             type_text(&t->type, have), type_text(&want, text));
-    return CB_OK;
-}
-
-/* type_make with the dimensions as arguments. */
-#define TYPE(dtype, ...) type_make((dtype), (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__})
-#define TYPE_SCALAR(dtype) type_make((dtype), 0, NULL)
-
-static inline bool shape_equal(const struct cb_type *a, const struct cb_type *b) {
-    bool same = a->rank == b->rank;
-    for (int i = 0; same && i < a->rank; i++) same = a->dim[i] == b->dim[i];
-    return same;
-}
+/* Elements before, along and after an axis. */
+struct ops_split {
+    int64_t outer, n, inner;
+};
+struct ops_split ops_split_at(const struct cb_type *type, int64_t axis);
+size_t ops_element_bytes(enum cb_dtype dtype);
 #endif

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "gen/attrs.h"
-#include "ops/check.h"
+#include "ops/infer.h"
 #include "ops/ops.h"
 
 // @attrs embedding: bool has_padding, int padding_idx

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "gen/attrs.h"
-#include "ops/check.h"
+#include "ops/infer.h"
 #include "ops/ops.h"
 
 // @attrs matmul: bool trans_a, bool trans_b

@@ -30,13 +30,17 @@ struct cb_tensor *op_pow(struct cb_graph *g, struct cb_tensor *a, struct cb_tens
 struct cb_tensor *op_maximum(struct cb_graph *g, struct cb_tensor *a, struct cb_tensor *b);
 struct cb_tensor *op_minimum(struct cb_graph *g, struct cb_tensor *a, struct cb_tensor *b);
 struct cb_tensor *op_compare(struct cb_graph *g, const char *kind, struct cb_tensor *a, struct cb_tensor *b); /* lt le gt ge eq ne -> bool */
+struct cb_tensor *op_logical(struct cb_graph *g, const char *kind, struct cb_tensor *a, struct cb_tensor *b); /* logical_and, _or, _xor */
+struct cb_tensor *op_logical_not(struct cb_graph *g, struct cb_tensor *a);
 struct cb_tensor *op_where(struct cb_graph *g, struct cb_tensor *condition, struct cb_tensor *a, struct cb_tensor *b);
 
 /* op_reduce.c: over axes (n_axes 0: all); negative axes count from the end. */
 struct cb_tensor *op_sum(struct cb_graph *g, struct cb_tensor *x, int n_axes, const int64_t *axes, bool keep);
 struct cb_tensor *op_mean(struct cb_graph *g, struct cb_tensor *x, int n_axes, const int64_t *axes, bool keep);
 struct cb_tensor *op_reduce(struct cb_graph *g, const char *kind, struct cb_tensor *x, int n_axes, const int64_t *axes, bool keep); /* sum mean
-    prod max min logsumexp norm_1 norm_2 norm_inf ... */
+    prod max min logsumexp norm_1 norm_2 norm_inf var var_biased */
+struct cb_tensor *op_norm_p(struct cb_graph *g, struct cb_tensor *x, double p, int n_axes, const int64_t *axes, bool keep); /* p > 0 or infinity */
+struct cb_tensor *op_var(struct cb_graph *g, struct cb_tensor *x, double correction, int n_axes, const int64_t *axes, bool keep);
 /* Sums x down to a broadcast source's shape (the gradient of broadcasting). */
 struct cb_tensor *op_sum_to(struct cb_graph *g, struct cb_tensor *x, const struct cb_type *shape);
 
@@ -45,11 +49,37 @@ struct cb_tensor *op_reshape(struct cb_graph *g, struct cb_tensor *x, int rank, 
 struct cb_tensor *op_permute(struct cb_graph *g, struct cb_tensor *x, int rank, const int64_t *axes);
 struct cb_tensor *op_transpose(struct cb_graph *g, struct cb_tensor *x, int axis_a, int axis_b);
 struct cb_tensor *op_expand(struct cb_graph *g, struct cb_tensor *x, int rank, const int64_t *dim);
+struct cb_tensor *op_repeat(struct cb_graph *g, struct cb_tensor *x, int n, const int64_t *times); /* tiles; may add axes in front */
+struct cb_tensor *op_flip(struct cb_graph *g, struct cb_tensor *x, int n_axes, const int64_t *axes);
+struct cb_tensor *op_roll(struct cb_graph *g, struct cb_tensor *x, int n, const int64_t *shifts, const int64_t *axes); /* one shift an axis */
+struct cb_tensor *op_tril(struct cb_graph *g, struct cb_tensor *x, int64_t diagonal, bool upper); /* keeps column - row <= (upper: >=) diagonal */
+/* Python's slicing of one axis: negative ends count from the end, both are held within the axis; step >= 1. */
 struct cb_tensor *op_slice(struct cb_graph *g, struct cb_tensor *x, int axis, int64_t begin, int64_t end, int64_t step);
 struct cb_tensor *op_concat(struct cb_graph *g, int n, struct cb_tensor *const *x, int axis);
+struct cb_tensor *op_stack(struct cb_graph *g, int n, struct cb_tensor *const *x, int axis); /* along a new axis */
+struct cb_tensor *op_split(struct cb_graph *g, struct cb_tensor *x, int axis, int n, const int64_t *sizes); /* part i: graph_out(result, i) */
+/* Pairs (before, after) for the last n/2 axes in axis order; negative ones crop. mode: constant, reflect, replicate. */
 struct cb_tensor *op_pad(struct cb_graph *g, struct cb_tensor *x, const char *mode, double value, int n, const int64_t *before_after);
 struct cb_tensor *op_gather(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *index, int axis);
 struct cb_tensor *op_index_select(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *index, int axis);
+/* The index has x's rank (gather), or rank 1 (index_select, index_add); one outside [0, size) reads NaN (0 in integers) and adds nothing.
+   scatter_add and index_add: x nullable, then zeros of `shape`. */
+struct cb_tensor *op_scatter_add(struct cb_graph *g, struct cb_tensor *x, const struct cb_type *shape, struct cb_tensor *index, struct cb_tensor *source, int axis);
+struct cb_tensor *op_index_add(struct cb_graph *g, struct cb_tensor *x, const struct cb_type *shape, struct cb_tensor *index, struct cb_tensor *source, int axis);
+struct cb_tensor *op_masked_fill(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *mask, double value); /* mask bool, broadcast to x */
+
+/* op_cumulative.c: along one axis, or from its end where reverse. linear_scan: h_t = a_t h_(t-1) + b_t. */
+struct cb_tensor *op_cumsum(struct cb_graph *g, struct cb_tensor *x, int axis, bool reverse);
+struct cb_tensor *op_cumprod(struct cb_graph *g, struct cb_tensor *x, int axis, bool reverse);
+struct cb_tensor *op_linear_scan(struct cb_graph *g, struct cb_tensor *a, struct cb_tensor *b, int axis, bool reverse);
+
+/* op_sort.c: values; indices (i32) are graph_out(result, 1). NaN ranks above infinity; equal values keep their order. */
+struct cb_tensor *op_sort(struct cb_graph *g, struct cb_tensor *x, int axis, bool descending);
+struct cb_tensor *op_topk(struct cb_graph *g, struct cb_tensor *x, int64_t k, int axis, bool largest);
+struct cb_tensor *op_max_with_index(struct cb_graph *g, struct cb_tensor *x, int axis, bool keep);
+/* Position (i32) of the first largest along axis; over all elements where n_axes is 0. argmin: of the smallest. */
+struct cb_tensor *op_argmax(struct cb_graph *g, struct cb_tensor *x, int n_axes, int axis, bool keep);
+struct cb_tensor *op_argmin(struct cb_graph *g, struct cb_tensor *x, int n_axes, int axis, bool keep);
 
 /* op_matmul.c: numpy matmul of a (..., M, K) and b (..., K, N), either transposed in its last two axes; b may be f16, bf16 or a block type
    (its stored rows are read as they are). bias (N) and acc (the output's shape, added in place) are optional (NULL). */
@@ -62,9 +92,18 @@ struct cb_tensor *op_log_softmax(struct cb_graph *g, struct cb_tensor *x, int ax
 struct cb_tensor *op_layer_norm(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *weight, struct cb_tensor *bias, double eps); /* last axis;
     weight, bias nullable */
 struct cb_tensor *op_rms_norm(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *weight, double eps, double weight_offset); /* weight nullable */
+/* x (B,C,...), weight and bias (C), nullable. */
+struct cb_tensor *op_group_norm(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *weight, struct cb_tensor *bias, int64_t groups, double eps);
+/* running_mean and running_var (C). Where training: batch statistics, and outputs 1 and 2 are the new running ones (unbiased variance). */
+struct cb_tensor *op_batch_norm(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *weight, struct cb_tensor *bias, struct cb_tensor *running_mean,
+                                struct cb_tensor *running_var, bool training, double momentum, double eps);
+struct cb_tensor *op_weight_norm(struct cb_graph *g, struct cb_tensor *v, struct cb_tensor *scale, int axis); /* scale v / |v|, norm over all axes but one */
+struct cb_tensor *op_cosine_similarity(struct cb_graph *g, struct cb_tensor *a, struct cb_tensor *b, int axis, double eps); /* a, b broadcast */
 
 /* op_embedding.c: table (V,C), ids i32 (...) -> (...,C). */
 struct cb_tensor *op_embedding(struct cb_graph *g, struct cb_tensor *table, struct cb_tensor *ids);
+/* The row of padding_idx gets no gradient. */
+struct cb_tensor *op_embedding_padded(struct cb_graph *g, struct cb_tensor *table, struct cb_tensor *ids, int64_t padding_idx);
 
 /* op_rope.c: x (B,T,H,D), position i32 (B,T) or (T), inv_freq f32 (rot/2): turns the first rot of D features by position * inv_freq, both halves
    (or neighbours where interleaved) scaled by `scale`. */
@@ -93,6 +132,25 @@ struct cb_tensor *op_cross_entropy(struct cb_graph *g, struct cb_tensor *logits,
 /* The same from hidden states x (N,C) and the head's weight (V,C) or (C,V), without ever holding (N,V). bias nullable. */
 struct cb_tensor *op_linear_cross_entropy(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *weight, struct cb_tensor *bias, struct cb_tensor *labels,
                                           bool weight_is_in_out, const char *reduction);
+
+/* All of PyTorch's options. logits (N,V) or (N,V,...), classes on axis 1; target i32 labels of the remaining shape, or probabilities of the
+   logits' shape. reduction mean, sum or none; weight (V) nullable; ignore_index is -100 unless one wants another. */
+struct cross_entropy_options {
+    const char *reduction;
+    struct cb_tensor *weight;
+    double label_smoothing;
+    int64_t ignore_index;
+};
+struct cb_tensor *op_cross_entropy_full(struct cb_graph *g, struct cb_tensor *logits, struct cb_tensor *target,
+                                        const struct cross_entropy_options *options);
+
+/* op_alias.c: y = x as a node of its own (NULL gives NULL); zeros as a constant. */
+struct cb_tensor *op_alias(struct cb_graph *g, struct cb_tensor *x);
+struct cb_tensor *op_zeros(struct cb_graph *g, struct cb_type type);
+/* For the expand hook of a gradient op: out is its forward op expanded over aliases wrt (NULLs are passed over); grads[i] = the gradient of
+   sum out[i] dout[i] with respect to wrt[i], zeros where there is none. dout[i] nullable. */
+void op_expand_grad(struct cb_graph *g, int n_out, struct cb_tensor *const *out, struct cb_tensor *const *dout, int n, struct cb_tensor *const *wrt,
+                    struct cb_tensor **grads);
 
 /* op_random.c: seed i64 (1) is an input, so that every step draws anew and can be repeated. */
 struct cb_tensor *op_dropout(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *seed, double rate, uint64_t key);
