@@ -12,21 +12,18 @@
 #ifdef PLAIN_RUNNER
 /* Defined in tests/plain_main.c. */
 void plain_register(const char *suite, const char *name, void (*body)(void));
-void plain_fail(const char *file, int line, const char *text);
-#define TEST(suite, name)                                                                                   \
-    static void test_##suite##_##name(void);                                                                \
-    __attribute__((constructor)) static void register_##suite##_##name(void) {                              \
-        plain_register(#suite, #name, test_##suite##_##name);                                               \
-    }                                                                                                       \
+void plain_fail(const char *file, int line, const char *text) __attribute__((noreturn));
+#define TEST(suite, name)                                                                                                              \
+    static void test_##suite##_##name(void);                                                                                           \
+    __attribute__((constructor)) static void register_##suite##_##name(void) { plain_register(#suite, #name, test_##suite##_##name); } \
     static void test_##suite##_##name(void)
-#define CHECK(condition, ...)                                               \
-    do {                                                                    \
-        if (!(condition)) {                                                 \
-            char check_text_[1400];                                         \
-            snprintf(check_text_, sizeof check_text_, "" __VA_ARGS__);      \
-            plain_fail(__FILE__, __LINE__, check_text_);                    \
-            return;                                                         \
-        }                                                                   \
+#define CHECK(condition, ...)                                          \
+    do {                                                               \
+        if (!(condition)) {                                            \
+            char check_text_[1400];                                    \
+            snprintf(check_text_, sizeof check_text_, "" __VA_ARGS__); \
+            plain_fail(__FILE__, __LINE__, check_text_);               \
+        }                                                              \
     } while (0)
 #else
 #include <criterion/criterion.h>
@@ -35,18 +32,18 @@ void plain_fail(const char *file, int line, const char *text);
 #endif
 
 /* A call that must succeed / fail with a code and words in its message. `err` must be a struct cb_err in scope, zeroed. */
-#define CHECK_OK(call)                                                                          \
-    do {                                                                                        \
-        enum cb_status status_ = (call);                                                        \
-        CHECK(status_ == CB_OK, "%s: %s (%s)", #call, err.message, cb_status_text(status_));    \
+#define CHECK_OK(call)                                                                       \
+    do {                                                                                     \
+        enum cb_status status_ = (call);                                                     \
+        CHECK(status_ == CB_OK, "%s: %s (%s)", #call, err.message, cb_status_text(status_)); \
     } while (0)
-#define CHECK_FAILS(call, wanted_code, word)                                                                                        \
-    do {                                                                                                                            \
-        memset(&err, 0, sizeof err);                                                                                                \
-        enum cb_status status_ = (call);                                                                                            \
-        CHECK(status_ == (wanted_code), "%s: status %d (%s), wanted %d", #call, (int)status_, err.message, (int)(wanted_code));     \
-        CHECK(strstr(err.message, (word)), "%s: message '%s' lacks '%s'", #call, err.message, (word));                              \
-        memset(&err, 0, sizeof err);                                                                                                \
+#define CHECK_FAILS(call, wanted_code, word)                                                                                    \
+    do {                                                                                                                        \
+        memset(&err, 0, sizeof err);                                                                                            \
+        enum cb_status status_ = (call);                                                                                        \
+        CHECK(status_ == (wanted_code), "%s: status %d (%s), wanted %d", #call, (int)status_, err.message, (int)(wanted_code)); \
+        CHECK(strstr(err.message, (word)), "%s: message '%s' lacks '%s'", #call, err.message, (word));                          \
+        memset(&err, 0, sizeof err);                                                                                            \
     } while (0)
 
 /* Folder of the outside fixtures, or NULL (with a printed reason) where it is absent; then the test returns. */

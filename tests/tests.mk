@@ -1,0 +1,81 @@
+# Test targets: every tests/**/test_*.c in one program, the sanitizers' tiers, failing allocations, crash loops and fuzzing.
+TEST_JOBS ?= 2
+FUZZ_SECONDS ?= 600
+RACE_SUITES ?= pool|train|data|loader
+
+# ---- sources: test_*.c hold tests, the other files of the same folders are helpers; some folders are programs of their own
+TEST_OTHER := tests/plain_main.c tests/replay_main.c tests/fuzz/% tests/oom/% tests/install/% tests/crash/% tests/golden/%
+TEST_SRC := $(filter-out $(TEST_OTHER),$(wildcard tests/*.c tests/*/*.c tests/*/*/*.c))
+TEST_FILES := $(foreach f,$(TEST_SRC),$(if $(filter test_%,$(notdir $(f))),$(f)))
+TEST_HELPERS := $(filter-out $(TEST_FILES),$(TEST_SRC)) $(if $(PLAIN),tests/plain_main.c)
+TEST_OBJ := $(TEST_FILES:%.c=$(BUILD)/%.o)
+TEST_HELPER_OBJ := $(TEST_HELPERS:%.c=$(BUILD)/%.o)
+TEST_RUNNER := $(if $(PLAIN),,-lcriterion)
+
+$(eval $(call STAMP,.tests,$(TEST_SRC) $(PLAIN)))
+$(BUILD)/tests/%.o: tests/%.c $(BUILD)/.flags | $(GEN_ALL) $(BUILD)/.setup-test
+	@mkdir -p $(dir $@)
+	$(call say,CC $<)$(CC) $(CB_CFLAGS) -Itests $(if $(PLAIN),-DPLAIN_RUNNER) -MMD -MP -c $< -o $@
+-include $(TEST_OBJ:.o=.d) $(TEST_HELPER_OBJ:.o=.d)
+
+$(BUILD)/test: $(TEST_OBJ) $(TEST_HELPER_OBJ) $(LIB) $(BUILD)/.tests
+	$(call say,LD $@)$(CC) $(CB_CFLAGS) $(TEST_OBJ) $(TEST_HELPER_OBJ) $(LIB) $(LIBS) $(TEST_RUNNER) -o $@
+# One file's tests alone: T=room/test_file.
+$(BUILD)/test-one/%: $(BUILD)/tests/%.o $(TEST_HELPER_OBJ) $(LIB)
+	@mkdir -p $(dir $@)
+	$(call say,LD $@)$(CC) $(CB_CFLAGS) $(filter %.o,$^) $(LIB) $(LIBS) $(TEST_RUNNER) -o $@
+
+# ---- fuzz targets: replayed over their corpus within the tests, driven by libFuzzer in `make fuzz`
+FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+$(BUILD)/replay/%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/replay_main.o $(LIB)
+	@mkdir -p $(dir $@)
+	$(call say,LD $@)$(CC) $(CB_CFLAGS) $(filter %.o,$^) $(LIB) $(LIBS) -o $@
+$(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/fuzz_%.o $(LIB)
+	@mkdir -p $(dir $@)
+	$(call say,LD $@)$(CC) $(CB_CFLAGS) -fsanitize=fuzzer $(filter %.o,$^) $(LIB) $(LIBS) -o $@
+.PRECIOUS: $(BUILD)/tests/%.o $(BUILD)/tests/fuzz/%.o
+
+# ---- the quick tier
+ifdef T
+test: $(BUILD)/test-one/$(T)
+	@$(BUILD)/test-one/$(T) $(if $(PLAIN),,-j$(TEST_JOBS) --short-filename)
+else
+test: $(BUILD)/test $(COMMAND) $(if $(SANITIZE),,$(SHARED) $(EXAMPLES)) $(FUZZ:%=$(BUILD)/replay/%)
+	@BUILD="$(BUILD)" CC="$(CC)" MAKE="$(MAKE)" SANITIZE="$(SANITIZE)" TEST_JOBS="$(TEST_JOBS)" PLAIN="$(PLAIN)" tools/run_tests.sh $(if $(PLAIN),'$(RACE_SUITES)')
+endif
+
+# ---- the long tiers, each in a build folder of its own
+ASAN := BUILD=$(BUILD)-asan CFLAGS="-O1 -g -fno-omit-frame-pointer" SANITIZE="-fsanitize=address,undefined"
+TSAN := BUILD=$(BUILD)-tsan CFLAGS="-O1 -g -fno-omit-frame-pointer" SANITIZE="-fsanitize=thread" PLAIN=1
+test-asan:
+	@$(MAKE) $(ASAN) test
+test-tsan:
+	@$(MAKE) $(TSAN) RACE_SUITES='$(RACE_SUITES)' test
+test-quick-sanitized:
+	@$(MAKE) test-asan
+	@$(MAKE) test-tsan
+
+# Each allocation failing in turn: tests/oom defines the wrappers.
+OOM_SRC := $(wildcard tests/oom/*.c)
+OOM_OBJ := $(OOM_SRC:%.c=$(BUILD)/%.o)
+OOM_WRAP := $(foreach f,malloc calloc realloc aligned_alloc posix_memalign strdup strndup,-Wl,--wrap=$(f))
+$(BUILD)/test-oom: $(OOM_OBJ) $(LIB)
+	$(call say,LD $@)$(CC) $(CB_CFLAGS) $(OOM_WRAP) $(OOM_OBJ) $(LIB) $(LIBS) -o $@
+test-oom: $(if $(OOM_SRC),$(BUILD)/test-oom)
+	@$(if $(OOM_SRC),$(BUILD)/test-oom,echo "test-oom: tests/oom holds no program")
+
+# Programs killed at random moments: what they leave must be whole.
+test-crash: all
+	@for f in $(sort $(wildcard tests/crash/*.sh)); do echo "== $$f"; CAMBIUM="$(BUILD)/cambium" BUILD="$(BUILD)" sh $$f || exit 1; done
+
+fuzz:
+	@$(MAKE) BUILD=$(BUILD)-fuzz CC=clang CFLAGS="-O1 -g" SANITIZE="-fsanitize=address,undefined,fuzzer-no-link" FUZZ_SECONDS=$(FUZZ_SECONDS) fuzz-run
+fuzz-run: $(FUZZ:%=$(BUILD)/fuzz/%)
+	@BUILD="$(BUILD)" tools/run_fuzz.sh $(FUZZ_SECONDS) $(FUZZ)
+
+test-long:
+	@$(MAKE) test-quick-sanitized
+	@$(MAKE) BUILD=$(BUILD)-oom CFLAGS="-O1 -g -fno-omit-frame-pointer" SANITIZE="-fsanitize=address,undefined" test-oom
+	@$(MAKE) test-crash
+	@$(MAKE) fuzz
+.PHONY: test test-asan test-tsan test-quick-sanitized test-oom test-crash fuzz fuzz-run test-long
