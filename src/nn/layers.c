@@ -1,0 +1,120 @@
+/* Layers with parameters: linear, embedding and norms, each a site; activations, dropout and the loss of a head. */
+#include <string.h>
+
+#include "nn/nn.h"
+#include "ops/ops.h"
+
+/* The linear map without its hook. */
+static struct cb_tensor *linear_plain(struct nn *nn, struct cb_tensor *x, const struct nn_linear *linear, const char *weight,
+                                      const char *bias, struct cb_tensor **w, struct cb_tensor **b) {
+    const int64_t shape[2] = {linear->weight_is_in_out ? linear->in : linear->out, linear->weight_is_in_out ? linear->out : linear->in};
+    *w = nn_site_param(nn, linear->name, "weight", weight, 2, shape, false);
+    *b = linear->bias ? nn_site_param(nn, linear->name, "bias", bias, 1, &linear->out, true) : NULL;
+    return op_linear(nn->g, x, *w, *b, linear->weight_is_in_out);
+}
+
+static struct nn_site linear_site(struct nn *nn, const struct nn_linear *linear) {
+    struct nn_site site = {.name = nn_name(nn, "%s", linear->name), .kind = linear->kind, .in = linear->in, .out = linear->out};
+    site.weight_is_in_out = linear->weight_is_in_out;
+    site.weight = linear->weight ? nn_name(nn, "%s", linear->weight) : nn_name(nn, "%s.weight", linear->name);
+    site.bias = linear->bias ? nn_name(nn, "%s.bias", linear->name) : NULL;
+    site.n_slices = linear->n_slices;
+    memcpy(site.slice, linear->slice, sizeof site.slice);
+    return site;
+}
+
+struct cb_tensor *nn_linear(struct nn *nn, struct cb_tensor *x, const struct nn_linear *linear) {
+    struct cb_tensor *w, *b;
+    struct nn_site site = linear_site(nn, linear);
+    struct cb_tensor *y = linear_plain(nn, x, linear, site.weight, site.bias, &w, &b);
+    return nn_site(nn, &site, x, y);
+}
+
+struct cb_tensor *nn_head_loss(struct nn *nn, struct cb_tensor *x, const struct nn_linear *head, struct cb_tensor *labels) {
+    struct cb_tensor *w, *b;
+    struct nn_site site = linear_site(nn, head);
+    // a hook that leaves the logits leaves them without a reader: no plan computes them
+    struct cb_tensor *plain = linear_plain(nn, x, head, site.weight, site.bias, &w, &b);
+    struct cb_tensor *y = nn_site(nn, &site, x, plain);
+    if (graph_is_bad(nn->g, y)) return y;
+    if (y != plain) return op_cross_entropy(nn->g, y, labels, "mean");
+    return op_linear_cross_entropy(nn->g, x, w, b, labels, head->weight_is_in_out, "mean");
+}
+
+struct cb_tensor *nn_embedding(struct nn *nn, struct cb_tensor *ids, const char *name, int64_t rows, int64_t channels) {
+    struct nn_site site = {.name = nn_name(nn, "%s", name), .kind = NN_EMBEDDING, .in = rows, .out = channels};
+    site.weight = nn_name(nn, "%s.weight", name);
+    const int64_t shape[2] = {rows, channels};
+    struct cb_tensor *table = nn_site_param(nn, site.name, "weight", site.weight, 2, shape, false);
+    struct cb_tensor *y = op_embedding(nn->g, table, ids);
+    if (!graph_is_bad(nn->g, y) && y->type.dtype != CB_DTYPE_F32) y = op_cast(nn->g, y, CB_DTYPE_F32);
+    return nn_site(nn, &site, ids, y);
+}
+
+static struct nn_site norm_site(struct nn *nn, struct cb_tensor *x, const char *name, bool bias) {
+    int64_t channels = x->type.rank ? x->type.dim[x->type.rank - 1] : 1;
+    struct nn_site site = {.name = nn_name(nn, "%s", name), .kind = NN_NORM, .in = channels, .out = channels};
+    site.weight = nn_name(nn, "%s.weight", name);
+    site.bias = bias ? nn_name(nn, "%s.bias", name) : NULL;
+    return site;
+}
+
+struct cb_tensor *nn_layer_norm(struct nn *nn, struct cb_tensor *x, const char *name, double eps) {
+    if (graph_is_bad(nn->g, x)) return x;
+    struct nn_site site = norm_site(nn, x, name, true);
+    struct cb_tensor *w = nn_site_param(nn, site.name, "weight", site.weight, 1, &site.out, true);
+    struct cb_tensor *b = nn_site_param(nn, site.name, "bias", site.bias, 1, &site.out, true);
+    return nn_site(nn, &site, x, op_layer_norm(nn->g, x, w, b, eps));
+}
+
+struct cb_tensor *nn_rms_norm(struct nn *nn, struct cb_tensor *x, const char *name, double eps) {
+    if (graph_is_bad(nn->g, x)) return x;
+    struct nn_site site = norm_site(nn, x, name, false);
+    struct cb_tensor *w = nn_site_param(nn, site.name, "weight", site.weight, 1, &site.out, true);
+    return nn_site(nn, &site, x, op_rms_norm(nn->g, x, w, eps, 0));
+}
+
+struct cb_tensor *nn_hidden(struct nn *nn, struct cb_tensor *x, const char *name) {
+    if (graph_is_bad(nn->g, x)) return x;
+    int64_t channels = x->type.dim[x->type.rank - 1];
+    struct nn_site site = {.name = nn_name(nn, "%s", name), .kind = NN_HIDDEN, .in = channels, .out = channels};
+    return nn_site(nn, &site, x, x);
+}
+
+struct cb_tensor *nn_dropout(struct nn *nn, struct cb_tensor *x, double rate) {
+    if (!nn->train || rate <= 0) return x;
+    if (!nn->seed) nn->seed = graph_input(nn->g, "seed", type_make(CB_DTYPE_I64, 1, (const int64_t[]){1}));
+    return op_dropout(nn->g, x, nn->seed, rate, ++nn->n_dropouts);
+}
+
+/* Names of Transformers' ACT2FN and the unary op that each is; quick_gelu is x * sigmoid(1.702 x). */
+static const struct {
+    const char *name, *op;
+} activations[] = {
+    {"relu", "relu"},
+    {"silu", "silu"},
+    {"swish", "silu"},
+    {"gelu", "gelu"},
+    {"gelu_new", "gelu_tanh"},
+    {"gelu_pytorch_tanh", "gelu_tanh"},
+    {"gelu_fast", "gelu_tanh"},
+    {"tanh", "tanh"},
+    {"sigmoid", "sigmoid"},
+    {"quick_gelu", NULL},
+    {"linear", ""},
+};
+
+static int activation_find(const char *name) {
+    for (int i = 0; i < (int)(sizeof activations / sizeof *activations); i++)
+        if (strcmp(activations[i].name, name) == 0) return i;
+    return -1;
+}
+
+bool nn_is_activation(const char *name) { return activation_find(name) >= 0; }
+
+struct cb_tensor *nn_activation(struct nn *nn, const char *name, struct cb_tensor *x) {
+    int i = activation_find(name);
+    if (i < 0) return graph_fail(nn->g, CB_E_NAME, "activation: found %s; wanted gelu, gelu_new, relu, silu, tanh, ...", name);
+    if (!activations[i].op) return op_mul(nn->g, x, op_unary(nn->g, "sigmoid", op_scale(nn->g, x, 1.702, 0)));
+    return *activations[i].op ? op_unary(nn->g, activations[i].op, x) : x;
+}

@@ -1,0 +1,70 @@
+/* The builder's core: parameter leaves, the list of sites and the hook. */
+#include "nn/nn.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "ops/ops.h"
+
+struct nn nn_make(struct cb_graph *g) {
+    return (struct nn){.g = g, .layer = -1};
+}
+
+const char *nn_kind_name(enum nn_kind kind) {
+    static const char *const names[NN_KIND_COUNT] = {"linear", "head", "embedding", "norm", "hidden", "keys", "values"};
+    return (unsigned)kind < NN_KIND_COUNT ? names[kind] : "unknown";
+}
+
+const char *nn_name(struct nn *nn, const char *format, ...) {
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (n < 0 || (size_t)n >= sizeof text) {
+        graph_fail(nn->g, CB_E_LIMIT, "%.60s...: a name of %d bytes; at most %zu are taken", text, n, sizeof text - 1);
+        return "";
+    }
+    const char *copy = arena_strdup(nn->g->arena, text);
+    if (!copy) graph_fail(nn->g, CB_E_MEMORY, "%s: no memory for a name", text);
+    return copy ? copy : "";
+}
+
+struct cb_tensor *nn_param(struct nn *nn, const char *name, int rank, const int64_t *dim) {
+    enum cb_dtype dtype = nn->param_dtype ? nn->param_dtype(nn->dtype_user, name) : CB_DTYPE_F32;
+    return graph_param(nn->g, name, type_make(dtype, rank, dim));
+}
+
+struct cb_tensor *nn_site_param(struct nn *nn, const char *site, const char *field, const char *name, int rank, const int64_t *dim,
+                                bool plain_f32) {
+    struct cb_tensor *p = nn_param(nn, name, rank, dim);
+    if (nn->hook.param && !graph_is_bad(nn->g, p)) p = nn->hook.param(nn->hook.user, nn, site, field, p);
+    return plain_f32 && p->type.dtype != CB_DTYPE_F32 ? op_cast(nn->g, p, CB_DTYPE_F32) : p;
+}
+
+struct cb_tensor *nn_site(struct nn *nn, const struct nn_site *site, struct cb_tensor *x, struct cb_tensor *y) {
+    struct cb_graph *g = nn->g;
+    if (graph_is_bad(g, y)) return y;
+    // record
+    if (nn->n_sites == nn->sites_size) {
+        int size = nn->sites_size ? 2 * nn->sites_size : 64;
+        const struct nn_site **grown = arena_array(g->arena, (size_t)size, sizeof *grown);
+        if (!grown) return graph_fail(g, CB_E_MEMORY, "%s: no memory for a site", site->name);
+        if (nn->n_sites) memcpy(grown, nn->sites, (size_t)nn->n_sites * sizeof *grown);
+        nn->sites = grown;
+        nn->sites_size = size;
+    }
+    struct nn_site *copy = arena_alloc(g->arena, sizeof *copy);
+    if (!copy) return graph_fail(g, CB_E_MEMORY, "%s: no memory for a site", site->name);
+    *copy = *site;
+    copy->layer = nn->layer;
+    nn->sites[nn->n_sites++] = copy;
+    // change
+    return nn->hook.site ? nn->hook.site(nn->hook.user, nn, copy, x, y) : y;
+}
+
+const struct nn_site *nn_find_site(const struct nn *nn, const char *name) {
+    for (int i = 0; i < nn->n_sites; i++)
+        if (strcmp(nn->sites[i]->name, name) == 0) return nn->sites[i];
+    return NULL;
+}

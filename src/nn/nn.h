@@ -1,0 +1,109 @@
+/* A model being built into a graph: layers add nodes, record named sites, and let a hook change what a site gives.
+   Shapes: B batch, T time, C channels, H heads, D head size, V vocabulary. */
+#ifndef NN_NN_H
+#define NN_NN_H
+#include "graph/ir.h"
+
+struct nn;
+
+enum nn_kind { NN_LINEAR, NN_HEAD, NN_EMBEDDING, NN_NORM, NN_HIDDEN, NN_KEYS, NN_VALUES, NN_KIND_COUNT };
+/* "linear", "head", ...; static storage. */
+const char *nn_kind_name(enum nn_kind kind);
+
+/* A named part of a fused projection's outputs: q is [begin, end). */
+struct nn_slice {
+    const char *name;
+    int64_t begin, end;
+};
+#define NN_MAX_SLICES 4
+
+/* A place that a module may change. name: the module path as in the Hugging Face checkpoint, "transformer.h.0.attn.c_attn". */
+struct nn_site {
+    const char *name;
+    enum nn_kind kind;
+    int layer;  // -1: outside the layers
+    int64_t in, out;  // features; embeddings: rows of the table, channels
+    bool weight_is_in_out;  // Conv1D of GPT-2
+    const char *weight, *bias;  // parameter names; NULL: none
+    int n_slices;
+    struct nn_slice slice[NN_MAX_SLICES];
+};
+
+/* What a module does to a model while it is built. Both functions are nullable. */
+struct nn_hook {
+    void *user;
+    /* Called once a site with its input x and output y (embeddings: x holds ids); returns the new y, or y itself to leave it. */
+    struct cb_tensor *(*site)(void *user, struct nn *nn, const struct nn_site *site, struct cb_tensor *x, struct cb_tensor *y);
+    /* Called for each parameter that a site reads: field is "weight" or "bias", p the model's own leaf. Returns what to use in its place, or p. */
+    struct cb_tensor *(*param)(void *user, struct nn *nn, const char *site, const char *field, struct cb_tensor *p);
+};
+
+struct nn {
+    struct cb_graph *g;
+    struct nn_hook hook;
+    /* Type that a weight is stored in; NULL: f32. */
+    enum cb_dtype (*param_dtype)(void *user, const char *name);
+    void *dtype_user;
+    bool train;  // dropout is on
+    struct cb_tensor *seed;  // i64 (1), made at its first use: input "seed"
+    int layer;  // of the sites now being made; -1 outside
+    const struct nn_site **sites;  // in order of building, in the graph's arena
+    int n_sites, sites_size;
+    uint64_t n_dropouts;  // keys of the dropouts so far
+};
+
+/* A builder over g, which it borrows; no hook, f32 parameters, no dropout. */
+struct nn nn_make(struct cb_graph *g);
+/* "a.b" from a format, in the graph's arena; "" and a sticky failure where memory is short. */
+const char *nn_name(struct nn *nn, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The parameter leaf of a name, in the type that param_dtype says. */
+struct cb_tensor *nn_param(struct nn *nn, const char *name, int rank, const int64_t *dim);
+/* As nn_param for a field of a site, through the hook; plain_f32: cast to f32 if it is stored otherwise. */
+struct cb_tensor *nn_site_param(struct nn *nn, const char *site, const char *field, const char *name, int rank, const int64_t *dim,
+                                bool plain_f32);
+/* Records a copy of site and passes y through the hook. */
+struct cb_tensor *nn_site(struct nn *nn, const struct nn_site *site, struct cb_tensor *x, struct cb_tensor *y);
+/* NULL where there is none. */
+const struct nn_site *nn_find_site(const struct nn *nn, const char *name);
+
+/* layers.c */
+struct nn_linear {
+    const char *name;
+    enum nn_kind kind;  // NN_LINEAR or NN_HEAD
+    int64_t in, out;
+    bool weight_is_in_out, bias;
+    const char *weight;  // NULL: "<name>.weight"; else the tied parameter
+    int n_slices;
+    struct nn_slice slice[NN_MAX_SLICES];
+};
+/* y (...,out) of x (...,in). */
+struct cb_tensor *nn_linear(struct nn *nn, struct cb_tensor *x, const struct nn_linear *linear);
+/* ids i32 (...) -> f32 (...,channels). */
+struct cb_tensor *nn_embedding(struct nn *nn, struct cb_tensor *ids, const char *name, int64_t rows, int64_t channels);
+struct cb_tensor *nn_layer_norm(struct nn *nn, struct cb_tensor *x, const char *name, double eps);
+struct cb_tensor *nn_rms_norm(struct nn *nn, struct cb_tensor *x, const char *name, double eps);
+/* The residual stream between blocks, a site of kind NN_HIDDEN. */
+struct cb_tensor *nn_hidden(struct nn *nn, struct cb_tensor *x, const char *name);
+/* Dropout where nn->train and rate > 0; keyed by the order of the calls. */
+struct cb_tensor *nn_dropout(struct nn *nn, struct cb_tensor *x, double rate);
+/* Whether `name` is an activation of Transformers ("gelu_new", "silu", ...). */
+bool nn_is_activation(const char *name);
+struct cb_tensor *nn_activation(struct nn *nn, const char *name, struct cb_tensor *x);
+/* Mean cross-entropy of a head over rows x (N,C), labels i32 (N), -100 ignored. The logits are never held, unless a hook changes the head. */
+struct cb_tensor *nn_head_loss(struct nn *nn, struct cb_tensor *x, const struct nn_linear *head, struct cb_tensor *labels);
+
+/* attention.c */
+struct nn_attention {
+    const char *name;  // path of the attention block
+    double scale;  // of q.k; 0: 1/sqrt(D)
+    int64_t window;  // 0: none
+    struct cb_tensor *q_segment, *k_segment;  // i32 (B,T) and (B,Tk): visible where equal; NULL: all
+    int64_t cache;  // capacity of the key-value cache; 0: none
+    struct cb_tensor *start;  // i32 (B): rows already in the cache; with cache only
+    double dropout;  // of the attention weights, in training
+};
+/* Causal attention: y (B,T,H,D) of q (B,T,H,D), k and v (B,T,Hkv,D). With a cache, params and outputs "cache.<layer>.k" and ".v" (B,cache,Hkv,D)
+   are written at start and read. */
+struct cb_tensor *nn_attention(struct nn *nn, struct cb_tensor *q, struct cb_tensor *k, struct cb_tensor *v,
+                               const struct nn_attention *options);
+#endif
