@@ -32,6 +32,15 @@ static void key_before(char *out, size_t size, const char *bytes, size_t n, int 
     text_clean(out, size, bytes + b, e - b);
 }
 
+// The last key before byte `at`: the one whose value the parser was in.
+static bool key_around(char *out, size_t size, const char *bytes, size_t n, int at) {
+    size_t e = at > 0 && (size_t)at <= n ? (size_t)at : 0;
+    while (e > 1 && !(bytes[e - 1] == ':' && bytes[e - 2] == '"')) e--;
+    if (e <= 1) return false;
+    key_before(out, size, bytes, n, (int)e - 1);
+    return true;
+}
+
 enum cb_status json_parse(json_t **out, const char *bytes, size_t n, const char *name, struct cb_err *err) {
     *out = NULL;
     if (n == 0) FAIL(err, CB_E_FORMAT, "%s: 0 bytes; wanted JSON", name);
@@ -50,6 +59,9 @@ enum cb_status json_parse(json_t **out, const char *bytes, size_t n, const char 
         default: break;
     }
     text_clean(text, sizeof text, e.text, strlen(e.text));
+    char key[200];
+    if (json_error_code(&e) == json_error_numeric_overflow && key_around(key, sizeof key, bytes, n, e.position))
+        FAIL(err, CB_E_FORMAT, "%s: JSON line %d column %d: %s: %s; wanted a number of 64 bits", name, e.line, e.column, key, text);
     const char *surrogate = strstr(text, "invalid Unicode") ? " (half of a surrogate pair)" : "";
     FAIL(err, CB_E_FORMAT, "%s: JSON line %d column %d: %s%s", name, e.line, e.column, text, surrogate);
 }

@@ -12,7 +12,7 @@ struct tensor {
     struct map *map;  // borrowed from the tensors
     int64_t offset, bytes;
 };
-static inline const void *tensor_data(const struct tensor *tensor) { return map_data(tensor->map) + tensor->offset; }
+const void *tensor_data(const struct tensor *tensor);
 
 struct tensors;
 
@@ -40,8 +40,14 @@ void tensor_read_f32(float *out, const struct tensor *tensor);
 enum cb_status tensors_create(struct tensors **tensors, const char *name, struct cb_err *err);
 enum cb_status tensors_add(struct tensors *tensors, const char *name, const struct cb_type *type, struct map *map, int64_t offset,
                            struct cb_err *err);
+/* Replaces the metadata; a reference is taken. Nullable: metadata. */
+void tensors_set_metadata(struct tensors *tensors, json_t *metadata);
 /* Reads one mapped safetensors file into a new set. */
 enum cb_status tensors_read(struct tensors **tensors, struct map *map, struct cb_err *err);
+
+/* The name of a type in these files ("BF16"), NULL where they have none; and back: CB_DTYPE_COUNT where unknown. */
+const char *safetensors_dtype_name(enum cb_dtype dtype);
+enum cb_dtype safetensors_dtype(const char *name);
 
 /* What is to be written: bytes at `data`, or, where that is NULL, pieces that `fill` makes. */
 struct tensor_item {
