@@ -1,9 +1,6 @@
 /* Another name for a tensor, and with it the derivative of a gradient op: the differentiated expansion of its forward op. */
-#include "gen/attrs.h"
-#include "ops/infer.h"
+#include "ops/build.h"
 #include "ops/ops.h"
-
-#include <stdlib.h>
 
 static enum cb_status infer(const struct node *node, struct cb_type *out, int *n_out, struct cb_err *err) {
     (void)n_out;
@@ -36,15 +33,6 @@ struct cb_tensor *op_alias(struct cb_graph *g, struct cb_tensor *x) {
     return x ? graph_node(g, &alias_op, NULL, 1, &x) : NULL;
 }
 
-struct cb_tensor *op_zeros(struct cb_graph *g, struct cb_type type) {
-    int64_t bytes = type_bytes(&type);
-    void *zeros = calloc(bytes ? (size_t)bytes : 1, 1);
-    if (!zeros) return graph_fail(g, CB_E_MEMORY, "zeros: out of memory for %lld bytes", (long long)bytes);
-    struct cb_tensor *t = graph_const(g, type, zeros);
-    free(zeros);
-    return t;
-}
-
 void op_expand_grad(struct cb_graph *g, int n_out, struct cb_tensor *const *out, struct cb_tensor *const *dout, int n,
                     struct cb_tensor *const *wrt, struct cb_tensor **grads) {
     struct cb_tensor *loss = NULL, *list[OP_MAX_IN], *found[OP_MAX_IN];
@@ -59,7 +47,7 @@ void op_expand_grad(struct cb_graph *g, int n_out, struct cb_tensor *const *out,
     if (g->err.code || (loss && graph_grad(g, loss, NULL, n_list, list, NULL, found))) return;
     for (int i = 0, k = 0; i < n; i++) {
         if (!wrt[i]) continue;
-        grads[i] = loss && found[k] ? found[k] : op_zeros(g, wrt[i]->type);
+        grads[i] = loss && found[k] ? found[k] : ops_zeros(g, &wrt[i]->type);
         k++;
     }
 }

@@ -144,9 +144,8 @@ struct cross_entropy_options {
 struct cb_tensor *op_cross_entropy_full(struct cb_graph *g, struct cb_tensor *logits, struct cb_tensor *target,
                                         const struct cross_entropy_options *options);
 
-/* op_alias.c: y = x as a node of its own (NULL gives NULL); zeros as a constant. */
+/* op_alias.c: y = x as a node of its own (NULL gives NULL). */
 struct cb_tensor *op_alias(struct cb_graph *g, struct cb_tensor *x);
-struct cb_tensor *op_zeros(struct cb_graph *g, struct cb_type type);
 /* For the expand hook of a gradient op: out is its forward op expanded over aliases wrt (NULLs are passed over); grads[i] = the gradient of
    sum out[i] dout[i] with respect to wrt[i], zeros where there is none. dout[i] nullable. */
 void op_expand_grad(struct cb_graph *g, int n_out, struct cb_tensor *const *out, struct cb_tensor *const *dout, int n, struct cb_tensor *const *wrt,
