@@ -208,6 +208,29 @@ enum cb_dtype dtype_by_name(const char *name) {
     return (enum cb_dtype)i;
 }
 
+bool dtype_convert(void *out, enum cb_dtype to, const void *in, enum cb_dtype from, int64_t n) {
+    const struct dtype *a = &dtypes[from], *b = &dtypes[to];
+    float piece[2048];
+    if (to == from) {
+        memcpy(out, in, (size_t)(n / a->block * a->block_bytes));
+        return true;
+    }
+    if (!b->from_f32) return false;
+    if (to == CB_DTYPE_F32) {
+        a->to_f32(out, in, n);
+        return true;
+    }
+    // pieces are a multiple of every block
+    const char *source = in;
+    char *target = out;
+    for (int64_t first = 0; first < n; first += 2048) {
+        int64_t count = n - first < 2048 ? n - first : 2048;
+        a->to_f32(piece, source + first / a->block * a->block_bytes, count);
+        b->from_f32(target + first / b->block * b->block_bytes, piece, count);
+    }
+    return true;
+}
+
 // ---- types
 
 int64_t type_elements(const struct cb_type *type) {

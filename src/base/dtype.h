@@ -14,6 +14,8 @@ struct dtype {
 };
 
 const struct dtype *dtype_of(enum cb_dtype dtype);
+/* n elements of one type to another through f32 (equal types: a copy); n a multiple of both blocks. False where the target has no encoder. */
+bool dtype_convert(void *out, enum cb_dtype to, const void *in, enum cb_dtype from, int64_t n);
 /* CB_DTYPE_COUNT where no type has the name (any case is NOT folded: "f32"). */
 enum cb_dtype dtype_by_name(const char *name);
 

@@ -140,7 +140,7 @@ static enum cb_status header_read(struct tensors *t, struct entry *entries, json
 
 enum cb_status tensors_read(struct tensors **out, struct map *map, struct cb_err *err) {
     *out = NULL;
-    size_t length;
+    size_t length = 0;
     json_t *header = NULL;
     char where[400];
     TRY(header_length(&length, map, err));

@@ -28,7 +28,7 @@ static int item_order(const void *a, const void *b) {
     return dx != dy ? dy - dx : strcmp(x->name, y->name);
 }
 
-static enum cb_status items_check(const struct tensor_item *items, int n, const tensor_fill *fill, const char *path, struct cb_err *err) {
+static enum cb_status items_check(const struct tensor_item *items, int n, tensor_fill *fill, const char *path, struct cb_err *err) {
     char text[TYPE_TEXT];
     for (int i = 0; i < n; i++) {
         TRY(type_check(&items[i].type, items[i].name, err));

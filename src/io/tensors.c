@@ -171,7 +171,7 @@ static enum cb_status index_merge(struct tensors *t, struct shards *shards, cons
     TRY(json_get_object(&weight_map, index, t->name, "weight_map", true, err));
     json_object_foreach((json_t *)weight_map, name, file) {
         const char *file_name;
-        const struct tensors *shard;
+        const struct tensors *shard = NULL;
         TRY(json_get_str(&file_name, weight_map, t->name, name, true, err));
         TRY(shard_get(&shard, shards, t->name, file_name, err));
         const struct tensor *tensor = tensors_find(shard, name);

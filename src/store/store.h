@@ -24,7 +24,7 @@ void store_destroy(struct store **store);
 /* A new heap entry, zeroed, 64-byte aligned (large ones page-aligned from the system). A name twice is CB_E_NAME. entry: borrowed from store,
    valid until it is removed. */
 enum cb_status store_add(struct store *store, const char *name, struct cb_type type, struct store_entry **entry, struct cb_err *err);
-/* An entry over bytes of a mapped file; holds a reference on the map. */
+/* An entry over bytes of a mapped file; holds a reference on the map. Bytes that are not aligned to their number type are copied to the heap. */
 enum cb_status store_add_map(struct store *store, const char *name, struct cb_type type, struct map *map, int64_t offset, struct store_entry **entry,
                              struct cb_err *err);
 /* NULL where there is none. */
@@ -36,6 +36,19 @@ struct store_entry *store_at(const struct store *store, int i);
 /* Converts an entry to another plain type on the heap (e.g. a mapped bf16 weight to f32 for training); nothing to do if it has it and is writable
    as asked. */
 enum cb_status store_make(struct store *store, struct store_entry *entry, enum cb_dtype dtype, bool writable, struct cb_err *err);
+/* Adds every tensor of a file as a mapped entry. rename: the store's name for a tensor, NULL to leave it out. Nullable: rename (names as in the file). */
+struct tensor;
+struct tensors; // io/safetensors.h
+enum cb_status store_load(struct store *store, const struct tensors *tensors, const char *(*rename)(void *context, const struct tensor *tensor),
+                          void *context, struct cb_err *err);
+
+/* What of the store goes into a file: false leaves the entry out; otherwise *name (preset: the entry's) and *dtype (preset: the entry's; f32 for block
+   types) may be changed. *name must stay valid until the save returns. */
+typedef bool store_pick(void *context, const struct store_entry *entry, const char **name, enum cb_dtype *dtype);
+/* Writes safetensors atomically. max_shard_bytes 0: path is the file; otherwise path is a folder that gets model.safetensors or shards with an index.
+   metadata: a json_t object of strings. Nullable: pick (everything), metadata. */
+enum cb_status store_save(const struct store *store, const char *path, int64_t max_shard_bytes, store_pick *pick, void *context, const void *metadata,
+                          struct cb_err *err);
 /* Bytes by place. */
 int64_t store_bytes(const struct store *store, enum store_place place);
 #endif
