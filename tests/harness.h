@@ -17,13 +17,13 @@ void plain_fail(const char *file, int line, const char *text) __attribute__((nor
     static void test_##suite##_##name(void);                                                                                           \
     __attribute__((constructor)) static void register_##suite##_##name(void) { plain_register(#suite, #name, test_##suite##_##name); } \
     static void test_##suite##_##name(void)
-#define CHECK(condition, ...)                                          \
-    do {                                                               \
-        if (!(condition)) {                                            \
-            char check_text_[1400];                                    \
-            snprintf(check_text_, sizeof check_text_, "" __VA_ARGS__); \
-            plain_fail(__FILE__, __LINE__, check_text_);               \
-        }                                                              \
+#define CHECK(condition, ...)                                           \
+    do {                                                                \
+        if (!(condition)) {                                             \
+            char check_text_[1400];                                     \
+            snprintf(check_text_, sizeof check_text_, " " __VA_ARGS__); \
+            plain_fail(__FILE__, __LINE__, check_text_);                \
+        }                                                               \
     } while (0)
 #else
 #include <criterion/criterion.h>

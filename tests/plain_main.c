@@ -19,7 +19,7 @@ void plain_register(const char *suite, const char *name, void (*body)(void)) {
 }
 
 void plain_fail(const char *file, int line, const char *text) {
-    fprintf(stderr, "%s:%d: %s\n", file, line, text);
+    fprintf(stderr, "%s:%d:%s\n", file, line, text);
     longjmp(after_failure, 1);
 }
 

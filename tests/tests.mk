@@ -45,8 +45,9 @@ test: $(BUILD)/test $(COMMAND) $(if $(SANITIZE),,$(SHARED) $(EXAMPLES)) $(FUZZ:%
 endif
 
 # ---- the long tiers, each in a build folder of its own
-ASAN := BUILD=$(BUILD)-asan CFLAGS="-O1 -g -fno-omit-frame-pointer" SANITIZE="-fsanitize=address,undefined"
-TSAN := BUILD=$(BUILD)-tsan CFLAGS="-O1 -g -fno-omit-frame-pointer" SANITIZE="-fsanitize=thread" PLAIN=1
+SANITIZED := -O1 -g -fno-omit-frame-pointer -Wno-maybe-uninitialized
+ASAN := BUILD=$(BUILD)-asan CFLAGS="$(SANITIZED)" SANITIZE="-fsanitize=address,undefined"
+TSAN := BUILD=$(BUILD)-tsan CFLAGS="$(SANITIZED)" SANITIZE="-fsanitize=thread" PLAIN=1
 test-asan:
 	@$(MAKE) $(ASAN) test
 test-tsan:
@@ -75,7 +76,7 @@ fuzz-run: $(FUZZ:%=$(BUILD)/fuzz/%)
 
 test-long:
 	@$(MAKE) test-quick-sanitized
-	@$(MAKE) BUILD=$(BUILD)-oom CFLAGS="-O1 -g -fno-omit-frame-pointer" SANITIZE="-fsanitize=address,undefined" test-oom
+	@$(MAKE) BUILD=$(BUILD)-oom CFLAGS="$(SANITIZED)" SANITIZE="-fsanitize=address,undefined" test-oom
 	@$(MAKE) test-crash
 	@$(MAKE) fuzz
 .PHONY: test test-asan test-tsan test-quick-sanitized test-oom test-crash fuzz fuzz-run test-long
