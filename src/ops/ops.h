@@ -109,9 +109,9 @@ struct cb_tensor *op_embedding_padded(struct cb_graph *g, struct cb_tensor *tabl
    (or neighbours where interleaved) scaled by `scale`. */
 struct cb_tensor *op_rope(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *position, struct cb_tensor *inv_freq, bool interleaved, double scale);
 
-/* op_attention.c: y (B,Tq,H,D) of q (B,Tq,H,D), k and v (B,Tk,Hkv,D), H a multiple of Hkv. Key j is visible to query i when
-   bias is added where given, q_segment[b,i] == k_segment[b,j] (both i32 or both NULL), and, with p = start[b] + i (start i32 (B), NULL: Tk - Tq
-   ... as causal_offset says), !causal or j <= p, and window == 0 or p - j < window. A query that sees nothing gives zeros. */
+/* op_attention.c: y (B,Tq,H,D) of q (B,Tq,H,D), k (B,Tk,Hkv,D) and v (B,Tk,Hkv,Dv), H a multiple of Hkv; output 1 is lse (B,H,Tq). bias is
+   added where given. Key j is visible to query i when q_segment[b,i] == k_segment[b,j] (both i32 or both NULL), and, with p = start[b] + i (start i32 (B), NULL: 0),
+   !causal or j <= p, and window == 0 or p - j < window. A query that sees nothing gives zeros. */
 struct attention_options {
     bool causal;
     double scale;   /* 0: 1/sqrt(D) */
