@@ -1,0 +1,71 @@
+/* Matrix multiplication on the CPU: C (m,n) = A (m,k) B (k,n), any strides and number types, bit-equal for any number of threads. */
+#ifndef BACKEND_CPU_GEMM_H
+#define BACKEND_CPU_GEMM_H
+#include "base/dtype.h"
+#include "base/pool.h"
+
+struct gemm_isa;
+
+/* One multiplication. Steps are in elements; a_row or a_col should be 1, and b_row or b_col, or packing is slow.
+   B of a block type (q8_0 ...) is stored by rows of B transposed: b_row 1, b_col a multiple of the block, as is k. */
+struct gemm {
+    int64_t m, n, k;
+    const float *a;
+    int64_t a_row, a_col;  // A[i,p] = a[i * a_row + p * a_col]
+    const void *b;
+    int64_t b_row, b_col;  // B[p,j] = b[p * b_row + j * b_col]
+    enum cb_dtype b_dtype;  // f32, f16, bf16 or a block type
+    float *c;
+    int64_t c_row;  // C[i,j] = c[i * c_row + j]; C overlaps neither A nor B
+    bool accumulate;  // C += A B instead of C = A B
+    const float *bias;  // (n), added to every row; nullable
+    const struct gemm_isa *isa;  // whose kernels
+};
+
+/* Bytes of work that gemm_run needs, for any number of threads. Depends on sizes, strides and type only, not on pointers. */
+size_t gemm_workspace(const struct gemm *g);
+/* work: 64-byte aligned, nullable where gemm_workspace is 0. pool nullable: the calling thread does all. */
+void gemm_run(const struct gemm *g, void *work, struct pool *pool);
+
+/* Whether B of this type is understood. */
+bool gemm_dtype_ok(enum cb_dtype dtype);
+/* The best set of kernels for a processor (CPU_* mask). */
+const struct gemm_isa *gemm_isa_for(uint32_t cpu);
+/* The sets, best first, NULL-ended. */
+const struct gemm_isa *const *gemm_isa_list(void);
+
+/* Dot products of rows; both contiguous along k. */
+struct gemm_dot {
+    int64_t n_x, k;
+    const float *x;
+    int64_t x_row;
+    const void *y;
+    int64_t y_row;  // elements
+    enum cb_dtype y_dtype;
+    float *c;
+    int64_t c_x, c_y;
+    bool accumulate;
+    const float *bias_x, *bias_y;  // nullable
+};
+
+/* Kernels for one instruction set (gemm_plain.c, gemm_avx2.c, gemm_avx512.c share gemm_body.h). Packed panels: element (w, p) of a panel of
+   width W lies at p * W + w; rows past the end of B's panels are zero. */
+struct gemm_isa {
+    const char *name;
+    uint32_t cpu;
+    int mr, nr;  // rows and columns of a register tile: widths of A's and B's panels
+    /* Packs n_wide rows by k columns, element (w, p) at src[w * step_w + p * step_k], into panels of the given width, panel_step floats apart. */
+    void (*pack)(float *out, int64_t width, int64_t panel_step, const void *src, enum cb_dtype dtype, int64_t step_w, int64_t step_k,
+                 int64_t n_wide, int64_t k);
+    /* C (m,n) from packed panels of depth k. */
+    void (*tile)(const float *a, int64_t a_panel, const float *b, int64_t b_panel, int64_t m, int64_t n, int64_t k, float *c, int64_t c_row,
+                 bool accumulate, const float *bias);
+    /* C from A of any strides and f32 B with b_col 1, in registers, unpacked. */
+    void (*direct)(const struct gemm *g);
+    /* C += A B for columns [begin, end): B's rows stream past; b_col 1, plain type. */
+    void (*stream)(const struct gemm *g, int64_t begin, int64_t end);
+    /* C[x * c_x + y * c_y] = or += sum_p X[x,p] Y[y,p] (+ bias_x[x] or bias_y[y]), y in [begin, end): rows of Y stream past. */
+    void (*dot)(const struct gemm_dot *d, int64_t begin, int64_t end);
+};
+
+#endif

@@ -1,0 +1,334 @@
+/* The kernels of struct gemm_isa, written once over the vector words that each gemm_<isa>.c defines before it includes this.
+   Words: vf (VL floats), vm (mask), vf_zero set1 load store add fma sum, vm_first, vf_load_mask, vf_store_mask, vf_load_f16, vf_load_bf16,
+   transpose4; sizes MR, XR_MAX and YR_WIDE. Register tiles after Goto & van de Geijn 2008 and Van Zee & van de Geijn 2015. */
+#include <string.h>
+
+#include "backend/cpu/gemm.h"
+
+#define NR (2 * VL)
+#define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* VL values of a plain type as f32. */
+INLINE vf load_as(const enum cb_dtype dtype, const void *p, int64_t i) {
+    if (dtype == CB_DTYPE_F16) return vf_load_f16((const uint16_t *)p + i);
+    if (dtype == CB_DTYPE_BF16) return vf_load_bf16((const uint16_t *)p + i);
+    return vf_load((const float *)p + i);
+}
+
+/* The first n < VL of them, zeros after. */
+INLINE vf load_part_as(const enum cb_dtype dtype, const void *p, int64_t i, int64_t n) {
+    if (dtype == CB_DTYPE_F32) return vf_load_mask(vm_first(n), (const float *)p + i);
+    uint16_t part[VL] = {0};
+    for (int64_t j = 0; j < n; j++) part[j] = ((const uint16_t *)p)[i + j];
+    return load_as(dtype, part, 0);
+}
+
+static inline float value_as(enum cb_dtype dtype, const void *p, int64_t i) {
+    if (dtype == CB_DTYPE_F16) return f16_to_f32(((const uint16_t *)p)[i]);
+    if (dtype == CB_DTYPE_BF16) return bf16_to_f32(((const uint16_t *)p)[i]);
+    return ((const float *)p)[i];
+}
+
+/* ---- register tiles */
+struct micro_call {
+    int64_t k;
+    const float *a;
+    int64_t a_row, a_col;
+    const float *b;
+    int64_t b_row;
+    float *c;
+    int64_t c_row;
+    const float *bias;
+    int n;  // columns, (n_vec - 1) * VL < n <= n_vec * VL
+    bool accumulate;
+};
+
+/* rows by n_vec vectors of C. Packed: panels of MR and NR; else strided A, and B read under the mask of the last columns. */
+INLINE void micro(const int rows, const int n_vec, const bool packed, const struct micro_call *g) {
+    vf acc[MR][2];
+    const vm last = vm_first(g->n - (n_vec - 1) * VL);
+    const float *a = g->a, *b = g->b;
+    const int64_t a_row = packed ? 1 : g->a_row, a_col = packed ? MR : g->a_col, b_row = packed ? NR : g->b_row, c_row = g->c_row;
+    float *c = g->c;
+    UNROLL for (int r = 0; r < rows; r++) {
+        acc[r][0] = acc[r][1] = vf_zero();
+        if (packed) __builtin_prefetch(c + r * c_row, 1), __builtin_prefetch(c + r * c_row + NR - 1, 1);
+    }
+    for (int64_t p = g->k; p > 0; p--) {
+        vf b0 = !packed && n_vec == 1 ? vf_load_mask(last, b) : vf_load(b), b1 = vf_zero();
+        if (n_vec == 2) b1 = packed ? vf_load(b + VL) : vf_load_mask(last, b + VL);
+        UNROLL for (int r = 0; r < rows; r++) {
+            vf x = vf_set1(a[r * a_row]);
+            acc[r][0] = vf_fma(x, b0, acc[r][0]);
+            if (n_vec == 2) acc[r][1] = vf_fma(x, b1, acc[r][1]);
+        }
+        a += a_col;
+        b += b_row;
+    }
+    UNROLL for (int v = 0; v < n_vec; v++) {
+        const bool part = v == n_vec - 1;
+        vf bias = !g->bias ? vf_zero() : part ? vf_load_mask(last, g->bias + v * VL) : vf_load(g->bias + v * VL);
+        UNROLL for (int r = 0; r < rows; r++) {
+            float *to = c + r * c_row + v * VL;
+            vf sum = g->bias ? vf_add(acc[r][v], bias) : acc[r][v];
+            if (g->accumulate) sum = vf_add(sum, part ? vf_load_mask(last, to) : vf_load(to));
+            if (part) {
+                vf_store_mask(last, to, sum);
+            } else {
+                vf_store(to, sum);
+            }
+        }
+    }
+}
+
+/* One function for each number of rows and vectors, so that the edges run at the speed of what they hold. */
+#define MICRO(r)                                                                       \
+    static void packed_##r##_1(const struct micro_call *g) { micro(r, 1, true, g); }   \
+    static void packed_##r##_2(const struct micro_call *g) { micro(r, 2, true, g); }   \
+    static void strided_##r##_1(const struct micro_call *g) { micro(r, 1, false, g); } \
+    static void strided_##r##_2(const struct micro_call *g) { micro(r, 2, false, g); }
+#define MICRO_ROW(kind, r) {kind##_##r##_1, kind##_##r##_2},
+MICRO_LIST(MICRO)
+typedef void (*micro_function)(const struct micro_call *g);
+#define PACKED_ROW(r) MICRO_ROW(packed, r)
+#define STRIDED_ROW(r) MICRO_ROW(strided, r)
+static const micro_function micro_packed[MR][2] = {MICRO_LIST(PACKED_ROW)};
+static const micro_function micro_strided[MR][2] = {MICRO_LIST(STRIDED_ROW)};
+
+static void tile(const float *a, int64_t a_panel, const float *b, int64_t b_panel, int64_t m, int64_t n, int64_t k, float *c, int64_t c_row,
+                 bool accumulate, const float *bias) {
+    struct micro_call g = {.k = k, .c_row = c_row, .accumulate = accumulate};
+    for (int64_t j = 0; j < n; j += NR, b += b_panel) {
+        g.b = b;
+        g.n = (int)least(NR, n - j);
+        g.bias = bias ? bias + j : NULL;
+        const int v = g.n > VL;
+        for (int64_t i = 0; i < m; i += MR) {
+            g.a = a + i / MR * a_panel;
+            g.c = c + i * c_row + j;
+            micro_packed[least(MR, m - i) - 1][v](&g);
+        }
+    }
+}
+
+static void direct(const struct gemm *g) {
+    struct micro_call t = {
+        .k = g->k, .a_row = g->a_row, .a_col = g->a_col, .b_row = g->b_row, .c_row = g->c_row, .accumulate = g->accumulate};
+    for (int64_t j = 0; j < g->n; j += NR) {
+        t.b = (const float *)g->b + j;
+        t.n = (int)least(NR, g->n - j);
+        t.bias = g->bias ? g->bias + j : NULL;
+        const int v = t.n > VL;
+        for (int64_t i = 0; i < g->m; i += MR) {
+            t.a = g->a + i * g->a_row;
+            t.c = g->c + i * g->c_row + j;
+            micro_strided[least(MR, g->m - i) - 1][v](&t);
+        }
+    }
+}
+
+/* ---- packing */
+/* Panel rows are contiguous in the source: copy with conversion. */
+INLINE void pack_along(const enum cb_dtype dtype, float *out, int64_t width, const void *src, int64_t step_k, int64_t n, int64_t k) {
+    for (int64_t p = 0; p < k; p++, out += width) {
+        int64_t w = 0;
+        for (; w + VL <= n; w += VL) vf_store(out + w, load_as(dtype, src, p * step_k + w));
+        for (; w < n; w++) out[w] = value_as(dtype, src, p * step_k + w);
+        for (; w < width; w++) out[w] = 0;
+    }
+}
+
+/* The source is contiguous along k: transpose blocks of 4 rows by 8. */
+INLINE void pack_across(const enum cb_dtype dtype, float *out, int64_t width, const void *src, int64_t step_w, int64_t n, int64_t k) {
+    int64_t w = 0;
+    for (; w + 4 <= n; w += 4) {
+        int64_t p = 0;
+        for (; p + 8 <= k; p += 8) transpose4(dtype, out + p * width + w, width, src, w * step_w + p, step_w);
+        for (; p < k; p++)
+            for (int64_t i = w; i < w + 4; i++) out[p * width + i] = value_as(dtype, src, i * step_w + p);
+    }
+    for (; w < n; w++)
+        for (int64_t p = 0; p < k; p++) out[p * width + w] = value_as(dtype, src, w * step_w + p);
+    for (; w < width; w++)
+        for (int64_t p = 0; p < k; p++) out[p * width + w] = 0;
+}
+
+/* Rows of blocks: 4 rows are decoded at a time. */
+enum { DECODE = 512 };
+static void pack_blocks(float *out, int64_t width, const void *src, const struct dtype *type, int64_t step_w, int64_t n, int64_t k) {
+    float rows[4 * DECODE];
+    for (int64_t w = 0; w < n; w += 4)
+        for (int64_t p = 0; p < k; p += DECODE) {
+            const int64_t n_rows = least(4, n - w), n_k = least(DECODE, k - p);
+            for (int64_t i = 0; i < n_rows; i++)
+                type->to_f32(rows + i * DECODE, (const char *)src + ((w + i) * step_w + p) / type->block * type->block_bytes, n_k);
+            for (int64_t q = 0; q < n_k; q++)
+                for (int64_t i = 0; i < n_rows; i++) out[(p + q) * width + w + i] = rows[i * DECODE + q];
+        }
+    for (int64_t w = n; w < width; w++)
+        for (int64_t p = 0; p < k; p++) out[p * width + w] = 0;
+}
+
+static void pack(float *out, int64_t width, int64_t panel_step, const void *src, enum cb_dtype dtype, int64_t step_w, int64_t step_k,
+                 int64_t n_wide, int64_t k) {
+    const struct dtype *type = dtype == CB_DTYPE_F32 ? NULL : dtype_of(dtype);
+    for (int64_t at = 0; at < n_wide; at += width, out += panel_step) {
+        const int64_t n = least(width, n_wide - at);
+        if (type && type->block > 1) {
+            pack_blocks(out, width, (const char *)src + at * step_w / type->block * type->block_bytes, type, step_w, n, k);
+            continue;
+        }
+        const void *from = (const char *)src + at * step_w * (type ? type->block_bytes : 4);
+        if (step_w == 1 && dtype == CB_DTYPE_F32) {
+            pack_along(CB_DTYPE_F32, out, width, from, step_k, n, k);
+        } else if (step_w == 1 && dtype == CB_DTYPE_F16) {
+            pack_along(CB_DTYPE_F16, out, width, from, step_k, n, k);
+        } else if (step_w == 1) {
+            pack_along(CB_DTYPE_BF16, out, width, from, step_k, n, k);
+        } else if (step_k == 1 && dtype == CB_DTYPE_F32) {
+            pack_across(CB_DTYPE_F32, out, width, from, step_w, n, k);
+        } else if (step_k == 1 && dtype == CB_DTYPE_F16) {
+            pack_across(CB_DTYPE_F16, out, width, from, step_w, n, k);
+        } else if (step_k == 1) {
+            pack_across(CB_DTYPE_BF16, out, width, from, step_w, n, k);
+        } else {
+            for (int64_t p = 0; p < k; p++)
+                for (int64_t w = 0; w < width; w++) out[p * width + w] = w < n ? value_as(dtype, from, w * step_w + p * step_k) : 0;
+        }
+    }
+}
+
+/* ---- few rows of A, B's rows contiguous: each vector of B meets all rows while C's columns stay in the first cache */
+INLINE void stream_part(const int rows, const int depth, const enum cb_dtype dtype, const struct gemm *g, int64_t i, int64_t p,
+                        int64_t begin, int64_t end) {
+    vf x[4][8];
+    UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int d = 0; d < depth; d++) x[r][d] = vf_set1(g->a[(i + r) * g->a_row + (p + d) * g->a_col]);
+    }
+    float *c = g->c + i * g->c_row;
+    int64_t j = begin;
+    for (; j + VL <= end; j += VL) {
+        vf acc[4];
+        UNROLL for (int r = 0; r < rows; r++) acc[r] = vf_load(c + r * g->c_row + j);
+        UNROLL for (int d = 0; d < depth; d++) {
+            vf y = load_as(dtype, g->b, (p + d) * g->b_row + j);
+            UNROLL for (int r = 0; r < rows; r++) acc[r] = vf_fma(x[r][d], y, acc[r]);
+        }
+        UNROLL for (int r = 0; r < rows; r++) vf_store(c + r * g->c_row + j, acc[r]);
+    }
+    if (j == end) return;
+    const vm mask = vm_first(end - j);
+    vf acc[4];
+    UNROLL for (int r = 0; r < rows; r++) acc[r] = vf_load_mask(mask, c + r * g->c_row + j);
+    UNROLL for (int d = 0; d < depth; d++) {
+        vf y = load_part_as(dtype, g->b, (p + d) * g->b_row + j, end - j);
+        UNROLL for (int r = 0; r < rows; r++) acc[r] = vf_fma(x[r][d], y, acc[r]);
+    }
+    UNROLL for (int r = 0; r < rows; r++) vf_store_mask(mask, c + r * g->c_row + j, acc[r]);
+}
+
+INLINE void stream_as(const enum cb_dtype dtype, const struct gemm *g, int64_t begin, int64_t end) {
+    for (int64_t p = 0; p < g->k;) {
+        const int depth = g->k - p >= 8 && g->m == 1 ? 8 : g->k - p >= 4 ? 4 : 1;
+        int64_t i = 0;
+        for (; depth == 4 && i + 4 <= g->m; i += 4) stream_part(4, 4, dtype, g, i, p, begin, end);
+        for (; depth == 4 && i + 2 <= g->m; i += 2) stream_part(2, 4, dtype, g, i, p, begin, end);
+        for (; depth == 8 && i < g->m; i++) stream_part(1, 8, dtype, g, i, p, begin, end);
+        for (; depth == 4 && i < g->m; i++) stream_part(1, 4, dtype, g, i, p, begin, end);
+        for (; i < g->m; i++) stream_part(1, 1, dtype, g, i, p, begin, end);
+        p += depth;
+    }
+}
+
+static void stream(const struct gemm *g, int64_t begin, int64_t end) {
+    if (g->b_dtype == CB_DTYPE_F16) {
+        stream_as(CB_DTYPE_F16, g, begin, end);
+    } else if (g->b_dtype == CB_DTYPE_BF16) {
+        stream_as(CB_DTYPE_BF16, g, begin, end);
+    } else {
+        stream_as(CB_DTYPE_F32, g, begin, end);
+    }
+}
+
+/* ---- dot products of rows */
+INLINE void dot_put(const struct gemm_dot *d, bool first, int64_t x, int64_t y, float sum) {
+    float *to = d->c + x * d->c_x + y * d->c_y;
+    if (first && d->bias_x) sum += d->bias_x[x];
+    if (first && d->bias_y) sum += d->bias_y[y];
+    *to = first && !d->accumulate ? sum : *to + sum;
+}
+
+/* n_x rows of X with n_y rows of Y from row y (rows holds row y of Y at element 0), along [0, k). */
+INLINE void dot_part(const int n_x, const int n_y, const enum cb_dtype dtype, const struct gemm_dot *d, const float *x, const void *rows,
+                     int64_t row_step, int64_t k, bool first, int64_t at_x, int64_t at_y) {
+    vf acc[8][4];
+    UNROLL for (int i = 0; i < n_x; i++) { UNROLL for (int j = 0; j < n_y; j++) acc[i][j] = vf_zero(); }
+    int64_t p = 0;
+    for (; p + VL <= k; p += VL) {
+        vf y[4];
+        UNROLL for (int j = 0; j < n_y; j++) y[j] = load_as(dtype, rows, j * row_step + p);
+        UNROLL for (int i = 0; i < n_x; i++) {
+            vf v = vf_load(x + i * d->x_row + p);
+            UNROLL for (int j = 0; j < n_y; j++) acc[i][j] = vf_fma(v, y[j], acc[i][j]);
+        }
+    }
+    if (p < k) {
+        UNROLL for (int j = 0; j < n_y; j++) {
+            vf y = load_part_as(dtype, rows, j * row_step + p, k - p);
+            UNROLL for (int i = 0; i < n_x; i++) acc[i][j] = vf_fma(vf_load_mask(vm_first(k - p), x + i * d->x_row + p), y, acc[i][j]);
+        }
+    }
+    UNROLL for (int i = 0; i < n_x; i++) { UNROLL for (int j = 0; j < n_y; j++) dot_put(d, first, at_x + i, at_y + j, vf_sum(acc[i][j])); }
+}
+
+/* All of X with n_y rows of Y, along k values from p0. */
+INLINE void dot_rows(const int n_y, const enum cb_dtype dtype, const struct gemm_dot *d, int64_t p0, const void *rows, int64_t row_step,
+                     int64_t k, int64_t at_y) {
+    int64_t i = 0;
+    for (; XR_MAX == 8 && i + 8 <= d->n_x && n_y <= YR_WIDE; i += 8)
+        dot_part(8, n_y, dtype, d, d->x + i * d->x_row + p0, rows, row_step, k, p0 == 0, i, at_y);
+    for (; i + 4 <= d->n_x; i += 4) dot_part(4, n_y, dtype, d, d->x + i * d->x_row + p0, rows, row_step, k, p0 == 0, i, at_y);
+    for (; i + 2 <= d->n_x; i += 2) dot_part(2, n_y, dtype, d, d->x + i * d->x_row + p0, rows, row_step, k, p0 == 0, i, at_y);
+    for (; i < d->n_x; i++) dot_part(1, n_y, dtype, d, d->x + i * d->x_row + p0, rows, row_step, k, p0 == 0, i, at_y);
+}
+
+INLINE void dot_as(const enum cb_dtype dtype, const struct gemm_dot *d, int64_t begin, int64_t end) {
+    const char *y = d->y;
+    const int64_t row_bytes = d->y_row * (dtype == CB_DTYPE_F32 ? 4 : 2);
+    int64_t j = begin;
+    if (d->n_x >= 4)
+        for (; j + YR_WIDE <= end; j += YR_WIDE) dot_rows(YR_WIDE, dtype, d, 0, y + j * row_bytes, d->y_row, d->k, j);
+    for (; d->n_x < 4 && j + 4 <= end; j += 4) dot_rows(4, dtype, d, 0, y + j * row_bytes, d->y_row, d->k, j);
+    for (; j < end; j++) dot_rows(1, dtype, d, 0, y + j * row_bytes, d->y_row, d->k, j);
+}
+
+/* Block types: rows are decoded piece by piece. */
+static void dot_blocks(const struct gemm_dot *d, int64_t begin, int64_t end) {
+    const struct dtype *type = dtype_of(d->y_dtype);
+    float rows[DECODE];
+    for (int64_t j = begin; j < end; j++)
+        for (int64_t p = 0; p < d->k; p += DECODE) {
+            const int64_t n = least(DECODE, d->k - p);
+            type->to_f32(rows, (const char *)d->y + (j * d->y_row + p) / type->block * type->block_bytes, n);
+            dot_rows(1, CB_DTYPE_F32, d, p, rows, 0, n, j);
+        }
+}
+
+static void dot(const struct gemm_dot *d, int64_t begin, int64_t end) {
+    if (d->y_dtype == CB_DTYPE_F32) {
+        dot_as(CB_DTYPE_F32, d, begin, end);
+    } else if (d->y_dtype == CB_DTYPE_F16) {
+        dot_as(CB_DTYPE_F16, d, begin, end);
+    } else if (d->y_dtype == CB_DTYPE_BF16) {
+        dot_as(CB_DTYPE_BF16, d, begin, end);
+    } else {
+        dot_blocks(d, begin, end);
+    }
+}
