@@ -29,8 +29,8 @@ typedef __mmask16 vm;
 #endif
 
 /* vf: floats, vi: 32-bit integers, vm: a yes or no per lane. */
-typedef float vf __attribute__((vector_size(SIMD_LANES * 4), may_alias));
-typedef int32_t vi __attribute__((vector_size(SIMD_LANES * 4), may_alias));
+typedef float vf __attribute__((vector_size(SIMD_LANES * 4)));
+typedef int32_t vi __attribute__((vector_size(SIMD_LANES * 4)));
 #if SIMD_LANES != 16
 typedef vi vm;
 #endif
@@ -263,13 +263,88 @@ SIMD_INLINE float row_max(const float *p, int64_t n) {
     return r;
 }
 
-/* Turns a block of rows x cols floats: out[c * out_stride + r] = in[r * in_stride + c]. */
+/* ---- turning: pairs of rows exchange lanes at distance 8, 4, 2, 1; ODD and EVEN of a and b are the two results of one exchange */
+#define SHUFFLE(a, b, ...) ((vf)__builtin_shufflevector(a, b, __VA_ARGS__))
+#if SIMD_LANES == 16
+#define EVEN_8(a, b) SHUFFLE(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23)
+#define ODD_8(a, b) SHUFFLE(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31)
+#define EVEN_4(a, b) SHUFFLE(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27)
+#define ODD_4(a, b) SHUFFLE(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31)
+#define EVEN_2(a, b) SHUFFLE(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
+#define ODD_2(a, b) SHUFFLE(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31)
+#define EVEN_1(a, b) SHUFFLE(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30)
+#define ODD_1(a, b) SHUFFLE(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31)
+#elif SIMD_LANES == 8
+#define EVEN_4(a, b) SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11)
+#define ODD_4(a, b) SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15)
+#define EVEN_2(a, b) SHUFFLE(a, b, 0, 1, 8, 9, 4, 5, 12, 13)
+#define ODD_2(a, b) SHUFFLE(a, b, 2, 3, 10, 11, 6, 7, 14, 15)
+#define EVEN_1(a, b) SHUFFLE(a, b, 0, 8, 2, 10, 4, 12, 6, 14)
+#define ODD_1(a, b) SHUFFLE(a, b, 1, 9, 3, 11, 5, 13, 7, 15)
+#else
+#define EVEN_2(a, b) SHUFFLE(a, b, 0, 1, 4, 5)
+#define ODD_2(a, b) SHUFFLE(a, b, 2, 3, 6, 7)
+#define EVEN_1(a, b) SHUFFLE(a, b, 0, 4, 2, 6)
+#define ODD_1(a, b) SHUFFLE(a, b, 1, 5, 3, 7)
+#endif
+#define TURN_STAGE(v, S)                                                           \
+    SIMD_UNROLL                                                                    \
+    for (int r = 0; r < SIMD_LANES; r++) {                                         \
+        if (r & S) continue;                                                       \
+        vf even = EVEN_##S((v)[r], (v)[r + S]), odd = ODD_##S((v)[r], (v)[r + S]); \
+        (v)[r] = even, (v)[r + S] = odd;                                           \
+    }
+#define SUM_STAGE(v, S) \
+    SIMD_UNROLL         \
+    for (int r = 0; r < S; r++) (v)[r] = EVEN_##S((v)[r], (v)[r + S]) + ODD_##S((v)[r], (v)[r + S]);
+
+/* Lane l of the result: the sum of v[l]. Overwrites v. */
+SIMD_INLINE vf vf_sum_each(vf v[SIMD_LANES]) {
+#if SIMD_LANES == 16
+    SUM_STAGE(v, 8)
+#endif
+#if SIMD_LANES >= 8
+    SUM_STAGE(v, 4)
+#endif
+    SUM_STAGE(v, 2)
+    SUM_STAGE(v, 1)
+    return v[0];
+}
+
+/* out[c * out_stride + r] = scale * in[r * in_stride + c] for r < rows, c < cols. pad: each row of out is filled with zeros up to whole vectors. */
 static __attribute__((unused)) void simd_turn(float *out, int64_t out_stride, const float *in, int64_t in_stride, int64_t rows,
-                                              int64_t cols) {
-    for (int64_t r0 = 0; r0 < rows; r0 += 16) {
-        int64_t r1 = r0 + 16 < rows ? r0 + 16 : rows;
-        for (int64_t c = 0; c < cols; c++)
-            for (int64_t r = r0; r < r1; r++) out[c * out_stride + r] = in[r * in_stride + c];
+                                              int64_t cols, float scale, bool pad) {
+    vf by = vf_set(scale);
+    for (int64_t r0 = 0; r0 < rows; r0 += SIMD_LANES) {
+        int nr = rows - r0 < SIMD_LANES ? (int)(rows - r0) : SIMD_LANES;
+        for (int64_t c0 = 0; c0 < cols; c0 += SIMD_LANES) {
+            int nc = cols - c0 < SIMD_LANES ? (int)(cols - c0) : SIMD_LANES;
+            vf v[SIMD_LANES];
+            if (nr == SIMD_LANES && nc == SIMD_LANES) {
+                SIMD_UNROLL
+                for (int r = 0; r < SIMD_LANES; r++) v[r] = by * vf_load(in + (r0 + r) * in_stride + c0);
+            } else {
+                SIMD_UNROLL
+                for (int r = 0; r < SIMD_LANES; r++) v[r] = r < nr ? by * vf_load_n(in + (r0 + r) * in_stride + c0, nc) : vf_zero();
+            }
+#if SIMD_LANES == 16
+            TURN_STAGE(v, 8)
+#endif
+#if SIMD_LANES >= 8
+            TURN_STAGE(v, 4)
+#endif
+            TURN_STAGE(v, 2)
+            TURN_STAGE(v, 1)
+            float *to = out + c0 * out_stride + r0;
+            if (nc == SIMD_LANES && (nr == SIMD_LANES || pad)) {
+                SIMD_UNROLL
+                for (int c = 0; c < SIMD_LANES; c++) vf_store(to + c * out_stride, v[c]);
+            } else {
+                SIMD_UNROLL
+                for (int c = 0; c < SIMD_LANES; c++)
+                    if (c < nc) vf_store_n(to + c * out_stride, v[c], pad ? SIMD_LANES : nr);
+            }
+        }
     }
 }
 #endif

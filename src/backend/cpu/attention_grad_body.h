@@ -1,0 +1,141 @@
+/* Attention, backward: the weights are computed again from the log-sum-exp of the forward pass (Dao 2023, FlashAttention-2).
+   A tile is one key head of one batch entry with all query heads that share it, so dk and dv have one writer. */
+#ifndef BACKEND_CPU_ATTENTION_GRAD_BODY_H
+#define BACKEND_CPU_ATTENTION_GRAD_BODY_H
+#include "backend/cpu/attention_body.h"
+
+struct attention_backward {
+    struct attention a;
+    const float *y, *lse, *dy;
+    float *dq, *dk, *dv;
+};
+
+/* Areas of one thread. Turned: (D, queries); plain: (queries, D in whole vectors); blocks: (keys, queries). */
+struct attention_scratch {
+    float *qt, *dyt, *dqt, *q, *dy, *p, *ds, *bias;
+    int64_t wide;
+};
+
+static struct attention_scratch attention_scratch(float *at, int64_t d) {
+    struct attention_scratch s = {.wide = attention_round(d)};
+    int64_t turned = d * ATT_QUERIES, plain = s.wide * ATT_QUERIES;
+    s.qt = at, s.dyt = s.qt + turned, s.dqt = s.dyt + turned;
+    s.q = s.dqt + turned, s.dy = s.q + plain;
+    s.p = s.dy + plain, s.ds = s.p + ATT_BLOCK, s.bias = s.ds + ATT_BLOCK;
+    return s;
+}
+static int64_t attention_grad_floats(const struct node *node) {
+    struct attention p;
+    attention_shape(&p, node);
+    return 3 * p.d * ATT_QUERIES + 2 * attention_round(p.d) * ATT_QUERIES + 3 * ATT_BLOCK;
+}
+static size_t attention_grad_workspace(const struct node *node, int n_threads) {
+    return (size_t)n_threads * (size_t)attention_grad_floats(node) * sizeof(float);
+}
+
+/* Copies rows of D floats, times scale, into rows of whole vectors filled up with zeros. */
+static void attention_rows(float *out, int64_t wide, const float *in, int64_t in_step, int64_t rows, int64_t d, float scale) {
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t i = 0; i < wide; i += SIMD_LANES) {
+            int n = (int)tile_max(0, tile_min(SIMD_LANES, d - i));
+            vf_store(out + r * wide + i,
+                     vf_set(scale) * (n == SIMD_LANES ? vf_load(in + r * in_step + i) : vf_load_n(in + r * in_step + i, n)));
+        }
+    }
+}
+
+/* Scores in p become weights P = exp(S - lse); dP in ds becomes dS = P (dP - delta), with the softcap's slope. */
+SIMD_INLINE void weights_vector(const struct attention *p, const struct attention_block *k, const struct attention_mask *m, int64_t v,
+                                float *s, float *ds, vf lse, vf delta, const bool plain) {
+    s += v * SIMD_LANES, ds += v * SIMD_LANES;
+    for (int64_t j = 0; j < k->limit[v]; j++) {
+        vf slope = vf_set(1.0f), x = vf_load(s + j * ATT_QUERIES);
+        if (!plain) x = attention_score(p, k, m, v, j, x, &slope);
+        x = vf_exp(x - lse);
+        vf g = x * (vf_load(ds + j * ATT_QUERIES) - delta);
+        vf_store(s + j * ATT_QUERIES, x);
+        vf_store(ds + j * ATT_QUERIES, plain ? g : g * slope);
+    }
+}
+
+/* out rows (keys, D) += weights (keys, queries) rows (queries, D), for the pairs within the limits. */
+static void attention_spread(const struct attention_block *k, int64_t d, const float *weights, const float *rows, int64_t wide, float *out,
+                             int64_t out_step) {
+    struct mini p = {.a_row = ATT_QUERIES, .a_column = 1, .b_row = wide, .c_row = out_step, .n = d, .add = true};
+    int64_t j = 0;
+    for (int64_t v = 0; v < k->vectors; j = k->limit[v], v++) {
+        // these keys are seen from vector v on
+        if (k->limit[v] == j) continue;
+        p.a = weights + j * ATT_QUERIES + v * SIMD_LANES, p.b = rows + v * SIMD_LANES * wide, p.c = out + j * out_step;
+        p.m = k->limit[v] - j, p.k = k->rows - v * SIMD_LANES;
+        mini_run(&p);
+    }
+}
+
+/* One block of queries of one head: adds to dk and dv of its key head, writes dq. */
+static void attention_grad_queries(const struct attention_backward *f, const struct attention_scratch *s, struct attention_block *k) {
+    const struct attention *p = &f->a;
+    int64_t row = p->h * p->d, kv_row = p->hkv * p->d, begin, end;
+    int64_t first = (k->batch * p->tq + k->q0) * row + k->head * p->d;
+    float lse[ATT_QUERIES] = {0}, delta[ATT_QUERIES] = {0};
+    simd_turn(s->qt, ATT_QUERIES, p->q + first, row, k->rows, p->d, p->scale, true);
+    simd_turn(s->dyt, ATT_QUERIES, f->dy + first, row, k->rows, p->d, 1, true);
+    attention_rows(s->q, s->wide, p->q + first, row, k->rows, p->d, p->scale);
+    attention_rows(s->dy, s->wide, f->dy + first, row, k->rows, p->d, 1);
+    memset(s->dqt, 0, (size_t)(p->d * ATT_QUERIES) * sizeof(float));
+
+    // delta = sum_d y dy; a query that saw nothing has lse = -infinity and only scores of -infinity
+    for (int64_t i = 0; i < k->rows; i++) {
+        float x = f->lse[(k->batch * p->h + k->head) * p->tq + k->q0 + i];
+        lse[i] = x == -INFINITY ? 0 : x;
+        delta[i] = row_dot(f->y + first + i * row, f->dy + first + i * row, p->d);
+    }
+
+    attention_range(p, k->position, k->position + k->rows - 1, &begin, &end);
+    for (int64_t j0 = begin; j0 < end; j0 += ATT_KEYS) {
+        int64_t key = (k->batch * p->tk + j0) * kv_row + k->kv_head * p->d;
+        attention_keys(p, k, j0, end, s->bias);
+        attention_product(k, p->d, p->k + key, kv_row, s->qt, s->p);
+        attention_product(k, p->d, p->v + key, kv_row, s->dyt, s->ds);
+        for (int64_t v = 0; v < k->vectors; v++) {
+            struct attention_mask m = attention_mask(p, k, v);
+            vf l = vf_load(lse + v * SIMD_LANES), t = vf_load(delta + v * SIMD_LANES);
+            if (m.plain)
+                weights_vector(p, k, &m, v, s->p, s->ds, l, t, true);
+            else
+                weights_vector(p, k, &m, v, s->p, s->ds, l, t, false);
+        }
+        attention_spread(k, p->d, s->p, s->dy, s->wide, f->dv + key, kv_row);
+        attention_spread(k, p->d, s->ds, s->q, s->wide, f->dk + key, kv_row);
+        attention_collect(k, p->d, p->k + key, kv_row, s->ds, s->dqt, NULL);
+    }
+    simd_turn(f->dq + first, row, s->dqt, ATT_QUERIES, p->d, k->rows, p->scale, false);
+}
+
+static void attention_grad_tile(void *context, int64_t index, int thread) {
+    const struct attention_backward *f = context;
+    const struct attention *p = &f->a;
+    struct attention_scratch s = attention_scratch(p->work + thread * p->work_floats, p->d);
+    int64_t batch = index / p->hkv, kv_head = index % p->hkv, group = p->h / p->hkv;
+    for (int64_t j = 0; j < p->tk; j++) {
+        int64_t at = ((batch * p->tk + j) * p->hkv + kv_head) * p->d;
+        memset(f->dk + at, 0, (size_t)p->d * sizeof(float));
+        memset(f->dv + at, 0, (size_t)p->d * sizeof(float));
+    }
+    for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++) {
+        for (int64_t block = 0; block < p->n_blocks; block++) {
+            struct attention_block k = attention_queries(p, batch, head, block);
+            attention_grad_queries(f, &s, &k);
+        }
+    }
+}
+
+static void attention_grad_run(const struct op_run *run) {
+    const struct attr_attention_grad *attrs = run->node->attrs;
+    struct attention_backward f = {.y = run->in[7], .lse = run->in[8], .dy = run->in[9]};
+    f.a = attention_open(run, attrs->causal, attrs->scale, attrs->window, attrs->softcap, attention_grad_floats(run->node));
+    f.dq = run->out[0], f.dk = run->out[1], f.dv = run->out[2];
+    int64_t work = f.a.n_batch * f.a.h * f.a.tq * (f.a.tk + 1) * f.a.d / 4;
+    tile_run(run->pool, work, f.a.n_batch * f.a.hkv, attention_grad_tile, &f);
+}
+#endif
