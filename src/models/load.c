@@ -1,0 +1,124 @@
+/* Reading a model's folder: config.json, generation_config.json and every weight, strictly. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/file.h"
+#include "io/safetensors.h"
+#include "models/model.h"
+
+#define GENERATION_LIMIT ((size_t)1 << 20)
+
+/* Names of one kind of trouble: how many, and the first ones as text. */
+struct list {
+    int n, shown;
+    size_t used;
+    char text[260];
+};
+
+static void list_add(struct list *list, const char *name) {
+    size_t length = strlen(name);
+    list->n++;
+    if (list->used + length + 3 >= sizeof list->text) return;
+    list->shown++;
+    list->used += (size_t)snprintf(list->text + list->used, sizeof list->text - list->used, "%s%s", list->used ? ", " : "", name);
+}
+
+/* "; 3 missing (a, b, ...)" */
+static void list_print(const struct list *list, const char *what, char *out, size_t size) {
+    if (!list->n) return;
+    size_t used = strlen(out);
+    snprintf(out + used, size - used, "%s%d %s (%s%s)", used ? "; " : "", list->n, what, list->text, list->shown < list->n ? ", ..." : "");
+}
+
+/* Whether a file's tensor serves for a weight. */
+static bool type_serves(const struct cb_type *have, const struct cb_type *want) {
+    if (have->rank != want->rank || !dtype_of(have->dtype)->is_float) return false;
+    for (int i = 0; i < have->rank; i++)
+        if (have->dim[i] != want->dim[i]) return false;
+    return true;
+}
+
+/* Compares names and shapes of all tensors with the table; every difference is told. */
+static enum cb_status weights_compare(const struct model *model, const struct tensors *tensors, struct cb_err *err) {
+    struct list missing = {0}, unexpected = {0}, wrong = {0};
+    bool *seen = calloc((size_t)model->n_weights, sizeof *seen);
+    if (!seen) FAIL(err, CB_E_MEMORY, "%s: no memory to compare %d weights", tensors_name(tensors), model->n_weights);
+    for (int i = 0; i < tensors_count(tensors); i++) {
+        const struct tensor *t = tensors_at(tensors, i);
+        bool ignored;
+        const char *name = model_weight_name(model, t->name, &ignored);
+        if (!name && !ignored) list_add(&unexpected, t->name);
+        if (!name) continue;
+        const struct model_weight *w = model_find_weight(model, name);
+        seen[w - model->weights] = true;
+        if (type_serves(&t->type, &w->type)) continue;
+        char text[2][TYPE_TEXT], both[400];
+        snprintf(both, sizeof both, "%.120s: found %s, wanted %s", name, type_text(&t->type, text[0]), type_text(&w->type, text[1]));
+        list_add(&wrong, both);
+    }
+    for (int i = 0; i < model->n_weights; i++)
+        if (!seen[i]) list_add(&missing, model->weights[i].name);
+    free(seen);
+    if (!missing.n && !unexpected.n && !wrong.n) return CB_OK;
+    char report[900] = "";
+    list_print(&missing, "missing", report, sizeof report);
+    list_print(&unexpected, "unexpected", report, sizeof report);
+    list_print(&wrong, "of another shape", report, sizeof report);
+    FAIL(err, CB_E_FORMAT, "%s: %s; wanted the %d weights of this %s", tensors_name(tensors), report, model->n_weights,
+         model->family->name);
+}
+
+static const char *weight_rename(void *context, const struct tensor *tensor) {
+    bool ignored;
+    return model_weight_name(context, tensor->name, &ignored);
+}
+
+static enum cb_status weights_load(struct model *model, struct store *store, const char *folder, struct cb_err *err) {
+    struct tensors *tensors;
+    TRY(tensors_open(&tensors, folder, err));
+    enum cb_status status = weights_compare(model, tensors, err);
+    int before = store_count(store);
+    if (status == CB_OK) status = store_load(store, tensors, weight_rename, model, err);
+    // a failure leaves the store as it was
+    while (status != CB_OK && store_count(store) > before) store_remove(store, store_at(store, store_count(store) - 1)->name);
+    tensors_destroy(&tensors);
+    return status;
+}
+
+/* generation_config.json, where there is one, has the last word on the end of text. */
+static enum cb_status generation_load(struct model *m, const char *folder, struct cb_err *err) {
+    char *path = io_path_join(folder, "generation_config.json"), *text = NULL;
+    size_t n;
+    if (!path) FAIL(err, CB_E_MEMORY, "%s: no memory for a path", folder);
+    enum cb_status status = CB_OK;
+    if (io_is_file(path)) {
+        status = io_read_file(&text, &n, path, GENERATION_LIMIT, err);
+        if (status == CB_OK) status = json_parse_object(&m->generation, text, n, path, err);
+        int64_t eos[MODEL_MAX_EOS];
+        int n_eos = 0;
+        if (status == CB_OK)
+            status = json_get_ints(eos, &n_eos, MODEL_MAX_EOS, m->generation, path, "eos_token_id", 0, m->vocab - 1, false, err);
+        if (status == CB_OK && n_eos) {
+            memcpy(m->eos, eos, sizeof eos);
+            m->n_eos = n_eos;
+        }
+        free(text);
+    }
+    free(path);
+    return status;
+}
+
+enum cb_status model_load(struct model **model, struct store *store, const char *folder, struct cb_err *err) {
+    *model = NULL;
+    char *path = io_path_join(folder, "config.json");
+    if (!path) FAIL(err, CB_E_MEMORY, "%s: no memory for a path", folder);
+    struct model *m = NULL;
+    enum cb_status status = model_check_config(&m, path, err);
+    free(path);
+    if (status == CB_OK) status = generation_load(m, folder, err);
+    if (status == CB_OK) status = weights_load(m, store, folder, err);
+    if (status != CB_OK) model_destroy(&m);
+    *model = m;
+    return status;
+}

@@ -1,0 +1,134 @@
+/* Models: an immutable description (family, options, weights by name) that is read from and written to the Hugging Face layout and built into graphs.
+   Shapes: B batch, T time, C channels, V vocabulary. */
+#ifndef MODELS_MODEL_H
+#define MODELS_MODEL_H
+#include "base/json.h"
+#include "nn/nn.h"
+#include "store/store.h"
+
+struct model;
+struct model_io;
+struct model_leaves;
+
+enum model_init { MODEL_NORMAL, MODEL_ZEROS, MODEL_ONES };
+
+/* One weight: its name in the checkpoint, shape, fresh state and whether weight decay is for it. */
+struct model_weight {
+    const char *name;
+    struct cb_type type;  // f32
+    enum model_init init;
+    double std;  // of MODEL_NORMAL
+    bool decay;
+};
+
+/* A model family; the registry lists the files model_<name>.c, each of which defines `model_<name>`. */
+struct family {
+    const char *name;  // "gpt2": also model_type of what is written
+    const char *doc;  // one sentence
+    const char *const *model_types;  // of config.json; NULL-ended
+    const char *const *lm_classes, *const *classifier_classes;  // "architectures" that are known; NULL-ended
+    const char *prefix;  // of the body's weights, "transformer."; may be absent in files
+    const char *const *ignored;  // endings of stored buffers that are no weights; NULL-ended
+    const char *defaults;  // config.json of a new model, as JSON text
+    const char *tiny;  // a small one for the generic tests
+    size_t options_bytes;  // of model->options
+    /* Reads model->config into model->options and the common fields; every number is bounded here. name: of the file, for messages. */
+    enum cb_status (*parse)(struct model *model, const char *name, struct cb_err *err);
+    /* Lists the body's weights through model_add_weight. */
+    enum cb_status (*weights)(struct model *model, struct cb_err *err);
+    /* Adds the body: returns the final hidden states (B,T,C). */
+    struct cb_tensor *(*body)(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves);
+};
+/* All families in the order of their names; *n their count. */
+const struct family *const *model_families(int *n);
+/* By name or model_type; NULL where unknown. */
+const struct family *model_family(const char *name);
+
+enum model_head { MODEL_LM, MODEL_CLASSIFIER };
+#define MODEL_MAX_EOS 16
+
+struct model {
+    const struct family *family;
+    const void *options;  // struct <family>_options
+    json_t *config;  // all of config.json, unknown keys included
+    json_t *generation;  // generation_config.json; NULL: none
+    struct arena *arena;
+    enum model_head head;
+    int64_t n_labels;  // classifiers
+    int64_t n_layer, n_embd, n_head, n_kv_head, head_dim, vocab, max_positions;
+    int64_t eos[MODEL_MAX_EOS];
+    int n_eos;
+    int64_t bos, pad;  // -1: none
+    bool tied;  // the head is the embedding
+    bool learned_positions;  // max_positions is a bound
+    const char *embedding;  // name of the embedding's weight
+    double init_std;
+    int64_t
+        exact_cache;  // positions up to which cached decoding equals whole passes; beyond it (dynamic rope) a graph per length is wanted
+    const struct model_weight *weights;
+    const struct model_weight **by_name;  // sorted
+    int n_weights, weights_size;
+};
+
+/* From a config.json object, to which a reference is taken. name: for messages. Owned by caller, free with model_destroy. */
+enum cb_status model_from_config(struct model **model, json_t *config, const char *name, struct cb_err *err);
+/* From a config.json file: checks everything that can be checked without the weights. */
+enum cb_status model_check_config(struct model **model, const char *path, struct cb_err *err);
+void model_destroy(struct model **model);
+/* The defaults of a family with changes "n_embd=384,n_layer=6" (values are JSON, else text; unknown keys are CB_E_NAME). Nullable: changes.
+   *config: owned by caller, free with json_decref. */
+enum cb_status model_default_config(json_t **config, const struct family *family, const char *changes, struct cb_err *err);
+
+/* NULL where there is none. */
+const struct model_weight *model_find_weight(const struct model *model, const char *name);
+/* Number of parameters; a tied one counts once. */
+int64_t model_parameters(const struct model *model);
+/* For families: one more row of the table, its name from a format. */
+enum cb_status model_add_weight(struct model *model, struct cb_err *err, enum model_init init, double std, int rank, const int64_t *dim,
+                                const char *format, ...) __attribute__((format(printf, 7, 8)));
+/* The name in this model of a tensor of a file ("h.0.ln_1.weight" -> "transformer.h.0.ln_1.weight"); NULL: none of its weights. *ignored: whether it is
+   a buffer that files may hold besides. */
+const char *model_weight_name(const struct model *model, const char *name, bool *ignored);
+
+/* load.c: reads config.json, generation_config.json and the weights of a folder; the entries, mapped, get the weights' names. Missing, unexpected and
+   wrong-shaped tensors are one CB_E_FORMAT that lists them. */
+enum cb_status model_load(struct model **model, struct store *store, const char *folder, struct cb_err *err);
+
+/* save.c: config.json, generation_config.json where there is one, and model.safetensors (or shards of at most shard_bytes; 0: one file) as Transformers
+   writes them: a tied head is left out. dtype: CB_DTYPE_COUNT keeps the entries' types. Loading and saving again gives the same bytes. */
+enum cb_status model_save(const struct model *model, const struct store *store, const char *folder, int64_t shard_bytes,
+                          enum cb_dtype dtype, struct cb_err *err);
+
+/* Adds every weight as f32, filled from (seed, name) by its init. */
+enum cb_status model_init_weights(const struct model *model, struct store *store, uint64_t seed, struct cb_err *err);
+
+/* What a graph of the model takes and gives. Leaves are named as in Transformers, but i32: input_ids (B,T), attention_mask (B,T), position_ids (B,T),
+   labels (B,T) or (B). */
+struct model_io {
+    int64_t batch, tokens;  // B, T
+    bool want_logits, want_loss;  // outputs "logits" and "loss"
+    bool want_hidden;  // outputs "hidden.0" .. "hidden.N", "final"
+    bool attention_mask;  // input: 1 token, 0 padding; with a cache (B,cache), over all positions
+    bool position_ids;  // input; else 0,1,2,... (with a cache: from start)
+    bool segments;  // input "segments" (B,T): packed documents see themselves only; without a cache
+    bool labels_shifted;  // labels[t] is the target of row t; else, as in Transformers, of row t-1
+    bool last_only;  // logits (B,V) of one row each, chosen by input "last" (B)
+    int64_t cache;  // capacity of the key-value cache; 0: none. Adds input "start" (B), params and outputs cache.<layer>.k and .v
+    struct cb_tensor *logits, *loss;  // made by model_build; NULL where not wanted
+};
+
+/* The inputs of a body, made by model_build. */
+struct model_leaves {
+    struct cb_tensor *ids, *positions;  // (B,T); (B,T) or (T)
+    struct cb_tensor *q_segment, *k_segment;  // NULL: one
+    struct cb_tensor *start;  // with a cache only
+    int64_t length;  // positions that may occur: T, or the cache's capacity
+};
+/* build.c: adds the whole model and its outputs to nn->g; failures are sticky in the graph and returned. Classifiers read the row of input "last" (B):
+   see model_last_tokens. */
+enum cb_status model_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_err *err);
+/* last[b]: the last row of ids (B,T) that is not padding (no pad id: T-1; nothing but padding: 0), as the classifiers of Transformers choose it. */
+void model_last_tokens(const struct model *model, int32_t *last, const int32_t *ids, int64_t batch, int64_t tokens);
+/* Marks hidden.<n> as an output where wanted, and as a hidden site of the given name; returns the state to go on with. */
+struct cb_tensor *model_hidden(struct nn *nn, const struct model_io *io, struct cb_tensor *x, int n, const char *site);
+#endif

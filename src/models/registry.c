@@ -1,0 +1,223 @@
+/* The families of models, generated from the file names, and what all their descriptions share. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/file.h"
+#include "models/model.h"
+
+#define MODEL(name) extern const struct family model_##name;
+#include "gen/models.inc"
+#undef MODEL
+
+#define CONFIG_LIMIT ((size_t)16 << 20)
+
+const struct family *const *model_families(int *n) {
+    static const struct family *const families[] = {
+#define MODEL(name) &model_##name,
+#include "gen/models.inc"
+#undef MODEL
+    };
+    *n = (int)(sizeof families / sizeof *families);
+    return families;
+}
+
+static bool listed(const char *const *list, const char *name) {
+    for (; list && *list; list++)
+        if (strcmp(*list, name) == 0) return true;
+    return false;
+}
+
+const struct family *model_family(const char *name) {
+    int n;
+    const struct family *const *families = model_families(&n);
+    for (int i = 0; i < n; i++)
+        if (strcmp(families[i]->name, name) == 0 || listed(families[i]->model_types, name)) return families[i];
+    return NULL;
+}
+
+/* ---- the table of weights */
+enum cb_status model_add_weight(struct model *model, struct cb_err *err, enum model_init init, double std, int rank, const int64_t *dim,
+                                const char *format, ...) {
+    char name[256];
+    va_list args;
+    va_start(args, format);
+    int length = vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    if (length < 0 || (size_t)length >= sizeof name) FAIL(err, CB_E_LIMIT, "%s: the weight's name is too long", name);
+    if (model->n_weights == model->weights_size) {
+        int size = model->weights_size ? 2 * model->weights_size : 64;
+        struct model_weight *grown = arena_array(model->arena, (size_t)size, sizeof *grown);
+        if (!grown) FAIL(err, CB_E_MEMORY, "%s: no memory for %d weights", name, size);
+        if (model->n_weights) memcpy(grown, model->weights, (size_t)model->n_weights * sizeof *grown);
+        model->weights = grown;
+        model->weights_size = size;
+    }
+    struct model_weight w = {.type = type_make(CB_DTYPE_F32, rank, dim), .init = init, .std = std, .decay = rank > 1};
+    TRY(type_check(&w.type, name, err));
+    if (!(w.name = arena_strdup(model->arena, name))) FAIL(err, CB_E_MEMORY, "%s: no memory for a name", name);
+    memcpy((struct model_weight *)model->weights + model->n_weights++, &w, sizeof w);
+    return CB_OK;
+}
+
+static int compare_names(const void *a, const void *b) {
+    return strcmp((*(const struct model_weight *const *)a)->name, (*(const struct model_weight *const *)b)->name);
+}
+
+static enum cb_status weights_index(struct model *model, struct cb_err *err) {
+    model->by_name = arena_array(model->arena, (size_t)model->n_weights, sizeof *model->by_name);
+    if (!model->by_name) FAIL(err, CB_E_MEMORY, "model: no memory for %d weights", model->n_weights);
+    for (int i = 0; i < model->n_weights; i++) model->by_name[i] = &model->weights[i];
+    qsort(model->by_name, (size_t)model->n_weights, sizeof *model->by_name, compare_names);
+    return CB_OK;
+}
+
+const struct model_weight *model_find_weight(const struct model *model, const char *name) {
+    struct model_weight key = {.name = name}, *p = &key;
+    const struct model_weight **found = bsearch(&p, model->by_name, (size_t)model->n_weights, sizeof *model->by_name, compare_names);
+    return found ? *found : NULL;
+}
+
+int64_t model_parameters(const struct model *model) {
+    int64_t n = 0;
+    for (int i = 0; i < model->n_weights; i++) n += type_elements(&model->weights[i].type);
+    return n;
+}
+
+const char *model_weight_name(const struct model *model, const char *name, bool *ignored) {
+    *ignored = false;
+    const struct model_weight *w = model_find_weight(model, name);
+    if (w) return w->name;
+    // a body saved alone lacks the prefix
+    char full[512];
+    if (snprintf(full, sizeof full, "%s%s", model->family->prefix, name) < (int)sizeof full && (w = model_find_weight(model, full)))
+        return w->name;
+    size_t n = strlen(name);
+    for (const char *const *end = model->family->ignored; *end; end++)
+        if (n >= strlen(*end) && strcmp(name + n - strlen(*end), *end) == 0) *ignored = true;
+    if (model->tied && strcmp(name, "lm_head.weight") == 0) *ignored = true;
+    return NULL;
+}
+
+/* ---- descriptions */
+/* The head, from the first of "architectures" (absent: a language model). */
+static enum cb_status head_parse(struct model *m, const char *name, struct cb_err *err) {
+    const json_t *classes = NULL;
+    TRY(json_get_array(&classes, m->config, name, "architectures", false, err));
+    const json_t *first = classes ? json_array_get(classes, 0) : NULL;
+    if (!first) return CB_OK;
+    const char *class = json_string_value(first);
+    char text[JSON_TEXT];
+    if (class && listed(m->family->lm_classes, class)) return CB_OK;
+    if (!class || !listed(m->family->classifier_classes, class))
+        FAIL(err, CB_E_UNSUPPORTED, "%s: architectures: found %s; wanted %s or %s", name, json_text(first, text), m->family->lm_classes[0],
+             m->family->classifier_classes[0]);
+    m->head = MODEL_CLASSIFIER;
+    m->n_labels = 2;
+    const json_t *labels = NULL;
+    TRY(json_get_object(&labels, m->config, name, "id2label", false, err));
+    if (labels) m->n_labels = (int64_t)json_object_size(labels);
+    if (!labels) TRY(json_get_int(&m->n_labels, m->config, name, "num_labels", 1, 1 << 20, false, err));
+    if (m->n_labels < 1) FAIL(err, CB_E_FORMAT, "%s: id2label: found no label; wanted one or more", name);
+    return CB_OK;
+}
+
+static enum cb_status model_parse(struct model *m, const char *name, struct cb_err *err) {
+    const char *type = NULL;
+    TRY(json_get_str(&type, m->config, name, "model_type", true, err));
+    m->family = model_family(type);
+    if (!m->family) FAIL(err, CB_E_UNSUPPORTED, "%s: model_type: found %.80s; wanted a known family (cambium list models)", name, type);
+    m->options = arena_alloc(m->arena, m->family->options_bytes);
+    if (!m->options) FAIL(err, CB_E_MEMORY, "%s: no memory for a description", name);
+    m->bos = m->pad = -1;
+    m->exact_cache = INT64_MAX;
+    m->init_std = 0.02;
+    TRY(json_get_float(&m->init_std, m->config, name, "initializer_range", 0, 1e3, false, err));
+    TRY(m->family->parse(m, name, err));
+    TRY(head_parse(m, name, err));
+    // special tokens
+    TRY(json_get_ints(m->eos, &m->n_eos, MODEL_MAX_EOS, m->config, name, "eos_token_id", 0, m->vocab - 1, false, err));
+    TRY(json_get_int(&m->bos, m->config, name, "bos_token_id", -1, INT32_MAX, false, err));
+    TRY(json_get_int(&m->pad, m->config, name, "pad_token_id", -1, INT32_MAX, false, err));
+    // weights of the body, then of the head
+    TRY(m->family->weights(m, err));
+    if (m->head == MODEL_CLASSIFIER)
+        TRY(model_add_weight(m, err, MODEL_NORMAL, m->init_std, 2, (const int64_t[]){m->n_labels, m->n_embd}, "score.weight"));
+    else if (!m->tied)
+        TRY(model_add_weight(m, err, MODEL_NORMAL, m->init_std, 2, (const int64_t[]){m->vocab, m->n_embd}, "lm_head.weight"));
+    return weights_index(m, err);
+}
+
+enum cb_status model_from_config(struct model **model, json_t *config, const char *name, struct cb_err *err) {
+    *model = NULL;
+    struct arena *arena = arena_create();
+    struct model *m = arena ? arena_alloc(arena, sizeof *m) : NULL;
+    if (!m) {
+        arena_destroy(&arena);
+        FAIL(err, CB_E_MEMORY, "%s: no memory for a description", name);
+    }
+    m->arena = arena;
+    m->config = json_incref(config);
+    enum cb_status status = model_parse(m, name, err);
+    if (status != CB_OK) model_destroy(&m);
+    *model = m;
+    return status;
+}
+
+enum cb_status model_check_config(struct model **model, const char *path, struct cb_err *err) {
+    *model = NULL;
+    char *text;
+    size_t n;
+    json_t *config = NULL;
+    TRY(io_read_file(&text, &n, path, CONFIG_LIMIT, err));
+    enum cb_status status = json_parse_object(&config, text, n, path, err);
+    if (status == CB_OK) status = model_from_config(model, config, path, err);
+    json_decref(config);
+    free(text);
+    return status;
+}
+
+void model_destroy(struct model **model) {
+    if (!model || !*model) return;
+    json_decref((*model)->config);
+    json_decref((*model)->generation);
+    struct arena *arena = (*model)->arena;
+    *model = NULL;
+    arena_destroy(&arena);
+}
+
+/* One change "key=value": a JSON value, else text. */
+static enum cb_status config_change(json_t *config, const char *change, size_t n, struct cb_err *err) {
+    const char *equals = memchr(change, '=', n);
+    if (!equals) FAIL(err, CB_E_USAGE, "%.*s: no value; wanted KEY=VALUE", (int)n, change);
+    char key[128];
+    snprintf(key, sizeof key, "%.*s", (int)(equals - change), change);
+    if (!json_object_get(config, key)) FAIL(err, CB_E_NAME, "%s: no such key of the configuration", key);
+    size_t length = n - (size_t)(equals - change) - 1;
+    json_t *value = NULL;
+    struct cb_err quiet = {0};
+    if (json_parse(&value, equals + 1, length, key, &quiet) != CB_OK) value = json_stringn(equals + 1, length);
+    if (!value || json_object_set_new(config, key, value) != 0)
+        FAIL(err, CB_E_FORMAT, "%s: found %.*s; wanted JSON or UTF-8 text", key, (int)length, equals + 1);
+    return CB_OK;
+}
+
+enum cb_status model_default_config(json_t **config, const struct family *family, const char *changes, struct cb_err *err) {
+    *config = NULL;
+    json_t *out;
+    TRY(json_parse_object(&out, family->defaults, strlen(family->defaults), family->name, err));
+    enum cb_status status = CB_OK;
+    // commas inside brackets belong to a value
+    for (const char *p = changes ? changes : ""; *p && status == CB_OK;) {
+        size_t n = 0;
+        for (int depth = 0; p[n] && (p[n] != ',' || depth > 0); n++) depth += (p[n] == '[' || p[n] == '{') - (p[n] == ']' || p[n] == '}');
+        status = config_change(out, p, n, err);
+        p += n + (p[n] == ',');
+    }
+    if (status != CB_OK)
+        json_decref(out);
+    else
+        *config = out;
+    return status;
+}
