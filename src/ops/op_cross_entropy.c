@@ -243,12 +243,11 @@ static struct cb_tensor *hard_rows(struct cb_graph *g, struct cb_tensor *logp, s
     labels = op_reshape(g, labels, 1, &n);
     struct cb_tensor *mask = label_mask(g, labels, o->ignore_index, logp->type.dtype);
     // ignored labels read class 0, times 0
-    struct cb_tensor *hot = op_cast(g, op_compare(g, "eq", op_reshape(g, labels, 2, (int64_t[]){n, 1}), arange(g, v)), logp->type.dtype);
-    struct cb_tensor *weighted = o->weight ? op_mul(g, logp, o->weight) : logp;
-    hot = op_mul(g, hot, op_reshape(g, mask, 2, (int64_t[]){n, 1}));
-    *share = o->weight ? op_sum(g, op_mul(g, hot, o->weight), 1, (int64_t[]){1}, false) : mask;
-    struct cb_tensor *nll = op_sum(g, op_mul(g, weighted, hot), 1, (int64_t[]){1}, false);
-    struct cb_tensor *smooth = op_mul(g, op_sum(g, weighted, 1, (int64_t[]){1}, false), mask);
+    struct cb_tensor *safe = op_mul(g, labels, op_cast(g, mask, CB_DTYPE_I32));
+    *share = o->weight ? op_mul(g, mask, op_index_select(g, o->weight, safe, 0)) : mask;
+    struct cb_tensor *nll = op_reshape(g, op_gather(g, logp, op_reshape(g, safe, 2, (int64_t[]){n, 1}), 1), 1, &n);
+    nll = op_mul(g, nll, *share);
+    struct cb_tensor *smooth = op_mul(g, op_sum(g, o->weight ? op_mul(g, logp, o->weight) : logp, 1, (int64_t[]){1}, false), mask);
     double e = o->label_smoothing;
     return e > 0 ? op_add(g, op_scale(g, nll, e - 1, 0), op_scale(g, smooth, -e / (double)v, 0)) : op_unary(g, "neg", nll);
 }
