@@ -169,11 +169,13 @@ static inline void attention_collect(const struct attention_block *k, int64_t d,
     }
 }
 
+/* Types as expected, values as wide as keys, and no gradient of the bias wanted (a fourth output). */
 static bool attention_accepts(const struct node *node) {
+    const struct cb_type *k = &node->in[1]->type, *v = &node->in[2]->type;
     for (int i = 0; i < node->n_in; i++) {
         bool whole = i == 4 || i == 5 || i == 6;
         if (node->in[i] && node->in[i]->type.dtype != (whole ? CB_DTYPE_I32 : CB_DTYPE_F32)) return false;
     }
-    return node->n_in < 4 || !node->in[3] || node->in[3]->type.rank <= 4;
+    return k->dim[3] == v->dim[3] && k->dim[3] > 0 && k->dim[2] > 0 && node->n_out <= 3;
 }
 #endif
