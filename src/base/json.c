@@ -11,8 +11,8 @@ static void text_clean(char *out, size_t size, const char *text, size_t n) {
     if (cut) n = size - 4;
     while (cut && n && ((unsigned char)text[n] & 0xc0) == 0x80) n--;
     for (size_t i = 0; i < n; i++) out[i] = (unsigned char)text[i] < 32 || text[i] == 127 ? '?' : text[i];
-    memcpy(out + n, "...", 4);
-    if (!cut) out[n] = 0;
+    out[n] = 0;
+    if (cut) memcpy(out + n, "...", 4);
 }
 
 // The raw text of the string token that ends at byte `end`: the key jansson has just read.

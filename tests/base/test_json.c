@@ -94,3 +94,20 @@ TEST(json, dump_round_trip) {
     json_decref(again);
     json_decref(o);
 }
+
+// Texts of every length around the room that messages have.
+TEST(json, texts_are_cut) {
+    char text[JSON_TEXT + 8], long_text[300];
+    memset(long_text, 'x', sizeof long_text);
+    for (size_t n = 0; n < 290; n++) {
+        memset(text, '#', sizeof text);
+        json_t *value = json_stringn(long_text, n);
+        json_text(value, text);
+        CHECK(strlen(text) < JSON_TEXT && text[JSON_TEXT] == '#' && !!strstr(text, "...") == (strlen(text) != n + 2), "%d: %s", (int)n,
+              text);
+        json_decref(value);
+        char key[700];
+        int length = snprintf(key, sizeof key, "{\"%.*s\":99999999999999999999}", (int)n, long_text);
+        CHECK_FAILS(json_parse(&value, key, (size_t)length, "t", &err), CB_E_FORMAT, "wanted a number of 64 bits");
+    }
+}
