@@ -27,7 +27,7 @@ static inline vf vf_load_bf16(const uint16_t *p) {
 
 #include "backend/cpu/gemm_body.h"
 
-const struct gemm_isa gemm_avx512 = {"avx512", CPU_AVX512, MR, NR, pack, tile, direct, stream, dot};
+const struct gemm_isa gemm_avx512 = {"avx512", CPU_AVX512 | CPU_AVX2, MR, NR, pack, tile, direct, stream, dot};
 #else
 typedef int gemm_avx512_is_empty;  // another processor
 #endif

@@ -135,29 +135,52 @@ static void direct(const struct gemm *g) {
 }
 
 /* ---- packing */
-/* Panel rows are contiguous in the source: copy with conversion. */
-INLINE void pack_along(const enum cb_dtype dtype, float *out, int64_t width, const void *src, int64_t step_k, int64_t n, int64_t k) {
-    for (int64_t p = 0; p < k; p++, out += width) {
-        int64_t w = 0;
-        for (; w + VL <= n; w += VL) vf_store(out + w, load_as(dtype, src, p * step_k + w));
-        for (; w < n; w++) out[w] = value_as(dtype, src, p * step_k + w);
-        for (; w < width; w++) out[w] = 0;
-    }
+/* Rows of the source that are packed together, so that they and what is written stay in the first cache; the next ones are asked for ahead. */
+enum { PACK_STEP = 8, PACK_CHUNK = 64 };
+
+/* Panel rows are contiguous in the source: copy with conversion, a few k of all panels at a time. */
+INLINE void pack_along(const enum cb_dtype dtype, float *out, int64_t width, int64_t panel_step, const void *src, int64_t step_k,
+                       int64_t n_wide, int64_t k) {
+    const int64_t bytes = dtype == CB_DTYPE_F32 ? 4 : 2;
+    for (int64_t first = 0; first < k; first += PACK_STEP)
+        for (int64_t at = 0; at < n_wide; at += width) {
+            const int64_t n = least(width, n_wide - at), end = least(first + PACK_STEP, k);
+            float *to = out + at / width * panel_step + first * width;
+            for (int64_t p = first; p < end; p++, to += width) {
+                const char *ahead = (const char *)src + ((p + PACK_STEP) * step_k + at) * bytes;
+                int64_t w = 0;
+                for (; w + VL <= n; w += VL) {
+                    if (p + PACK_STEP < k) __builtin_prefetch(ahead + w * bytes);
+                    vf_store(to + w, load_as(dtype, src, p * step_k + at + w));
+                }
+                for (; w < n; w++) to[w] = value_as(dtype, src, p * step_k + at + w);
+                for (; w < width; w++) to[w] = 0;
+            }
+        }
 }
 
 /* The source is contiguous along k: transpose blocks of 4 rows by 8. */
 INLINE void pack_across(const enum cb_dtype dtype, float *out, int64_t width, const void *src, int64_t step_w, int64_t n, int64_t k) {
-    int64_t w = 0;
-    for (; w + 4 <= n; w += 4) {
-        int64_t p = 0;
-        for (; p + 8 <= k; p += 8) transpose4(dtype, out + p * width + w, width, src, w * step_w + p, step_w);
-        for (; p < k; p++)
-            for (int64_t i = w; i < w + 4; i++) out[p * width + i] = value_as(dtype, src, i * step_w + p);
+    const int64_t bytes = dtype == CB_DTYPE_F32 ? 4 : 2;
+    for (int64_t first = 0; first < k; first += PACK_CHUNK) {
+        const int64_t end = least(first + PACK_CHUNK, k);
+        int64_t w = 0;
+        for (; w + 4 <= n; w += 4) {
+            int64_t p = first;
+            const char *ahead = (const char *)src + (w * step_w + PACK_CHUNK) * bytes;
+            for (; p + 8 <= end; p += 8) {
+                if (p + PACK_CHUNK < k)
+                    for (int i = 0; i < 4; i++) __builtin_prefetch(ahead + (i * step_w + p) * bytes);
+                transpose4(dtype, out + p * width + w, width, src, w * step_w + p, step_w);
+            }
+            for (; p < end; p++)
+                for (int64_t i = w; i < w + 4; i++) out[p * width + i] = value_as(dtype, src, i * step_w + p);
+        }
+        for (; w < n; w++)
+            for (int64_t p = first; p < end; p++) out[p * width + w] = value_as(dtype, src, w * step_w + p);
+        for (; w < width; w++)
+            for (int64_t p = first; p < end; p++) out[p * width + w] = 0;
     }
-    for (; w < n; w++)
-        for (int64_t p = 0; p < k; p++) out[p * width + w] = value_as(dtype, src, w * step_w + p);
-    for (; w < width; w++)
-        for (int64_t p = 0; p < k; p++) out[p * width + w] = 0;
 }
 
 /* Rows of blocks: 4 rows are decoded at a time. */
@@ -178,20 +201,24 @@ static void pack_blocks(float *out, int64_t width, const void *src, const struct
 
 static void pack(float *out, int64_t width, int64_t panel_step, const void *src, enum cb_dtype dtype, int64_t step_w, int64_t step_k,
                  int64_t n_wide, int64_t k) {
-    const struct dtype *type = dtype == CB_DTYPE_F32 ? NULL : dtype_of(dtype);
+    if (step_w == 1 && dtype == CB_DTYPE_F32) {
+        pack_along(CB_DTYPE_F32, out, width, panel_step, src, step_k, n_wide, k);
+        return;
+    }
+    if (step_w == 1 && dtype == CB_DTYPE_F16) {
+        pack_along(CB_DTYPE_F16, out, width, panel_step, src, step_k, n_wide, k);
+        return;
+    }
+    if (step_w == 1 && dtype == CB_DTYPE_BF16) {
+        pack_along(CB_DTYPE_BF16, out, width, panel_step, src, step_k, n_wide, k);
+        return;
+    }
+    const struct dtype *type = dtype_of(dtype);
     for (int64_t at = 0; at < n_wide; at += width, out += panel_step) {
         const int64_t n = least(width, n_wide - at);
-        if (type && type->block > 1) {
-            pack_blocks(out, width, (const char *)src + at * step_w / type->block * type->block_bytes, type, step_w, n, k);
-            continue;
-        }
-        const void *from = (const char *)src + at * step_w * (type ? type->block_bytes : 4);
-        if (step_w == 1 && dtype == CB_DTYPE_F32) {
-            pack_along(CB_DTYPE_F32, out, width, from, step_k, n, k);
-        } else if (step_w == 1 && dtype == CB_DTYPE_F16) {
-            pack_along(CB_DTYPE_F16, out, width, from, step_k, n, k);
-        } else if (step_w == 1) {
-            pack_along(CB_DTYPE_BF16, out, width, from, step_k, n, k);
+        const void *from = (const char *)src + at * step_w / type->block * type->block_bytes;
+        if (type->block > 1) {
+            pack_blocks(out, width, from, type, step_w, n, k);
         } else if (step_k == 1 && dtype == CB_DTYPE_F32) {
             pack_across(CB_DTYPE_F32, out, width, from, step_w, n, k);
         } else if (step_k == 1 && dtype == CB_DTYPE_F16) {
