@@ -93,14 +93,6 @@ static struct cb_tensor *length(struct cb_graph *g, struct cb_tensor *x, int64_t
     return op_unary(g, "sqrt", op_clamp(g, op_sum(g, op_unary(g, "square", x), 1, &axis, keep), eps * eps, INFINITY));
 }
 
-struct cb_tensor *op_cosine_similarity(struct cb_graph *g, struct cb_tensor *a, struct cb_tensor *b, int axis, double eps) {
-    struct cb_tensor *dot = op_sum(g, op_mul(g, a, b), 1, (int64_t[]){axis}, false);
-    if (graph_is_bad(g, dot)) return dot;
-    // lengths of the broadcast operands, so that the axis counts alike in both
-    int64_t at = axis < 0 ? axis : axis - (a->type.rank > b->type.rank ? a->type.rank : b->type.rank);
-    return op_div(g, dot, op_mul(g, length(g, a, at, false, eps), length(g, b, at, false, eps)));
-}
-
 struct cb_tensor *loss_cosine_embedding(struct cb_graph *g, struct cb_tensor *a, struct cb_tensor *b, struct cb_tensor *target,
                                         double margin, const char *reduction) {
     if (graph_is_bad(g, a) || graph_is_bad(g, target)) return &g->bad_tensor;

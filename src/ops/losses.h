@@ -17,8 +17,6 @@ struct cb_tensor *loss_nll(struct cb_graph *g, struct cb_tensor *logp, struct cb
                            int64_t ignore_index, const char *reduction);
 /* x holds log-probabilities; "batchmean" divides the sum by the rows. */
 struct cb_tensor *loss_kl_div(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *target, bool log_target, const char *reduction);
-/* a . b / (|a| |b|) along an axis, norms no smaller than eps; a and b broadcast. */
-struct cb_tensor *op_cosine_similarity(struct cb_graph *g, struct cb_tensor *a, struct cb_tensor *b, int axis, double eps);
 /* a, b (N,C), target (N) of 1 and -1. */
 struct cb_tensor *loss_cosine_embedding(struct cb_graph *g, struct cb_tensor *a, struct cb_tensor *b, struct cb_tensor *target,
                                         double margin, const char *reduction);
