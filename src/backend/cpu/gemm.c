@@ -15,8 +15,9 @@ static const struct gemm_isa *const isa_list[] = {&gemm_plain, NULL};
 
 /* Blocking (Goto & van de Geijn 2008): all sizes depend on the problem alone, never on the number of threads. */
 enum {
-    DEPTH = 384,  // k of one pass over registers; a multiple of every block type
-    DEPTH_PACKED = 1536,  // k packed at a time, a multiple of DEPTH
+    DEPTH = 384,  // k of one pass over registers
+    DEPTH_BLOCKS = 512,  // the same for block types longer than 128: a multiple of each
+    DEPTH_PACKED = 1536,  // k packed at a time, a multiple of both
     PACKED = 1 << 21,  // floats of packed A, and of packed B, at most
     TILE_ROWS = 192,  // of a task; a multiple of every mr
     TILE_COLUMNS = 256,  // a multiple of every nr
@@ -44,7 +45,7 @@ const struct gemm_isa *gemm_isa_for(uint32_t cpu) {
 
 bool gemm_dtype_ok(enum cb_dtype dtype) {
     return dtype == CB_DTYPE_F32 || dtype == CB_DTYPE_F16 || dtype == CB_DTYPE_BF16 ||
-           (dtype_of(dtype)->is_quantised && DEPTH % dtype_of(dtype)->block == 0);
+           (dtype_of(dtype)->is_quantised && DEPTH_BLOCKS % dtype_of(dtype)->block == 0);
 }
 
 static bool is_plain(enum cb_dtype dtype) { return dtype == CB_DTYPE_F32 || dtype == CB_DTYPE_F16 || dtype == CB_DTYPE_BF16; }
@@ -61,6 +62,8 @@ static enum way way_of(const struct gemm *g) {
     if (g->n <= FEW && is_plain(g->b_dtype)) return g->a_col == 1 ? WAY_DOT_COLUMNS : g->a_row == 1 ? WAY_STREAM_COLUMNS : WAY_PACKED;
     return WAY_PACKED;
 }
+
+static int64_t depth_of(const struct gemm *g) { return dtype_of(g->b_dtype)->block > 128 ? DEPTH_BLOCKS : DEPTH; }
 
 static void run_tiles(struct pool *pool, int64_t n, void (*tile)(void *context, int64_t i, int thread), void *context) {
     if (pool && n > 1) {
@@ -209,6 +212,7 @@ static void run_stream_columns(const struct gemm *g, float *work, struct pool *p
 /* ---- packed */
 struct blocks {
     struct gemm g;  // of this round: m, n, k are of the packed part
+    int64_t step;  // k of one pass over registers
     int64_t depth, rows, columns;  // of a round
     int64_t m_padded, n_padded;  // of this round
     int64_t a_tasks, b_tasks, tile_columns;  // packing tasks a depth block; tiles across
@@ -234,7 +238,7 @@ static void pack_tile(void *context, int64_t i, int thread) {
     const struct blocks *s = context;
     const struct gemm *g = &s->g;
     const int64_t a_tasks = s->pack_a ? s->a_tasks : 0, per_depth = a_tasks + s->b_tasks;
-    const int64_t p = i / per_depth * DEPTH, task = i % per_depth, depth = least(DEPTH, g->k - p);
+    const int64_t p = i / per_depth * s->step, task = i % per_depth, depth = least(s->step, g->k - p);
     if (task < a_tasks) {
         const int64_t at = task * PACK_ROWS;
         g->isa->pack(s->a + p * s->m_padded + at * depth, g->isa->mr, g->isa->mr * depth, g->a + at * g->a_row + p * g->a_col, CB_DTYPE_F32,
@@ -254,8 +258,8 @@ static void multiply_tile(void *context, int64_t i, int thread) {
     const struct blocks *s = context;
     const struct gemm *g = &s->g;
     const int64_t row = i / s->tile_columns * TILE_ROWS, column = i % s->tile_columns * TILE_COLUMNS;
-    for (int64_t p = 0; p < g->k; p += DEPTH) {
-        const int64_t depth = least(DEPTH, g->k - p);
+    for (int64_t p = 0; p < g->k; p += s->step) {
+        const int64_t depth = least(s->step, g->k - p);
         g->isa->tile(s->a + p * s->m_padded + row * depth, g->isa->mr * depth, s->b + p * s->n_padded + column * depth, g->isa->nr * depth,
                      least(TILE_ROWS, g->m - row), least(TILE_COLUMNS, g->n - column), depth, g->c + row * g->c_row + column, g->c_row,
                      g->accumulate || p > 0, g->bias && p == 0 ? g->bias + column : NULL);
@@ -267,6 +271,7 @@ static void run_packed(const struct gemm *g, float *work, struct pool *pool) {
     int64_t b_at;
     blocks_plan(g, &s);
     blocks_floats(g, &s, &b_at);
+    s.step = depth_of(g);
     s.a = work;
     s.b = work + b_at;
     const struct dtype *type = dtype_of(g->b_dtype);
@@ -289,7 +294,7 @@ static void run_packed(const struct gemm *g, float *work, struct pool *pool) {
                 // A stays packed over the columns where one round holds all of it.
                 s.pack_a = j == 0 || s.rows < g->m || s.depth < g->k;
                 const int64_t per_depth = (s.pack_a ? s.a_tasks : 0) + s.b_tasks;
-                run_tiles(pool, per_depth * ((s.g.k + DEPTH - 1) / DEPTH), pack_tile, &s);
+                run_tiles(pool, per_depth * ((s.g.k + s.step - 1) / s.step), pack_tile, &s);
                 s.tile_columns = (s.g.n + TILE_COLUMNS - 1) / TILE_COLUMNS;
                 run_tiles(pool, s.tile_columns * ((s.g.m + TILE_ROWS - 1) / TILE_ROWS), multiply_tile, &s);
             }
