@@ -14,11 +14,11 @@ static bool depends(const struct node *node, const struct node *on, unsigned cha
     return false;
 }
 
-/* The forward node that a gradient node replays: same attributes, same leading inputs by name order. */
+/* The forward node that a gradient node replays: its attributes begin with the same, same leading inputs by name order. */
 static struct node *forward_of(const struct cb_graph *g, const struct node *back) {
     for (int i = 0; i < back->id; i++) {
         struct node *node = g->nodes[i];
-        if (strcmp(node->op->name, back->op->replays) != 0 || node->op->attr_bytes != back->op->attr_bytes) continue;
+        if (strcmp(node->op->name, back->op->replays) != 0 || node->op->attr_bytes > back->op->attr_bytes) continue;
         bool same = !node->op->attr_bytes || memcmp(node->attrs, back->attrs, node->op->attr_bytes) == 0;
         // inputs are matched by name: the gradient node has further ones of its own
         for (int k = 0; same && k < node->n_in; k++)
