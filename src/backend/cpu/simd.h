@@ -231,6 +231,26 @@ SIMD_INLINE vf vf_erf(vf x) {
 SIMD_INLINE vf vf_sigmoid(vf x) { return vf_set(1.0f) / (vf_set(1.0f) + vf_exp(-x)); }
 
 /* ---- rows: n floats at p */
+/* Runs the body for i = 0, SIMD_LANES, ... below n with `lanes`: how many floats there are from i on, at most SIMD_LANES. */
+#define ROW_EACH(i, lanes, n, ...)                            \
+    do {                                                      \
+        int64_t i = 0, row_end_ = (n);                        \
+        for (; i + SIMD_LANES <= row_end_; i += SIMD_LANES) { \
+            const int lanes = SIMD_LANES;                     \
+            __VA_ARGS__;                                      \
+        }                                                     \
+        if (i < row_end_) {                                   \
+            const int lanes = (int)(row_end_ - i);            \
+            __VA_ARGS__;                                      \
+        }                                                     \
+    } while (0)
+SIMD_INLINE vf vf_at(const float *p, int lanes) { return lanes == SIMD_LANES ? vf_load(p) : vf_load_n(p, lanes); }
+SIMD_INLINE void vf_put(float *p, vf v, int lanes) {
+    if (lanes == SIMD_LANES)
+        vf_store(p, v);
+    else
+        vf_store_n(p, v, lanes);
+}
 SIMD_INLINE float row_sum(const float *p, int64_t n) {
     vf s[4] = {{0}};
     int64_t i = 0;

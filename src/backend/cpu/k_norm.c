@@ -1,0 +1,10 @@
+/* Norm kernels, compiled for any processor. */
+#include "backend/cpu/norm_body.h"
+
+const struct kernel kernel_file_norm[] = {
+    {"layer_norm", SIMD_NAME, SIMD_CPU, SIMD_PRIORITY, node_is_f32, NULL, layer_norm_run},
+    {"rms_norm", SIMD_NAME, SIMD_CPU, SIMD_PRIORITY, node_is_f32, NULL, rms_norm_run},
+    {"layer_norm_grad", SIMD_NAME, SIMD_CPU, SIMD_PRIORITY, node_is_f32, norm_grad_workspace, layer_norm_grad_run},
+    {"rms_norm_grad", SIMD_NAME, SIMD_CPU, SIMD_PRIORITY, node_is_f32, norm_grad_workspace, rms_norm_grad_run},
+    {0},
+};
