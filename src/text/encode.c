@@ -1,0 +1,222 @@
+/* The encoder: added tokens, normaliser, pre-tokeniser stages, model and post-processor in a row. */
+#include "text/added.h"
+#include "text/cache.h"
+#include "text/parts.h"
+#include "text/utf8.h"
+
+void token_list_deinit(struct token_list *list) {
+    free(list->token);
+    *list = (struct token_list){0};
+}
+
+enum cb_status encoder_create(struct encoder **encoder, const struct tokenizer *tokenizer, struct cb_err *err) {
+    struct encoder *e = *encoder = calloc(1, sizeof *e);
+    if (!e) FAIL(err, CB_E_MEMORY, "encoder: no memory");
+    e->t = tokenizer;
+    e->track = calloc((size_t)tokenizer->n_stages * 2 + 2, sizeof *e->track);
+    if (!e->track) {
+        encoder_destroy(encoder);
+        FAIL(err, CB_E_MEMORY, "encoder: no memory");
+    }
+    return CB_OK;
+}
+
+void encoder_destroy(struct encoder **encoder) {
+    struct encoder *e = encoder ? *encoder : NULL;
+    if (!e) return;
+    for (int i = 0; e->track && i < e->t->n_stages * 2 + 2; i++) free(e->track[i].text), free(e->track[i].align);
+    free(e->track);
+    for (int i = 0; i < 3; i++) free(e->work[i]);
+    regex_scratch_destroy(&e->scratch);
+    word_cache_destroy(&e->cache);
+    free(e);
+    *encoder = NULL;
+}
+
+enum cb_status encoder_token(struct encoder *e, int32_t id, const struct piece *piece, size_t from, size_t to, struct cb_err *err) {
+    struct token_list *out = e->out;
+    if (out->n == out->capacity) TRY(buffer_grow((void **)&out->token, &out->capacity, out->n + 1, sizeof *out->token, err));
+    struct token *token = &out->token[out->n++];
+    *token = (struct token){.id = id, .word = e->word, .type = e->sequence, .attention = true, .sequence = e->sequence};
+    if (e->tracking) {
+        struct align range = piece_range(piece, from, to);
+        token->begin = range.begin, token->end = range.end;
+    }
+    return CB_OK;
+}
+
+enum cb_status encoder_emit(struct encoder *e, int stage, const struct piece *piece, struct cb_err *err) {
+    if (!piece->n) return CB_OK;
+    if (stage + 1 < e->t->n_stages) {
+        const struct part *next = e->t->stage[stage + 1];
+        return next->kind->split(next, e, stage + 1, piece, err);
+    }
+    if (e->hook)
+        TRY(e->hook(e->hook_context, piece->text, piece->n, piece->begin, piece->end, err));
+    else
+        TRY(e->t->model->encode(e->t, e, piece, err));
+    e->word++;
+    return CB_OK;
+}
+
+static enum cb_status pretokenise(struct encoder *e, const struct piece *piece, struct cb_err *err) { return encoder_emit(e, -1, piece, err); }
+
+static enum cb_status normalise(struct encoder *e, struct piece *piece, struct cb_err *err) {
+    for (int i = 0; i < e->t->n_normalisers; i++) {
+        const struct part *part = e->t->normaliser[i];
+        TRY(part->kind->normalise(part, e, &e->track[i & 1], piece, err));
+    }
+    return CB_OK;
+}
+
+static enum cb_status normalise_rest(struct encoder *e, const struct piece *piece, struct cb_err *err) {
+    struct piece normal = *piece;
+    TRY(normalise(e, &normal, err));
+    return added_split(e, &e->t->normal_set, &normal, pretokenise, err);
+}
+
+static enum cb_status check_text(const char *text, size_t n, struct cb_err *err) {
+    if (n >= (size_t)1 << 31) FAIL(err, CB_E_LIMIT, "text: %zu bytes; fewer than 2^31 are wanted", n);
+    size_t good = utf8_check(text, n);
+    if (good < n) FAIL(err, CB_E_FORMAT, "text: byte 0x%02x at %zu is not UTF-8", (unsigned char)text[good], good);
+    return CB_OK;
+}
+
+/* Byte offsets of tokens [first, n) become code points; they mostly rise, so one cursor walks. */
+static void count_code_points(struct token_list *list, size_t first, const char *text) {
+    size_t byte = 0, cp = 0;
+    for (size_t i = first; i < list->n; i++) {
+        uint32_t *offset[2] = {&list->token[i].begin, &list->token[i].end};
+        for (int k = 0; k < 2; k++) {
+            for (; byte < *offset[k]; byte++) cp += !utf8_is_tail(text[byte]);
+            for (; byte > *offset[k]; byte--) cp -= !utf8_is_tail(text[byte - 1]);
+            *offset[k] = (uint32_t)cp;
+        }
+    }
+}
+
+/* Appends one sequence to e->out. */
+static enum cb_status encode_sequence(struct encoder *e, int sequence, const char *text, size_t n, unsigned flags, struct cb_err *err) {
+    TRY(check_text(text, n, err));
+    size_t first = e->out->n;
+    e->sequence = (int8_t)sequence, e->word = 0, e->hook = NULL;
+    e->tracking = (flags & ENCODE_OFFSETS) || e->t->always_track;
+    struct piece all = {text, n, NULL, 0, (uint32_t)n};
+    TRY(added_split(e, &e->t->raw_set, &all, normalise_rest, err));
+    if ((flags & ENCODE_CODE_POINTS) == ENCODE_CODE_POINTS) count_code_points(e->out, first, text);
+    return CB_OK;
+}
+
+/* Cuts one sequence of the list to n tokens, at the side that the file says. */
+static void truncate_sequence(struct token_list *list, int sequence, size_t n, bool left) {
+    size_t have = 0, seen = 0, kept = 0;
+    for (size_t i = 0; i < list->n; i++) have += list->token[i].sequence == sequence;
+    for (size_t i = 0; i < list->n; i++) {
+        bool mine = list->token[i].sequence == sequence, drop = mine && have > n && (left ? seen < have - n : seen >= n);
+        seen += mine;
+        if (!drop) list->token[kept++] = list->token[i];
+    }
+    list->n = kept;
+}
+
+static enum cb_status truncate_all(const struct truncation *limit, struct token_list *list, int n_sequences, size_t n_added, struct cb_err *err) {
+    size_t max = (size_t)limit->max_length > n_added ? (size_t)limit->max_length - n_added : 0, n[2] = {0, 0};
+    for (size_t i = 0; i < list->n; i++) n[list->token[i].sequence == 1]++;
+    if (n[0] + n[1] <= max) return CB_OK;
+    if (limit->strategy) {
+        // one side alone gives way
+        int which = limit->strategy - 1;
+        size_t excess = n[0] + n[1] - max;
+        if (which >= n_sequences) FAIL(err, CB_E_ARGUMENT, "truncation: strategy OnlySecond; there is one sequence");
+        if (max && n[which] <= excess)
+            FAIL(err, CB_E_LIMIT, "truncation: sequence %d has %zu tokens; %zu must go to reach max_length %lld", which, n[which], excess,
+                 (long long)limit->max_length);
+        truncate_sequence(list, which, max ? n[which] - excess : 0, limit->left);
+        if (!max) truncate_sequence(list, 1 - which, 0, limit->left);
+        return CB_OK;
+    }
+    // longest first: the shorter side keeps up to half
+    bool swap = n[0] > n[1];
+    size_t low = swap ? n[1] : n[0], high = low > max ? low : (low > max - low ? low : max - low);
+    if (n_sequences == 1) low = 0, high = max, swap = true;
+    if (low + high > max) low = max / 2, high = low + max % 2;
+    truncate_sequence(list, 0, swap ? high : low, limit->left);
+    if (n_sequences == 2) truncate_sequence(list, 1, swap ? low : high, limit->left);
+    return CB_OK;
+}
+
+static enum cb_status pad(const struct padding *padding, struct token_list *list, struct cb_err *err) {
+    size_t want = padding->fixed >= 0 ? (size_t)padding->fixed : list->n, multiple = (size_t)padding->multiple;
+    if (multiple && want % multiple) want += multiple - want % multiple;
+    if (want <= list->n) return CB_OK;
+    size_t more = want - list->n;
+    TRY(buffer_grow((void **)&list->token, &list->capacity, want, sizeof *list->token, err));
+    if (padding->left) memmove(list->token + more, list->token, list->n * sizeof *list->token);
+    for (size_t i = 0; i < more; i++)
+        list->token[padding->left ? i : list->n + i] =
+            (struct token){.id = (int32_t)padding->id, .word = -1, .type = (int32_t)padding->type, .special = true, .sequence = -1};
+    list->n = want;
+    return CB_OK;
+}
+
+static enum cb_status process(struct encoder *e, int n_sequences, unsigned flags, struct cb_err *err) {
+    const struct tokenizer *t = e->t;
+    const struct part *post = t->part[ROLE_POST_PROCESSOR];
+    bool specials = flags & ENCODE_SPECIALS;
+    if ((flags & ENCODE_LIMITS) && t->truncation.on) {
+        // what the post-processor will add, found by letting it work on nothing
+        struct token_list none = {0};
+        enum cb_status status = post ? post->kind->process(post, e, &none, n_sequences, specials, err) : CB_OK;
+        size_t n_added = none.n;
+        token_list_deinit(&none);
+        if (status) return status;
+        TRY(truncate_all(&t->truncation, e->out, n_sequences, n_added, err));
+    }
+    if (post) TRY(post->kind->process(post, e, e->out, n_sequences, specials, err));
+    return (flags & ENCODE_LIMITS) && t->padding.on ? pad(&t->padding, e->out, err) : CB_OK;
+}
+
+enum cb_status encoder_encode(struct encoder *encoder, struct token_list *out, const char *text, size_t n, unsigned flags, struct cb_err *err) {
+    out->n = 0, encoder->out = out;
+    TRY(encode_sequence(encoder, 0, text, n, flags, err));
+    return process(encoder, 1, flags, err);
+}
+
+enum cb_status encoder_encode_pair(struct encoder *encoder, struct token_list *out, const char *first, size_t n_first, const char *second,
+                                   size_t n_second, unsigned flags, struct cb_err *err) {
+    out->n = 0, encoder->out = out;
+    TRY(encode_sequence(encoder, 0, first, n_first, flags, err));
+    TRY(encode_sequence(encoder, 1, second, n_second, flags, err));
+    return process(encoder, 2, flags, err);
+}
+
+enum cb_status tokenizer_encode(const struct tokenizer *tokenizer, struct token_list *out, const char *text, size_t n, unsigned flags,
+                                struct cb_err *err) {
+    struct encoder *encoder;
+    TRY(encoder_create(&encoder, tokenizer, err));
+    enum cb_status status = encoder_encode(encoder, out, text, n, flags, err);
+    encoder_destroy(&encoder);
+    return status;
+}
+
+enum cb_status encoder_normalise(struct encoder *encoder, char **out, size_t *n_out, const char *text, size_t n, struct cb_err *err) {
+    *out = NULL;
+    TRY(check_text(text, n, err));
+    struct piece all = {text, n, NULL, 0, (uint32_t)n};
+    encoder->tracking = encoder->t->always_track;
+    TRY(normalise(encoder, &all, err));
+    struct buffer copy = {0};
+    TRY(buffer_append(&copy, all.text, all.n, err));
+    copy.data[copy.n] = 0;
+    *out = copy.data, *n_out = copy.n;
+    return CB_OK;
+}
+
+enum cb_status encoder_pretokenise(struct encoder *encoder, const char *text, size_t n, text_piece_fn *fn, void *context, struct cb_err *err) {
+    TRY(check_text(text, n, err));
+    struct piece all = {text, n, NULL, 0, (uint32_t)n};
+    encoder->hook = fn, encoder->hook_context = context, encoder->tracking = true, encoder->word = 0;
+    enum cb_status status = encoder_emit(encoder, -1, &all, err);
+    encoder->hook = NULL;
+    return status;
+}

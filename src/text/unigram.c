@@ -1,0 +1,167 @@
+/* Unigram language model (Kudo, ACL 2018): the best cut by dynamic programming over a trie of the pieces. */
+#include <float.h>
+#include <stdio.h>
+
+#include "text/parts.h"
+#include "text/utf8.h"
+
+/* How far below the worst piece an unknown character lies. */
+#define UNKNOWN_PENALTY 10.0
+
+struct trie_node {
+    int32_t child, next; // first child, next sibling; 0: none
+    int32_t id;          // of the piece that ends here, -1: none
+    unsigned char byte;
+};
+struct unigram {
+    double *score; // by id
+    int32_t unk_id; // -1: none
+    bool byte_fallback;
+    double unk_score;
+    struct trie_node *node;
+    int32_t n_nodes;
+    int32_t root[256];
+    int32_t fallback_id[256];
+};
+
+static int32_t node_child(const struct unigram *u, int32_t at, unsigned char byte) {
+    if (!at) return u->root[byte];
+    int32_t child = u->node[at].child;
+    while (child && u->node[child].byte != byte) child = u->node[child].next;
+    return child;
+}
+
+static void trie_add(struct unigram *u, const char *text, size_t n, int32_t id) {
+    int32_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        unsigned char byte = (unsigned char)text[i];
+        int32_t child = node_child(u, at, byte);
+        if (!child) {
+            child = u->n_nodes++;
+            u->node[child] = (struct trie_node){.id = -1, .byte = byte};
+            if (!at)
+                u->root[byte] = child;
+            else
+                u->node[child].next = u->node[at].child, u->node[at].child = child;
+        }
+        at = child;
+    }
+    if (at) u->node[at].id = id;
+}
+
+static enum cb_status piece_read(struct tokenizer *t, struct unigram *u, int32_t id, const json_t *json, struct cb_err *err) {
+    char shown[JSON_TEXT];
+    const json_t *text = json_array_get(json, 0), *score = json_array_get(json, 1);
+    if (!json_is_array(json) || json_array_size(json) != 2 || !json_is_string(text) || !json_is_number(score))
+        FAIL(err, CB_E_FORMAT, "model: vocab: piece %d is %s; [text, score] is wanted", (int)id, json_text(json_is_array(json) && json_is_string(text) && json_array_size(json) == 2 ? score : json, shown));
+    u->score[id] = json_number_value(score);
+    if (u->score[id] < u->unk_score) u->unk_score = u->score[id];
+    return vocab_add(&t->vocab, t->arena, id, json_string_value(text), json_string_length(text), "vocab", err);
+}
+
+static enum cb_status unigram_read(struct tokenizer *t, const json_t *json, struct cb_err *err) {
+    const json_t *vocab = NULL, *value;
+    TRY(json_get_array(&vocab, json, "model", "vocab", true, err));
+    size_t n = json_array_size(vocab), bytes = 1, i;
+    if (n > 1 << 24) FAIL(err, CB_E_LIMIT, "model: vocab: %zu pieces; at most 2^24 are taken", n);
+    if (!n) FAIL(err, CB_E_FORMAT, "model: vocab: found no pieces");
+    struct unigram *u = t->model_data = arena_alloc(t->arena, sizeof *u);
+    if (!u || !(u->score = arena_array(t->arena, n, sizeof *u->score))) FAIL(err, CB_E_MEMORY, "model: no memory for %zu pieces", n);
+    TRY(vocab_init(&t->vocab, t->arena, (int32_t)n, (int32_t)n, err));
+    u->unk_score = DBL_MAX;
+    int64_t unk_id = -1;
+    json_array_foreach(vocab, i, value) TRY(piece_read(t, u, (int32_t)i, value, err));
+    TRY(json_get_int(&unk_id, json, "model", "unk_id", 0, (int64_t)n - 1, false, err));
+    TRY(json_get_bool(&u->byte_fallback, json, "model", "byte_fallback", false, err));
+    u->unk_id = (int32_t)unk_id, u->unk_score -= UNKNOWN_PENALTY;
+    // the trie; node 0 stands for the root, whose children are in a table
+    for (i = 0; i < n; i++) bytes += t->vocab.token[i].n;
+    if (bytes > INT32_MAX || !(u->node = arena_array(t->arena, bytes, sizeof *u->node))) FAIL(err, CB_E_MEMORY, "model: no memory for %zu pieces", n);
+    u->n_nodes = 1;
+    for (i = 0; i < n; i++) trie_add(u, t->vocab.token[i].text, t->vocab.token[i].n, (int32_t)i);
+    for (int b = 0; b < 256; b++) {
+        char text[8];
+        snprintf(text, sizeof text, "<0x%02X>", (unsigned)b);
+        u->fallback_id[b] = vocab_find(&t->vocab, text, 6);
+    }
+    return CB_OK;
+}
+
+static enum cb_status unigram_write(const struct tokenizer *t, json_t *json, struct cb_err *err) {
+    const struct unigram *u = t->model_data;
+    json_t *vocab = json_array();
+    int bad = json_object_set_new(json, "unk_id", u->unk_id < 0 ? json_null() : json_integer(u->unk_id));
+    bad |= json_object_set_new(json, "vocab", vocab);
+    bad |= json_object_set_new(json, "byte_fallback", json_boolean(u->byte_fallback));
+    for (int32_t i = 0; i < t->vocab.size && !bad; i++)
+        bad |= json_array_append_new(vocab, json_pack("[s%f]", t->vocab.token[i].text, (size_t)t->vocab.token[i].n, u->score[i]));
+    if (bad) FAIL(err, CB_E_MEMORY, "model: no memory to write it");
+    return CB_OK;
+}
+
+/* The best path to a byte. */
+struct best {
+    double score;
+    int64_t from; // -1: not reached
+    int32_t id;
+};
+
+static void improve(struct best *node, double score, size_t from, int32_t id) {
+    if (node->from < 0 || score > node->score) *node = (struct best){score, (int64_t)from, id};
+}
+
+/* Fills best[0..n] from left to right. */
+static void forward(const struct unigram *u, struct best *best, const struct piece *piece) {
+    for (size_t i = 0; i <= piece->n; i++) best[i] = (struct best){0, -1, -1};
+    for (size_t at = 0, length; at < piece->n; at += length) {
+        length = (size_t)utf8_length(piece->text[at]);
+        bool single = false;
+        double here = best[at].score;
+        int32_t node = 0;
+        for (size_t to = at; to < piece->n && (node = node_child(u, node, (unsigned char)piece->text[to])); to++) {
+            int32_t id = u->node[node].id;
+            if (id < 0) continue;
+            improve(&best[to + 1], here + u->score[id], at, id);
+            single = single || to + 1 - at == length;
+        }
+        if (single) continue;
+        improve(&best[at + length], here + u->unk_score, at, u->unk_id);
+    }
+}
+
+/* Appends the token of bytes [from, to): a piece, else its bytes, else the unknown one. */
+static enum cb_status put(const struct tokenizer *t, struct encoder *e, const struct piece *piece, size_t from, size_t to, struct cb_err *err) {
+    const struct unigram *u = t->model_data;
+    int32_t id = vocab_find(&t->vocab, piece->text + from, to - from);
+    bool bytes = id < 0 && u->byte_fallback;
+    for (size_t i = from; bytes && i < to; i++) bytes = u->fallback_id[(unsigned char)piece->text[i]] >= 0;
+    if (id < 0 && !bytes && u->unk_id < 0)
+        FAIL(err, CB_E_NAME, "model: \"%.*s\" has no piece, and there is no unk_id", (int)(to - from < 60 ? to - from : 60), piece->text + from);
+    if (!bytes) return encoder_token(e, id < 0 ? u->unk_id : id, piece, from, to, err);
+    for (size_t i = from; i < to; i++) TRY(encoder_token(e, u->fallback_id[(unsigned char)piece->text[i]], piece, from, to, err));
+    return CB_OK;
+}
+
+static enum cb_status unigram_encode(const struct tokenizer *t, struct encoder *e, const struct piece *piece, struct cb_err *err) {
+    const struct unigram *u = t->model_data;
+    TRY(buffer_grow(&e->work[0], &e->work_capacity[0], piece->n + 1, sizeof(struct best), err));
+    struct best *best = e->work[0];
+    forward(u, best, piece);
+    // turn the chain round: from then says where the next piece ends
+    int64_t to = (int64_t)piece->n, next = -1;
+    while (to > 0) {
+        int64_t from = best[to].from;
+        best[to].from = next;
+        next = to, to = from;
+    }
+    for (size_t from = 0; next > 0;) {
+        // unknown ones in a row are one
+        int64_t end = next;
+        while (best[end].id == u->unk_id && best[end].from > 0 && best[best[end].from].id == u->unk_id) end = best[end].from;
+        TRY(put(t, e, piece, from, (size_t)end, err));
+        from = (size_t)end, next = best[end].from;
+    }
+    return CB_OK;
+}
+
+const struct model_kind unigram_model = {"Unigram", unigram_read, unigram_write, unigram_encode};
