@@ -41,7 +41,9 @@ static enum cb_status engine_fill(struct cb_engine *e, const struct cb_engine_op
     else
         FAIL(err, CB_E_USAGE, "--device %s: not in this build; wanted cpu or null", e->options.device);
     e->start_s = engine_now();
-    return pool_create(&e->pool, threads, err);
+    TRY(pool_create(&e->pool, threads, err));
+    e->base_bytes = engine_resident_bytes();
+    return CB_OK;
 }
 
 enum cb_status cb_engine_create(struct cb_engine **engine, const struct cb_engine_options *options, struct cb_err *err) {
@@ -86,6 +88,8 @@ void engine_warn(const struct cb_engine *engine, const char *format, ...) {
 bool engine_progress(const struct cb_engine *engine, const struct cb_progress *progress) {
     return !engine->options.progress || engine->options.progress(engine->options.user, progress);
 }
+
+int64_t engine_base_bytes(const struct cb_engine *engine) { return engine->base_bytes; }
 
 double engine_now(void) {
     struct timespec t;

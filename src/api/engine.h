@@ -11,6 +11,7 @@ struct cb_engine {
     uint32_t cpu_mask;
     struct backend backend;
     double start_s;  // monotonic clock when it was created
+    int64_t base_bytes;  // resident then: code, libraries, tables
 };
 
 /* Options of a plan on this engine; memory_limit is what is left of the engine's after `held` bytes (weights, gradients, states). */
@@ -20,6 +21,8 @@ void engine_warn(const struct cb_engine *engine, const char *format, ...) __attr
 /* false: the caller asks for a stop. */
 bool engine_progress(const struct cb_engine *engine, const struct cb_progress *progress);
 double engine_now(void);  // seconds, monotonic
+/* What this process holds before weights and plans. */
+int64_t engine_base_bytes(const struct cb_engine *engine);
 /* Resident peak of this process in bytes. */
 int64_t engine_peak_bytes(void);
 /* Resident bytes of this process now. */

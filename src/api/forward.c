@@ -1,0 +1,183 @@
+/* cb_forward: one pass on given tensors, outputs and gradients as a safetensors file. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/instance.h"
+#include "io/safetensors.h"
+
+/* One run of the verb. */
+struct forward {
+    const struct cb_forward_options *o;
+    struct instance instance;
+    struct pass pass;
+    struct tensors *input;
+    int64_t batch, tokens;
+    bool has_labels;
+    struct store_entry **wrt;  // gradients by these entries, under these keys of the file
+    const char **keys;
+    int n_wrt;
+};
+
+/* What the file gives, as the graph wants it: batch, length, which inputs there are. */
+static enum cb_status read_shapes(struct forward *f, struct model_io *io, struct cb_err *err) {
+    const struct tensor *ids;
+    TRY(tensors_need(&ids, f->input, "input_ids", err));
+    if (ids->type.rank != 2) FAIL(err, CB_E_SHAPE, "%s: input_ids has rank %d; wanted (batch, sequence)", f->o->input, ids->type.rank);
+    f->batch = ids->type.dim[0];
+    f->tokens = ids->type.dim[1];
+    f->has_labels = tensors_find(f->input, "labels") != NULL;
+    if (f->o->grad && !f->has_labels) FAIL(err, CB_E_ARGUMENT, "%s: no labels; gradients want a loss", f->o->input);
+    *io = (struct model_io){.batch = f->batch,
+                            .tokens = f->tokens,
+                            .want_logits = true,
+                            .want_loss = f->has_labels,
+                            .want_hidden = f->o->hidden,
+                            .attention_mask = tensors_find(f->input, "attention_mask") != NULL,
+                            .position_ids = tensors_find(f->input, "position_ids") != NULL};
+    return CB_OK;
+}
+
+static enum cb_status list_wrt(struct forward *f, struct cb_err *err) {
+    struct instance *in = &f->instance;
+    int n = in->model->n_weights;
+    for (int m = 0; m < in->list.n; m++) n += module_n_params(in->modules[m]);
+    f->wrt = calloc((size_t)n + 1, sizeof *f->wrt);
+    f->keys = calloc((size_t)n + 1, sizeof *f->keys);
+    if (!f->wrt || !f->keys) FAIL(err, CB_E_MEMORY, "forward: out of memory");
+    for (int i = 0; i < in->model->n_weights && !in->list.n; i++) {
+        f->keys[f->n_wrt] = in->model->weights[i].name;
+        if ((f->wrt[f->n_wrt] = store_find(in->store, f->keys[f->n_wrt]))) f->n_wrt++;
+    }
+    for (int m = 0; m < in->list.n; m++)
+        for (int i = 0; i < module_n_params(in->modules[m]); i++) {
+            const struct module_param *p = module_param(in->modules[m], i);
+            f->keys[f->n_wrt] = p->key;
+            if ((f->wrt[f->n_wrt] = store_find(in->store, p->name))) f->n_wrt++;
+        }
+    return CB_OK;
+}
+
+static enum cb_status add_gradients(struct forward *f, struct cb_tensor *loss, struct cb_err *err) {
+    struct cb_graph *g = f->pass.graph;
+    TRY(list_wrt(f, err));
+    struct cb_tensor **wrt = calloc((size_t)f->n_wrt + 1, sizeof *wrt), **grad = calloc((size_t)f->n_wrt + 1, sizeof *grad);
+    int n = 0;
+    if (!wrt || !grad) graph_fail(g, CB_E_MEMORY, "forward: out of memory");
+    for (int i = 0; i < f->n_wrt && !g->err.code; i++)
+        if ((wrt[n] = graph_find_leaf(g, f->wrt[i]->name))) f->keys[n++] = f->keys[i];
+    if (!g->err.code) graph_grad(g, loss, NULL, n, wrt, NULL, grad);
+    for (int i = 0; i < n && !g->err.code; i++) {
+        char *name = arena_printf(g->arena, "grad.%s", f->keys[i]);
+        if (name && grad[i]) graph_output(g, grad[i], name);
+    }
+    free(wrt);
+    free(grad);
+    if (g->err.code) FAIL(err, g->err.code, "%s", g->err.message);
+    return CB_OK;
+}
+
+/* Copies a tensor of the file into an input of the plan. */
+static enum cb_status fill_input(struct forward *f, const struct plan_slot *slot, void *to, struct cb_err *err) {
+    const struct tensor *from;
+    char have[TYPE_TEXT], want[TYPE_TEXT];
+    TRY(tensors_need(&from, f->input, slot->name, err));
+    int64_t n = type_elements(&slot->type);
+    bool fits = type_elements(&from->type) == n && dtype_of(from->type.dtype)->block == 1;
+    for (int i = 0; fits && i < slot->type.rank && from->type.rank == slot->type.rank; i++) fits = from->type.dim[i] == slot->type.dim[i];
+    if (!fits)
+        FAIL(err, CB_E_SHAPE, "%s: %s is %s; wanted %s", f->o->input, slot->name, type_text(&from->type, have),
+             type_text(&slot->type, want));
+    bool is_ids = strcmp(slot->name, "input_ids") == 0, is_labels = strcmp(slot->name, "labels") == 0;
+    int64_t vocab = f->instance.model->vocab,
+            top = is_labels && f->instance.model->head == MODEL_CLASSIFIER ? f->instance.model->n_labels : vocab;
+    for (int64_t i = 0; i < n; i++) {
+        double v = ref_get(from->type.dtype, tensor_data(from), i);
+        bool bad = (is_ids && !(v >= 0 && v < (double)vocab)) ||
+                   (is_labels && slot->type.dtype == CB_DTYPE_I32 && v != -100 && !(v >= 0 && v < (double)top)) ||
+                   (slot->type.dtype == CB_DTYPE_I32 && !(v >= INT32_MIN && v <= INT32_MAX));
+        if (strcmp(slot->name, "position_ids") == 0)
+            bad |= v < 0 || (f->instance.model->learned_positions && v >= (double)f->instance.model->max_positions);
+        if (bad)
+            FAIL(err, CB_E_ARGUMENT, "%s: %s[%lld] is %.15g; out of range (the vocabulary has %lld)", f->o->input, slot->name, (long long)i,
+                 v, (long long)vocab);
+        ref_set(slot->type.dtype, to, i, v);
+    }
+    return CB_OK;
+}
+
+static enum cb_status fill_inputs(struct forward *f, struct cb_err *err) {
+    struct plan *plan = f->pass.plan;
+    for (int i = 0; i < plan_n_slots(plan); i++) {
+        const struct plan_slot *slot = plan_slot(plan, i);
+        void *to = slot->is_input ? plan_data(plan, i) : NULL;
+        if (!to) continue;
+        if (strcmp(slot->name, "seed") == 0) {
+            *(int64_t *)to = (int64_t)f->instance.engine->options.seed;
+        } else if (strcmp(slot->name, "last") != 0) {
+            TRY(fill_input(f, slot, to, err));
+        }
+    }
+    void *last = pass_data(&f->pass, "last"), *ids = pass_data(&f->pass, "input_ids");
+    if (last) model_last_tokens(f->instance.model, last, ids, f->batch, f->tokens);
+    return CB_OK;
+}
+
+/* Every output of the plan, and their shapes as JSON. */
+static enum cb_status write_outputs(struct forward *f, struct cb_forward_result *result, struct cb_err *err) {
+    struct plan *plan = f->pass.plan;
+    int n = 0;
+    struct tensor_item *items = calloc((size_t)plan_n_slots(plan) + 1, sizeof *items);
+    json_t *shapes = json_object(), *root = json_object();
+    enum cb_status status = items && shapes && root ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "forward: out of memory");
+    for (int i = 0; status == CB_OK && i < plan_n_slots(plan); i++) {
+        const struct plan_slot *slot = plan_slot(plan, i);
+        if (!slot->is_output || slot->is_param) continue;
+        items[n++] = (struct tensor_item){.name = slot->name, .type = slot->type, .data = plan_data(plan, i)};
+        json_t *shape = json_array();
+        for (int k = 0; k < slot->type.rank; k++) json_array_append_new(shape, json_integer(slot->type.dim[k]));
+        json_object_set_new(shapes, slot->name, shape);
+    }
+    if (status == CB_OK) status = tensors_write(f->o->output, items, n, NULL, NULL, NULL, err);
+    const float *loss = pass_data(&f->pass, "loss");
+    result->loss = loss ? *loss : NAN;
+    if (loss && isfinite(*loss)) json_object_set_new(root, "loss", json_real(*loss));
+    json_object_set(root, "shapes", shapes);
+    if (status == CB_OK && !(result->shapes = json_dumps(root, 0)))
+        status = err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "forward: out of memory");
+    json_decref(shapes);
+    json_decref(root);
+    free(items);
+    return status;
+}
+
+static enum cb_status run(struct forward *f, struct cb_engine *engine, struct cb_forward_result *result, struct cb_err *err) {
+    struct nn nn;
+    struct model_io io;
+    TRY(tensors_open(&f->input, f->o->input, err));
+    TRY(instance_open(&f->instance, engine, f->o->model, f->o->modules, err));
+    TRY(instance_f32(&f->instance, false, err));  // this door compares with other libraries: nothing is rounded on the way
+    TRY(read_shapes(f, &io, err));
+    TRY(pass_begin(&f->pass, &f->instance, &nn, err));
+    nn.train = f->o->train_mode;
+    TRY(model_build(f->instance.model, &nn, &io, err));
+    if (f->o->grad) TRY(add_gradients(f, io.loss, err));
+    TRY(pass_plan(&f->pass, &f->instance, false, engine_base_bytes(engine) + instance_weight_bytes(&f->instance), err));
+    TRY(fill_inputs(f, err));
+    TRY(plan_run(f->pass.plan, engine->pool, err));
+    return write_outputs(f, result, err);
+}
+
+enum cb_status cb_forward(struct cb_engine *engine, const struct cb_forward_options *options, struct cb_forward_result *result,
+                          struct cb_err *err) {
+    struct forward f = {.o = options};
+    *result = (struct cb_forward_result){.loss = NAN};
+    enum cb_status status = run(&f, engine, result, err);
+    pass_end(&f.pass);
+    instance_close(&f.instance);
+    tensors_destroy(&f.input);
+    free(f.wrt);
+    free(f.keys);
+    return status;
+}

@@ -1,0 +1,120 @@
+/* Opening models with modules, building passes over them. */
+#include "api/instance.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ops/ops.h"
+
+enum cb_status instance_open(struct instance *in, struct cb_engine *engine, const char *model, const char *modules, struct cb_err *err) {
+    *in = (struct instance){.engine = engine, .path = model};
+    TRY(store_create(&in->store, err));
+    TRY(model_load(&in->model, in->store, model, err));
+    return modules ? instance_add_modules(in, modules, err) : CB_OK;
+}
+
+void instance_close(struct instance *in) {
+    for (int i = 0; i < in->list.n; i++) module_destroy(&in->modules[i]);
+    graph_destroy(&in->site_graph);
+    model_destroy(&in->model);
+    store_destroy(&in->store);
+}
+
+/* Builds the plain model once, to record its sites. */
+static enum cb_status record_sites(struct instance *in, struct cb_err *err) {
+    if (in->site_graph) return CB_OK;
+    struct model_io io = {.batch = 1, .tokens = 2, .want_logits = true};
+    TRY(graph_create(&in->site_graph, ops_table(), err));
+    in->sites = nn_make(in->site_graph);
+    return model_build(in->model, &in->sites, &io, err);
+}
+
+/* The name of the next module: the prefix of its store entries. */
+static enum cb_status next_name(struct instance *in, char name[16], struct cb_err *err) {
+    if (in->list.n == INSTANCE_MAX_MODULES) FAIL(err, CB_E_LIMIT, "modules: more than %d at once", INSTANCE_MAX_MODULES);
+    snprintf(name, 16, "module%d", in->list.n);
+    return CB_OK;
+}
+
+static void keep_module(struct instance *in, struct module *module) {
+    in->modules[in->list.n++] = module;
+    in->list.modules = (const struct module *const *)in->modules;
+    if (module_warning(module)) engine_warn(in->engine, "%s", module_warning(module));
+}
+
+enum cb_status instance_load_module(struct instance *in, const char *folder, double scale, struct cb_err *err) {
+    char name[16];
+    struct module *module;
+    TRY(next_name(in, name, err));
+    TRY(record_sites(in, err));
+    TRY(module_load(&module, in->store, folder, name, &in->sites, err));
+    keep_module(in, module);
+    module_set_scale(module, in->store, scale);
+    return CB_OK;
+}
+
+enum cb_status instance_new_module(struct instance *in, const char *spec, struct module **module, struct cb_err *err) {
+    char name[16];
+    TRY(next_name(in, name, err));
+    TRY(record_sites(in, err));
+    TRY(module_create(module, in->store, spec, name, in->path, in->engine->options.seed, &in->sites, err));
+    keep_module(in, *module);
+    return CB_OK;
+}
+
+enum cb_status instance_f32(struct instance *in, bool writable, struct cb_err *err) {
+    for (int i = 0; i < in->model->n_weights; i++) {
+        struct store_entry *entry = store_find(in->store, in->model->weights[i].name);
+        if (entry && (writable || entry->type.dtype != CB_DTYPE_F32)) TRY(store_make(in->store, entry, CB_DTYPE_F32, writable, err));
+    }
+    return CB_OK;
+}
+
+static enum cb_dtype stored_dtype(void *user, const char *name) {
+    const struct store_entry *entry = store_find(user, name);
+    return entry ? entry->type.dtype : CB_DTYPE_F32;
+}
+
+enum cb_status pass_begin(struct pass *pass, struct instance *in, struct nn *nn, struct cb_err *err) {
+    *pass = (struct pass){0};
+    TRY(graph_create(&pass->graph, ops_table(), err));
+    TRY(store_create(&pass->own, err));
+    *nn = nn_make(pass->graph);
+    nn->param_dtype = stored_dtype;
+    nn->dtype_user = in->store;
+    if (in->list.n) nn->hook = module_hook(&in->list);
+    return CB_OK;
+}
+
+enum cb_status pass_plan(struct pass *pass, struct instance *in, bool recompute, int64_t held, struct cb_err *err) {
+    struct plan_options options = engine_plan_options(in->engine, held);
+    options.recompute = recompute;
+    TRY(plan_create(&pass->plan, pass->graph, &options, err));
+    for (int i = 0; i < plan_n_slots(pass->plan); i++) {
+        const struct plan_slot *slot = plan_slot(pass->plan, i);
+        struct store_entry *entry = slot->is_param ? store_find(in->store, slot->name) : NULL;
+        if (slot->is_param && !entry && strncmp(slot->name, "cache.", 6) == 0 && in->engine->backend.runs)
+            TRY(store_add(pass->own, slot->name, slot->type, &entry, err));
+        if (entry && !type_equal(&entry->type, &slot->type)) {
+            char have[TYPE_TEXT], want[TYPE_TEXT];
+            FAIL(err, CB_E_SHAPE, "%s: %s in the store; the graph wants %s", slot->name, type_text(&entry->type, have),
+                 type_text(&slot->type, want));
+        }
+        if (entry) plan_bind(pass->plan, i, entry->data);
+    }
+    return CB_OK;
+}
+
+void pass_end(struct pass *pass) {
+    plan_destroy(&pass->plan);
+    graph_destroy(&pass->graph);
+    store_destroy(&pass->own);
+}
+
+void *pass_data(struct pass *pass, const char *name) {
+    int slot = plan_find(pass->plan, name);
+    return slot < 0 ? NULL : plan_data(pass->plan, slot);
+}
+
+int64_t instance_weight_bytes(const struct instance *in) { return store_bytes(in->store, STORE_HEAP) + store_bytes(in->store, STORE_MAP); }

@@ -1,0 +1,52 @@
+/* A model in use: description, weights, the modules on it; and a plan of it with its bindings. */
+#ifndef API_INSTANCE_H
+#define API_INSTANCE_H
+#include "api/engine.h"
+#include "models/model.h"
+#include "modules/module.h"
+#include "store/store.h"
+
+#define INSTANCE_MAX_MODULES 16
+
+struct instance {
+    struct cb_engine *engine;
+    struct model *model;
+    struct store *store;
+    const char *path;  // of the model; borrowed
+    struct cb_graph *site_graph;  // where the sites were recorded, made with the first module
+    struct nn sites;
+    struct module *modules[INSTANCE_MAX_MODULES];  // in order
+    struct module_list list;  // the same, as hooks take them
+};
+
+/* Loads a model folder and, where modules is not NULL, the module expression onto it. Free with instance_close, also after a failure. */
+enum cb_status instance_open(struct instance *instance, struct cb_engine *engine, const char *model, const char *modules,
+                             struct cb_err *err);
+void instance_close(struct instance *instance);
+/* expressions.c: a folder, WEIGHT*folder, or sum(...) of such. */
+enum cb_status instance_add_modules(struct instance *instance, const char *expression, struct cb_err *err);
+/* A fresh module by its tuner's spec, drawn from the engine's seed, on top of what is there. Owned by the instance. */
+enum cb_status instance_new_module(struct instance *instance, const char *spec, struct module **module, struct cb_err *err);
+/* Loads one folder at a run-time scale. */
+enum cb_status instance_load_module(struct instance *instance, const char *folder, double scale, struct cb_err *err);
+/* Weights for computing: what is trained is f32 in memory; half-precision weights stay as they are stored where only read. */
+enum cb_status instance_f32(struct instance *instance, bool writable, struct cb_err *err);
+
+/* One graph of an instance, planned and bound. */
+struct pass {
+    struct cb_graph *graph;
+    struct plan *plan;
+    struct store *own;  // caches
+};
+/* Starts a graph builder with the instance's hooks and stored types. */
+enum cb_status pass_begin(struct pass *pass, struct instance *instance, struct nn *nn, struct cb_err *err);
+/* Plans what was built, and binds every param from the instance's store; params named cache.* get memory of the pass. held: bytes outside the plan
+   that count against the memory limit. */
+enum cb_status pass_plan(struct pass *pass, struct instance *instance, bool recompute, int64_t held, struct cb_err *err);
+void pass_end(struct pass *pass);
+/* Buffer of a slot, NULL where there is none. */
+void *pass_data(struct pass *pass, const char *name);
+
+/* Bytes of the weights that a plan reads: heap, and mapped. */
+int64_t instance_weight_bytes(const struct instance *instance);
+#endif

@@ -1,0 +1,88 @@
+/* This machine's roofs, measured: arithmetic from registers and reading from memory. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/bench.h"
+#include "base/cpuid.h"
+#include "io/file.h"
+#include "models/model.h"
+
+enum { FMA_LANES = 192, FMA_ROUNDS = 20000 };
+
+/* 192 independent multiply-adds a round: enough to hide the latency at any vector width. */
+CPU_CLONES_FMA static float multiply_add(float seed) {
+    float x[FMA_LANES];
+    for (int i = 0; i < FMA_LANES; i++) x[i] = seed + (float)i;
+    for (int r = 0; r < FMA_ROUNDS; r++)
+        for (int i = 0; i < FMA_LANES; i++) x[i] = __builtin_fmaf(x[i], 0.999f, 0.5f);
+    float total = 0;
+    for (int i = 0; i < FMA_LANES; i++) total += x[i];
+    return total;
+}
+
+static void fma_tile(void *context, int64_t i, int thread) {
+    (void)thread;
+    ((float *)context)[i] = multiply_add((float)i);
+}
+
+double bench_peak_gflops(struct cb_engine *engine) {
+    float out[256] = {0};
+    int tiles = 4 * pool_threads(engine->pool);
+    if (tiles > 256) tiles = 256;
+    double best = 1e9;
+    for (int run = 0; run < 8; run++) {
+        double begin = engine_now();
+        pool_run(engine->pool, tiles, fma_tile, out);
+        double took = engine_now() - begin;
+        if (took < best) best = took;
+    }
+    return 2.0 * FMA_LANES * FMA_ROUNDS * tiles / best / 1e9;
+}
+
+struct reading {
+    const uint64_t *data;
+    int64_t words;
+    uint64_t sum[256];
+};
+
+CPU_CLONES static uint64_t sum_words(const uint64_t *p, int64_t n) {
+    uint64_t total = 0;
+    for (int64_t i = 0; i < n; i++) total += p[i];
+    return total;
+}
+
+static void read_tile(void *context, int64_t i, int thread) {
+    (void)thread;
+    struct reading *r = context;
+    r->sum[i] = sum_words(r->data + i * r->words, r->words);
+}
+
+double bench_read_gb_per_s(struct cb_engine *engine) {
+    enum { TILES = 64 };
+    const size_t bytes = (size_t)256 << 20;
+    struct reading r = {.words = (int64_t)(bytes / 8 / TILES)};
+    uint64_t *data = malloc(bytes);
+    if (!data) return 0;
+    memset(data, 1, bytes);
+    r.data = data;
+    double best = 1e9;
+    for (int run = 0; run < 5; run++) {
+        double begin = engine_now();
+        pool_run(engine->pool, TILES, read_tile, &r);
+        double took = engine_now() - begin;
+        if (took < best) best = took;
+    }
+    free(data);
+    return (double)bytes / best / 1e9;
+}
+
+enum cb_status bench_vocab(const char *model, int64_t *vocab, struct cb_err *err) {
+    char *path = io_path_join(model, "config.json");
+    struct model *m = NULL;
+    if (!path) FAIL(err, CB_E_MEMORY, "bench: out of memory");
+    enum cb_status status = model_check_config(&m, path, err);
+    if (status == CB_OK) *vocab = m->vocab;
+    model_destroy(&m);
+    free(path);
+    return status;
+}

@@ -1,0 +1,143 @@
+/* From "what to train" to a trainer: trainable parameters, the loss graph with gradients, its plan. */
+#include "api/training.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Layer number in a weight's name ("model.layers.3.mlp..." is 3), -1 outside the layers. */
+static int64_t layer_of(const char *name) {
+    for (const char *p = strchr(name, '.'); p; p = strchr(p + 1, '.')) {
+        size_t n = strspn(p + 1, "0123456789");
+        if (n && p[1 + n] == '.') return strtoll(p + 1, NULL, 10);
+    }
+    return -1;
+}
+
+/* Whether last:N trains a weight: those of the last N layers, the final norm and an own head, not the embeddings. */
+static bool in_last(const struct model *m, const struct model_weight *w, int64_t n) {
+    int64_t layer = layer_of(w->name);
+    if (layer >= 0) return layer >= m->n_layer - n;
+    return strcmp(w->name, m->embedding) != 0 && !(w->type.rank == 2 && w->type.dim[0] == m->max_positions && m->learned_positions);
+}
+
+static enum cb_status last_layers(const struct model *m, const char *spec, int64_t *n, struct cb_err *err) {
+    char *end;
+    *n = strtoll(spec + 5, &end, 10);
+    if (end == spec + 5 || *end || *n < 1 || *n > m->n_layer)
+        FAIL(err, CB_E_USAGE, "--tuner %s: wanted last:N with N from 1 to %lld", spec, (long long)m->n_layer);
+    return CB_OK;
+}
+
+/* Whole weights: all of them, or those of the last layers. */
+static enum cb_status pick_weights(struct training *t, const char *tuner, struct cb_err *err) {
+    struct instance *in = &t->instance;
+    int64_t last = 0;
+    bool all = !tuner || strcmp(tuner, "full") == 0;
+    if (!all) TRY(last_layers(in->model, tuner, &last, err));
+    t->params = calloc((size_t)in->model->n_weights + 1, sizeof *t->params);
+    if (!t->params) FAIL(err, CB_E_MEMORY, "training: out of memory");
+    for (int i = 0; i < in->model->n_weights; i++) {
+        const struct model_weight *w = &in->model->weights[i];
+        struct store_entry *entry = store_find(in->store, w->name);
+        if (!entry || (!all && !in_last(in->model, w, last))) continue;
+        TRY(store_make(in->store, entry, CB_DTYPE_F32, true, err));
+        entry->trainable = true;
+        t->params[t->n_params++] = (struct train_param){.value = entry, .decay = w->decay, .lr_scale = 1};
+    }
+    return CB_OK;
+}
+
+/* The entries of a new module. */
+static enum cb_status pick_module(struct training *t, const char *tuner, struct cb_err *err) {
+    TRY(instance_new_module(&t->instance, tuner, &t->module, err));
+    int n = module_n_params(t->module);
+    t->params = calloc((size_t)n + 1, sizeof *t->params);
+    if (!t->params) FAIL(err, CB_E_MEMORY, "training: out of memory");
+    for (int i = 0; i < n; i++) {
+        struct store_entry *entry = store_find(t->instance.store, module_param(t->module, i)->name);
+        t->params[t->n_params++] = (struct train_param){.value = entry, .decay = entry->type.rank > 1, .lr_scale = 1};
+    }
+    return CB_OK;
+}
+
+/* "grad.<name>" outputs of the loss; micro-batches add to what the buffer holds. */
+static enum cb_status add_gradients(struct training *t, struct cb_graph *g, struct cb_tensor *loss, int accumulate, struct cb_err *err) {
+    size_t n = (size_t)t->n_params + 1;
+    struct cb_tensor **wrt = calloc(n, sizeof *wrt), **sum = calloc(n, sizeof *sum), **grad = calloc(n, sizeof *grad), *seed = NULL;
+    char name[600];
+    int k = 0;
+    enum cb_status status = wrt && sum && grad ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "training: out of memory");
+    if (accumulate > 1) seed = graph_const_f32(g, 1.0f / (float)accumulate);
+    for (int i = 0; status == CB_OK && i < t->n_params; i++) {
+        struct train_param p = t->params[i];
+        if (!(wrt[k] = graph_find_leaf(g, p.value->name))) continue;  // not part of this graph's loss: it cannot be trained here
+        t->params[k] = p;
+        snprintf(name, sizeof name, "grad.%s", p.value->name);
+        if (accumulate > 1) sum[k] = graph_param(g, name, p.value->type);
+        k++;
+    }
+    t->n_params = k;
+    if (status == CB_OK) status = graph_grad(g, loss, seed, k, wrt, accumulate > 1 ? sum : NULL, grad);
+    int kept = 0;
+    for (int i = 0; status == CB_OK && i < k; i++) {
+        if (!grad[i]) continue;
+        snprintf(name, sizeof name, "grad.%s", t->params[i].value->name);
+        graph_output_external(g, grad[i], name);
+        t->params[kept++] = t->params[i];
+    }
+    t->n_params = kept;
+    free(wrt);
+    free(sum);
+    free(grad);
+    if (status == CB_OK && !kept) FAIL(err, CB_E_UNSUPPORTED, "training: nothing that is to be trained reaches the loss");
+    if (g->err.code) FAIL(err, g->err.code, "%s", g->err.message);
+    return status;
+}
+
+static enum cb_status build(struct training *t, const struct training_options *o, struct cb_err *err) {
+    struct nn nn;
+    struct model_io io = {.batch = o->batch,
+                          .tokens = o->seq,
+                          .want_loss = true,
+                          .labels_shifted = o->labels_given,
+                          .segments = o->segments,
+                          .position_ids = o->segments};
+    TRY(pass_begin(&t->pass, &t->instance, &nn, err));
+    nn.train = o->train_mode;
+    TRY(model_build(t->instance.model, &nn, &io, err));
+    TRY(add_gradients(t, t->pass.graph, io.loss, o->trainer.accumulate, err));
+    trainer_bytes(t->params, t->n_params, &o->trainer, &t->gradients_bytes, &t->states_bytes);
+    t->weights_bytes = instance_weight_bytes(&t->instance);
+    for (int i = 0; i < t->n_params; i++) t->trainable += type_elements(&t->params[i].value->type);
+    t->total = model_parameters(t->instance.model) + (t->module ? t->trainable : 0);
+    int64_t held = engine_base_bytes(t->instance.engine) + t->weights_bytes + t->gradients_bytes + t->states_bytes;
+    enum cb_status status = pass_plan(&t->pass, &t->instance, true, held, err);
+    if (status == CB_E_LIMIT)
+        err_prefix(err,
+                   "--memory %lld: %lld bytes are weights, gradients and optimiser; a smaller --batch (with --accumulate), a shorter --seq "
+                   "or a module (--tuner lora) needs less",
+                   (long long)t->instance.engine->options.memory_limit, (long long)held);
+    TRY(status);
+    t->activations_bytes = plan_memory(t->pass.plan).inside;
+    t->planned_bytes = held + t->activations_bytes;
+    return CB_OK;
+}
+
+enum cb_status training_open(struct training *t, struct cb_engine *engine, const struct training_options *o, struct cb_err *err) {
+    memset(t, 0, sizeof *t);
+    TRY(instance_open(&t->instance, engine, o->model, o->modules, err));
+    bool weights = !o->tuner || strcmp(o->tuner, "full") == 0 || strncmp(o->tuner, "last:", 5) == 0;
+    TRY(weights ? pick_weights(t, o->tuner, err) : pick_module(t, o->tuner, err));
+    TRY(build(t, o, err));
+    if (!engine->backend.runs) return CB_OK;
+    return trainer_create(&t->trainer, t->pass.plan, t->params, t->n_params, &o->trainer, engine->pool, err);
+}
+
+void training_close(struct training *t) {
+    trainer_destroy(&t->trainer);
+    pass_end(&t->pass);
+    free(t->params);
+    t->params = NULL;
+    instance_close(&t->instance);
+}

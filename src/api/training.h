@@ -1,0 +1,31 @@
+/* A training set-up: what is trained (all, the last layers, a module), the plan of a step with its gradients, the trainer. */
+#ifndef API_TRAINING_H
+#define API_TRAINING_H
+#include "api/instance.h"
+#include "train/trainer.h"
+
+struct training_options {
+    const char *model, *modules, *tuner;  // tuner NULL or "full": all weights
+    int64_t batch, seq;
+    bool segments;  // inputs "segments" and "position_ids": packed documents
+    bool labels_given;  // input "labels" is aligned to the next token; else as Transformers', shifted in the graph
+    bool train_mode;  // dropout
+    struct trainer_options trainer;
+};
+
+struct training {
+    struct instance instance;
+    struct pass pass;
+    struct module *module;  // the one being trained, owned by the instance's modules; NULL
+    struct train_param *params;
+    int n_params;
+    struct trainer *trainer;
+    int64_t trainable, total;  // parameters
+    int64_t weights_bytes, gradients_bytes, states_bytes, activations_bytes, planned_bytes;
+};
+
+/* Loads, builds, plans, binds. With the null device nothing is allocated for the run and trainer is NULL. Free with training_close, also after a failure. */
+enum cb_status training_open(struct training *training, struct cb_engine *engine, const struct training_options *options,
+                             struct cb_err *err);
+void training_close(struct training *training);
+#endif
