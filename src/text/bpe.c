@@ -5,28 +5,27 @@
 #include "text/parts.h"
 #include "text/utf8.h"
 
-
 /* Words of more symbols go through a heap. */
 #define LINEAR_SYMBOLS 64
 /* Bytes of a prefix or suffix. */
 #define MARK_LIMIT 256
 
 struct merge {
-    uint64_t pair; // left id << 32 | right id
-    int32_t rank, id; // id < 0: empty slot
+    uint64_t pair;  // left id << 32 | right id
+    int32_t rank, id;  // id < 0: empty slot
 };
 struct bpe {
-    struct part_text unk, prefix, suffix; // NULL where there is none
+    struct part_text unk, prefix, suffix;  // NULL where there is none
     bool fuse_unk, byte_fallback, ignore_merges, has_dropout;
     double dropout;
     int32_t unk_id;
-    int32_t (*pair)[2]; // by rank
+    int32_t (*pair)[2];  // by rank
     int32_t n_pairs;
     struct merge *merge;
     uint64_t mask;
-    int32_t byte_id[256];     // of the byte-level character, -1 absent
-    int32_t fallback_id[256]; // of <0xXX>, -1 absent
-    int32_t char_id[128];     // of ASCII characters
+    int32_t byte_id[256];  // of the byte-level character, -1 absent
+    int32_t fallback_id[256];  // of <0xXX>, -1 absent
+    int32_t char_id[128];  // of ASCII characters
 };
 
 /* ---- the table of merges */
@@ -46,8 +45,8 @@ static const struct merge *merge_find(const struct bpe *bpe, int32_t left, int32
 }
 
 /* The id of left and right joined (the right one without its prefix), or -1. */
-static enum cb_status joined_id(const struct tokenizer *t, const struct bpe *bpe, int32_t left, int32_t right, struct buffer *text, int32_t *id,
-                                struct cb_err *err) {
+static enum cb_status joined_id(const struct tokenizer *t, const struct bpe *bpe, int32_t left, int32_t right, struct buffer *text,
+                                int32_t *id, struct cb_err *err) {
     const struct vocab_token *a = vocab_at(&t->vocab, left), *b = vocab_at(&t->vocab, right);
     size_t skip = bpe->prefix.n && b->n >= bpe->prefix.n && !memcmp(b->text, bpe->prefix.text, bpe->prefix.n) ? bpe->prefix.n : 0;
     text->n = 0;
@@ -71,8 +70,10 @@ static enum cb_status merges_index(struct tokenizer *t, struct bpe *bpe, struct 
         status = joined_id(t, bpe, left, right, &text, &id, err);
         if (status) break;
         if (id < 0) {
-            status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "model: merge %d of \"%.60s\" and \"%.60s\" makes \"%.*s\"; a token of the vocabulary is wanted",
-                             (int)rank, vocab_at(&t->vocab, left)->text, vocab_at(&t->vocab, right)->text, (int)(text.n < 80 ? text.n : 80), text.data);
+            status =
+                err_set(err, CB_E_FORMAT, __FILE__, __LINE__,
+                        "model: merge %d of \"%.60s\" and \"%.60s\" makes \"%.*s\"; a token of the vocabulary is wanted", (int)rank,
+                        vocab_at(&t->vocab, left)->text, vocab_at(&t->vocab, right)->text, (int)(text.n < 80 ? text.n : 80), text.data);
             break;
         }
         uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right, at = pair_slot(bpe, pair);
@@ -96,7 +97,7 @@ static void bytes_index(struct tokenizer *t, struct bpe *bpe) {
         char c = (char)b;
         if (b < 128) bpe->char_id[b] = vocab_find(&t->vocab, &c, 1);
     }
-    t->raw_bytes = all && !bpe->prefix.n && !bpe->suffix.n; // tokenizer_finish asks the stages too
+    t->raw_bytes = all && !bpe->prefix.n && !bpe->suffix.n;  // tokenizer_finish asks the stages too
 }
 
 enum cb_status bpe_set(struct tokenizer *t, const int32_t (*pair)[2], int32_t n, struct cb_err *err) {
@@ -122,7 +123,8 @@ void bpe_set_unknown(struct tokenizer *t, const char *unk) {
 
 static enum cb_status merge_side(const struct tokenizer *t, int32_t *id, const char *text, size_t n, size_t rank, struct cb_err *err) {
     *id = vocab_find(&t->vocab, text, n);
-    if (*id < 0) FAIL(err, CB_E_FORMAT, "model: merge %zu has \"%.*s\"; a token of the vocabulary is wanted", rank, (int)(n < 80 ? n : 80), text);
+    if (*id < 0)
+        FAIL(err, CB_E_FORMAT, "model: merge %zu has \"%.*s\"; a token of the vocabulary is wanted", rank, (int)(n < 80 ? n : 80), text);
     return CB_OK;
 }
 
@@ -132,7 +134,8 @@ static enum cb_status merge_read(const struct tokenizer *t, int32_t pair[2], con
     if (json_is_string(json)) {
         const char *text = json_string_value(json), *gap = memchr(text, ' ', json_string_length(json));
         size_t n = json_string_length(json), left = gap ? (size_t)(gap - text) : 0;
-        if (!gap || memchr(gap + 1, ' ', n - left - 1)) FAIL(err, CB_E_FORMAT, "model: merge %zu is %s; two tokens with one space are wanted", rank, json_text(json, shown));
+        if (!gap || memchr(gap + 1, ' ', n - left - 1))
+            FAIL(err, CB_E_FORMAT, "model: merge %zu is %s; two tokens with one space are wanted", rank, json_text(json, shown));
         TRY(merge_side(t, &pair[0], text, left, rank, err));
         return merge_side(t, &pair[1], gap + 1, n - left - 1, rank, err);
     }
@@ -173,7 +176,8 @@ static enum cb_status bpe_read(struct tokenizer *t, const json_t *json, struct c
     size_t n = json_array_size(merges);
     if (n > INT32_MAX / 4) FAIL(err, CB_E_LIMIT, "model: %zu merges are more than fit", n);
     struct bpe *bpe = arena_alloc(t->arena, sizeof *bpe);
-    if (!bpe || !(options.pair = arena_array(t->arena, n + 1, sizeof *options.pair))) FAIL(err, CB_E_MEMORY, "model: no memory for %zu merges", n);
+    if (!bpe || !(options.pair = arena_array(t->arena, n + 1, sizeof *options.pair)))
+        FAIL(err, CB_E_MEMORY, "model: no memory for %zu merges", n);
     *bpe = options;
     for (size_t i = 0; i < n; i++) TRY(merge_read(t, bpe->pair[i], json_array_get(merges, i), i, err));
     bpe->n_pairs = (int32_t)n;
@@ -211,11 +215,11 @@ static enum cb_status bpe_write(const struct tokenizer *t, json_t *json, struct 
 
 struct symbol {
     int32_t id;
-    uint32_t n; // bytes of the word
-    int32_t previous, next; // -1 at the ends; next < 0 also once merged away
+    uint32_t n;  // bytes of the word
+    int32_t previous, next;  // -1 at the ends; next < 0 also once merged away
 };
 struct candidate {
-    int32_t rank, at, id; // merging the symbol at with its next gives id
+    int32_t rank, at, id;  // merging the symbol at with its next gives id
     int32_t left, right;  // what they were; otherwise it is stale
 };
 
@@ -252,7 +256,8 @@ static void heap_pop(struct candidate *heap, size_t n) {
     heap[at] = last;
 }
 
-static enum cb_status heap_push(struct encoder *e, size_t *n, const struct bpe *bpe, const struct symbol *s, int32_t at, struct cb_err *err) {
+static enum cb_status heap_push(struct encoder *e, size_t *n, const struct bpe *bpe, const struct symbol *s, int32_t at,
+                                struct cb_err *err) {
     if (at < 0 || s[at].next < 0) return CB_OK;
     const struct merge *m = merge_find(bpe, s[at].id, s[s[at].next].id);
     if (!m) return CB_OK;
@@ -289,7 +294,8 @@ static enum cb_status merge_heap(struct encoder *e, const struct bpe *bpe, struc
 }
 
 /* The id of a character with the prefix or suffix that its place asks for. */
-static int32_t char_id(const struct tokenizer *t, const struct bpe *bpe, const char *text, size_t n, bool first, bool last, char *marked, size_t *n_marked) {
+static int32_t char_id(const struct tokenizer *t, const struct bpe *bpe, const char *text, size_t n, bool first, bool last, char *marked,
+                       size_t *n_marked) {
     size_t k = 0;
     if (!first && bpe->prefix.n) memcpy(marked, bpe->prefix.text, bpe->prefix.n), k = bpe->prefix.n;
     if (!k && !(last && bpe->suffix.n) && n == 1) {
@@ -353,7 +359,7 @@ static enum cb_status whole_id(const struct tokenizer *t, struct encoder *e, con
 
 static enum cb_status encode_word(const struct tokenizer *t, struct encoder *e, const struct piece *piece, int32_t *n, struct cb_err *err) {
     const struct bpe *bpe = t->model_data;
-    size_t room = piece->n * (bpe->byte_fallback ? bpe->prefix.n + 1 : 1) + bpe->suffix.n + 1; // the bytes of marks may fall back too
+    size_t room = piece->n * (bpe->byte_fallback ? bpe->prefix.n + 1 : 1) + bpe->suffix.n + 1;  // the bytes of marks may fall back too
     TRY(buffer_grow(&e->work[0], &e->work_capacity[0], room, sizeof(struct word_token), err));
     struct word_token *s = e->work[0];
     int32_t whole = -1;

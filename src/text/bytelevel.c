@@ -19,10 +19,12 @@ int char_to_byte(uint32_t cp) {
 int bytelevel_pattern_find(const char *regex) {
     static const char *const known[] = {
         [BYTELEVEL_GPT2] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
-        [BYTELEVEL_CL100K] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
-                             "\\s+(?!\\S)|\\s+",
-        [BYTELEVEL_QWEN2] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
-                            "\\s+(?!\\S)|\\s+",
+        [BYTELEVEL_CL100K] =
+            "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
+            "\\s+(?!\\S)|\\s+",
+        [BYTELEVEL_QWEN2] =
+            "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
+            "\\s+(?!\\S)|\\s+",
     };
     for (int i = 0; i < (int)(sizeof known / sizeof *known); i++)
         if (!strcmp(known[i], regex)) return i;
@@ -51,7 +53,7 @@ static size_t contraction(const char *text, size_t n, bool fold) {
     if (n < 2) return 0;
     char a = text[1], b = n > 2 ? text[2] : 0;
     if (fold) {
-        if (a == '\xc5' && b == '\xbf') return 3; // long s folds to s
+        if (a == '\xc5' && b == '\xbf') return 3;  // long s folds to s
         if (a >= 'A' && a <= 'Z') a += 'a' - 'A';
         if (b >= 'A' && b <= 'Z') b += 'a' - 'A';
     }
@@ -119,7 +121,8 @@ enum cb_status bytelevel_emit(struct encoder *e, int stage, const struct piece *
     return encoder_emit(e, stage, &mapped, err);
 }
 
-enum cb_status bytelevel_cut(struct encoder *e, int stage, const struct piece *piece, enum bytelevel_pattern pattern, bool map, struct cb_err *err) {
+enum cb_status bytelevel_cut(struct encoder *e, int stage, const struct piece *piece, enum bytelevel_pattern pattern, bool map,
+                             struct cb_err *err) {
     for (size_t at = 0, to; at < piece->n; at = to) {
         to = bytelevel_next(pattern, piece->text, piece->n, at);
         struct piece word = piece_slice(piece, at, to);

@@ -9,7 +9,8 @@ int bytelevel_pattern_find(const char *regex);
 /* End of the word that begins at byte at (every byte belongs to one word). */
 size_t bytelevel_next(enum bytelevel_pattern pattern, const char *text, size_t n, size_t at);
 /* Cuts by the pattern and hands each word on: as it is, or by bytelevel_emit. */
-enum cb_status bytelevel_cut(struct encoder *e, int stage, const struct piece *piece, enum bytelevel_pattern pattern, bool map, struct cb_err *err);
+enum cb_status bytelevel_cut(struct encoder *e, int stage, const struct piece *piece, enum bytelevel_pattern pattern, bool map,
+                             struct cb_err *err);
 /* Hands on a piece of a ByteLevel stage, its bytes mapped to characters (unless the model does that). */
 enum cb_status bytelevel_emit(struct encoder *e, int stage, const struct piece *piece, struct cb_err *err);
 #endif

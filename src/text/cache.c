@@ -9,13 +9,13 @@
 
 struct entry {
     uint64_t hash;
-    uint32_t at; // of the word's tokens, which the word's bytes follow
-    uint16_t n, n_tokens; // n = 0: empty
+    uint32_t at;  // of the word's tokens, which the word's bytes follow
+    uint16_t n, n_tokens;  // n = 0: empty
 };
 struct word_cache {
     struct entry *entry;
     uint32_t n_slots, n;
-    struct word_token *store; // tokens, and bytes rounded up to whole ones
+    struct word_token *store;  // tokens, and bytes rounded up to whole ones
     uint32_t used, capacity;
 };
 

@@ -19,8 +19,8 @@ static void list_swap(struct decode_list *list, size_t n) {
 
 /* Rewrites each item by fn, which appends to spare. */
 static enum cb_status each_item(const struct part *part, struct decode_list *list,
-                                enum cb_status (*fn)(const struct part *part, struct decode_list *list, size_t index, const char *text, size_t n,
-                                                     struct cb_err *err),
+                                enum cb_status (*fn)(const struct part *part, struct decode_list *list, size_t index, const char *text,
+                                                     size_t n, struct cb_err *err),
                                 struct cb_err *err) {
     for (size_t i = 0; i < list->n; i++) {
         struct decode_item old = list->item[i];
@@ -33,7 +33,8 @@ static enum cb_status each_item(const struct part *part, struct decode_list *lis
 }
 
 /* Appends text with every needle replaced. */
-static enum cb_status put_replaced(struct buffer *out, const char *text, size_t n, const char *needle, const char *with, struct cb_err *err) {
+static enum cb_status put_replaced(struct buffer *out, const char *text, size_t n, const char *needle, const char *with,
+                                   struct cb_err *err) {
     size_t n_needle = strlen(needle);
     for (const char *hit; n_needle && (hit = memmem(text, n, needle, n_needle));) {
         TRY(buffer_append(out, text, (size_t)(hit - text), err));
@@ -73,15 +74,17 @@ static enum cb_status bytelevel(const struct part *part, struct decode_list *lis
     list->spare.n = 0, list->n = 1;
     return CB_OK;
 }
-static const struct part_kind bytelevel_kind = {
-    .type = "ByteLevel",
-    .field = {{"add_prefix_space", FIELD_FLAG, 0, .preset = 1}, {"trim_offsets", FIELD_FLAG, 1, .preset = 1}, {"use_regex", FIELD_FLAG, 2, .preset = 1}},
-    .decode = bytelevel};
+static const struct part_kind bytelevel_kind = {.type = "ByteLevel",
+                                                .field = {{"add_prefix_space", FIELD_FLAG, 0, .preset = 1},
+                                                          {"trim_offsets", FIELD_FLAG, 1, .preset = 1},
+                                                          {"use_regex", FIELD_FLAG, 2, .preset = 1}},
+                                                .decode = bytelevel};
 
 /* ---- one token at a time */
 
-static const char *const cleanups[][2] = {{" .", "."},     {" ?", "?"},     {" !", "!"},     {" ,", ","},   {" ' ", "'"},  {" n't", "n't"},
-                                          {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+static const char *const cleanups[][2] = {{" .", "."},   {" ?", "?"},     {" !", "!"},    {" ,", ","},
+                                          {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},  {" do not", " don't"},
+                                          {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
 
 /* English spaces before punctuation go away; the text is the end of spare, from byte from on. */
 static enum cb_status cleanup(struct decode_list *list, size_t from, size_t first, size_t last, struct cb_err *err) {
@@ -97,7 +100,8 @@ static enum cb_status cleanup(struct decode_list *list, size_t from, size_t firs
     return status;
 }
 
-static enum cb_status wordpiece_item(const struct part *part, struct decode_list *list, size_t i, const char *text, size_t n, struct cb_err *err) {
+static enum cb_status wordpiece_item(const struct part *part, struct decode_list *list, size_t i, const char *text, size_t n,
+                                     struct cb_err *err) {
     const struct part_text *prefix = &part->text[0];
     size_t from = list->spare.n;
     bool goes_on = n >= prefix->n && prefix->n && !memcmp(text, prefix->text, prefix->n);
@@ -109,16 +113,23 @@ static enum cb_status wordpiece_item(const struct part *part, struct decode_list
     }
     return part->flag[1] ? cleanup(list, from, 0, sizeof cleanups / sizeof *cleanups, err) : CB_OK;
 }
-static enum cb_status wordpiece(const struct part *part, struct decode_list *list, struct cb_err *err) { return each_item(part, list, wordpiece_item, err); }
+static enum cb_status wordpiece(const struct part *part, struct decode_list *list, struct cb_err *err) {
+    return each_item(part, list, wordpiece_item, err);
+}
 static const struct part_kind wordpiece_kind = {
-    .type = "WordPiece", .field = {{"prefix", FIELD_TEXT, 0, .required = true}, {"cleanup", FIELD_FLAG, 1, .preset = 1}}, .decode = wordpiece};
+    .type = "WordPiece",
+    .field = {{"prefix", FIELD_TEXT, 0, .required = true}, {"cleanup", FIELD_FLAG, 1, .preset = 1}},
+    .decode = wordpiece};
 
-static enum cb_status metaspace_item(const struct part *part, struct decode_list *list, size_t i, const char *text, size_t n, struct cb_err *err) {
+static enum cb_status metaspace_item(const struct part *part, struct decode_list *list, size_t i, const char *text, size_t n,
+                                     struct cb_err *err) {
     const struct part_text *sign = &part->text[0];
     // in the first token the sign is what was put before all, not a space
     return put_replaced(&list->spare, text, n, sign->text, i || part->number[1] == 2 ? " " : "", err);
 }
-static enum cb_status metaspace(const struct part *part, struct decode_list *list, struct cb_err *err) { return each_item(part, list, metaspace_item, err); }
+static enum cb_status metaspace(const struct part *part, struct decode_list *list, struct cb_err *err) {
+    return each_item(part, list, metaspace_item, err);
+}
 static enum cb_status metaspace_read(struct tokenizer *t, struct part *part, const json_t *json, const char *where, struct cb_err *err) {
     (void)t;
     bool prefix = true;
@@ -134,27 +145,34 @@ static const struct part_kind metaspace_kind = {.type = "Metaspace",
                                                 .read = metaspace_read,
                                                 .decode = metaspace};
 
-static enum cb_status bpe_item(const struct part *part, struct decode_list *list, size_t i, const char *text, size_t n, struct cb_err *err) {
+static enum cb_status bpe_item(const struct part *part, struct decode_list *list, size_t i, const char *text, size_t n,
+                               struct cb_err *err) {
     return put_replaced(&list->spare, text, n, part->text[0].text, i + 1 == list->n ? "" : " ", err);
 }
-static enum cb_status bpe(const struct part *part, struct decode_list *list, struct cb_err *err) { return each_item(part, list, bpe_item, err); }
+static enum cb_status bpe(const struct part *part, struct decode_list *list, struct cb_err *err) {
+    return each_item(part, list, bpe_item, err);
+}
 static const struct part_kind bpe_kind = {.type = "BPEDecoder", .field = {{"suffix", FIELD_TEXT, 0, .required = true}}, .decode = bpe};
 
-static enum cb_status strip_item(const struct part *part, struct decode_list *list, size_t i, const char *text, size_t n, struct cb_err *err) {
+static enum cb_status strip_item(const struct part *part, struct decode_list *list, size_t i, const char *text, size_t n,
+                                 struct cb_err *err) {
     (void)i;
     const struct part_text *c = &part->text[0];
     for (int64_t k = 0; k < part->number[1] && n >= c->n && !memcmp(text, c->text, c->n); k++) text += c->n, n -= c->n;
     for (int64_t k = 0; k < part->number[2] && n >= c->n && !memcmp(text + n - c->n, c->text, c->n); k++) n -= c->n;
     return buffer_append(&list->spare, text, n, err);
 }
-static enum cb_status strip(const struct part *part, struct decode_list *list, struct cb_err *err) { return each_item(part, list, strip_item, err); }
+static enum cb_status strip(const struct part *part, struct decode_list *list, struct cb_err *err) {
+    return each_item(part, list, strip_item, err);
+}
 static const struct part_kind strip_kind = {.type = "Strip",
                                             .field = {{"content", FIELD_CHAR, 0, .required = true},
                                                       {"start", FIELD_COUNT, 1, .required = true},
                                                       {"stop", FIELD_COUNT, 2, .required = true}},
                                             .decode = strip};
 
-static enum cb_status replace_item(const struct part *part, struct decode_list *list, size_t i, const char *text, size_t n, struct cb_err *err) {
+static enum cb_status replace_item(const struct part *part, struct decode_list *list, size_t i, const char *text, size_t n,
+                                   struct cb_err *err) {
     (void)i;
     struct track out = {0};
     struct regex_scratch *scratch = NULL;
@@ -166,9 +184,13 @@ static enum cb_status replace_item(const struct part *part, struct decode_list *
     free(out.text);
     return status;
 }
-static enum cb_status replace(const struct part *part, struct decode_list *list, struct cb_err *err) { return each_item(part, list, replace_item, err); }
+static enum cb_status replace(const struct part *part, struct decode_list *list, struct cb_err *err) {
+    return each_item(part, list, replace_item, err);
+}
 static const struct part_kind replace_kind = {
-    .type = "Replace", .field = {{"pattern", FIELD_PATTERN, 0, .required = true}, {"content", FIELD_TEXT, 1, .required = true}}, .decode = replace};
+    .type = "Replace",
+    .field = {{"pattern", FIELD_PATTERN, 0, .required = true}, {"content", FIELD_TEXT, 1, .required = true}},
+    .decode = replace};
 
 /* ---- tokens joined */
 
@@ -185,7 +207,9 @@ static enum cb_status fuse(const struct part *part, struct decode_list *list, st
 }
 static const struct part_kind fuse_kind = {.type = "Fuse", .decode = fuse};
 
-static int hex_digit(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; }
+static int hex_digit(char c) {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
 
 /* The byte of <0xXX>, or -1. */
 static int byte_token(const char *text, size_t n) {
@@ -265,16 +289,19 @@ static enum cb_status sequence(const struct part *part, struct decode_list *list
     for (int i = 0; i < part->n_parts; i++) TRY(part->part[i]->kind->decode(part->part[i], list, err));
     return CB_OK;
 }
-static const struct part_kind sequence_kind = {.type = "Sequence", .field = {{"decoders", FIELD_PARTS, 0, .required = true}}, .decode = sequence};
+static const struct part_kind sequence_kind = {
+    .type = "Sequence", .field = {{"decoders", FIELD_PARTS, 0, .required = true}}, .decode = sequence};
 
-const struct part_kind *const decoder_kinds[] = {&bpe_kind,  &byte_fallback_kind, &bytelevel_kind, &ctc_kind,       &fuse_kind, &metaspace_kind,
-                                                 &replace_kind, &sequence_kind,   &strip_kind,     &wordpiece_kind, NULL};
+const struct part_kind *const decoder_kinds[] = {
+    &bpe_kind,     &byte_fallback_kind, &bytelevel_kind, &ctc_kind,       &fuse_kind, &metaspace_kind,
+    &replace_kind, &sequence_kind,      &strip_kind,     &wordpiece_kind, NULL};
 
 /* ---- the whole */
 
 static void list_free(struct decode_list *list) { free(list->text.data), free(list->spare.data), free(list->item); }
 
-static enum cb_status list_fill(const struct tokenizer *t, struct decode_list *list, const int32_t *ids, size_t n_ids, bool skip_special, struct cb_err *err) {
+static enum cb_status list_fill(const struct tokenizer *t, struct decode_list *list, const int32_t *ids, size_t n_ids, bool skip_special,
+                                struct cb_err *err) {
     for (size_t i = 0; i < n_ids; i++) {
         size_t n;
         const char *text = tokenizer_token(t, ids[i], &n);
@@ -297,8 +324,8 @@ static enum cb_status list_join(const struct tokenizer *t, struct decode_list *l
     return CB_OK;
 }
 
-enum cb_status tokenizer_decode(const struct tokenizer *tokenizer, char **text, size_t *n, const int32_t *ids, size_t n_ids, bool skip_special,
-                                struct cb_err *err) {
+enum cb_status tokenizer_decode(const struct tokenizer *tokenizer, char **text, size_t *n, const int32_t *ids, size_t n_ids,
+                                bool skip_special, struct cb_err *err) {
     *text = NULL, *n = 0;
     struct decode_list list = {0};
     struct buffer out = {0};

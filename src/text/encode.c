@@ -59,7 +59,9 @@ enum cb_status encoder_emit(struct encoder *e, int stage, const struct piece *pi
     return CB_OK;
 }
 
-static enum cb_status pretokenise(struct encoder *e, const struct piece *piece, struct cb_err *err) { return encoder_emit(e, -1, piece, err); }
+static enum cb_status pretokenise(struct encoder *e, const struct piece *piece, struct cb_err *err) {
+    return encoder_emit(e, -1, piece, err);
+}
 
 static enum cb_status normalise(struct encoder *e, struct piece *piece, struct cb_err *err) {
     for (int i = 0; i < e->t->n_normalisers; i++) {
@@ -119,7 +121,8 @@ static void truncate_sequence(struct token_list *list, int sequence, size_t n, b
     list->n = kept;
 }
 
-static enum cb_status truncate_all(const struct truncation *limit, struct token_list *list, int n_sequences, size_t n_added, struct cb_err *err) {
+static enum cb_status truncate_all(const struct truncation *limit, struct token_list *list, int n_sequences, size_t n_added,
+                                   struct cb_err *err) {
     size_t max = (size_t)limit->max_length > n_added ? (size_t)limit->max_length - n_added : 0, n[2] = {0, 0};
     for (size_t i = 0; i < list->n; i++) n[list->token[i].sequence == 1]++;
     if (n[0] + n[1] <= max) return CB_OK;
@@ -176,7 +179,8 @@ static enum cb_status process(struct encoder *e, int n_sequences, unsigned flags
     return (flags & ENCODE_LIMITS) && t->padding.on ? pad(&t->padding, e->out, err) : CB_OK;
 }
 
-enum cb_status encoder_encode(struct encoder *encoder, struct token_list *out, const char *text, size_t n, unsigned flags, struct cb_err *err) {
+enum cb_status encoder_encode(struct encoder *encoder, struct token_list *out, const char *text, size_t n, unsigned flags,
+                              struct cb_err *err) {
     out->n = 0, encoder->out = out;
     TRY(encode_sequence(encoder, 0, text, n, flags, err));
     return process(encoder, 1, flags, err);
@@ -212,7 +216,8 @@ enum cb_status encoder_normalise(struct encoder *encoder, char **out, size_t *n_
     return CB_OK;
 }
 
-enum cb_status encoder_pretokenise(struct encoder *encoder, const char *text, size_t n, text_piece_fn *fn, void *context, struct cb_err *err) {
+enum cb_status encoder_pretokenise(struct encoder *encoder, const char *text, size_t n, text_piece_fn *fn, void *context,
+                                   struct cb_err *err) {
     TRY(check_text(text, n, err));
     struct piece all = {text, n, NULL, 0, (uint32_t)n};
     encoder->hook = fn, encoder->hook_context = context, encoder->tracking = true, encoder->word = 0;

@@ -25,8 +25,8 @@ static enum cb_status file_read(struct buffer *out, const char *path, struct cb_
 /* ---- GPT-2's two files */
 
 /* One merge a line, "a b"; the first line may be a #version. */
-static enum cb_status merges_parse(const struct tokenizer *t, const char *text, size_t n, int32_t (**pair)[2], int32_t *n_pairs, const char *name,
-                                   struct cb_err *err) {
+static enum cb_status merges_parse(const struct tokenizer *t, const char *text, size_t n, int32_t (**pair)[2], int32_t *n_pairs,
+                                   const char *name, struct cb_err *err) {
     size_t capacity = 0, line = 0;
     for (size_t at = 0, end; at < n; at = end + 1) {
         const char *stop = memchr(text + at, '\n', n - at);
@@ -37,18 +37,21 @@ static enum cb_status merges_parse(const struct tokenizer *t, const char *text, 
         if (!length || (line == 1 && length >= 8 && !memcmp(text + at, "#version", 8))) continue;
         const char *gap = memchr(text + at, ' ', length);
         size_t left = gap ? (size_t)(gap - text) - at : 0;
-        if (!gap || memchr(gap + 1, ' ', length - left - 1)) FAIL(err, CB_E_FORMAT, "%s: merges line %zu: two tokens with one space are wanted", name, line);
+        if (!gap || memchr(gap + 1, ' ', length - left - 1))
+            FAIL(err, CB_E_FORMAT, "%s: merges line %zu: two tokens with one space are wanted", name, line);
         if (*n_pairs == INT32_MAX / 4) FAIL(err, CB_E_LIMIT, "%s: more merges than fit", name);
         TRY(buffer_grow((void **)pair, &capacity, (size_t)*n_pairs + 1, sizeof **pair, err));
         int32_t *new = (*pair)[(*n_pairs)++];
         new[0] = vocab_find(&t->vocab, text + at, left), new[1] = vocab_find(&t->vocab, gap + 1, length - left - 1);
         if (new[0] < 0 || new[1] < 0)
-            FAIL(err, CB_E_FORMAT, "%s: merges line %zu: \"%.*s\"; two tokens of the vocabulary are wanted", name, line, (int)(length < 80 ? length : 80), text + at);
+            FAIL(err, CB_E_FORMAT, "%s: merges line %zu: \"%.*s\"; two tokens of the vocabulary are wanted", name, line,
+                 (int)(length < 80 ? length : 80), text + at);
     }
     return CB_OK;
 }
 
-static enum cb_status gpt2_build(struct tokenizer *t, const json_t *vocab, const char *merges, size_t n_merges, const char *name, struct cb_err *err) {
+static enum cb_status gpt2_build(struct tokenizer *t, const json_t *vocab, const char *merges, size_t n_merges, const char *name,
+                                 struct cb_err *err) {
     TRY(vocab_read(t, vocab, err));
     int32_t(*pair)[2] = NULL, n_pairs = 0;
     enum cb_status status = merges_parse(t, merges, n_merges, &pair, &n_pairs, name, err);
@@ -99,8 +102,10 @@ enum cb_status tokenizer_load(struct tokenizer **tokenizer, const char *path, st
     if (stat(path, &s)) FAIL(err, CB_E_IO, "%s: no such file or folder", path);
     if (S_ISDIR(s.st_mode)) {
         if (is_file(path, "tokenizer.json", one, sizeof one)) return tokenizer_load(tokenizer, one, err);
-        if (is_file(path, "vocab.json", one, sizeof one) && is_file(path, "merges.txt", two, sizeof two)) return load_pair(tokenizer, one, two, err);
-        if (is_file(path, "encoder.json", one, sizeof one) && is_file(path, "vocab.bpe", two, sizeof two)) return load_pair(tokenizer, one, two, err);
+        if (is_file(path, "vocab.json", one, sizeof one) && is_file(path, "merges.txt", two, sizeof two))
+            return load_pair(tokenizer, one, two, err);
+        if (is_file(path, "encoder.json", one, sizeof one) && is_file(path, "vocab.bpe", two, sizeof two))
+            return load_pair(tokenizer, one, two, err);
         FAIL(err, CB_E_IO, "%s: holds no tokenizer; tokenizer.json, vocab.json + merges.txt or encoder.json + vocab.bpe are wanted", path);
     }
     struct buffer bytes = {0};

@@ -15,7 +15,7 @@ struct run {
     int n;
     struct rewrite *r;
     bool compose;
-    struct mark starter; // held back while composing
+    struct mark starter;  // held back while composing
     bool has_starter;
 };
 

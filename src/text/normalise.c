@@ -8,8 +8,8 @@
 /* ---- one character at a time */
 
 /* Replaces every character by what map makes of it: its count (0 drops it) and characters. */
-static enum cb_status map_chars(struct encoder *e, struct track *out, struct piece *piece, int (*map)(uint32_t *to, uint32_t cp, unsigned flags),
-                                unsigned flags, struct cb_err *err) {
+static enum cb_status map_chars(struct encoder *e, struct track *out, struct piece *piece,
+                                int (*map)(uint32_t *to, uint32_t cp, unsigned flags), unsigned flags, struct cb_err *err) {
     struct piece in = *piece;
     struct rewrite r = rewrite_begin(out, &in, e->tracking);
     while (r.at < in.n) {
@@ -31,9 +31,10 @@ static const struct part_kind lowercase_kind = {.type = "Lowercase", .normalise 
 
 static int map_strip_marks(uint32_t *to, uint32_t cp, unsigned flags) {
     to[0] = cp;
-    return flags ? !unicode_is_nonspacing(cp) : !unicode_is_mark(cp);
+    return flags ? !unicode_is_nonspacing(cp) : !unicode_is_accent(cp);
 }
-static enum cb_status strip_accents(const struct part *part, struct encoder *e, struct track *out, struct piece *piece, struct cb_err *err) {
+static enum cb_status strip_accents(const struct part *part, struct encoder *e, struct track *out, struct piece *piece,
+                                    struct cb_err *err) {
     (void)part;
     return map_chars(e, out, piece, map_strip_marks, 0, err);
 }
@@ -110,7 +111,9 @@ static enum cb_status strip(const struct part *part, struct encoder *e, struct t
     return CB_OK;
 }
 static const struct part_kind strip_kind = {
-    .type = "Strip", .field = {{"strip_left", FIELD_FLAG, 0, .required = true}, {"strip_right", FIELD_FLAG, 1, .required = true}}, .normalise = strip};
+    .type = "Strip",
+    .field = {{"strip_left", FIELD_FLAG, 0, .required = true}, {"strip_right", FIELD_FLAG, 1, .required = true}},
+    .normalise = strip};
 
 static enum cb_status prepend(const struct part *part, struct encoder *e, struct track *out, struct piece *piece, struct cb_err *err) {
     if (!piece->n) return CB_OK;
@@ -121,11 +124,12 @@ static enum cb_status prepend(const struct part *part, struct encoder *e, struct
     *piece = rewrite_end(&r);
     return CB_OK;
 }
-static const struct part_kind prepend_kind = {.type = "Prepend", .field = {{"prepend", FIELD_TEXT, 0, .required = true}}, .normalise = prepend};
+static const struct part_kind prepend_kind = {
+    .type = "Prepend", .field = {{"prepend", FIELD_TEXT, 0, .required = true}}, .normalise = prepend};
 
 /* The next match of a part's pattern, as regex_find. */
-static enum cb_status pattern_next(const struct part *part, struct regex_scratch **scratch, const char *text, size_t n, size_t at, int64_t *from,
-                                   int64_t *to, struct cb_err *err) {
+static enum cb_status pattern_next(const struct part *part, struct regex_scratch **scratch, const char *text, size_t n, size_t at,
+                                   int64_t *from, int64_t *to, struct cb_err *err) {
     if (part->regex) return regex_find(part->regex, from, to, scratch, text, n, at, err);
     const struct part_text *needle = &part->text[0];
     const char *hit = needle->n && at < n ? memmem(text + at, n - at, needle->text, needle->n) : NULL;
@@ -159,7 +163,9 @@ static enum cb_status replace(const struct part *part, struct encoder *e, struct
     return CB_OK;
 }
 static const struct part_kind replace_kind = {
-    .type = "Replace", .field = {{"pattern", FIELD_PATTERN, 0, .required = true}, {"content", FIELD_TEXT, 1, .required = true}}, .normalise = replace};
+    .type = "Replace",
+    .field = {{"pattern", FIELD_PATTERN, 0, .required = true}, {"content", FIELD_TEXT, 1, .required = true}},
+    .normalise = replace};
 
 /* ---- BertNormalizer: its four steps in one kind */
 
@@ -203,6 +209,6 @@ static const struct part_kind bert_kind = {.type = "BertNormalizer",
 /* Its parts become normalisers of their own, so it is never run. */
 static const struct part_kind sequence_kind = {.type = "Sequence", .field = {{"normalizers", FIELD_PARTS, 0, .required = true}}};
 
-const struct part_kind *const normalizer_kinds[] = {&bert_kind, &bytes_kind,    &lowercase_kind, &nfc_kind,          &nfd_kind,
-                                                    &nfkc_kind, &nfkd_kind,     &nmt_kind,       &precompiled_kind,  &prepend_kind,
-                                                    &replace_kind, &sequence_kind, &strip_kind,  &strip_accents_kind, NULL};
+const struct part_kind *const normalizer_kinds[] = {&bert_kind,    &bytes_kind,    &lowercase_kind, &nfc_kind,           &nfd_kind,
+                                                    &nfkc_kind,    &nfkd_kind,     &nmt_kind,       &precompiled_kind,   &prepend_kind,
+                                                    &replace_kind, &sequence_kind, &strip_kind,     &strip_accents_kind, NULL};

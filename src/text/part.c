@@ -9,7 +9,8 @@
 static const char *const role_names[ROLE_COUNT] = {"normalizer", "pre_tokenizer", "post_processor", "decoder"};
 
 static const struct part_kind *kind_find(enum part_role role, const char *type) {
-    const struct part_kind *const *const registry[ROLE_COUNT] = {normalizer_kinds, pre_tokenizer_kinds, post_processor_kinds, decoder_kinds};
+    const struct part_kind *const *const registry[ROLE_COUNT] = {normalizer_kinds, pre_tokenizer_kinds, post_processor_kinds,
+                                                                 decoder_kinds};
     for (const struct part_kind *const *kind = registry[role]; *kind; kind++)
         if (!strcmp((*kind)->type, type)) return *kind;
     return NULL;
@@ -26,7 +27,9 @@ static struct part *part_new(struct tokenizer *t, const struct part_kind *kind) 
     return part;
 }
 
-struct part *part_make(struct tokenizer *t, enum part_role role, const char *type) { return part_new(t, kind_find(role, type)); }
+struct part *part_make(struct tokenizer *t, enum part_role role, const char *type) {
+    return part_new(t, kind_find(role, type));
+}
 
 static enum cb_status text_keep(struct tokenizer *t, struct part_text *out, const json_t *json, const char *where, struct cb_err *err) {
     out->n = json_string_length(json);
@@ -35,7 +38,8 @@ static enum cb_status text_keep(struct tokenizer *t, struct part_text *out, cons
     return CB_OK;
 }
 
-static enum cb_status pattern_read(struct tokenizer *t, struct part *part, int slot, const json_t *json, const char *where, struct cb_err *err) {
+static enum cb_status pattern_read(struct tokenizer *t, struct part *part, int slot, const json_t *json, const char *where,
+                                   struct cb_err *err) {
     char shown[JSON_TEXT];
     const json_t *string = json_object_get(json, "String"), *regex = json_object_get(json, "Regex");
     if (json_object_size(json) != 1 || !json_is_string(string ? string : regex))
@@ -46,11 +50,13 @@ static enum cb_status pattern_read(struct tokenizer *t, struct part *part, int s
     return tokenizer_keep_regex(t, part->regex, err);
 }
 
-static enum cb_status choice_read(struct part *part, const struct part_field *f, const json_t *value, const char *where, struct cb_err *err) {
+static enum cb_status choice_read(struct part *part, const struct part_field *f, const json_t *value, const char *where,
+                                  struct cb_err *err) {
     char shown[JSON_TEXT];
     for (int i = 0; json_is_string(value) && f->choice[i]; i++)
         if (!strcmp(f->choice[i], json_string_value(value))) return part->number[f->slot] = i, CB_OK;
-    FAIL(err, CB_E_FORMAT, "%s: %s: found %s; \"%s\", \"%s\" or the like is wanted", where, f->key, json_text(value, shown), f->choice[0], f->choice[1]);
+    FAIL(err, CB_E_FORMAT, "%s: %s: found %s; \"%s\", \"%s\" or the like is wanted", where, f->key, json_text(value, shown), f->choice[0],
+         f->choice[1]);
 }
 
 /* ["text", id] */
@@ -58,14 +64,15 @@ static enum cb_status token_read(struct tokenizer *t, struct part *part, const s
                                  struct cb_err *err) {
     char shown[JSON_TEXT];
     const json_t *text = json_array_get(value, 0), *id = json_array_get(value, 1);
-    if (json_array_size(value) != 2 || !json_is_string(text) || !json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) > INT32_MAX)
+    if (json_array_size(value) != 2 || !json_is_string(text) || !json_is_integer(id) || json_integer_value(id) < 0 ||
+        json_integer_value(id) > INT32_MAX)
         FAIL(err, CB_E_FORMAT, "%s: %s: found %s; [token, id] is wanted", where, f->key, json_text(value, shown));
     part->number[f->slot] = json_integer_value(id);
     return text_keep(t, &part->text[f->slot], text, where, err);
 }
 
-static enum cb_status parts_read(struct tokenizer *t, struct part *part, const struct part_field *f, const json_t *value, enum part_role role,
-                                 const char *where, int depth, struct cb_err *err) {
+static enum cb_status parts_read(struct tokenizer *t, struct part *part, const struct part_field *f, const json_t *value,
+                                 enum part_role role, const char *where, int depth, struct cb_err *err) {
     char shown[JSON_TEXT];
     if (!json_is_array(value)) FAIL(err, CB_E_FORMAT, "%s: %s: found %s; a list is wanted", where, f->key, json_text(value, shown));
     size_t n = json_array_size(value);
@@ -79,8 +86,8 @@ static enum cb_status parts_read(struct tokenizer *t, struct part *part, const s
     return CB_OK;
 }
 
-static enum cb_status field_read(struct tokenizer *t, struct part *part, const struct part_field *f, const json_t *json, enum part_role role,
-                                 const char *where, int depth, struct cb_err *err) {
+static enum cb_status field_read(struct tokenizer *t, struct part *part, const struct part_field *f, const json_t *json,
+                                 enum part_role role, const char *where, int depth, struct cb_err *err) {
     const json_t *value = json_object_get(json, f->key);
     char shown[JSON_TEXT];
     if (!value || json_is_null(value)) {
@@ -91,7 +98,8 @@ static enum cb_status field_read(struct tokenizer *t, struct part *part, const s
     switch (f->type) {
         case FIELD_END: return CB_OK;
         case FIELD_FLAG:
-            if (!json_is_boolean(value)) FAIL(err, CB_E_FORMAT, "%s: %s: found %s; true or false is wanted", where, f->key, json_text(value, shown));
+            if (!json_is_boolean(value))
+                FAIL(err, CB_E_FORMAT, "%s: %s: found %s; true or false is wanted", where, f->key, json_text(value, shown));
             part->flag[f->slot] = json_is_true(value);
             return CB_OK;
         case FIELD_TEXT:
@@ -119,7 +127,8 @@ enum cb_status part_read(struct tokenizer *t, struct part **out, enum part_role 
     if (!json || json_is_null(json)) return CB_OK;
     if (depth > PART_DEPTH) FAIL(err, CB_E_LIMIT, "%s: %s nested to a depth over %d", where, role_names[role], PART_DEPTH);
     const json_t *type = json_object_get(json, "type");
-    if (!json_is_string(type)) FAIL(err, CB_E_FORMAT, "%s: %s: type: found %s; a name is wanted", where, role_names[role], json_text(type, shown));
+    if (!json_is_string(type))
+        FAIL(err, CB_E_FORMAT, "%s: %s: type: found %s; a name is wanted", where, role_names[role], json_text(type, shown));
     const struct part_kind *kind = kind_find(role, json_string_value(type));
     if (!kind) FAIL(err, CB_E_UNSUPPORTED, "%s: %s: type \"%.60s\" is not known", where, role_names[role], json_string_value(type));
     struct part *part = part_new(t, kind);

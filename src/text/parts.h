@@ -24,7 +24,7 @@ struct piece {
 struct track {
     char *text;
     struct align *align;
-    size_t n, n_text, n_align; // used; capacities
+    size_t n, n_text, n_align;  // used; capacities
 };
 /* Bytes [from, to) of a piece. */
 struct piece piece_slice(const struct piece *piece, size_t from, size_t to);
@@ -36,14 +36,14 @@ struct align piece_range(const struct piece *piece, size_t from, size_t to);
 struct rewrite {
     const struct piece *in;
     struct track *out;
-    size_t at; // source bytes consumed
+    size_t at;  // source bytes consumed
     bool tracking;
 };
 struct rewrite rewrite_begin(struct track *out, const struct piece *in, bool tracking);
 enum cb_status rewrite_emit(struct rewrite *r, uint32_t cp, int change, struct cb_err *err);
-void rewrite_skip(struct rewrite *r, size_t bytes);                                      // drops source bytes
-enum cb_status rewrite_keep(struct rewrite *r, size_t bytes, struct cb_err *err);        // copies them with their ranges
-enum cb_status rewrite_text(struct rewrite *r, const char *text, size_t n, struct cb_err *err); // inserts valid text
+void rewrite_skip(struct rewrite *r, size_t bytes);  // drops source bytes
+enum cb_status rewrite_keep(struct rewrite *r, size_t bytes, struct cb_err *err);  // copies them with their ranges
+enum cb_status rewrite_text(struct rewrite *r, const char *text, size_t n, struct cb_err *err);  // inserts valid text
 /* Puts text before all else, with the range of the first character (call it first, on a piece that is not empty). */
 enum cb_status rewrite_prefix(struct rewrite *r, const char *text, size_t n, struct cb_err *err);
 struct piece rewrite_end(struct rewrite *r);
@@ -55,10 +55,10 @@ enum field_type { FIELD_END, FIELD_FLAG, FIELD_TEXT, FIELD_CHAR, FIELD_COUNT, FI
 struct part_field {
     const char *key;
     enum field_type type;
-    int slot;                  // which flag, text, number of the part
-    bool required;             // else preset
-    int64_t preset;            // of flags, counts and choices; 2 of a flag: null ("as the rest says")
-    const char *const *choice; // NULL-terminated names
+    int slot;  // which flag, text, number of the part
+    bool required;  // else preset
+    int64_t preset;  // of flags, counts and choices; 2 of a flag: null ("as the rest says")
+    const char *const *choice;  // NULL-terminated names
 };
 struct part;
 struct encoder;
@@ -72,7 +72,8 @@ struct part_kind {
     /* One of these, by the registry that the kind is in. */
     enum cb_status (*normalise)(const struct part *part, struct encoder *e, struct track *out, struct piece *piece, struct cb_err *err);
     enum cb_status (*split)(const struct part *part, struct encoder *e, int stage, const struct piece *piece, struct cb_err *err);
-    enum cb_status (*process)(const struct part *part, struct encoder *e, struct token_list *list, int n_sequences, bool specials, struct cb_err *err);
+    enum cb_status (*process)(const struct part *part, struct encoder *e, struct token_list *list, int n_sequences, bool specials,
+                              struct cb_err *err);
     enum cb_status (*decode)(const struct part *part, struct decode_list *list, struct cb_err *err);
 };
 struct part_text {
@@ -85,14 +86,15 @@ struct part {
     uint8_t flag[PART_SLOTS];
     struct part_text text[PART_SLOTS];
     int64_t number[PART_SLOTS];
-    struct regex *regex; // FIELD_PATTERN {"Regex"}; {"String"} leaves it NULL with text in the slot
+    struct regex *regex;  // FIELD_PATTERN {"Regex"}; {"String"} leaves it NULL with text in the slot
     struct part **part;  // FIELD_PARTS
     int n_parts;
-    void *data; // what the kind's read made (in the arena)
+    void *data;  // what the kind's read made (in the arena)
 };
 /* Which registry a part is looked up in. */
 enum part_role { ROLE_NORMALIZER, ROLE_PRE_TOKENIZER, ROLE_POST_PROCESSOR, ROLE_DECODER, ROLE_COUNT };
-extern const struct part_kind *const normalizer_kinds[], *const pre_tokenizer_kinds[], *const post_processor_kinds[], *const decoder_kinds[];
+extern const struct part_kind *const normalizer_kinds[], *const pre_tokenizer_kinds[], *const post_processor_kinds[],
+                                                                                           *const decoder_kinds[];
 /* Reads and writes by the fields of the kind. json null or absent gives *part = NULL. */
 enum cb_status part_read(struct tokenizer *t, struct part **part, enum part_role role, const json_t *json, const char *where, int depth,
                          struct cb_err *err);
@@ -127,40 +129,40 @@ struct added_set {
     struct added_needle {
         const char *text;
         size_t n;
-        int added; // index
+        int added;  // index
     } * needle;
     int n;
-    uint32_t first[257]; // needles of byte b: [first[b], first[b + 1])
+    uint32_t first[257];  // needles of byte b: [first[b], first[b + 1])
 };
 struct truncation {
     bool on, left;
     int64_t max_length, stride;
-    int strategy; // 0 longest first, 1 only first, 2 only second
+    int strategy;  // 0 longest first, 1 only first, 2 only second
 };
 struct padding {
     bool on, left;
-    int64_t fixed, multiple; // -1: longest; 0: none
+    int64_t fixed, multiple;  // -1: longest; 0: none
     int64_t id, type;
     const char *token;
 };
 struct tokenizer {
     struct arena *arena;
-    struct vocab vocab; // of the model
+    struct vocab vocab;  // of the model
     const struct model_kind *model;
-    void *model_data; // in the arena
+    void *model_data;  // in the arena
     struct added_token *added;
     int n_added;
     int32_t size;
-    int32_t *added_of; // by id: index + 1 of the added token
+    int32_t *added_of;  // by id: index + 1 of the added token
     struct added_set raw_set, normal_set;
     struct part *part[ROLE_COUNT];
-    const struct part **normaliser, **stage; // flattened sequences
+    const struct part **normaliser, **stage;  // flattened sequences
     int n_normalisers, n_stages;
-    bool raw_bytes;     // the last stage is ByteLevel and the model maps bytes itself
+    bool raw_bytes;  // the last stage is ByteLevel and the model maps bytes itself
     bool always_track;  // a component asks where its text lies
     struct truncation truncation;
     struct padding padding;
-    struct regex **regex; // to destroy
+    struct regex **regex;  // to destroy
     size_t n_regex, regex_capacity;
 };
 /* An empty tokenizer; then the model and parts are set, then tokenizer_finish checks them together and builds the tables. */
@@ -170,7 +172,7 @@ enum cb_status tokenizer_add(struct tokenizer *t, const struct added_token *toke
 enum cb_status tokenizer_keep_regex(struct tokenizer *t, struct regex *regex, struct cb_err *err);
 /* GPT-2's map between bytes and printable characters. */
 uint32_t byte_to_char(unsigned char byte);
-int char_to_byte(uint32_t cp); // -1 for others
+int char_to_byte(uint32_t cp);  // -1 for others
 /* BPE from code: the model of t over t->vocab; pairs (left id, right id) in order of rank. */
 /* The vocabulary must be there; every pair and what it makes must be tokens. */
 enum cb_status bpe_set(struct tokenizer *t, const int32_t (*pair)[2], int32_t n, struct cb_err *err);
@@ -188,12 +190,12 @@ struct encoder {
     bool tracking;
     int32_t word;
     int8_t sequence;
-    struct track *track; // two for the normalisers, then two a stage
+    struct track *track;  // two for the normalisers, then two a stage
     struct regex_scratch *scratch;
     struct word_cache *cache;
-    void *work[3]; // of the model, grown by buffer_grow
+    void *work[3];  // of the model, grown by buffer_grow
     size_t work_capacity[3];
-    text_piece_fn *hook; // instead of the model
+    text_piece_fn *hook;  // instead of the model
     void *hook_context;
 };
 /* Hands a piece to what follows the stage. */
@@ -209,8 +211,8 @@ struct splitter {
     const struct piece *in;
     enum split_behavior behavior;
     bool invert;
-    size_t at;                    // all before is known
-    size_t from, to;              // the pending cut
+    size_t at;  // all before is known
+    size_t from, to;  // the pending cut
     bool pending, pending_match;  // whether there is one; of a match
 };
 struct splitter splitter_begin(struct encoder *e, int stage, const struct piece *in, enum split_behavior behavior, bool invert);

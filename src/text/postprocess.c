@@ -56,25 +56,28 @@ static void trim_offsets(const struct tokenizer *t, struct token_list *list, boo
         const char *text = tokenizer_token(t, token->id, &n);
         if (!text) continue;
         count_spaces(text, n, &leading, &trailing);
-        if (leading && (first || !token->begin) && prefix_space) leading--; // the one that was put there
+        if (leading == 1 && (first || !token->begin) && prefix_space) leading = 0;  // the one that was put there
         token->begin = token->begin + leading < token->end ? token->begin + leading : token->end;
         if (trailing && token->end >= trailing) token->end = token->end - trailing > token->begin ? token->end - trailing : token->begin;
     }
 }
 
-static enum cb_status bytelevel(const struct part *part, struct encoder *e, struct token_list *list, int n_sequences, bool specials, struct cb_err *err) {
+static enum cb_status bytelevel(const struct part *part, struct encoder *e, struct token_list *list, int n_sequences, bool specials,
+                                struct cb_err *err) {
     (void)n_sequences, (void)specials, (void)err;
     if (part->flag[1]) trim_offsets(e->t, list, part->flag[0]);
     return CB_OK;
 }
-static const struct part_kind bytelevel_kind = {
-    .type = "ByteLevel",
-    .field = {{"add_prefix_space", FIELD_FLAG, 0, .preset = 1}, {"trim_offsets", FIELD_FLAG, 1, .preset = 1}, {"use_regex", FIELD_FLAG, 2, .preset = 1}},
-    .process = bytelevel};
+static const struct part_kind bytelevel_kind = {.type = "ByteLevel",
+                                                .field = {{"add_prefix_space", FIELD_FLAG, 0, .preset = 1},
+                                                          {"trim_offsets", FIELD_FLAG, 1, .preset = 1},
+                                                          {"use_regex", FIELD_FLAG, 2, .preset = 1}},
+                                                .process = bytelevel};
 
 /* ---- BERT and RoBERTa: slot 0 is sep, slot 1 cls */
 
-static enum cb_status bert(const struct part *part, struct encoder *e, struct token_list *list, int n_sequences, bool specials, struct cb_err *err) {
+static enum cb_status bert(const struct part *part, struct encoder *e, struct token_list *list, int n_sequences, bool specials,
+                           struct cb_err *err) {
     (void)e;
     if (!specials) return CB_OK;
     int32_t sep = (int32_t)part->number[0], cls = (int32_t)part->number[1];
@@ -88,10 +91,12 @@ static enum cb_status bert(const struct part *part, struct encoder *e, struct to
     token_list_deinit(&out);
     return status;
 }
-static const struct part_kind bert_kind = {
-    .type = "BertProcessing", .field = {{"sep", FIELD_TOKEN, 0, .required = true}, {"cls", FIELD_TOKEN, 1, .required = true}}, .process = bert};
+static const struct part_kind bert_kind = {.type = "BertProcessing",
+                                           .field = {{"sep", FIELD_TOKEN, 0, .required = true}, {"cls", FIELD_TOKEN, 1, .required = true}},
+                                           .process = bert};
 
-static enum cb_status roberta(const struct part *part, struct encoder *e, struct token_list *list, int n_sequences, bool specials, struct cb_err *err) {
+static enum cb_status roberta(const struct part *part, struct encoder *e, struct token_list *list, int n_sequences, bool specials,
+                              struct cb_err *err) {
     if (part->flag[2]) trim_offsets(e->t, list, part->flag[3]);
     for (size_t i = 0; i < list->n; i++) list->token[i].type = 0;
     if (!specials) return CB_OK;
@@ -117,7 +122,7 @@ static const struct part_kind roberta_kind = {.type = "RobertaProcessing",
 /* ---- TemplateProcessing */
 
 struct template_piece {
-    int sequence; // 0, 1; -1 for a special
+    int sequence;  // 0, 1; -1 for a special
     int special;
     int32_t type;
 };
@@ -128,7 +133,7 @@ struct template_special {
     size_t n;
 };
 struct template_data {
-    struct template_piece *side[2]; // single, pair
+    struct template_piece *side[2];  // single, pair
     size_t n[2];
     struct template_special *special;
     size_t n_specials;
@@ -140,11 +145,13 @@ static enum cb_status text_copy(struct tokenizer *t, struct part_text *out, cons
     return CB_OK;
 }
 
-static enum cb_status special_read(struct tokenizer *t, struct template_special *s, const char *name, const json_t *json, const char *where, struct cb_err *err) {
+static enum cb_status special_read(struct tokenizer *t, struct template_special *s, const char *name, const json_t *json, const char *where,
+                                   struct cb_err *err) {
     char shown[JSON_TEXT];
     const json_t *ids = json_object_get(json, "ids"), *tokens = json_object_get(json, "tokens");
     if (!json_is_array(ids) || !json_is_array(tokens) || json_array_size(ids) != json_array_size(tokens))
-        FAIL(err, CB_E_FORMAT, "%s: special_tokens %.60s: found %s; ids and tokens of one length are wanted", where, name, json_text(json, shown));
+        FAIL(err, CB_E_FORMAT, "%s: special_tokens %.60s: found %s; ids and tokens of one length are wanted", where, name,
+             json_text(json, shown));
     s->n = json_array_size(ids);
     TRY(text_copy(t, &s->name, name, strlen(name), err));
     s->id = arena_array(t->arena, s->n + 1, sizeof *s->id);
@@ -160,13 +167,15 @@ static enum cb_status special_read(struct tokenizer *t, struct template_special 
     return CB_OK;
 }
 
-static enum cb_status piece_read(const struct template_data *data, struct template_piece *out, const json_t *json, const char *where, const char *side,
-                                 struct cb_err *err) {
+static enum cb_status piece_read(const struct template_data *data, struct template_piece *out, const json_t *json, const char *where,
+                                 const char *side, struct cb_err *err) {
     char shown[JSON_TEXT];
-    const json_t *sequence = json_object_get(json, "Sequence"), *special = json_object_get(json, "SpecialToken"), *body = sequence ? sequence : special;
+    const json_t *sequence = json_object_get(json, "Sequence"), *special = json_object_get(json, "SpecialToken"),
+                 *body = sequence ? sequence : special;
     const char *id = NULL;
     int64_t type = 0;
-    if (!json_is_object(body)) FAIL(err, CB_E_FORMAT, "%s: %s: found %s; Sequence or SpecialToken is wanted", where, side, json_text(json, shown));
+    if (!json_is_object(body))
+        FAIL(err, CB_E_FORMAT, "%s: %s: found %s; Sequence or SpecialToken is wanted", where, side, json_text(json, shown));
     TRY(json_get_str(&id, body, where, "id", true, err));
     TRY(json_get_int(&type, body, where, "type_id", 0, INT32_MAX, false, err));
     out->type = (int32_t)type, out->sequence = -1;
@@ -188,7 +197,8 @@ static enum cb_status template_read(struct tokenizer *t, struct part *part, cons
     TRY(json_get_object(&specials, json, where, "special_tokens", true, err));
     size_t n = json_object_size(specials);
     if (!data || !(data->special = arena_array(t->arena, n + 1, sizeof *data->special))) FAIL(err, CB_E_MEMORY, "%s: no memory", where);
-    json_object_foreach((json_t *)(uintptr_t)specials, name, value) TRY(special_read(t, &data->special[data->n_specials++], name, value, where, err));
+    json_object_foreach((json_t *)(uintptr_t)specials, name, value)
+        TRY(special_read(t, &data->special[data->n_specials++], name, value, where, err));
     for (int k = 0; k < 2; k++) {
         const json_t *list = NULL;
         bool has[2] = {false, false};
@@ -200,7 +210,8 @@ static enum cb_status template_read(struct tokenizer *t, struct part *part, cons
             TRY(piece_read(data, p, json_array_get(list, i), where, side[k], err));
             if (p->sequence >= 0) has[p->sequence] = true;
         }
-        if (k == 1 && (!has[0] || !has[1])) FAIL(err, CB_E_FORMAT, "%s: pair: a template without %s; A and B are wanted", where, has[0] ? "B" : "A");
+        if (k == 1 && (!has[0] || !has[1]))
+            FAIL(err, CB_E_FORMAT, "%s: pair: a template without %s; A and B are wanted", where, has[0] ? "B" : "A");
         if (k == 0 && has[1]) FAIL(err, CB_E_FORMAT, "%s: single: a template with B; A alone is wanted", where);
     }
     return CB_OK;
@@ -211,7 +222,8 @@ static json_t *side_write(const struct template_data *data, int side) {
     for (size_t i = 0; i < data->n[side]; i++) {
         const struct template_piece *p = &data->side[side][i];
         const char *id = p->sequence == 0 ? "A" : p->sequence == 1 ? "B" : data->special[p->special].name.text;
-        if (json_array_append_new(list, json_pack("{s{sssi}}", p->sequence < 0 ? "SpecialToken" : "Sequence", "id", id, "type_id", (int)p->type))) {
+        if (json_array_append_new(
+                list, json_pack("{s{sssi}}", p->sequence < 0 ? "SpecialToken" : "Sequence", "id", id, "type_id", (int)p->type))) {
             json_decref(list);
             return NULL;
         }
@@ -238,8 +250,8 @@ static enum cb_status template_write(const struct part *part, json_t *json, stru
     return CB_OK;
 }
 
-static enum cb_status template_fill(const struct template_data *data, int side, struct token_list *out, const struct token_list *in, bool specials,
-                                    struct cb_err *err) {
+static enum cb_status template_fill(const struct template_data *data, int side, struct token_list *out, const struct token_list *in,
+                                    bool specials, struct cb_err *err) {
     for (size_t i = 0; i < data->n[side]; i++) {
         const struct template_piece *p = &data->side[side][i];
         if (p->sequence >= 0) TRY(put_sequence(out, in, p->sequence, p->type, err));
@@ -249,20 +261,22 @@ static enum cb_status template_fill(const struct template_data *data, int side, 
     return CB_OK;
 }
 
-static enum cb_status template(const struct part *part, struct encoder *e, struct token_list *list, int n_sequences, bool specials, struct cb_err *err) {
-    (void)e;
-    struct token_list out = {0};
-    enum cb_status status = template_fill(part->data, n_sequences - 1, &out, list, specials, err);
+static enum cb_status template(const struct part *part, struct encoder *e, struct token_list *list, int n_sequences, bool specials,
+                               struct cb_err *err) {
+    (void)e; struct token_list out = {0}; enum cb_status status = template_fill(part->data, n_sequences - 1, &out, list, specials, err);
     if (!status) return list_take(list, &out), CB_OK;
     token_list_deinit(&out);
     return status;
 }
-static const struct part_kind template_kind = {.type = "TemplateProcessing", .read = template_read, .write = template_write, .process = template};
+static const struct part_kind template_kind = {
+    .type = "TemplateProcessing", .read = template_read, .write = template_write, .process = template};
 
-static enum cb_status sequence(const struct part *part, struct encoder *e, struct token_list *list, int n_sequences, bool specials, struct cb_err *err) {
+static enum cb_status sequence(const struct part *part, struct encoder *e, struct token_list *list, int n_sequences, bool specials,
+                               struct cb_err *err) {
     for (int i = 0; i < part->n_parts; i++) TRY(part->part[i]->kind->process(part->part[i], e, list, n_sequences, specials, err));
     return CB_OK;
 }
-static const struct part_kind sequence_kind = {.type = "Sequence", .field = {{"processors", FIELD_PARTS, 0, .required = true}}, .process = sequence};
+static const struct part_kind sequence_kind = {
+    .type = "Sequence", .field = {{"processors", FIELD_PARTS, 0, .required = true}}, .process = sequence};
 
 const struct part_kind *const post_processor_kinds[] = {&bert_kind, &bytelevel_kind, &roberta_kind, &sequence_kind, &template_kind, NULL};

@@ -4,9 +4,9 @@
 #include "text/utf8.h"
 
 struct charsmap {
-    const uint32_t *unit; // the trie
+    const uint32_t *unit;  // the trie
     size_t n_units;
-    const char *text; // replacements, each ended by NUL
+    const char *text;  // replacements, each ended by NUL
     size_t n_text;
 };
 
@@ -44,7 +44,8 @@ static enum cb_status precompiled_read(struct tokenizer *t, struct part *part, c
     if (n < 0) FAIL(err, CB_E_FORMAT, "%s: precompiled_charsmap: found text that is not base64", where);
     if (!n) return CB_OK;
     uint32_t trie = n >= 4 ? bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24 : 0;
-    if (n < 4 || trie > n - 4 || trie % 4) FAIL(err, CB_E_FORMAT, "%s: precompiled_charsmap: a trie of %u bytes in %lld; it must fit", where, trie, (long long)n);
+    if (n < 4 || trie > n - 4 || trie % 4)
+        FAIL(err, CB_E_FORMAT, "%s: precompiled_charsmap: a trie of %u bytes in %lld; it must fit", where, trie, (long long)n);
     uint32_t *unit = arena_array(t->arena, trie / 4 + 1, 4);
     if (!unit) FAIL(err, CB_E_MEMORY, "%s: no memory", where);
     for (size_t i = 0; i < trie / 4; i++) {
@@ -79,19 +80,17 @@ static const char *map_find(const struct charsmap *map, const char *text, size_t
     return NULL;
 }
 
-/* Replaces n source bytes: characters past the source's count are inserted, those that the text lacks are dropped by its last one. */
-static enum cb_status replace(struct rewrite *r, const char *with, size_t n, struct cb_err *err) {
-    size_t n_with = strlen(with), old = utf8_count(r->in->text + r->at, n), new = utf8_count(with, n_with), end = r->at + n;
-    size_t k = 0;
+/* Replaces a stretch of old characters: those past its count are inserted, those that it lacks are dropped with the character before. (At the very
+   start nothing is there to drop them with: ranges then run behind, in the reference too.) */
+static enum cb_status replace(struct rewrite *r, const char *with, size_t old, struct cb_err *err) {
+    size_t n_with = strlen(with), k = 0;
     for (size_t i = 0, length; i < n_with; i += length, k++) {
         uint32_t cp = 0;
         length = (size_t)utf8_decode(with + i, n_with - i, &cp);
         if (!length) length = 1;
-        int change = k >= old ? 1 : 0;
-        if (k + 1 == new && new < old) change = -(int)(old - new);
-        TRY(rewrite_emit(r, cp, change, err));
+        TRY(rewrite_emit(r, cp, k >= old, err));
     }
-    if (r->at < end) rewrite_skip(r, end - r->at);
+    for (; k < old && r->out->n && r->at < r->in->n; k++) rewrite_skip(r, (size_t)utf8_length(r->in->text[r->at]));
     return CB_OK;
 }
 
@@ -105,13 +104,15 @@ static enum cb_status precompiled(const struct part *part, struct encoder *e, st
         // a short grapheme may be replaced whole, else each of its characters
         const char *whole = length < 6 ? map_find(map, in.text + at, length) : NULL;
         if (whole) {
-            TRY(replace(&r, whole, length, err));
+            TRY(replace(&r, whole, utf8_count(in.text + at, length), err));
             continue;
         }
         for (size_t i = 0, n; i < length; i += n) {
-            n = (size_t)utf8_length(in.text[at + i]);
+            uint32_t cp = 0;
+            n = (size_t)utf8_decode(in.text + at + i, length - i, &cp);
+            if (!n) n = 1;
             const char *one = map_find(map, in.text + at + i, n);
-            TRY(one ? replace(&r, one, n, err) : rewrite_keep(&r, n, err));
+            TRY(one ? replace(&r, one, 1, err) : rewrite_emit(&r, cp, 0, err));
         }
     }
     *piece = rewrite_end(&r);

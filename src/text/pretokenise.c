@@ -24,7 +24,8 @@ static bool is_number(uint32_t cp, uint32_t wanted) { return (void)wanted, unico
 static bool is_punctuation(uint32_t cp, uint32_t wanted) { return (void)wanted, unicode_is_punctuation(cp); }
 static bool is_same(uint32_t cp, uint32_t wanted) { return cp == wanted; }
 
-static enum cb_status whitespace_split(const struct part *part, struct encoder *e, int stage, const struct piece *piece, struct cb_err *err) {
+static enum cb_status whitespace_split(const struct part *part, struct encoder *e, int stage, const struct piece *piece,
+                                       struct cb_err *err) {
     (void)part;
     return split_chars(e, stage, piece, SPLIT_REMOVED, 0, is_space, err);
 }
@@ -33,7 +34,8 @@ static const struct part_kind whitespace_split_kind = {.type = "WhitespaceSplit"
 static enum cb_status digits(const struct part *part, struct encoder *e, int stage, const struct piece *piece, struct cb_err *err) {
     return split_chars(e, stage, piece, part->flag[0] ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS, 0, is_number, err);
 }
-static const struct part_kind digits_kind = {.type = "Digits", .field = {{"individual_digits", FIELD_FLAG, 0, .preset = 0}}, .split = digits};
+static const struct part_kind digits_kind = {
+    .type = "Digits", .field = {{"individual_digits", FIELD_FLAG, 0, .preset = 0}}, .split = digits};
 
 static enum cb_status punctuation(const struct part *part, struct encoder *e, int stage, const struct piece *piece, struct cb_err *err) {
     return split_chars(e, stage, piece, (enum split_behavior)part->number[0], 0, is_punctuation, err);
@@ -46,7 +48,8 @@ static const struct part_kind punctuation_kind = {
 static enum cb_status delimiter(const struct part *part, struct encoder *e, int stage, const struct piece *piece, struct cb_err *err) {
     return split_chars(e, stage, piece, SPLIT_REMOVED, (uint32_t)part->number[0], is_same, err);
 }
-static const struct part_kind delimiter_kind = {.type = "CharDelimiterSplit", .field = {{"delimiter", FIELD_CHAR, 0, .required = true}}, .split = delimiter};
+static const struct part_kind delimiter_kind = {
+    .type = "CharDelimiterSplit", .field = {{"delimiter", FIELD_CHAR, 0, .required = true}}, .split = delimiter};
 
 /* BERT: white space is dropped, punctuation stands alone. */
 static enum cb_status bert(const struct part *part, struct encoder *e, int stage, const struct piece *piece, struct cb_err *err) {
@@ -72,7 +75,7 @@ static const struct part_kind bert_kind = {.type = "BertPreTokenizer", .split = 
 static enum cb_status whitespace(const struct part *part, struct encoder *e, int stage, const struct piece *piece, struct cb_err *err) {
     (void)part;
     size_t from = 0;
-    int kind = 0; // 0 space, 1 word, 2 other
+    int kind = 0;  // 0 space, 1 word, 2 other
     uint32_t cp = 0;
     for (size_t at = 0, length; at <= piece->n; at += length) {
         int next = 0;
@@ -139,7 +142,8 @@ static enum cb_status split_regex(struct splitter *s, const struct regex *regex,
 
 static enum cb_status split(const struct part *part, struct encoder *e, int stage, const struct piece *piece, struct cb_err *err) {
     enum split_behavior behavior = (enum split_behavior)part->number[1];
-    if (part->data && !part->flag[0] && behavior == SPLIT_ISOLATED) return bytelevel_cut(e, stage, piece, *(const enum bytelevel_pattern *)part->data, false, err);
+    if (part->data && !part->flag[0] && behavior == SPLIT_ISOLATED)
+        return bytelevel_cut(e, stage, piece, *(const enum bytelevel_pattern *)part->data, false, err);
     struct splitter s = splitter_begin(e, stage, piece, behavior, part->flag[0]);
     return part->regex ? split_regex(&s, part->regex, err) : split_text(&s, &part->text[0], err);
 }
@@ -222,14 +226,15 @@ static enum cb_status bytelevel(const struct part *part, struct encoder *e, int 
     if (part->flag[2]) return bytelevel_cut(e, stage, &now, BYTELEVEL_GPT2, true, err);
     return bytelevel_emit(e, stage, &now, err);
 }
-static const struct part_kind bytelevel_kind = {
-    .type = "ByteLevel",
-    .field = {{"add_prefix_space", FIELD_FLAG, 0, .preset = 1}, {"trim_offsets", FIELD_FLAG, 1, .preset = 1}, {"use_regex", FIELD_FLAG, 2, .preset = 1}},
-    .split = bytelevel};
+static const struct part_kind bytelevel_kind = {.type = "ByteLevel",
+                                                .field = {{"add_prefix_space", FIELD_FLAG, 0, .preset = 1},
+                                                          {"trim_offsets", FIELD_FLAG, 1, .preset = 1},
+                                                          {"use_regex", FIELD_FLAG, 2, .preset = 1}},
+                                                .split = bytelevel};
 
 /* Its parts become stages of their own, so it is never run. */
 static const struct part_kind sequence_kind = {.type = "Sequence", .field = {{"pretokenizers", FIELD_PARTS, 0, .required = true}}};
 
-const struct part_kind *const pre_tokenizer_kinds[] = {&bert_kind,      &bytelevel_kind,       &delimiter_kind, &digits_kind,
-                                                       &fixed_length_kind, &metaspace_kind,    &punctuation_kind, &sequence_kind,
-                                                       &split_kind,     &whitespace_kind,      &whitespace_split_kind, NULL};
+const struct part_kind *const pre_tokenizer_kinds[] = {&bert_kind,         &bytelevel_kind,  &delimiter_kind,        &digits_kind,
+                                                       &fixed_length_kind, &metaspace_kind,  &punctuation_kind,      &sequence_kind,
+                                                       &split_kind,        &whitespace_kind, &whitespace_split_kind, NULL};

@@ -11,7 +11,7 @@
 
 struct regex {
     regex_t *compiled;
-    char shown[80]; // for messages
+    char shown[80];  // for messages
 };
 
 enum cb_status regex_create(struct regex **regex, const char *pattern, size_t n, const char *where, struct cb_err *err) {
@@ -28,7 +28,8 @@ enum cb_status regex_create(struct regex **regex, const char *pattern, size_t n,
     if (status != ONIG_NORMAL) {
         OnigUChar text[ONIG_MAX_ERROR_MESSAGE_LEN];
         onig_error_code_to_str(text, status, &info);
-        err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: pattern %s: %s; a regular expression is wanted", where, r->shown, (const char *)text);
+        err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: pattern %s: %s; a regular expression is wanted", where, r->shown,
+                (const char *)text);
         free(r);
         return CB_E_FORMAT;
     }
@@ -64,8 +65,8 @@ static enum cb_status scratch_create(struct regex_scratch **scratch, struct cb_e
     FAIL(err, CB_E_MEMORY, "pattern: no memory to match");
 }
 
-enum cb_status regex_find(const struct regex *regex, int64_t *begin, int64_t *end, struct regex_scratch **scratch, const char *text, size_t n,
-                          size_t from, struct cb_err *err) {
+enum cb_status regex_find(const struct regex *regex, int64_t *begin, int64_t *end, struct regex_scratch **scratch, const char *text,
+                          size_t n, size_t from, struct cb_err *err) {
     *begin = *end = -1;
     if (!*scratch) TRY(scratch_create(scratch, err));
     OnigMatchParam *param = (*scratch)->param;

@@ -10,7 +10,7 @@
 struct text_stream {
     const struct tokenizer *t;
     bool skip_special;
-    const struct part *replace; // of every token's text, in decoders that work token by token
+    const struct part *replace;  // of every token's text, in decoders that work token by token
     enum { BY_BYTES, BY_CHARS, BY_WINDOW } mode;
     struct buffer held, out;
     int32_t id[WINDOW];
@@ -67,7 +67,7 @@ static enum cb_status push_chars(struct text_stream *s, const char *text, size_t
     }
     if (!s->replace) return buffer_append(&s->held, text, n, err);
     const struct part_text *old = &s->replace->text[0], *new = &s->replace->text[1];
-    bool space = !new->text; // Metaspace
+    bool space = !new->text;  // Metaspace
     for (const char *hit; old->n && (hit = memmem(text, n, old->text, old->n));) {
         TRY(buffer_append(&s->held, text, (size_t)(hit - text), err));
         TRY(buffer_append(&s->held, space ? " " : new->text, space ? 1 : new->n, err));

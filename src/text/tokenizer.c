@@ -47,14 +47,18 @@ enum cb_status tokenizer_add(struct tokenizer *t, const struct added_token *toke
         const struct added_token *a = &t->added[i];
         if (a->id >= next) next = a->id + 1;
         if (a->id == token->id || (a->n == token->n && !memcmp(a->text, token->text, a->n)))
-            FAIL(err, CB_E_FORMAT, "%s: added_tokens: \"%.60s\" has id %d, \"%.60s\" has %d; one content an id", name, a->text, (int)a->id, token->text, (int)token->id);
+            FAIL(err, CB_E_FORMAT, "%s: added_tokens: \"%.60s\" has id %d, \"%.60s\" has %d; one content an id", name, a->text, (int)a->id,
+                 token->text, (int)token->id);
     }
     if (known != token->id && taken)
-        FAIL(err, CB_E_FORMAT, "%s: added_tokens: \"%.60s\" has id %d, which is \"%.60s\" in the vocabulary", name, token->text, (int)token->id, taken->text);
+        FAIL(err, CB_E_FORMAT, "%s: added_tokens: \"%.60s\" has id %d, which is \"%.60s\" in the vocabulary", name, token->text,
+             (int)token->id, taken->text);
     if (known >= 0 && known != token->id)
-        FAIL(err, CB_E_FORMAT, "%s: added_tokens: \"%.60s\" has id %d; its id in the vocabulary is %d", name, token->text, (int)token->id, (int)known);
+        FAIL(err, CB_E_FORMAT, "%s: added_tokens: \"%.60s\" has id %d; its id in the vocabulary is %d", name, token->text, (int)token->id,
+             (int)known);
     if (token->id > next)
-        FAIL(err, CB_E_FORMAT, "%s: added_tokens: \"%.60s\" has id %d; at most the next one, %d, is wanted", name, token->text, (int)token->id, (int)next);
+        FAIL(err, CB_E_FORMAT, "%s: added_tokens: \"%.60s\" has id %d; at most the next one, %d, is wanted", name, token->text,
+             (int)token->id, (int)next);
     struct added_token *grown = realloc(t->added, ((size_t)t->n_added + 1) * sizeof *grown);
     if (!grown) FAIL(err, CB_E_MEMORY, "%s: no memory for added tokens", name);
     t->added = grown;
@@ -87,7 +91,8 @@ static enum cb_status added_index(struct tokenizer *t, struct cb_err *err) {
         // looked for in normalised text, so it is normalised too
         char *normal = NULL;
         status = encoder_normalise(e, &normal, &needle.n, a->text, a->n, err);
-        if (!status && !(needle.text = arena_strndup(t->arena, normal, needle.n))) status = err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "tokenizer: no memory");
+        if (!status && !(needle.text = arena_strndup(t->arena, normal, needle.n)))
+            status = err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "tokenizer: no memory");
         free(normal);
         if (!status && needle.n) t->normal_set.needle[t->normal_set.n++] = needle;
     }

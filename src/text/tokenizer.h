@@ -3,8 +3,8 @@
 #define TEXT_TOKENIZER_H
 #include "base/err.h"
 
-struct tokenizer; // immutable: any number of threads may use one
-struct encoder;   // one thread's working memory and word cache over a tokenizer
+struct tokenizer;  // immutable: any number of threads may use one
+struct encoder;  // one thread's working memory and word cache over a tokenizer
 
 /* ---- loading, writing */
 
@@ -36,18 +36,18 @@ int32_t tokenizer_eos(const struct tokenizer *tokenizer);
 /* ---- text to ids */
 
 enum {
-    ENCODE_SPECIALS = 1,    // what the post-processor adds
-    ENCODE_OFFSETS = 2,     // fill begin and end (bytes of the text)
-    ENCODE_CODE_POINTS = 6, // fill them in code points
-    ENCODE_LIMITS = 8,      // the file's truncation and padding
+    ENCODE_SPECIALS = 1,  // what the post-processor adds
+    ENCODE_OFFSETS = 2,  // fill begin and end (bytes of the text)
+    ENCODE_CODE_POINTS = 6,  // fill them in code points
+    ENCODE_LIMITS = 8,  // the file's truncation and padding
 };
 struct token {
     int32_t id;
-    int32_t word;        // number of the pre-token, -1 for an added special
-    uint32_t begin, end; // in the raw text; 0 without ENCODE_OFFSETS
+    int32_t word;  // number of the pre-token, -1 for an added special
+    uint32_t begin, end;  // in the raw text; 0 without ENCODE_OFFSETS
     int32_t type;
     bool special, attention;
-    int8_t sequence; // 0 or 1 of a pair, -1 for an added special
+    int8_t sequence;  // 0 or 1 of a pair, -1 for an added special
 };
 struct token_list {
     struct token *token;
@@ -59,7 +59,8 @@ void token_list_deinit(struct token_list *list);
 enum cb_status encoder_create(struct encoder **encoder, const struct tokenizer *tokenizer, struct cb_err *err);
 void encoder_destroy(struct encoder **encoder);
 /* Replaces what out holds (zero-initialise it first). text: n bytes of UTF-8 below 2^31; CB_E_FORMAT where it is not valid. */
-enum cb_status encoder_encode(struct encoder *encoder, struct token_list *out, const char *text, size_t n, unsigned flags, struct cb_err *err);
+enum cb_status encoder_encode(struct encoder *encoder, struct token_list *out, const char *text, size_t n, unsigned flags,
+                              struct cb_err *err);
 enum cb_status encoder_encode_pair(struct encoder *encoder, struct token_list *out, const char *first, size_t n_first, const char *second,
                                    size_t n_second, unsigned flags, struct cb_err *err);
 /* The same with an encoder for this call. */
@@ -68,13 +69,14 @@ enum cb_status tokenizer_encode(const struct tokenizer *tokenizer, struct token_
 /* The normaliser alone, and the pre-tokeniser alone on raw text (each piece with its byte range of the text). *out: owned by caller, free(). */
 enum cb_status encoder_normalise(struct encoder *encoder, char **out, size_t *n_out, const char *text, size_t n, struct cb_err *err);
 typedef enum cb_status text_piece_fn(void *context, const char *piece, size_t n, size_t begin, size_t end, struct cb_err *err);
-enum cb_status encoder_pretokenise(struct encoder *encoder, const char *text, size_t n, text_piece_fn *fn, void *context, struct cb_err *err);
+enum cb_status encoder_pretokenise(struct encoder *encoder, const char *text, size_t n, text_piece_fn *fn, void *context,
+                                   struct cb_err *err);
 
 /* ---- ids to text */
 
 /* Ids without a token are passed over. *text: *n bytes of valid UTF-8 and a NUL, owned by caller, free with free(). */
-enum cb_status tokenizer_decode(const struct tokenizer *tokenizer, char **text, size_t *n, const int32_t *ids, size_t n_ids, bool skip_special,
-                                struct cb_err *err);
+enum cb_status tokenizer_decode(const struct tokenizer *tokenizer, char **text, size_t *n, const int32_t *ids, size_t n_ids,
+                                bool skip_special, struct cb_err *err);
 
 /* Text as ids come one by one: complete characters only. Owned by caller, free with text_stream_destroy. */
 struct text_stream;
@@ -88,12 +90,12 @@ enum cb_status text_stream_finish(struct text_stream *stream, const char **text,
 /* ---- training */
 
 struct train_options {
-    const char *kind;            // "bpe" (byte-level), "char", "byte"
-    int32_t vocab;               // wanted size with specials ("bpe"; "char": the most frequent ones fit), at least what the kind needs
-    const char *const *specials; // n_specials contents, ids from 0
+    const char *kind;  // "bpe" (byte-level), "char", "byte"
+    int32_t vocab;  // wanted size with specials ("bpe"; "char": the most frequent ones fit), at least what the kind needs
+    const char *const *specials;  // n_specials contents, ids from 0
     int n_specials;
     int64_t min_frequency;  // a merge seen less often is not made; 0 for any
-    size_t max_token_chars; // no token of this many characters or more; 0 for any
+    size_t max_token_chars;  // no token of this many characters or more; 0 for any
 };
 /* The next stretch of text (a line, say; words do not cross it) into *text, *n; false at the end. Borrowed until the next call. */
 typedef bool text_next_fn(void *context, const char **text, size_t *n);

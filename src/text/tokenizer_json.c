@@ -18,7 +18,9 @@ enum cb_status vocab_read(struct tokenizer *t, const json_t *json, struct cb_err
     if (n > 1 << 24) FAIL(err, CB_E_LIMIT, "model: vocab: %zu tokens; at most 2^24 are taken", n);
     json_object_foreach((json_t *)(uintptr_t)json, text, value) {
         int64_t id = json_is_integer(value) ? json_integer_value(value) : -1;
-        if (id < 0 || id >= most) FAIL(err, CB_E_FORMAT, "model: vocab: \"%.60s\" has id %s; a whole number from 0 to %lld is wanted", text, json_text(value, shown), (long long)most - 1);
+        if (id < 0 || id >= most)
+            FAIL(err, CB_E_FORMAT, "model: vocab: \"%.60s\" has id %s; a whole number from 0 to %lld is wanted", text,
+                 json_text(value, shown), (long long)most - 1);
         if (id > greatest) greatest = id;
     }
     TRY(vocab_init(&t->vocab, t->arena, (int32_t)n, (int32_t)(greatest + 1), err));
@@ -31,7 +33,8 @@ enum cb_status vocab_write(const struct tokenizer *t, json_t *json, struct cb_er
     json_t *vocab = json_object();
     int bad = json_object_set_new(json, "vocab", vocab);
     for (int32_t id = 0; id < t->vocab.size && !bad; id++)
-        if (t->vocab.token[id].text) bad = json_object_setn_new_nocheck(vocab, t->vocab.token[id].text, t->vocab.token[id].n, json_integer(id));
+        if (t->vocab.token[id].text)
+            bad = json_object_setn_new_nocheck(vocab, t->vocab.token[id].text, t->vocab.token[id].n, json_integer(id));
     if (bad) FAIL(err, CB_E_MEMORY, "model: no memory to write the vocabulary");
     return CB_OK;
 }
@@ -52,7 +55,9 @@ static enum cb_status model_read(struct tokenizer *t, const json_t *json, const 
     if (!type) t->model = model_guess(json);
     for (size_t i = 0; json_is_string(type) && i < sizeof model_kinds / sizeof *model_kinds; i++)
         if (!strcmp(model_kinds[i]->type, json_string_value(type))) t->model = model_kinds[i];
-    if (!t->model) FAIL(err, CB_E_UNSUPPORTED, "%s: model: type %s is not known; BPE, WordPiece, WordLevel or Unigram is wanted", name, json_text(type, shown));
+    if (!t->model)
+        FAIL(err, CB_E_UNSUPPORTED, "%s: model: type %s is not known; BPE, WordPiece, WordLevel or Unigram is wanted", name,
+             json_text(type, shown));
     enum cb_status status = t->model->read(t, json, err);
     if (status) return err_prefix(err, "%s", name);
     return CB_OK;
@@ -66,7 +71,8 @@ static enum cb_status added_read(struct tokenizer *t, const json_t *json, const 
     size_t i;
     if (!json || json_is_null(json)) return CB_OK;
     if (!json_is_array(json)) FAIL(err, CB_E_FORMAT, "%s: added_tokens: found %s; a list is wanted", name, json_text(json, shown));
-    if (json_array_size(json) > 1 << 16) FAIL(err, CB_E_LIMIT, "%s: added_tokens: %zu; at most 65536 are taken", name, json_array_size(json));
+    if (json_array_size(json) > 1 << 16)
+        FAIL(err, CB_E_LIMIT, "%s: added_tokens: %zu; at most 65536 are taken", name, json_array_size(json));
     json_array_foreach(json, i, value) {
         const json_t *content = json_object_get(value, "content");
         if (!json_is_object(value) || !json_is_string(content))
@@ -93,7 +99,8 @@ static const char *const strategies[] = {"LongestFirst", "OnlyFirst", "OnlySecon
 static enum cb_status direction_read(bool *left, const json_t *json, const char *place, struct cb_err *err) {
     const char *direction = "Right";
     TRY(json_get_str(&direction, json, place, "direction", false, err));
-    if (strcmp(direction, "Left") && strcmp(direction, "Right")) FAIL(err, CB_E_FORMAT, "%s: direction: found \"%.60s\"; Left or Right is wanted", place, direction);
+    if (strcmp(direction, "Left") && strcmp(direction, "Right"))
+        FAIL(err, CB_E_FORMAT, "%s: direction: found \"%.60s\"; Left or Right is wanted", place, direction);
     *left = !strcmp(direction, "Left");
     return CB_OK;
 }
@@ -108,7 +115,9 @@ static enum cb_status truncation_read(struct tokenizer *t, const json_t *json, c
     TRY(json_get_str(&strategy, json, "truncation", "strategy", false, err));
     TRY(direction_read(&out->left, json, "truncation", err));
     for (out->strategy = 0; out->strategy < 3 && strcmp(strategy, strategies[out->strategy]);) out->strategy++;
-    if (out->strategy == 3) FAIL(err, CB_E_FORMAT, "%s: truncation: strategy: found \"%.60s\"; LongestFirst, OnlyFirst or OnlySecond is wanted", name, strategy);
+    if (out->strategy == 3)
+        FAIL(err, CB_E_FORMAT, "%s: truncation: strategy: found \"%.60s\"; LongestFirst, OnlyFirst or OnlySecond is wanted", name,
+             strategy);
     out->on = true;
     return CB_OK;
 }
@@ -124,7 +133,8 @@ static enum cb_status padding_read(struct tokenizer *t, const json_t *json, cons
     if (json_is_object(strategy))
         TRY(json_get_int(&out->fixed, strategy, "padding: strategy", "Fixed", 0, 1 << 24, true, err));
     else if (!json_is_string(strategy) || strcmp(json_string_value(strategy), "BatchLongest"))
-        FAIL(err, CB_E_FORMAT, "%s: padding: strategy: found %s; \"BatchLongest\" or {\"Fixed\": length} is wanted", name, json_text(strategy, shown));
+        FAIL(err, CB_E_FORMAT, "%s: padding: strategy: found %s; \"BatchLongest\" or {\"Fixed\": length} is wanted", name,
+             json_text(strategy, shown));
     TRY(direction_read(&out->left, json, "padding", err));
     TRY(json_get_int(&out->multiple, json, "padding", "pad_to_multiple_of", 0, 1 << 24, false, err));
     TRY(json_get_int(&out->id, json, "padding", "pad_id", 0, INT32_MAX, false, err));
@@ -138,7 +148,8 @@ static enum cb_status padding_read(struct tokenizer *t, const json_t *json, cons
 /* ---- the whole file */
 
 static enum cb_status keys_check(const json_t *json, const char *name, struct cb_err *err) {
-    static const char *const known[] = {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model"};
+    static const char *const known[] = {"version",       "truncation",     "padding", "added_tokens", "normalizer",
+                                        "pre_tokenizer", "post_processor", "decoder", "model"};
     const char *key;
     const json_t *value;
     json_object_foreach((json_t *)(uintptr_t)json, key, value) {
@@ -187,8 +198,8 @@ static json_t *added_write(const struct tokenizer *t) {
     for (int32_t id = 0; id < t->size && list; id++) {
         const struct added_token *a = t->added_of[id] ? &t->added[t->added_of[id] - 1] : NULL;
         if (!a) continue;
-        json_t *one = json_pack("{sisssbsbsbsbsb}", "id", (int)a->id, "content", "", "single_word", a->single_word, "lstrip", a->lstrip, "rstrip", a->rstrip,
-                                "normalized", a->normalized, "special", a->special);
+        json_t *one = json_pack("{sisssbsbsbsbsb}", "id", (int)a->id, "content", "", "single_word", a->single_word, "lstrip", a->lstrip,
+                                "rstrip", a->rstrip, "normalized", a->normalized, "special", a->special);
         if (!one || json_object_set_new(one, "content", json_stringn(a->text, a->n)) || json_array_append_new(list, one)) {
             json_decref(list);
             return NULL;
@@ -199,15 +210,16 @@ static json_t *added_write(const struct tokenizer *t) {
 
 static json_t *truncation_write(const struct truncation *in) {
     if (!in->on) return json_null();
-    return json_pack("{sssIsssI}", "direction", in->left ? "Left" : "Right", "max_length", (json_int_t)in->max_length, "strategy", strategies[in->strategy],
-                     "stride", (json_int_t)in->stride);
+    return json_pack("{sssIsssI}", "direction", in->left ? "Left" : "Right", "max_length", (json_int_t)in->max_length, "strategy",
+                     strategies[in->strategy], "stride", (json_int_t)in->stride);
 }
 
 static json_t *padding_write(const struct padding *in) {
     if (!in->on) return json_null();
     json_t *strategy = in->fixed < 0 ? json_string("BatchLongest") : json_pack("{sI}", "Fixed", (json_int_t)in->fixed);
     return json_pack("{sossso?sIsIss}", "strategy", strategy, "direction", in->left ? "Left" : "Right", "pad_to_multiple_of",
-                     in->multiple ? json_integer(in->multiple) : NULL, "pad_id", (json_int_t)in->id, "pad_type_id", (json_int_t)in->type, "pad_token", in->token);
+                     in->multiple ? json_integer(in->multiple) : NULL, "pad_id", (json_int_t)in->id, "pad_type_id", (json_int_t)in->type,
+                     "pad_token", in->token);
 }
 
 enum cb_status tokenizer_to_json(const struct tokenizer *tokenizer, char **bytes, size_t *n, struct cb_err *err) {

@@ -19,7 +19,8 @@ static enum cb_status specials_add(struct tokenizer *t, const struct train_optio
     TRY(vocab_init(&t->vocab, t->arena, size, size, err));
     for (int i = 0; i < o->n_specials; i++) {
         size_t n = strlen(o->specials[i]);
-        if (!n || utf8_check(o->specials[i], n) < n) FAIL(err, CB_E_ARGUMENT, "specials: \"%.60s\"; text in UTF-8 is wanted", o->specials[i]);
+        if (!n || utf8_check(o->specials[i], n) < n)
+            FAIL(err, CB_E_ARGUMENT, "specials: \"%.60s\"; text in UTF-8 is wanted", o->specials[i]);
         TRY(vocab_add(&t->vocab, t->arena, i, o->specials[i], n, "specials", err));
     }
     return CB_OK;
@@ -84,7 +85,8 @@ static enum cb_status chars_count(int64_t *count, text_next_fn *next, void *cont
 }
 
 /* The characters as tokens of a BPE without merges; others become the unknown token. */
-static enum cb_status chars_set(struct tokenizer *t, const struct train_options *o, struct char_count *found, int32_t n, struct cb_err *err) {
+static enum cb_status chars_set(struct tokenizer *t, const struct train_options *o, struct char_count *found, int32_t n,
+                                struct cb_err *err) {
     static const char unknown[] = "<unk>";
     int32_t id = o->n_specials, room;
     bool has = false;
@@ -99,7 +101,7 @@ static enum cb_status chars_set(struct tokenizer *t, const struct train_options 
     for (int32_t i = 0; i < n; i++) {
         char text[4];
         size_t length = (size_t)utf8_encode(text, found[i].cp);
-        if (vocab_find(&t->vocab, text, length) >= 0) continue; // a special of one character
+        if (vocab_find(&t->vocab, text, length) >= 0) continue;  // a special of one character
         TRY(vocab_add(&t->vocab, t->arena, id++, text, length, "specials", err));
     }
     t->vocab.size = id;
@@ -111,11 +113,13 @@ static enum cb_status chars_set(struct tokenizer *t, const struct train_options 
     return CB_OK;
 }
 
-static enum cb_status train_char(struct tokenizer *t, const struct train_options *o, text_next_fn *next, void *context, struct cb_err *err) {
+static enum cb_status train_char(struct tokenizer *t, const struct train_options *o, text_next_fn *next, void *context,
+                                 struct cb_err *err) {
     int64_t *count = calloc(0x110000, sizeof *count);
     struct char_count *found = NULL;
     size_t n = 0, capacity = 0;
-    enum cb_status status = count ? chars_count(count, next, context, err) : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "training: no memory");
+    enum cb_status status =
+        count ? chars_count(count, next, context, err) : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "training: no memory");
     // NUL cannot be a key of a JSON object here
     for (uint32_t cp = 1; cp < 0x110000 && !status; cp++) {
         if (!count[cp]) continue;
@@ -144,10 +148,12 @@ static enum cb_status words_count(struct word_counts *words, text_next_fn *next,
     return CB_OK;
 }
 
-static enum cb_status train_bpe(struct tokenizer *t, const struct train_options *o, struct word_counts *words, struct bpe_training *training,
-                                text_next_fn *next, void *next_context, text_progress_fn *progress, void *progress_context, struct cb_err *err) {
+static enum cb_status train_bpe(struct tokenizer *t, const struct train_options *o, struct word_counts *words,
+                                struct bpe_training *training, text_next_fn *next, void *next_context, text_progress_fn *progress,
+                                void *progress_context, struct cb_err *err) {
     int32_t byte_id[256], least = o->n_specials + 256;
-    if (o->vocab < least || o->vocab > 1 << 24) FAIL(err, CB_E_ARGUMENT, "vocab: %d; from %d (specials and bytes) to 2^24 is wanted", (int)o->vocab, (int)least);
+    if (o->vocab < least || o->vocab > 1 << 24)
+        FAIL(err, CB_E_ARGUMENT, "vocab: %d; from %d (specials and bytes) to 2^24 is wanted", (int)o->vocab, (int)least);
     TRY(specials_add(t, o, o->vocab, err));
     TRY(bytes_add(t, o->n_specials, byte_id, err));
     TRY(words_count(words, next, next_context, err));

@@ -44,9 +44,9 @@ void word_counts_deinit(struct word_counts *words) {
 struct pair {
     int32_t left, right;
     int64_t count;
-    uint32_t *where; // words that held it once
+    uint32_t *where;  // words that held it once
     size_t n_where, capacity;
-    bool initial; // of single bytes: no length limit
+    bool initial;  // of single bytes: no length limit
 };
 struct ranked {
     int64_t count;
@@ -56,8 +56,8 @@ struct ranked {
 struct learner {
     const struct train_options *options;
     int32_t *symbol;  // of all words, one after the other
-    size_t *begin;    // of each word
-    uint32_t *length; // in symbols
+    size_t *begin;  // of each word
+    uint32_t *length;  // in symbols
     const struct word_counts *words;
     struct pair *pair;
     size_t n_pairs, pair_capacity;
@@ -65,7 +65,7 @@ struct learner {
     size_t n_slots;
     struct ranked *heap;
     size_t n_heap, heap_capacity;
-    uint32_t *chars; // of each id
+    uint32_t *chars;  // of each id
     struct tokenizer *t;
     struct buffer text;
 };
@@ -132,7 +132,8 @@ static struct ranked heap_pop(struct learner *l) {
 }
 
 /* Adds to the count of a pair in a word; gaining pairs remember the word. */
-static enum cb_status pair_add(struct learner *l, int32_t left, int32_t right, uint32_t word, int64_t change, bool initial, struct cb_err *err) {
+static enum cb_status pair_add(struct learner *l, int32_t left, int32_t right, uint32_t word, int64_t change, bool initial,
+                               struct cb_err *err) {
     uint32_t index;
     TRY(pair_get(l, left, right, &index, err));
     struct pair *p = &l->pair[index];
@@ -235,8 +236,9 @@ static enum cb_status learn(struct learner *l, struct bpe_training *out, text_pr
     return CB_OK;
 }
 
-enum cb_status bpe_train(struct bpe_training *out, struct tokenizer *t, const struct word_counts *words, const int32_t byte_id[256], int32_t first_id,
-                         const struct train_options *options, text_progress_fn *progress, void *progress_context, struct cb_err *err) {
+enum cb_status bpe_train(struct bpe_training *out, struct tokenizer *t, const struct word_counts *words, const int32_t byte_id[256],
+                         int32_t first_id, const struct train_options *options, text_progress_fn *progress, void *progress_context,
+                         struct cb_err *err) {
     struct learner l = {.options = options, .words = words, .t = t};
     out->n_ids = first_id;
     enum cb_status status = learner_fill(&l, byte_id, err);

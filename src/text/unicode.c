@@ -3,6 +3,7 @@
 
 #include <utf8proc.h>
 
+#include "text/unicode_age.h"
 #include "text/utf8.h"
 
 enum unicode_class unicode_class(uint32_t cp) {
@@ -23,6 +24,8 @@ enum unicode_class unicode_class(uint32_t cp) {
         case UTF8PROC_CATEGORY_ZS:
         case UTF8PROC_CATEGORY_ZL:
         case UTF8PROC_CATEGORY_ZP: return UNICODE_SPACE;
+        case UTF8PROC_CATEGORY_CN:
+            return unicode_is_new_letter(cp) ? UNICODE_LETTER : unicode_is_new_number(cp) ? UNICODE_NUMBER : UNICODE_OTHER;
         default: return cp == 0x85 ? UNICODE_SPACE : UNICODE_OTHER;
     }
 }
@@ -33,7 +36,8 @@ bool unicode_is_number(uint32_t cp) { return unicode_class(cp) == UNICODE_NUMBER
 bool unicode_is_punctuation(uint32_t cp) {
     if (cp < 0x80) return (cp >= 33 && cp <= 47) || (cp >= 58 && cp <= 64) || (cp >= 91 && cp <= 96) || (cp >= 123 && cp <= 126);
     utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
-    return c >= UTF8PROC_CATEGORY_PC && c <= UTF8PROC_CATEGORY_PO;
+    if (cp == 0x166d || cp == 0x111c9) return true;  // were punctuation once
+    return c >= UTF8PROC_CATEGORY_PC && c <= UTF8PROC_CATEGORY_PO && !unicode_is_new_punctuation(cp);
 }
 
 bool unicode_is_mark(uint32_t cp) {
@@ -41,7 +45,11 @@ bool unicode_is_mark(uint32_t cp) {
     return c == UTF8PROC_CATEGORY_MN || c == UTF8PROC_CATEGORY_MC || c == UTF8PROC_CATEGORY_ME;
 }
 
-bool unicode_is_nonspacing(uint32_t cp) { return cp >= 0x300 && utf8proc_category((utf8proc_int32_t)cp) == UTF8PROC_CATEGORY_MN; }
+bool unicode_is_accent(uint32_t cp) { return cp >= 0x300 && unicode_is_mark(cp) && !unicode_is_new_mark(cp); }
+
+bool unicode_is_nonspacing(uint32_t cp) {
+    return cp >= 0x300 && utf8proc_category((utf8proc_int32_t)cp) == UTF8PROC_CATEGORY_MN && !unicode_is_new_nonspacing(cp);
+}
 
 bool unicode_is_word(uint32_t cp) {
     if (cp < 0x80) return cp == '_' || unicode_class(cp) == UNICODE_LETTER || unicode_class(cp) == UNICODE_NUMBER;
@@ -53,7 +61,8 @@ bool unicode_is_word(uint32_t cp) {
 
 bool unicode_is_control(uint32_t cp) {
     utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
-    return c == UTF8PROC_CATEGORY_CC || c == UTF8PROC_CATEGORY_CF || c == UTF8PROC_CATEGORY_CO;
+    if (c == UTF8PROC_CATEGORY_CF) return !unicode_is_new_format(cp);
+    return c == UTF8PROC_CATEGORY_CC || c == UTF8PROC_CATEGORY_CO;
 }
 
 bool unicode_is_ideograph(uint32_t cp) {
@@ -73,6 +82,8 @@ int unicode_lower(uint32_t out[2], uint32_t cp) {
 }
 
 int unicode_decompose(uint32_t out[UNICODE_DECOMPOSED], uint32_t cp, bool compatible) {
+    if (cp < 0xc0 && (!compatible || cp < 0xa0)) return out[0] = cp, 1;
+    if (unicode_is_new_decomposition(cp)) return out[0] = cp, 1;
     utf8proc_int32_t buffer[UNICODE_DECOMPOSED];
     utf8proc_option_t options = UTF8PROC_DECOMPOSE | (compatible ? UTF8PROC_COMPAT : 0);
     utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)cp, buffer, UNICODE_DECOMPOSED, options, NULL);

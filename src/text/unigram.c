@@ -9,13 +9,13 @@
 #define UNKNOWN_PENALTY 10.0
 
 struct trie_node {
-    int32_t child, next; // first child, next sibling; 0: none
-    int32_t id;          // of the piece that ends here, -1: none
+    int32_t child, next;  // first child, next sibling; 0: none
+    int32_t id;  // of the piece that ends here, -1: none
     unsigned char byte;
 };
 struct unigram {
-    double *score; // by id
-    int32_t unk_id; // -1: none
+    double *score;  // by id
+    int32_t unk_id;  // -1: none
     bool byte_fallback;
     double unk_score;
     struct trie_node *node;
@@ -53,7 +53,8 @@ static enum cb_status piece_read(struct tokenizer *t, struct unigram *u, int32_t
     char shown[JSON_TEXT];
     const json_t *text = json_array_get(json, 0), *score = json_array_get(json, 1);
     if (!json_is_array(json) || json_array_size(json) != 2 || !json_is_string(text) || !json_is_number(score))
-        FAIL(err, CB_E_FORMAT, "model: vocab: piece %d is %s; [text, score] is wanted", (int)id, json_text(json_is_array(json) && json_is_string(text) && json_array_size(json) == 2 ? score : json, shown));
+        FAIL(err, CB_E_FORMAT, "model: vocab: piece %d is %s; [text, score] is wanted", (int)id,
+             json_text(json_is_array(json) && json_is_string(text) && json_array_size(json) == 2 ? score : json, shown));
     u->score[id] = json_number_value(score);
     if (u->score[id] < u->unk_score) u->unk_score = u->score[id];
     return vocab_add(&t->vocab, t->arena, id, json_string_value(text), json_string_length(text), "vocab", err);
@@ -76,7 +77,8 @@ static enum cb_status unigram_read(struct tokenizer *t, const json_t *json, stru
     u->unk_id = (int32_t)unk_id, u->unk_score -= UNKNOWN_PENALTY;
     // the trie; node 0 stands for the root, whose children are in a table
     for (i = 0; i < n; i++) bytes += t->vocab.token[i].n;
-    if (bytes > INT32_MAX || !(u->node = arena_array(t->arena, bytes, sizeof *u->node))) FAIL(err, CB_E_MEMORY, "model: no memory for %zu pieces", n);
+    if (bytes > INT32_MAX || !(u->node = arena_array(t->arena, bytes, sizeof *u->node)))
+        FAIL(err, CB_E_MEMORY, "model: no memory for %zu pieces", n);
     u->n_nodes = 1;
     for (i = 0; i < n; i++) trie_add(u, t->vocab.token[i].text, t->vocab.token[i].n, (int32_t)i);
     for (int b = 0; b < 256; b++) {
@@ -102,7 +104,7 @@ static enum cb_status unigram_write(const struct tokenizer *t, json_t *json, str
 /* The best path to a byte. */
 struct best {
     double score;
-    int64_t from; // -1: not reached
+    int64_t from;  // -1: not reached
     int32_t id;
 };
 
@@ -130,13 +132,15 @@ static void forward(const struct unigram *u, struct best *best, const struct pie
 }
 
 /* Appends the token of bytes [from, to): a piece, else its bytes, else the unknown one. */
-static enum cb_status put(const struct tokenizer *t, struct encoder *e, const struct piece *piece, size_t from, size_t to, struct cb_err *err) {
+static enum cb_status put(const struct tokenizer *t, struct encoder *e, const struct piece *piece, size_t from, size_t to,
+                          struct cb_err *err) {
     const struct unigram *u = t->model_data;
     int32_t id = vocab_find(&t->vocab, piece->text + from, to - from);
     bool bytes = id < 0 && u->byte_fallback;
     for (size_t i = from; bytes && i < to; i++) bytes = u->fallback_id[(unsigned char)piece->text[i]] >= 0;
     if (id < 0 && !bytes && u->unk_id < 0)
-        FAIL(err, CB_E_NAME, "model: \"%.*s\" has no piece, and there is no unk_id", (int)(to - from < 60 ? to - from : 60), piece->text + from);
+        FAIL(err, CB_E_NAME, "model: \"%.*s\" has no piece, and there is no unk_id", (int)(to - from < 60 ? to - from : 60),
+             piece->text + from);
     if (!bytes) return encoder_token(e, id < 0 ? u->unk_id : id, piece, from, to, err);
     for (size_t i = from; i < to; i++) TRY(encoder_token(e, u->fallback_id[(unsigned char)piece->text[i]], piece, from, to, err));
     return CB_OK;

@@ -41,7 +41,8 @@ static uint32_t slot_of(const struct vocab *vocab, const char *text, size_t n) {
     return at;
 }
 
-enum cb_status vocab_add(struct vocab *vocab, struct arena *arena, int32_t id, const char *text, size_t n, const char *name, struct cb_err *err) {
+enum cb_status vocab_add(struct vocab *vocab, struct arena *arena, int32_t id, const char *text, size_t n, const char *name,
+                         struct cb_err *err) {
     struct vocab_token *t = &vocab->token[id];
     if (t->text) FAIL(err, CB_E_FORMAT, "%s: \"%.60s\" and \"%.60s\" both have id %d; one token an id", name, t->text, text, (int)id);
     uint32_t at = slot_of(vocab, text, n);

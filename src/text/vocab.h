@@ -5,14 +5,14 @@
 #include "base/err.h"
 
 struct vocab_token {
-    const char *text; // NULL: no such id
+    const char *text;  // NULL: no such id
     uint32_t n;
 };
 struct vocab {
-    struct vocab_token *token; // by id, size of them
-    int32_t size;              // greatest id + 1
-    int32_t n;                 // tokens (ids may have holes)
-    uint32_t *slot;            // id + 1, open addressing over n_slots, a power of two
+    struct vocab_token *token;  // by id, size of them
+    int32_t size;  // greatest id + 1
+    int32_t n;  // tokens (ids may have holes)
+    uint32_t *slot;  // id + 1, open addressing over n_slots, a power of two
     uint32_t n_slots;
 };
 
@@ -20,7 +20,8 @@ uint64_t vocab_hash(const char *text, size_t n);
 /* For n tokens with ids below size. */
 enum cb_status vocab_init(struct vocab *vocab, struct arena *arena, int32_t n, int32_t size, struct cb_err *err);
 /* text is copied into the arena. CB_E_FORMAT where the id or the text is taken. name: for messages. */
-enum cb_status vocab_add(struct vocab *vocab, struct arena *arena, int32_t id, const char *text, size_t n, const char *name, struct cb_err *err);
+enum cb_status vocab_add(struct vocab *vocab, struct arena *arena, int32_t id, const char *text, size_t n, const char *name,
+                         struct cb_err *err);
 /* -1 where absent. */
 int32_t vocab_find(const struct vocab *vocab, const char *text, size_t n);
 /* NULL where absent. */

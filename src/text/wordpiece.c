@@ -8,7 +8,8 @@ struct words {
     int64_t max_chars;
 };
 
-static enum cb_status text_read(struct tokenizer *t, struct part_text *out, const json_t *json, const char *key, const char *preset, struct cb_err *err) {
+static enum cb_status text_read(struct tokenizer *t, struct part_text *out, const json_t *json, const char *key, const char *preset,
+                                struct cb_err *err) {
     TRY(json_get_str(&preset, json, "model", key, !preset, err));
     *out = (struct part_text){arena_strdup(t->arena, preset), strlen(preset)};
     if (!out->text) FAIL(err, CB_E_MEMORY, "model: no memory");
@@ -34,13 +35,14 @@ static enum cb_status wordlevel_read(struct tokenizer *t, const json_t *json, st
 static enum cb_status wordlevel_write(const struct tokenizer *t, json_t *json, struct cb_err *err) {
     const struct words *words = t->model_data;
     TRY(vocab_write(t, json, err));
-    if (json_object_set_new(json, "unk_token", json_stringn(words->unk.text, words->unk.n))) FAIL(err, CB_E_MEMORY, "model: no memory to write it");
+    if (json_object_set_new(json, "unk_token", json_stringn(words->unk.text, words->unk.n)))
+        FAIL(err, CB_E_MEMORY, "model: no memory to write it");
     return CB_OK;
 }
 
 static enum cb_status unknown(const struct words *words, const struct piece *piece, struct cb_err *err) {
-    FAIL(err, CB_E_NAME, "model: \"%.*s\" has no token, and unk_token \"%.60s\" is not in the vocabulary", (int)(piece->n < 60 ? piece->n : 60), piece->text,
-         words->unk.text);
+    FAIL(err, CB_E_NAME, "model: \"%.*s\" has no token, and unk_token \"%.60s\" is not in the vocabulary",
+         (int)(piece->n < 60 ? piece->n : 60), piece->text, words->unk.text);
 }
 
 static enum cb_status wordlevel_encode(const struct tokenizer *t, struct encoder *e, const struct piece *piece, struct cb_err *err) {

@@ -45,7 +45,8 @@ static void check_decoded(struct check *c, const json_t *line, const int32_t *id
 static void check_tokens(struct check *c, const json_t *line, const char *ids_key) {
     int32_t *ids = ids_of(&c->list);
     if (!vector_ids_are(json_object_get(line, ids_key), ids, c->list.n)) wrong(c, line, ids_key);
-    const json_t *offsets = json_object_get(line, "offsets"), *special = json_object_get(line, "special"), *types = json_object_get(line, "types");
+    const json_t *offsets = json_object_get(line, "offsets"), *special = json_object_get(line, "special"),
+                 *types = json_object_get(line, "types");
     const json_t *words = json_object_get(line, "words");
     for (size_t i = 0; !strcmp(ids_key, "ids") && i < c->list.n && c->list.n == json_array_size(offsets); i++) {
         const struct token *token = &c->list.token[i];
@@ -56,7 +57,8 @@ static void check_tokens(struct check *c, const json_t *line, const char *ids_ke
         }
         if (special && json_integer_value(json_array_get(special, i)) != token->special) wrong(c, line, "special");
         if (types && json_integer_value(json_array_get(types, i)) != token->type) wrong(c, line, "types");
-        if (json_is_integer(json_array_get(words, i)) && json_integer_value(json_array_get(words, i)) != token->word) wrong(c, line, "words");
+        if (json_is_integer(json_array_get(words, i)) && json_integer_value(json_array_get(words, i)) != token->word)
+            wrong(c, line, "words");
     }
     if (!strcmp(ids_key, "ids")) check_decoded(c, line, ids, c->list.n);
     free(ids);
@@ -84,7 +86,8 @@ static void check_steps(struct check *c, const json_t *line, const char *text, s
     json_t *pieces = json_array();
     if (encoder_pretokenise(c->e, text, n, check_piece, pieces, &err)) wrong(c, line, err.message);
     bool same = json_array_size(pieces) == json_array_size(want);
-    for (size_t i = 0; same && i < json_array_size(want); i++) same = json_equal(json_array_get(json_array_get(want, i), 0), json_array_get(pieces, i));
+    for (size_t i = 0; same && i < json_array_size(want); i++)
+        same = json_equal(json_array_get(json_array_get(want, i), 0), json_array_get(pieces, i));
     if (!same) wrong(c, line, "pre");
     json_decref(pieces);
 }
@@ -119,7 +122,8 @@ static void check_line(const json_t *line, void *context) {
         size_t n[2];
         char *text[2] = {vector_text(json_array_get(pair, 0), &n[0]), vector_text(json_array_get(pair, 1), &n[1])};
         bool fails = json_object_get(line, "error");
-        if (!encoder_encode_pair(c->e, &c->list, text[0], n[0], text[1], n[1], ENCODE_SPECIALS | ENCODE_CODE_POINTS | ENCODE_LIMITS, &err)) {
+        if (!encoder_encode_pair(c->e, &c->list, text[0], n[0], text[1], n[1], ENCODE_SPECIALS | ENCODE_CODE_POINTS | ENCODE_LIMITS,
+                                 &err)) {
             if (!fails) check_tokens(c, line, "ids");
         } else if (!fails)
             wrong(c, line, err.message);

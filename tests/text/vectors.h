@@ -38,7 +38,7 @@ static inline char *vector_text(const json_t *json, size_t *n) {
     size_t count = json_is_string(json) ? 1 : (size_t)json_integer_value(json_object_get(json, "count")), length = json_string_length(unit);
     char *text = malloc(length * count + 1);
     for (size_t i = 0; i < count; i++) memcpy(text + i * length, json_string_value(unit), length);
-    text[*n = length * count] = 0;
+    text[ *n = length * count] = 0;
     return text;
 }
 
@@ -50,7 +50,8 @@ static inline bool vector_text_is(const json_t *want, const char *text, size_t n
 
 /* ids: a list of numbers, or a digest of it. */
 static inline bool vector_ids_are(const json_t *want, const int32_t *ids, size_t n) {
-    if (json_is_object(want)) return (size_t)json_integer_value(json_object_get(want, "n")) == n && vector_fnv_is(want, vector_fnv(VECTOR_FNV, ids, n * 4));
+    if (json_is_object(want))
+        return (size_t)json_integer_value(json_object_get(want, "n")) == n && vector_fnv_is(want, vector_fnv(VECTOR_FNV, ids, n * 4));
     if (!json_is_array(want) || json_array_size(want) != n) return false;
     for (size_t i = 0; i < n; i++)
         if (json_integer_value(json_array_get(want, i)) != ids[i]) return false;
