@@ -51,7 +51,7 @@ static double f_linear_scan(double state, double a, double b) { return a * state
 /* x moved one place along the axis, towards later ones (by 1) or earlier ones (by -1); the free place gets a value. */
 static struct cb_tensor *shift(struct cb_graph *g, struct cb_tensor *x, int64_t axis, int by, double value) {
     int64_t pads[CB_MAX_RANK * 2] = {0};
-    if (graph_is_bad(g, x)) return x;
+    if (graph_is_bad(g, x) || x->type.dim[axis] == 0) return x;
     int n = x->type.rank - (int)axis;
     pads[0] = by;
     pads[1] = -by;

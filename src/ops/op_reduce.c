@@ -191,6 +191,7 @@ GRAD(prod, reduce) {
     // the product of all others, exact with zeros: products from both sides along one flattened axis
     (void)y;
     if (a->axes.n == 0) return dy;
+    if (type_elements(&x->type) == 0) return ops_zeros(g, &x->type);
     int rank = x->type.rank, n = 0;
     int64_t order[CB_MAX_RANK], back[CB_MAX_RANK];
     bool reduced[CB_MAX_RANK] = {false};
