@@ -1,7 +1,9 @@
 /* Cross-entropy of rows of logits and its gradient. */
 #ifndef BACKEND_CPU_CROSS_ENTROPY_BODY_H
 #define BACKEND_CPU_CROSS_ENTROPY_BODY_H
-#include "backend/cpu/softmax_body.h"
+#include "backend/cpu/simd.h"
+#include "backend/cpu/tile.h"
+#include "gen/attrs.h"
 
 enum { LOSS_MEAN, LOSS_SUM, LOSS_NONE }; /* the op's reductions */
 

@@ -12,35 +12,6 @@ struct softmax {
     void (*row)(const float *x, const float *dy, float *y, int64_t n);
 };
 
-/* y = e^(x - peak); returns the sum. y may be x. */
-SIMD_INLINE float row_exp(const float *x, float peak, float *y, int64_t n) {
-    vf sum = vf_zero(), from = vf_set(peak);
-    int64_t i = 0;
-    for (; i + SIMD_LANES <= n; i += SIMD_LANES) {
-        vf e = vf_exp(vf_load(x + i) - from);
-        vf_store(y + i, e);
-        sum += e;
-    }
-    float rest = 0;
-    if (i < n) {
-        int lanes = (int)(n - i);
-        vf_store_n(y + i, vf_exp(vf_load_n(x + i, lanes) - from), lanes);
-        for (; i < n; i++) rest += y[i];
-    }
-    return vf_sum(sum) + rest;
-}
-/* Sum of e^(x - peak). */
-SIMD_INLINE float row_exp_sum(const float *x, float peak, int64_t n) {
-    vf sum = vf_zero(), from = vf_set(peak);
-    int64_t i = 0;
-    for (; i + SIMD_LANES <= n; i += SIMD_LANES) sum += vf_exp(vf_load(x + i) - from);
-    if (i < n)
-        sum +=
-            vf_exp(vf_load_n(x + i, (int)(n - i)) - from) * vf_load_n((const float[SIMD_LANES]){[0 ... SIMD_LANES - 1] = 1}, (int)(n - i));
-    return vf_sum(sum);
-}
-SIMD_INLINE void row_scale(float *y, float by, int64_t n) { ROW_EACH(i, lanes, n, vf_put(y + i, vf_at(y + i, lanes) * vf_set(by), lanes)); }
-
 static void softmax_row(const float *x, const float *dy, float *y, int64_t n) {
     (void)dy;
     row_scale(y, 1 / row_exp(x, row_max(x, n), y, n), n);

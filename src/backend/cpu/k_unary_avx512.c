@@ -1,0 +1,6 @@
+/* Elementwise kernels of one tensor and of activations' gradients, compiled for AVX-512. */
+#include "backend/cpu/unary_body.h"
+
+const struct kernel kernel_file_unary_avx512[] = {
+    UNARY_LIST(UNARY_KERNEL) PAIR_LIST(UNARY_KERNEL) UNARY_KERNEL(scale, 1) UNARY_KERNEL(leaky_relu, 1) UNARY_KERNEL(clamp, 1){0},
+};
