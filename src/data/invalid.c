@@ -1,0 +1,27 @@
+/* Replacing or leaving out bytes that are not UTF-8. */
+#include "data/invalid.h"
+
+#include <string.h>
+
+#include "text/utf8.h"
+
+bool data_invalid_by_name(enum data_invalid *out, const char *name) {
+    static const char *const names[] = {"fail", "replace", "skip"};
+    for (int i = 0; i < 3; i++) {
+        if (name && strcmp(name, names[i])) continue;
+        *out = (enum data_invalid)i;
+        return true;
+    }
+    return false;
+}
+
+size_t data_repair(char *out, const char *text, size_t n, enum data_invalid invalid, int64_t *broken) {
+    size_t used = 0;
+    for (size_t at = 0; at < n; at++) {
+        size_t good = utf8_check(text + at, n - at);
+        if (invalid == DATA_INVALID_SKIP) memcpy(out + used, text + at, good);
+        used += good, at += good;
+        if (at < n) ++*broken;
+    }
+    return invalid == DATA_INVALID_SKIP ? used : utf8_repair(out, text, n);
+}

@@ -1,0 +1,127 @@
+/* Records of JSON Lines: every malformed fixture is refused with its words, every odd but right one is read. */
+#include "data/jsonl.h"
+
+#include <unistd.h>
+#include <zlib.h>
+
+#include "../harness.h"
+#include "files.h"
+
+static struct cb_err err;
+
+// One of the alternatives "a|b" of a word is in the text, case aside.
+static bool word_in(const char *text, const char *word, size_t n) {
+    char part[100];
+    for (size_t at = 0; at < n;) {
+        size_t m = strcspn(word + at, "|");
+        if (m > n - at) m = n - at;
+        snprintf(part, sizeof part, "%.*s", (int)m, word + at);
+        if (strcasestr(text, part)) return true;
+        at += m + 1;
+    }
+    return n == 0;
+}
+
+TEST(data_jsonl, malformed_fixtures) {
+    const char *shared = shared_dir();
+    if (!shared) return;
+    char path[900], row[1000];
+    snprintf(path, sizeof path, "%s/fixtures/gguf/malformed/EXPECTED.tsv", shared);
+    FILE *f = fopen(path, "r");
+    CHECK(f, "%s is absent", path);
+    int n = 0;
+    while (fgets(row, sizeof row, f)) {
+        char *column[5], *at = row;
+        for (int i = 0; i < 5; i++) column[i] = at ? strsep(&at, "\t\n") : row + strlen(row);
+        if (strcmp(column[0], "jsonl")) continue;
+        n++;
+        struct jsonl_summary summary;
+        memset(&err, 0, sizeof err);
+        snprintf(path, sizeof path, "%s/fixtures/gguf/malformed/jsonl/%s", shared, column[1]);
+        enum cb_status status = jsonl_check(path, &summary, &err);
+        if (!strcmp(column[2], "accept")) {
+            CHECK(status == CB_OK, "%s: %s", column[1], err.message);
+            CHECK(strstr(summary.text, column[3]), "%s: '%s' lacks '%s'", column[1], summary.text, column[3]);
+            continue;
+        }
+        CHECK(status == CB_E_FORMAT, "%s: status %d", column[1], (int)status);
+        CHECK(!strncmp(err.message, path, strlen(path)), "%s", err.message);
+        const char *message = err.message + strlen(path);
+        for (char *word = column[3]; *word;) {
+            size_t length = strcspn(word, ";");
+            CHECK(word_in(message, word, length), "%s: '%s' lacks '%.*s'", column[1], message, (int)length, word);
+            word += length + (word[length] == ';');
+        }
+    }
+    fclose(f);
+    CHECK(n >= 30, "%d fixtures", n);
+}
+
+TEST(data_jsonl, shapes) {
+    static const struct {
+        const char *line, *said;
+    } good[] = {
+        {"{\"prompt\":\"a\",\"completion\":\"bc\",\"more\":[1]}", "1 record of prompt and completion, 3 characters"},
+        {"{\"instruction\":\"a\",\"input\":\"\",\"output\":\"b\"}", "1 record of instruction and output"},
+        {"{\"instruction\":\"a\",\"response\":\"b\"}", "1 record of instruction and output"},
+        {"{\"conversations\":[{\"from\":\"human\",\"value\":\"a\"},{\"from\":\"gpt\",\"value\":\"b\"}]}", "1 record of conversations"},
+        {"{\"ids\":[1,2],\"labels\":[-100,2]}", "1 record of input_ids"},
+        {"{\"text\":\"\xd0\xb6\",\"label\":\"x\"}", "1 record of text and label, 1 characters"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"}]},"
+         "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{}]}]}",
+         "1 record of messages"},
+    };
+    static const struct {
+        const char *line, *word;
+    } bad[] = {
+        {"{\"completion\":\"b\"}", "line 1: prompt: found nothing"},
+        {"{\"instruction\":\"a\"}", "output: found nothing"},
+        {"{\"instruction\":\"a\",\"output\":\"b\",\"input\":3}", "input: found 3"},
+        {"{\"conversations\":[{\"from\":\"dog\",\"value\":\"a\"}]}", "from: found \"dog\""},
+        {"{\"ids\":[1],\"labels\":[-101]}", "labels[0]: found -101"},
+        {"{\"ids\":[4294967296]}", "4294967296"},
+        {"{\"text\":\"a\",\"label\":[1]}", "label: found a list of 1"},
+        {"{}", "found no keys"},
+        {"{\"text\":NaN}", "line 1: JSON column"},
+    };
+    struct jsonl_summary summary;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        char *path = file_make("a.jsonl", good[i].line, strlen(good[i].line));
+        CHECK_OK(jsonl_check(path, &summary, &err));
+        CHECK(!strcmp(summary.text, good[i].said), "%s", summary.text);
+        file_drop(&path);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char *path = file_make("a.jsonl", bad[i].line, strlen(bad[i].line));
+        CHECK_FAILS(jsonl_check(path, &summary, &err), CB_E_FORMAT, bad[i].word);
+        file_drop(&path);
+    }
+}
+
+TEST(data_jsonl, broken_utf8_replaced_or_left_out) {
+    static const char line[] = "{\"text\":\"a\xff\xe2\x82z\"}\n";
+    char *path = file_make("a.jsonl", line, sizeof line - 1);
+    static const char *const want[] = {"a\xef\xbf\xbd\xef\xbf\xbdz", "az"};
+    for (int i = 0; i < 2; i++) {
+        struct jsonl *j;
+        const struct jsonl_record *r;
+        int64_t at;
+        CHECK_OK(jsonl_open(&j, path, i ? DATA_INVALID_SKIP : DATA_INVALID_REPLACE, &err));
+        CHECK_OK(jsonl_next(j, &r, &err));
+        CHECK(r && !strcmp(r->text, want[i]), "%s", r ? r->text : "end");
+        CHECK(jsonl_broken(j, &at) == 3 && at == 1);
+        CHECK_OK(jsonl_next(j, &r, &err));
+        CHECK(!r);
+        jsonl_close(&j);
+        CHECK(!j);
+    }
+    file_drop(&path);
+}
+
+TEST(data_jsonl, names_of_choices) {
+    enum data_invalid invalid;
+    CHECK(data_invalid_by_name(&invalid, NULL) && invalid == DATA_INVALID_FAIL);
+    CHECK(data_invalid_by_name(&invalid, "replace") && invalid == DATA_INVALID_REPLACE);
+    CHECK(data_invalid_by_name(&invalid, "skip") && invalid == DATA_INVALID_SKIP);
+    CHECK(!data_invalid_by_name(&invalid, "drop"));
+}
