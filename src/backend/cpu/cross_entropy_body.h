@@ -73,7 +73,7 @@ static void loss_grad_tile(void *context, int64_t i, int thread) {
         memset(dx, 0, (size_t)p->v * sizeof *dx);
         return;
     }
-    float by = share / row_exp(x, row_max(x, p->v), dx, p->v);
+    float by = share / row_exp_into(x, row_max(x, p->v), dx, p->v);
     row_scale(dx, by, p->v);
     if (label >= 0 && label < p->v) dx[label] -= share;
 }

@@ -284,7 +284,7 @@ SIMD_INLINE float row_max(const float *p, int64_t n) {
 }
 
 /* y = e^(x - peak); returns the sum. y may be x. */
-SIMD_INLINE float row_exp(const float *x, float peak, float *y, int64_t n) {
+SIMD_INLINE float row_exp_into(const float *x, float peak, float *y, int64_t n) {
     vf sum = vf_zero(), from = vf_set(peak);
     int64_t i = 0;
     for (; i + SIMD_LANES <= n; i += SIMD_LANES) {

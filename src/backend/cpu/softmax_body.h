@@ -14,7 +14,7 @@ struct softmax {
 
 static void softmax_row(const float *x, const float *dy, float *y, int64_t n) {
     (void)dy;
-    row_scale(y, 1 / row_exp(x, row_max(x, n), y, n), n);
+    row_scale(y, 1 / row_exp_into(x, row_max(x, n), y, n), n);
 }
 static void log_softmax_row(const float *x, const float *dy, float *y, int64_t n) {
     (void)dy;

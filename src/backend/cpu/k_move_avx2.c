@@ -1,0 +1,8 @@
+/* Kernels that move data, compiled for AVX2. */
+#include "backend/cpu/move_body.h"
+
+const struct kernel kernel_file_move_avx2[] = {
+    {"permute", SIMD_NAME, SIMD_CPU, SIMD_PRIORITY, move_accepts, NULL, permute_run},
+    {"expand", SIMD_NAME, SIMD_CPU, SIMD_PRIORITY, move_accepts, NULL, expand_run},
+    {0},
+};
