@@ -144,6 +144,16 @@ struct cross_entropy_options {
 struct cb_tensor *op_cross_entropy_full(struct cb_graph *g, struct cb_tensor *logits, struct cb_tensor *target,
                                         const struct cross_entropy_options *options);
 
+/* einsum.c: "bij,bjk->bik": letters, repeated ones for diagonals, "..." for broadcast axes; without "->" the letters that occur once. Up to 8. */
+struct cb_tensor *op_einsum(struct cb_graph *g, const char *equation, int n, struct cb_tensor *const *x);
+
+/* op_linalg.c: square matrices in the last two axes. */
+struct cb_tensor *op_inverse(struct cb_graph *g, struct cb_tensor *a);
+struct cb_tensor *op_solve(struct cb_graph *g, struct cb_tensor *a, struct cb_tensor *b); /* a^-1 b; b (...,N,K), or a vector (N) beside a matrix */
+struct cb_tensor *op_cholesky(struct cb_graph *g, struct cb_tensor *a); /* lower */
+struct cb_tensor *op_logdet(struct cb_graph *g, struct cb_tensor *a);
+struct cb_tensor *op_svdvals(struct cb_graph *g, struct cb_tensor *a); /* (...,M,N) -> (...,min(M,N)), falling */
+
 /* op_alias.c: y = x as a node of its own (NULL gives NULL). */
 struct cb_tensor *op_alias(struct cb_graph *g, struct cb_tensor *x);
 /* For the expand hook of a gradient op: out is its forward op expanded over aliases wrt (NULLs are passed over); grads[i] = the gradient of

@@ -24,6 +24,16 @@ BUILD(outer) {
     struct cb_tensor *a = op_reshape(f->g, IN("a"), 2, (int64_t[]){-1, 1}), *b = op_reshape(f->g, IN("b"), 2, (int64_t[]){1, -1});
     OUT(op_matmul(f->g, a, b, false, false));
 }
+BUILD(einsum) {
+    struct cb_tensor *x[FIXTURE_MAX];
+    for (int i = 0; i < f->n_in; i++) x[i] = f->in[i].tensor;
+    OUT(op_einsum(f->g, fixture_str(f, "equation", ""), f->n_in, x));
+}
+BUILD(inverse) { OUT(op_inverse(f->g, IN("x"))); }
+BUILD(solve) { OUT(op_solve(f->g, IN("a"), IN("b"))); }
+BUILD(cholesky) { OUT(op_cholesky(f->g, IN("x"))); }
+BUILD(logdet) { OUT(op_logdet(f->g, IN("x"))); }
+BUILD(svdvals) { OUT(op_svdvals(f->g, IN("x"))); }
 BUILD(embedding) {
     int64_t padding = fixture_int(f, "padding_idx", -1);
     OUT(padding < 0 ? op_embedding(f->g, IN("weight"), IN("index")) : op_embedding_padded(f->g, IN("weight"), IN("index"), padding));
@@ -156,6 +166,12 @@ const struct fixture_adaptor fixtures_b[] = {
     {"matmul_transposed", build_matmul_transposed},
     {"linear", build_linear},
     {"outer", build_outer},
+    {"einsum", build_einsum},
+    {"inverse", build_inverse},
+    {"solve", build_solve},
+    {"cholesky", build_cholesky},
+    {"logdet", build_logdet},
+    {"svdvals", build_svdvals},
     {"embedding", build_embedding},
     {"conv1d", build_conv1d},
     {"conv2d", build_conv2d},
