@@ -1,0 +1,166 @@
+/* A module's folder as PEFT has it: adapter_config.json and adapter_model.safetensors. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/file.h"
+#include "io/safetensors.h"
+#include "modules/private.h"
+
+static struct tuner_param *param_by_key(const struct module *m, const char *key) {
+    for (int i = 0; i < m->n_params; i++)
+        if (strcmp(m->params[i].public.key, key) == 0) return &m->params[i];
+    return NULL;
+}
+
+/* A frozen copy of the weight of a site, which PEFT puts beside LoRA of embeddings and heads: no parameter of the module. */
+static bool is_frozen_copy(const struct module *m, const char *key) {
+    char text[512];
+    for (int i = 0; i < m->n_sites; i++) {
+        snprintf(text, sizeof text, "base_model.model.%s.base_layer.weight", m->sites[i].site.name);
+        if (strcmp(text, key) == 0) return true;
+    }
+    return false;
+}
+
+/* Appends "name" to a list that is shown in part. */
+static void name_add(char text[300], int *n, const char *name) {
+    size_t used = strlen(text);
+    if (used + strlen(name) + 8 < 300)
+        snprintf(text + used, 300 - used, "%s%s", used ? ", " : "", name);
+    else if (used && text[used - 1] != '.')
+        strcat(text, " ...");
+    (*n)++;
+}
+
+/* Every key and shape must be as the configuration says. */
+static enum cb_status keys_compare(const struct module *m, const struct tensors *tensors, struct cb_err *err) {
+    char missing[300] = "", unexpected[300] = "";
+    int n_missing = 0, n_unexpected = 0;
+    for (int i = 0; i < m->n_params; i++)
+        if (!tensors_find(tensors, m->params[i].public.key)) name_add(missing, &n_missing, m->params[i].public.key);
+    for (int i = 0; i < tensors_count(tensors); i++) {
+        const struct tensor *t = tensors_at(tensors, i);
+        const struct tuner_param *p = param_by_key(m, t->name);
+        if (!p && !is_frozen_copy(m, t->name)) name_add(unexpected, &n_unexpected, t->name);
+        if (!p) continue;
+        struct cb_type have = t->type;
+        char text[2][TYPE_TEXT];
+        have.dtype = CB_DTYPE_F32;
+        if (!type_equal(&have, &p->public.type) || !dtype_of(t->type.dtype)->is_float)
+            FAIL(err, CB_E_SHAPE, "%s: %s: found %s; wanted %s", tensors_name(tensors), t->name, type_text(&t->type, text[0]),
+                 type_text(&p->public.type, text[1]));
+    }
+    if (!n_missing && !n_unexpected) return CB_OK;
+    FAIL(err, CB_E_FORMAT, "%s: %d keys missing (%s), %d unexpected (%s); wanted the %d keys of adapter_config.json", tensors_name(tensors),
+         n_missing, missing, n_unexpected, unexpected, m->n_params);
+}
+
+static enum cb_status params_load(const struct module *m, struct store *store, const char *folder, struct cb_err *err) {
+    char *path = io_path_join(folder, "adapter_model.safetensors");
+    if (!path) FAIL(err, CB_E_MEMORY, "%s: no memory for a path", folder);
+    struct tensors *tensors = NULL;
+    enum cb_status status = tensors_open(&tensors, path, err);
+    if (status == CB_OK) status = keys_compare(m, tensors, err);
+    if (status == CB_OK) status = module_add_scale(m, store, err);
+    for (int i = 0; status == CB_OK && i < m->n_params; i++) {
+        struct store_entry *entry;
+        status = store_add(store, m->params[i].public.name, m->params[i].public.type, &entry, err);
+        if (status == CB_OK) tensor_read_f32(entry->data, tensors_find(tensors, m->params[i].public.key));
+    }
+    tensors_destroy(&tensors);
+    free(path);
+    return status;
+}
+
+enum cb_status module_load(struct module **module, struct store *store, const char *folder, const char *name, const struct nn *sites,
+                           struct cb_err *err) {
+    *module = NULL;
+    struct module *m = NULL;
+    char *path = io_path_join(folder, "adapter_config.json");
+    if (!path) FAIL(err, CB_E_MEMORY, "%s: no memory for a path", folder);
+    enum cb_status status = module_check_config(&m, path, name, sites, err);
+    free(path);
+    // a second module of one name would take the first one's entries with it when it fails
+    if (status == CB_OK && store_find(store, m->scale_name))
+        status = err_set(err, CB_E_NAME, __FILE__, __LINE__, "%s: a module has this name already", name);
+    if (status != CB_OK) {
+        module_destroy(&m);
+        return status;
+    }
+    status = params_load(m, store, folder, err);
+    if (status != CB_OK) {
+        module_remove(m, store);
+        module_destroy(&m);
+    }
+    *module = m;
+    return status;
+}
+
+void module_remove(const struct module *m, struct store *store) {
+    for (int i = 0; i < m->n_params; i++)
+        if (store_find(store, m->params[i].public.name)) store_remove(store, m->params[i].public.name);
+    if (store_find(store, m->scale_name)) store_remove(store, m->scale_name);
+}
+
+static int compare_words(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
+/* The configuration with every key that PEFT writes, in the order of the names. */
+static enum cb_status config_complete(json_t **out, const struct module *m, struct cb_err *err) {
+    json_t *all = NULL, *sorted = json_object();
+    TRY(json_parse_object(&all, m->tuner->defaults, strlen(m->tuner->defaults), m->tuner->name, err));
+    bool ok = sorted && json_object_update(all, m->config) == 0 && json_object_set_new(all, "inference_mode", json_true()) == 0;
+    size_t n = json_object_size(all), i = 0;
+    const char **keys = malloc((n + 1) * sizeof *keys), *key;
+    json_t *value;
+    if (keys) json_object_foreach(all, key, value) keys[i++] = key;
+    if (keys) qsort(keys, n, sizeof *keys, compare_words);
+    for (i = 0; keys && ok && i < n; i++) ok = json_object_set(sorted, keys[i], json_object_get(all, keys[i])) == 0;
+    ok = ok && keys;
+    free(keys);
+    json_decref(all);
+    if (!ok) {
+        json_decref(sorted);
+        FAIL(err, CB_E_MEMORY, "%s: no memory for adapter_config.json", m->name);
+    }
+    *out = sorted;
+    return CB_OK;
+}
+
+static enum cb_status config_save(const struct module *m, const char *path, struct cb_err *err) {
+    json_t *config = NULL;
+    char *text = NULL;
+    TRY(config_complete(&config, m, err));
+    enum cb_status status = json_dump(&text, config, 2, err);
+    if (status == CB_OK) status = io_write_file(path, text, strlen(text), err);
+    free(text);
+    json_decref(config);
+    return status;
+}
+
+/* The module's entries go out under their keys. */
+static bool entry_pick(void *context, const struct store_entry *entry, const char **name, enum cb_dtype *dtype) {
+    const struct module *m = context;
+    size_t n = strlen(m->name);
+    if (strncmp(entry->name, m->name, n) != 0 || entry->name[n] != '/') return false;
+    const struct tuner_param *p = param_by_key(m, entry->name + n + 1);
+    if (p) *name = p->public.key;
+    (void)dtype;
+    return p != NULL;
+}
+
+enum cb_status module_save(const struct module *m, const struct store *store, const char *folder, struct cb_err *err) {
+    for (int i = 0; i < m->n_params; i++)
+        if (!store_find(store, m->params[i].public.name)) FAIL(err, CB_E_NAME, "%s: not in the store", m->params[i].public.name);
+    TRY(io_mkdirs(folder, err));
+    char *tensors = io_path_join(folder, "adapter_model.safetensors"), *config = io_path_join(folder, "adapter_config.json");
+    json_t *metadata = json_pack("{s:s}", "format", "pt");
+    enum cb_status status =
+        tensors && config && metadata ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory to save", folder);
+    if (status == CB_OK) status = store_save(store, tensors, 0, entry_pick, (void *)m, metadata, err);
+    if (status == CB_OK) status = config_save(m, config, err);
+    json_decref(metadata);
+    free(tensors);
+    free(config);
+    return status;
+}

@@ -1,0 +1,263 @@
+/* A module's description: configuration, the sites that it changes and the parameters that these want. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/file.h"
+#include "modules/private.h"
+
+#define TUNER(name) extern const struct tuner tuner_##name;
+#include "gen/tuners.inc"
+#undef TUNER
+
+#define CONFIG_LIMIT ((size_t)16 << 20)
+
+const struct tuner *const *tuners(int *n) {
+    static const struct tuner *const list[] = {
+#define TUNER(name) &tuner_##name,
+#include "gen/tuners.inc"
+#undef TUNER
+    };
+    *n = (int)(sizeof list / sizeof *list);
+    return list;
+}
+
+const struct tuner *tuner_find(const char *name) {
+    int n;
+    const struct tuner *const *list = tuners(&n);
+    for (int i = 0; i < n; i++)
+        if (strcmp(list[i]->name, name) == 0 || strcmp(list[i]->peft_type, name) == 0) return list[i];
+    return NULL;
+}
+
+/* Room for one more element of a list in the module's arena. */
+static void *list_grow(struct module *m, void *list, int n, int *size, size_t bytes) {
+    if (n < *size) return list;
+    int grown = *size ? 2 * *size : 32;
+    void *out = arena_array(m->arena, (size_t)grown, bytes);
+    if (out && n) memcpy(out, list, (size_t)n * bytes);
+    if (out) *size = grown;
+    return out;
+}
+
+/* ---- parameters */
+static enum cb_status param_add(struct module *m, const char *key, int rank, const int64_t *dim, struct tuner_param rest,
+                                struct cb_err *err) {
+    struct tuner_param *grown = list_grow(m, m->params, m->n_params, &m->params_size, sizeof *grown);
+    char *name = key ? arena_printf(m->arena, "%s/%s", m->name, key) : NULL;
+    if (!grown || !name) FAIL(err, CB_E_MEMORY, "%s: no memory for a parameter", m->name);
+    m->params = grown;
+    rest.public = (struct module_param){name, key, type_make(CB_DTYPE_F32, rank, dim)};
+    TRY(type_check(&rest.public.type, name, err));
+    m->params[m->n_params++] = rest;
+    return CB_OK;
+}
+
+enum cb_status tuner_add_param(struct module *m, struct tuner_site *site, const char *suffix, int rank, const int64_t *dim,
+                               enum tuner_init init, double spread, struct cb_err *err) {
+    char *key = arena_printf(m->arena, "base_model.model.%s.%s", site->site.name, suffix);
+    TRY(param_add(m, key, rank, dim, (struct tuner_param){.init = init, .spread = spread}, err));
+    site->n_params++;
+    return CB_OK;
+}
+
+struct cb_tensor *tuner_leaf(const struct module *m, const struct tuner_site *site, int i, struct nn *nn) {
+    const struct module_param *p = &m->params[site->first + i].public;
+    return graph_param(nn->g, p->name, p->type);
+}
+
+enum cb_status tuner_pattern(struct module *m, const struct pattern **pattern, const char *text, const char *where, struct cb_err *err) {
+    struct pattern **grown = list_grow(m, m->patterns, m->n_patterns, &m->patterns_size, sizeof(struct pattern *));
+    if (!grown) FAIL(err, CB_E_MEMORY, "%s: no memory for a pattern", where);
+    m->patterns = grown;
+    TRY(pattern_create(&m->patterns[m->n_patterns], text, where, err));
+    *pattern = m->patterns[m->n_patterns++];
+    return CB_OK;
+}
+
+/* ---- sites */
+/* Shallow copy of a site whose names live as long as the module. */
+static enum cb_status site_copy(struct module *m, struct nn_site *out, const struct nn_site *in, struct cb_err *err) {
+    *out = *in;
+    out->name = arena_strdup(m->arena, in->name);
+    out->weight = in->weight ? arena_strdup(m->arena, in->weight) : NULL;
+    out->bias = in->bias ? arena_strdup(m->arena, in->bias) : NULL;
+    out->n_slices = 0;
+    if (!out->name || (in->weight && !out->weight) || (in->bias && !out->bias))
+        FAIL(err, CB_E_MEMORY, "%s: no memory for a site", in->name);
+    return CB_OK;
+}
+
+static bool weight_is_shared(const struct nn *nn, const struct nn_site *site) {
+    for (int i = 0; i < nn->n_sites; i++)
+        if (strcmp(nn->sites[i]->name, site->name) != 0 && nn->sites[i]->weight && strcmp(nn->sites[i]->weight, site->weight) == 0)
+            return true;
+    return false;
+}
+
+static enum cb_status site_add(struct module *m, const struct nn *nn, const struct nn_site *site, struct cb_err *err) {
+    struct tuner_site *grown = list_grow(m, m->sites, m->n_sites, &m->sites_size, sizeof *grown);
+    if (!grown) FAIL(err, CB_E_MEMORY, "%s: no memory for a site", site->name);
+    m->sites = grown;
+    struct tuner_site *s = &m->sites[m->n_sites];
+    *s = (struct tuner_site){.first = m->n_params, .scale = 1, .shared = weight_is_shared(nn, site)};
+    TRY(site_copy(m, &s->site, site, err));
+    TRY(m->tuner->declare(m, s, err));
+    m->n_sites++;
+    return CB_OK;
+}
+
+/* A copy of a weight or bias that stands for the model's own; the type is that of the leaf in the graph of the sites. */
+static enum cb_status swap_add(struct module *m, const struct nn *nn, const struct nn_site *site, const char *field, bool targeted,
+                               struct cb_err *err) {
+    bool is_bias = strcmp(field, "bias") == 0;
+    const char *source = is_bias ? site->bias : site->weight;
+    const struct cb_tensor *leaf = source ? graph_find_leaf(nn->g, source) : NULL;
+    struct tuner_swap *grown = list_grow(m, m->swaps, m->n_swaps, &m->swaps_size, sizeof *grown);
+    if (!leaf || !grown) FAIL(err, leaf ? CB_E_MEMORY : CB_E_NAME, "%s: no %s that could be replaced", site->name, field);
+    m->swaps = grown;
+    struct tuner_param rest = {.init = TUNER_COPY, .source = arena_strdup(m->arena, source)};
+    char *key = arena_printf(m->arena, "base_model.model.%s.%s%s", site->name, targeted ? "base_layer." : "", field);
+    struct tuner_swap swap = {.site = arena_strdup(m->arena, site->name), .field = is_bias ? "bias" : "weight", .param = m->n_params};
+    swap.shared = !is_bias && weight_is_shared(nn, site);
+    if (!rest.source || !swap.site) FAIL(err, CB_E_MEMORY, "%s: no memory for a copy", site->name);
+    TRY(param_add(m, key, leaf->type.rank, leaf->type.dim, rest, err));
+    m->swaps[m->n_swaps++] = swap;
+    return CB_OK;
+}
+
+/* "a, b, ...": what was asked for, for messages. */
+static const char *targets_text(const struct module *m, char text[200]) {
+    const json_t *names = m->targets.names;
+    size_t used = 0;
+    *text = 0;
+    if (!names) snprintf(text, 200, "%s", json_string_value(json_object_get(m->config, "target_modules")));
+    for (size_t i = 0; names && i < json_array_size(names) && used < 150; i++)
+        used += (size_t)snprintf(text + used, 200 - used, "%s%.40s", i ? ", " : "", json_string_value(json_array_get(names, i)));
+    return text;
+}
+
+enum cb_status module_resolve(struct module *m, const struct nn *nn, const char *where, struct cb_err *err) {
+    const char *bias = json_string_value(json_object_get(m->config, "bias"));
+    bool all = bias && strcmp(bias, "all") == 0, some = bias && strcmp(bias, "none") != 0;
+    for (int i = 0; i < nn->n_sites; i++) {
+        const struct nn_site *site = nn->sites[i];
+        bool matches, saved = tuner_targets_save(&m->targets, site->name);
+        TRY(tuner_targets_match(m, site, &matches, err));
+        if (matches) TRY(site_add(m, nn, site, err));
+        if (saved && site->weight) TRY(swap_add(m, nn, site, "weight", false, err));
+        if (site->bias && (saved || all || (matches && some))) TRY(swap_add(m, nn, site, "bias", matches, err));
+    }
+    char text[200];
+    if (!m->n_sites)
+        FAIL(err, CB_E_NAME, "%s: target_modules: %s: no module of the model has such a name; wanted one or more", where,
+             targets_text(m, text));
+    return CB_OK;
+}
+
+/* ---- configuration */
+/* Keys that PEFT does not have are kept and told; they change nothing. */
+static enum cb_status unknown_keys(struct module *m, const json_t *known, const char *where, struct cb_err *err) {
+    char text[300] = "";
+    size_t used = 0;
+    const char *key;
+    json_t *value;
+    json_object_foreach(m->config, key, value) if (!json_object_get(known, key) && used < 200) used +=
+        (size_t)snprintf(text + used, sizeof text - used, "%s%.60s", used ? ", " : "", key);
+    if (!used) return CB_OK;
+    m->warning = arena_printf(m->arena, "%s: unknown keys, kept as they are: %s", where, text);
+    if (!m->warning) FAIL(err, CB_E_MEMORY, "%s: no memory for a warning", where);
+    return CB_OK;
+}
+
+static enum cb_status common_parse(struct module *m, const char *where, struct cb_err *err) {
+    const char *bias = "none", *base = NULL, *text = NULL;
+    bool flag = false;
+    TRY(json_get_str(&base, m->config, where, "base_model_name_or_path", false, err));
+    TRY(json_get_str(&text, m->config, where, "task_type", false, err));
+    TRY(json_get_bool(&flag, m->config, where, "inference_mode", false, err));
+    TRY(json_get_bool(&flag, m->config, where, "fan_in_fan_out", false, err));
+    for (const char *p = base; p && (p = strstr(p, "..")); p += 2)
+        if ((p == base || p[-1] == '/') && (p[2] == '/' || !p[2]))
+            FAIL(err, CB_E_FORMAT, "%s: base_model_name_or_path: found %.80s; wanted a path without \"..\"", where, base);
+    TRY(json_get_str(&bias, m->config, where, "bias", false, err));
+    if (strcmp(bias, "none") != 0 && strcmp(bias, "all") != 0 && strcmp(bias, "lora_only") != 0)
+        FAIL(err, CB_E_FORMAT, "%s: bias: found %.60s; wanted none, all or lora_only", where, bias);
+    return CB_OK;
+}
+
+static enum cb_status module_parse(struct module *m, const char *where, struct cb_err *err) {
+    const char *type = NULL;
+    TRY(json_get_str(&type, m->config, where, "peft_type", true, err));
+    m->tuner = tuner_find(type);
+    if (!m->tuner) FAIL(err, CB_E_UNSUPPORTED, "%s: peft_type: found %.60s; wanted a known tuner (cambium list tuners)", where, type);
+    m->options = arena_alloc(m->arena, m->tuner->options_bytes);
+    m->scale_name = arena_printf(m->arena, "%s/scale", m->name);
+    if (!m->options || !m->scale_name) FAIL(err, CB_E_MEMORY, "%s: no memory for options", where);
+    json_t *known;
+    TRY(json_parse_object(&known, m->tuner->defaults, strlen(m->tuner->defaults), m->tuner->name, err));
+    enum cb_status status = unknown_keys(m, known, where, err);
+    json_decref(known);
+    TRY(status);
+    TRY(common_parse(m, where, err));
+    TRY(m->tuner->parse(m, where, err));
+    return tuner_targets_parse(m, where, err);
+}
+
+enum cb_status module_from_config(struct module **module, json_t *config, const char *where, const char *name, const struct nn *sites,
+                                  struct cb_err *err) {
+    *module = NULL;
+    struct arena *arena = arena_create();
+    struct module *m = arena ? arena_alloc(arena, sizeof *m) : NULL;
+    const char *copy = m ? arena_strdup(arena, name) : NULL;
+    if (!copy) {
+        arena_destroy(&arena);
+        FAIL(err, CB_E_MEMORY, "%s: no memory for a module", where);
+    }
+    m->arena = arena;
+    m->name = copy;
+    m->config = json_incref(config);
+    enum cb_status status = module_parse(m, where, err);
+    if (status == CB_OK && sites) status = module_resolve(m, sites, where, err);
+    if (status != CB_OK) module_destroy(&m);
+    *module = m;
+    return status;
+}
+
+enum cb_status module_check_config(struct module **module, const char *path, const char *name, const struct nn *sites, struct cb_err *err) {
+    *module = NULL;
+    char *text;
+    size_t n;
+    json_t *config = NULL;
+    TRY(io_read_file(&text, &n, path, CONFIG_LIMIT, err));
+    enum cb_status status = json_parse_object(&config, text, n, path, err);
+    if (status == CB_OK) status = module_from_config(module, config, path, name, sites, err);
+    json_decref(config);
+    free(text);
+    return status;
+}
+
+void module_destroy(struct module **module) {
+    if (!module || !*module) return;
+    for (int i = 0; i < (*module)->n_patterns; i++) pattern_destroy(&(*module)->patterns[i]);
+    json_decref((*module)->config);
+    struct arena *arena = (*module)->arena;
+    *module = NULL;
+    arena_destroy(&arena);
+}
+
+/* ---- what others may know */
+int module_n_params(const struct module *module) { return module->n_params; }
+const struct module_param *module_param(const struct module *module, int i) { return &module->params[i].public; }
+int module_n_sites(const struct module *module) { return module->n_sites; }
+const char *module_site_name(const struct module *module, int i) { return module->sites[i].site.name; }
+const struct tuner *module_tuner(const struct module *module) { return module->tuner; }
+const char *module_name(const struct module *module) { return module->name; }
+const json_t *module_config(const struct module *module) { return module->config; }
+const char *module_warning(const struct module *module) { return module->warning; }
+int64_t module_parameters(const struct module *module) {
+    int64_t n = 0;
+    for (int i = 0; i < module->n_params; i++) n += type_elements(&module->params[i].public.type);
+    return n;
+}

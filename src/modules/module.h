@@ -1,0 +1,57 @@
+/* A module: a small set of trained parameters that changes a model at its sites, kept on disk as a PEFT folder. */
+#ifndef MODULES_MODULE_H
+#define MODULES_MODULE_H
+#include "base/json.h"
+#include "nn/nn.h"
+#include "store/store.h"
+
+struct module;
+struct tuner;
+
+/* Reads an adapter_config.json. name: of the module, the prefix of its store entries. sites: a model built into a graph, whose sites are matched against
+   the targets; NULL: only the file is checked. Owned by caller, free with module_destroy. */
+enum cb_status module_check_config(struct module **module, const char *path, const char *name, const struct nn *sites, struct cb_err *err);
+/* Reads a PEFT folder (adapter_config.json, adapter_model.safetensors). The parameters become f32 heap entries "<name>/<key of the file>", and
+   "<name>/scale", a number that multiplies the module's effect at run time, starts at 1. Missing and unexpected keys are refused, all of them told. */
+enum cb_status module_load(struct module **module, struct store *store, const char *folder, const char *name, const struct nn *sites,
+                           struct cb_err *err);
+/* A fresh module by a text such as "lora:r=8,alpha=16,targets=q_proj+v_proj", in its tuner's fresh state drawn from seed and names; its entries are
+   trainable. base: base_model_name_or_path of the file to be. Copies of the model's weights are read from store. Nullable: base. */
+enum cb_status module_create(struct module **module, struct store *store, const char *spec, const char *name, const char *base,
+                             uint64_t seed, const struct nn *sites, struct cb_err *err);
+/* Writes the folder so that PEFT loads it; each file appears whole. */
+enum cb_status module_save(const struct module *module, const struct store *store, const char *folder, struct cb_err *err);
+/* The description only: the entries stay in the store. Nullable: *module. */
+void module_destroy(struct module **module);
+/* Removes the module's entries from the store. */
+void module_remove(const struct module *module, struct store *store);
+
+/* A hook that applies modules in order, each to what those before it left. list and its modules are borrowed while graphs are built. */
+struct module_list {
+    const struct module *const *modules;
+    int n;
+};
+struct nn_hook module_hook(struct module_list *list);
+
+/* Sets the run-time scale; no graph or plan changes. */
+void module_set_scale(const struct module *module, struct store *store, double scale);
+/* Adds the module, times its scale, to the model's weights in the store (f32 from then on); unfold: takes it off again, up to rounding. Refused where a
+   weight is shared with a site that the module leaves alone. Replaced weights and biases change places with the model's. */
+enum cb_status module_fold(const struct module *module, struct store *store, bool unfold, struct cb_err *err);
+
+struct module_param {
+    const char *name, *key;  // of the store entry, of the file
+    struct cb_type type;  // f32
+};
+int module_n_params(const struct module *module);
+const struct module_param *module_param(const struct module *module, int i);
+int64_t module_parameters(const struct module *module);
+int module_n_sites(const struct module *module);
+/* Name of the i-th site that the module changes. */
+const char *module_site_name(const struct module *module, int i);
+const struct tuner *module_tuner(const struct module *module);
+const char *module_name(const struct module *module);
+const json_t *module_config(const struct module *module);
+/* What was read but is not understood ("unknown keys: a, b"); NULL: nothing. */
+const char *module_warning(const struct module *module);
+#endif

@@ -1,0 +1,13 @@
+/* What the files of this room share beyond tuner.h. */
+#ifndef MODULES_PRIVATE_H
+#define MODULES_PRIVATE_H
+#include "modules/tuner.h"
+
+/* From a configuration object, to which a reference is taken. where: the file or spec, for messages. Nullable: sites. */
+enum cb_status module_from_config(struct module **module, json_t *config, const char *where, const char *name, const struct nn *sites,
+                                  struct cb_err *err);
+/* Matches the targets against the sites and declares every parameter. */
+enum cb_status module_resolve(struct module *module, const struct nn *sites, const char *where, struct cb_err *err);
+/* The scale's entry, with the value 1. */
+enum cb_status module_add_scale(const struct module *module, struct store *store, struct cb_err *err);
+#endif

@@ -1,0 +1,139 @@
+/* Fresh modules: from a short text to a whole configuration, then parameters drawn from a seed and their names. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "modules/private.h"
+
+/* A list of the words of text, which + joins; numbers where whole. NULL: no memory, or a word that is no number. */
+static json_t *words_make(const char *text, bool whole) {
+    json_t *list = json_array();
+    for (const char *p = text; list && *p;) {
+        size_t n = strcspn(p, "+");
+        char *end = NULL;
+        long long number = whole ? strtoll(p, &end, 10) : 0;
+        json_t *word = whole ? (end == p + n && n ? json_integer(number) : NULL) : json_stringn(p, n);
+        if (!word || json_array_append_new(list, word) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+        p += n + (p[n] == '+');
+    }
+    return list;
+}
+
+static json_t *value_make(enum tuner_kind kind, const char *text) {
+    char *end = NULL;
+    double number;
+    switch (kind) {
+        case TUNER_INT: {
+            long long whole = strtoll(text, &end, 10);
+            return *text && !*end ? json_integer(whole) : NULL;
+        }
+        case TUNER_FLOAT:
+            number = strtod(text, &end);
+            if (!*text || *end || !isfinite(number)) return NULL;
+            return number == floor(number) && fabs(number) < 1e15 ? json_integer((json_int_t)number) : json_real(number);
+        case TUNER_BOOL: return strcmp(text, "true") == 0 ? json_true() : strcmp(text, "false") == 0 ? json_false() : NULL;
+        case TUNER_STR: return *text ? json_string(text) : NULL;
+        case TUNER_STRS:
+            // one word that is a pattern or a shorthand stays a string
+            if (strcmp(text, "all-linear") == 0 || strpbrk(text, "*()[]\\|^$")) return json_string(text);
+            return *text ? words_make(text, false) : NULL;
+        case TUNER_INTS: return *text ? words_make(text, true) : NULL;
+    }
+    return NULL;
+}
+
+/* One "key=value" of a spec into the configuration. */
+static enum cb_status option_set(json_t *config, const struct tuner *tuner, const char *text, size_t n, struct cb_err *err) {
+    char word[512];
+    if (n >= sizeof word) FAIL(err, CB_E_LIMIT, "%s: option of %zu bytes; at most %zu are taken", tuner->name, n, sizeof word - 1);
+    memcpy(word, text, n);
+    word[n] = 0;
+    char *equals = strchr(word, '=');
+    if (!equals) FAIL(err, CB_E_USAGE, "%s: %s: no value; wanted KEY=VALUE", tuner->name, word);
+    *equals = 0;
+    const struct tuner_option *o = tuner->options;
+    while (o->name && strcmp(o->name, word) != 0) o++;
+    if (!o->name) FAIL(err, CB_E_NAME, "%s: %s: no such option (cambium list tuners %s)", tuner->name, word, tuner->name);
+    json_t *value = value_make(o->kind, equals + 1);
+    if (!value || json_object_set_new(config, o->key, value) != 0)
+        FAIL(err, CB_E_USAGE, "%s: %s: found %s; wanted %s", tuner->name, word, equals + 1, o->doc);
+    return CB_OK;
+}
+
+static enum cb_status spec_parse(json_t **config, const char *spec, const char *base, struct cb_err *err) {
+    char name[64];
+    size_t n = strcspn(spec, ":");
+    snprintf(name, sizeof name, "%.*s", (int)(n < 63 ? n : 63), spec);
+    const struct tuner *tuner = tuner_find(name);
+    if (!tuner) FAIL(err, CB_E_NAME, "tuner: found %s; wanted one that is known (cambium list tuners)", name);
+    TRY(json_parse_object(config, tuner->defaults, strlen(tuner->defaults), tuner->name, err));
+    if (base && json_object_set_new(*config, "base_model_name_or_path", json_string(base)) != 0)
+        FAIL(err, CB_E_FORMAT, "%s: base model's name is not UTF-8", tuner->name);
+    for (const char *p = spec + n + (spec[n] == ':'); *p;) {
+        size_t length = strcspn(p, ",");
+        TRY(option_set(*config, tuner, p, length, err));
+        p += length + (p[length] == ',');
+    }
+    return CB_OK;
+}
+
+/* The fresh state of one parameter. */
+static enum cb_status param_fill(const struct tuner_param *p, struct store *store, struct store_entry *entry, uint64_t seed,
+                                 struct cb_err *err) {
+    float *data = entry->data;
+    int64_t n = type_elements(&entry->type);
+    struct rng rng = rng_make(seed, rng_hash(p->public.key));
+    for (int64_t i = 0; p->init == TUNER_UNIFORM && i < n; i++) data[i] = (float)(p->spread * (2 * rng_f64(&rng) - 1));
+    for (int64_t i = 0; p->init == TUNER_NORMAL && i < n; i++) data[i] = (float)(p->spread * rng_normal(&rng));
+    if (p->init != TUNER_COPY) return CB_OK;
+    const struct store_entry *source = store_find(store, p->source);
+    if (!source || type_elements(&source->type) != n) FAIL(err, CB_E_NAME, "%s: not in the store; wanted it to copy", p->source);
+    dtype_of(source->type.dtype)->to_f32(data, source->data, n);
+    return CB_OK;
+}
+
+/* Weights of GPT-2 are stored (in,out): PEFT wants to be told. */
+static enum cb_status orientation_set(struct module *m, struct cb_err *err) {
+    bool in_out = false;
+    for (int i = 0; i < m->n_sites; i++) in_out |= m->sites[i].site.weight_is_in_out;
+    if (json_object_get(m->config, "fan_in_fan_out") && json_object_set_new(m->config, "fan_in_fan_out", json_boolean(in_out)) != 0)
+        FAIL(err, CB_E_MEMORY, "%s: no memory for a configuration", m->name);
+    return CB_OK;
+}
+
+enum cb_status module_add_scale(const struct module *m, struct store *store, struct cb_err *err) {
+    struct store_entry *entry;
+    TRY(store_add(store, m->scale_name, type_make(CB_DTYPE_F32, 0, NULL), &entry, err));
+    *(float *)entry->data = 1;
+    return CB_OK;
+}
+
+enum cb_status module_create(struct module **module, struct store *store, const char *spec, const char *name, const char *base,
+                             uint64_t seed, const struct nn *sites, struct cb_err *err) {
+    *module = NULL;
+    json_t *config = NULL;
+    struct module *m = NULL;
+    enum cb_status status = spec_parse(&config, spec, base, err);
+    if (status == CB_OK) status = module_from_config(&m, config, spec, name, sites, err);
+    json_decref(config);
+    if (status == CB_OK) status = orientation_set(m, err);
+    if (status == CB_OK) status = module_add_scale(m, store, err);
+    for (int i = 0; status == CB_OK && i < m->n_params; i++) {
+        struct store_entry *entry;
+        status = store_add(store, m->params[i].public.name, m->params[i].public.type, &entry, err);
+        if (status != CB_OK) break;
+        entry->trainable = true;
+        status = param_fill(&m->params[i], store, entry, seed, err);
+    }
+    if (status != CB_OK && m) {
+        module_remove(m, store);
+        module_destroy(&m);
+    }
+    *module = m;
+    return status;
+}

@@ -1,0 +1,158 @@
+/* Which modules of a model a configuration means: lists of endings, patterns over whole names, exclusions and layers, as PEFT reads them. */
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "modules/tuner.h"
+
+/* name is word or ends in ".word". */
+static bool ends_in(const char *name, const char *word) {
+    size_t n = strlen(name), w = strlen(word);
+    return n >= w && strcmp(name + n - w, word) == 0 && (n == w || name[n - w - 1] == '.');
+}
+
+/* Some leading part of name, cut at a dot, ends in word. */
+static bool lies_in(const char *name, const char *word) {
+    size_t w = strlen(word);
+    for (const char *p = name; w && (p = strstr(p, word)); p++)
+        if ((p == name || p[-1] == '.') && (p[w] == 0 || p[w] == '.')) return true;
+    return false;
+}
+
+static bool list_has(const json_t *list, const char *name, bool (*fits)(const char *, const char *)) {
+    size_t i;
+    json_t *word;
+    json_array_foreach((json_t *)list, i, word) if (fits(name, json_string_value(word))) return true;
+    return false;
+}
+
+/* A string, or a list of strings that hold no NUL and are not empty; *text or *list is set, neither where the key is absent. */
+static enum cb_status words_get(const char **text, const json_t **list, const json_t *config, const char *where, const char *key,
+                                struct cb_err *err) {
+    json_t *value = json_object_get(config, key);
+    char shown[JSON_TEXT];
+    *text = NULL;
+    *list = NULL;
+    if (!value || json_is_null(value)) return CB_OK;
+    if (json_is_string(value)) return json_get_str(text, config, where, key, true, err);
+    if (!json_is_array(value))
+        FAIL(err, CB_E_FORMAT, "%s: %s: found %s; wanted a list of names or a pattern", where, key, json_text(value, shown));
+    size_t i;
+    json_t *word;
+    json_array_foreach(value, i, word) {
+        const char *s = json_string_value(word);
+        if (!s || !*s || strlen(s) != json_string_length(word))
+            FAIL(err, CB_E_FORMAT, "%s: %s: found %s in the list; wanted a name", where, key, json_text(word, shown));
+    }
+    *list = value;
+    return CB_OK;
+}
+
+static enum cb_status key_pattern(struct module *m, const struct pattern **pattern, const char *text, const char *where, const char *key,
+                                  struct cb_err *err) {
+    char place[400];
+    snprintf(place, sizeof place, "%.300s: %s", where, key);
+    return tuner_pattern(m, pattern, text, place, err);
+}
+
+/* layers_to_transform: a number or list; layers_pattern: what stands before the number. */
+static enum cb_status layers_parse(struct module *m, const char *where, struct cb_err *err) {
+    struct tuner_targets *t = &m->targets;
+    const char *word;
+    const json_t *words;
+    TRY(json_get_ints(t->layer, &t->n_layers, 256, m->config, where, "layers_to_transform", 0, 1 << 20, false, err));
+    TRY(words_get(&word, &words, m->config, where, "layers_pattern", err));
+    if (!t->n_layers) return CB_OK;
+    if (!(word && *word) && !(words && json_array_size(words))) {
+        t->by_layer = true;
+        return CB_OK;
+    }
+    // (^|.*\.)(layers|h)\.(1|3)\..*
+    char text[4000];
+    int used = snprintf(text, sizeof text, "(?:.*?\\.)?(?:%.1000s", word ? word : "");
+    for (size_t i = 0; words && i < json_array_size(words) && used < 1500; i++)
+        used += snprintf(text + used, sizeof text - (size_t)used, "%s%.200s", i ? "|" : "", json_string_value(json_array_get(words, i)));
+    used += snprintf(text + used, sizeof text - (size_t)used, ")\\.(?:");
+    for (int i = 0; i < t->n_layers; i++)
+        used += snprintf(text + used, sizeof text - (size_t)used, "%s%lld", i ? "|" : "", (long long)t->layer[i]);
+    snprintf(text + used, sizeof text - (size_t)used, ")\\..*");
+    return key_pattern(m, &t->layers, text, where, "layers_pattern", err);
+}
+
+enum cb_status tuner_targets_parse(struct module *m, const char *where, struct cb_err *err) {
+    struct tuner_targets *t = &m->targets;
+    const char *text;
+    char shown[JSON_TEXT];
+    TRY(words_get(&text, &t->names, m->config, where, "target_modules", err));
+    if (text && strcasecmp(text, "all-linear") == 0)
+        t->all_linear = true;
+    else if (text && *text)
+        TRY(key_pattern(m, &t->pattern, text, where, "target_modules", err));
+    if (!t->all_linear && !t->pattern && !(t->names && json_array_size(t->names)))
+        FAIL(err, CB_E_FORMAT, "%s: target_modules: found %s; wanted names, a pattern or all-linear", where,
+             json_text(json_object_get(m->config, "target_modules"), shown));
+    TRY(words_get(&text, &t->exclude_names, m->config, where, "exclude_modules", err));
+    if (text && *text) TRY(key_pattern(m, &t->exclude_pattern, text, where, "exclude_modules", err));
+    TRY(layers_parse(m, where, err));
+    TRY(words_get(&text, &t->save, m->config, where, "modules_to_save", err));
+    if (text) FAIL(err, CB_E_FORMAT, "%s: modules_to_save: found \"%.60s\"; wanted a list of names", where, text);
+    return CB_OK;
+}
+
+enum cb_status tuner_targets_match(const struct module *m, const struct nn_site *site, bool *matches, struct cb_err *err) {
+    const struct tuner_targets *t = &m->targets;
+    *matches = false;
+    if (!m->tuner->match(site) || tuner_targets_save(t, site->name)) return CB_OK;
+    // exclusions win
+    bool excluded = t->exclude_names && list_has(t->exclude_names, site->name, ends_in);
+    if (t->exclude_pattern) TRY(pattern_matches(t->exclude_pattern, site->name, &excluded, err));
+    if (excluded) return CB_OK;
+    if (t->pattern) return pattern_matches(t->pattern, site->name, matches, err);
+    *matches = t->all_linear ? site->kind == NN_LINEAR : list_has(t->names, site->name, ends_in);
+    // layers count for lists only
+    if (*matches && t->layers) return pattern_matches(t->layers, site->name, matches, err);
+    if (*matches && t->by_layer) {
+        *matches = false;
+        for (int i = 0; i < t->n_layers; i++) *matches |= site->layer == t->layer[i];
+    }
+    return CB_OK;
+}
+
+bool tuner_targets_save(const struct tuner_targets *targets, const char *site) {
+    return targets->save && list_has(targets->save, site, lies_in);
+}
+
+enum cb_status tuner_pattern_keys(struct module *m, const struct pattern *const **compiled, const json_t *object, const char *where,
+                                  struct cb_err *err) {
+    size_t n = object ? json_object_size(object) : 0, i = 0;
+    const struct pattern **list = arena_array(m->arena, n + 1, sizeof *list);
+    if (!list) FAIL(err, CB_E_MEMORY, "%s: no memory for %zu patterns", where, n);
+    *compiled = list;
+    if (!object) return CB_OK;
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)object, key, value) {
+        // anchored at the end; a ^ of the key holds at the start
+        char *text = arena_printf(m->arena, "(?:.*\\.)?(?:%s)", key);
+        if (!text) FAIL(err, CB_E_MEMORY, "%s: no memory for a pattern", where);
+        TRY(tuner_pattern(m, &list[i++], text, where, err));
+    }
+    return CB_OK;
+}
+
+enum cb_status tuner_pattern_value(const json_t **found, const json_t *object, const struct pattern *const *compiled, const char *name,
+                                   struct cb_err *err) {
+    *found = NULL;
+    if (!object) return CB_OK;
+    const char *key;
+    json_t *value;
+    size_t i = 0;
+    json_object_foreach((json_t *)object, key, value) {
+        bool fits;
+        TRY(pattern_matches(compiled[i++], name, &fits, err));
+        if (!fits) continue;
+        *found = value;
+        return CB_OK;
+    }
+    return CB_OK;
+}
