@@ -40,7 +40,7 @@ ifdef T
 test: $(BUILD)/test-one/$(T)
 	@$(BUILD)/test-one/$(T) $(if $(PLAIN),,-j$(TEST_JOBS) --short-filename)
 else
-test: $(BUILD)/test $(COMMAND) $(if $(SANITIZE),,$(SHARED) $(EXAMPLES)) $(FUZZ:%=$(BUILD)/replay/%)
+test: $(BUILD)/test $(COMMAND) $(if $(SANITIZE),,$(SHARED) $(EXAMPLES)) $(if $(PLAIN),,$(FUZZ:%=$(BUILD)/replay/%))
 	@BUILD="$(BUILD)" CC="$(CC)" MAKE="$(MAKE)" SANITIZE="$(SANITIZE)" TEST_JOBS="$(TEST_JOBS)" PLAIN="$(PLAIN)" tools/run_tests.sh $(if $(PLAIN),'$(RACE_SUITES)')
 endif
 
@@ -70,7 +70,7 @@ test-crash: all
 	@for f in $(sort $(wildcard tests/crash/*.sh)); do echo "== $$f"; CAMBIUM="$(BUILD)/cambium" BUILD="$(BUILD)" sh $$f || exit 1; done
 
 fuzz:
-	@$(MAKE) BUILD=$(BUILD)-fuzz CC=clang CFLAGS="-O1 -g" SANITIZE="-fsanitize=address,undefined,fuzzer-no-link" FUZZ_SECONDS=$(FUZZ_SECONDS) fuzz-run
+	@$(MAKE) BUILD=$(BUILD)-fuzz CC=clang CFLAGS="-O1 -g" SANITIZE="-fsanitize=address,undefined,fuzzer-no-link" KERNEL_FLAGS="-fno-sanitize=all -g0" FUZZ_SECONDS=$(FUZZ_SECONDS) fuzz-run
 fuzz-run: $(FUZZ:%=$(BUILD)/fuzz/%)
 	@BUILD="$(BUILD)" tools/run_fuzz.sh $(FUZZ_SECONDS) $(FUZZ)
 
