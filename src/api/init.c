@@ -1,0 +1,82 @@
+/* cb_init: a model folder with fresh weights. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/files.h"
+#include "io/file.h"
+#include "models/model.h"
+#include "text/tokenizer.h"
+
+/* The configuration: a family's defaults or a given file, with changes, and the tokenizer's vocabulary. */
+static enum cb_status make_config(const struct cb_init_options *o, json_t **config, struct cb_err *err) {
+    const struct family *family = o->family ? model_family(o->family) : NULL;
+    if (o->family && !family) FAIL(err, CB_E_USAGE, "--family %s: unknown; `cambium list models` shows them", o->family);
+    if (o->from) {
+        struct model *model;
+        TRY(model_check_config(&model, o->from, err));
+        if (family && family != model->family) {
+            enum cb_status status =
+                err_set(err, CB_E_USAGE, __FILE__, __LINE__, "--family %s: %s is of family %s", o->family, o->from, model->family->name);
+            model_destroy(&model);
+            return status;
+        }
+        *config = json_deep_copy(model->config);
+        model_destroy(&model);
+        if (!*config) FAIL(err, CB_E_MEMORY, "init: out of memory");
+        if (o->set) FAIL(err, CB_E_USAGE, "init: --set goes with --family; edit %s instead", o->from);
+        return CB_OK;
+    }
+    if (!family) FAIL(err, CB_E_USAGE, "init: --family NAME or --from config.json is missing");
+    return model_default_config(config, family, o->set, err);
+}
+
+static enum cb_status take_tokenizer(const struct cb_init_options *o, json_t *config, struct cb_err *err) {
+    struct tokenizer *t;
+    if (!o->tokenizer) return CB_OK;
+    TRY(tokenizer_load(&t, o->tokenizer, err));
+    int64_t size = tokenizer_size(t), eos = tokenizer_eos(t), bos = tokenizer_bos(t);
+    tokenizer_destroy(&t);
+    const json_t *old = json_object_get(config, "vocab_size");
+    bool asked = o->from || (o->set && strstr(o->set, "vocab_size="));
+    if (asked && json_integer_value(old) < size)
+        FAIL(err, CB_E_ARGUMENT, "vocab_size %lld: the tokenizer %s has %lld ids; wanted as many or more",
+             (long long)json_integer_value(old), o->tokenizer, (long long)size);
+    if (!asked) json_object_set_new(config, "vocab_size", json_integer(size));
+    json_object_set_new(config, "eos_token_id", eos >= 0 ? json_integer(eos) : json_null());
+    json_object_set_new(config, "bos_token_id", bos >= 0 ? json_integer(bos) : eos >= 0 ? json_integer(eos) : json_null());
+    return CB_OK;
+}
+
+static enum cb_status write_model(struct cb_engine *engine, const struct cb_init_options *o, json_t *config, struct cb_init_result *result,
+                                  struct cb_err *err) {
+    struct model *model = NULL;
+    struct store *store = NULL;
+    enum cb_dtype dtype = dtype_by_name(o->dtype ? o->dtype : "f32");
+    if (dtype != CB_DTYPE_F32 && dtype != CB_DTYPE_F16 && dtype != CB_DTYPE_BF16)
+        FAIL(err, CB_E_USAGE, "--dtype %s: wanted f32, f16 or bf16", o->dtype);
+    TRY(model_from_config(&model, config, o->from ? o->from : "config.json", err));
+    result->parameters = model_parameters(model);
+    enum cb_status status = store_create(&store, err);
+    if (status == CB_OK && engine->options.memory_limit && result->parameters * 4 > engine->options.memory_limit)
+        status = err_set(err, CB_E_LIMIT, __FILE__, __LINE__, "init: %lld bytes of weights; --memory allows %lld",
+                         (long long)result->parameters * 4, (long long)engine->options.memory_limit);
+    if (status == CB_OK) status = model_init_weights(model, store, engine->options.seed, err);
+    if (status == CB_OK) status = io_mkdirs(o->out, err);
+    if (status == CB_OK) status = model_save(model, store, o->out, 0, dtype, err);
+    if (status == CB_OK && o->tokenizer) status = files_copy_tokenizer(o->tokenizer, o->out, NULL, err);
+    if (status == CB_OK) status = files_write_text(o->out, "run.json", o->run_json, err);
+    store_destroy(&store);
+    model_destroy(&model);
+    return status;
+}
+
+enum cb_status cb_init(struct cb_engine *engine, const struct cb_init_options *options, struct cb_init_result *result, struct cb_err *err) {
+    json_t *config = NULL;
+    *result = (struct cb_init_result){0};
+    TRY(make_config(options, &config, err));
+    enum cb_status status = take_tokenizer(options, config, err);
+    if (status == CB_OK) status = write_model(engine, options, config, result, err);
+    json_decref(config);
+    return status;
+}
