@@ -13,4 +13,6 @@ enum cb_status bytelevel_cut(struct encoder *e, int stage, const struct piece *p
                              struct cb_err *err);
 /* Hands on a piece of a ByteLevel stage, its bytes mapped to characters (unless the model does that). */
 enum cb_status bytelevel_emit(struct encoder *e, int stage, const struct piece *piece, struct cb_err *err);
+/* In a file of its own. */
+extern const struct part_kind unicode_scripts_kind;
 #endif

@@ -235,6 +235,16 @@ static const struct part_kind bytelevel_kind = {.type = "ByteLevel",
 /* Its parts become stages of their own, so it is never run. */
 static const struct part_kind sequence_kind = {.type = "Sequence", .field = {{"pretokenizers", FIELD_PARTS, 0, .required = true}}};
 
-const struct part_kind *const pre_tokenizer_kinds[] = {&bert_kind,         &bytelevel_kind,  &delimiter_kind,        &digits_kind,
-                                                       &fixed_length_kind, &metaspace_kind,  &punctuation_kind,      &sequence_kind,
-                                                       &split_kind,        &whitespace_kind, &whitespace_split_kind, NULL};
+const struct part_kind *const pre_tokenizer_kinds[] = {&bert_kind,
+                                                       &bytelevel_kind,
+                                                       &delimiter_kind,
+                                                       &digits_kind,
+                                                       &fixed_length_kind,
+                                                       &metaspace_kind,
+                                                       &punctuation_kind,
+                                                       &sequence_kind,
+                                                       &split_kind,
+                                                       &unicode_scripts_kind,
+                                                       &whitespace_kind,
+                                                       &whitespace_split_kind,
+                                                       NULL};

@@ -81,3 +81,11 @@ enum cb_status regex_find(const struct regex *regex, int64_t *begin, int64_t *en
     onig_error_code_to_str(message, at);
     FAIL(err, CB_E_LIMIT, "pattern %s: matching %zu bytes of text was given up: %s", regex->shown, n, (const char *)message);
 }
+
+int regex_property(const char *name) {
+    OnigEncoding encoding = ONIG_ENCODING_UTF8;
+    OnigUChar *s = (OnigUChar *)(uintptr_t)name;
+    return ONIGENC_PROPERTY_NAME_TO_CTYPE(encoding, s, s + strlen(name));
+}
+
+bool regex_has_property(int property, uint32_t cp) { return ONIGENC_IS_CODE_CTYPE(ONIG_ENCODING_UTF8, cp, (unsigned)property) != 0; }

@@ -15,4 +15,8 @@ void regex_destroy(struct regex **regex);
 enum cb_status regex_find(const struct regex *regex, int64_t *begin, int64_t *end, struct regex_scratch **scratch, const char *text,
                           size_t n, size_t from, struct cb_err *err);
 void regex_scratch_destroy(struct regex_scratch **scratch);
+
+/* The number of a character property by its name ("Han"); -1 where unknown. */
+int regex_property(const char *name);
+bool regex_has_property(int property, uint32_t cp);
 #endif

@@ -11,4 +11,5 @@ bool unicode_is_new_format(uint32_t cp);  // format characters younger than its 
 bool unicode_is_new_decomposition(uint32_t cp);  // decompositions younger than its normal forms
 bool unicode_is_new_letter(uint32_t cp);  // letters younger than utf8proc (Unicode 16 and 17)
 bool unicode_is_new_number(uint32_t cp);  // numbers younger than utf8proc
+bool unicode_is_after_9(uint32_t cp);  // assigned after Unicode 9
 #endif

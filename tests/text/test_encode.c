@@ -2,6 +2,7 @@
 #include <glob.h>
 
 #include "text/tokenizer.h"
+#include "text/utf8.h"
 #include "vectors.h"
 
 /* What one case is checked with, and what was wrong first. */
@@ -183,3 +184,44 @@ static void run_cases(const char *pattern, int wanted) {
 
 TEST(text_encode, cases) { run_cases("fixtures/tokenizers/encode/*.tokenizer.json", 182); }
 TEST(text_encode, trained) { run_cases("fixtures/tokenizers/train/*.tokenizer.json", 12); }
+
+/* Where the first token of each stretch of one script begins, over every code point. */
+static enum cb_status note_start(void *context, const char *piece, size_t n, size_t begin, size_t end, struct cb_err *err) {
+    (void)n, (void)begin, (void)end, (void)err;
+    uint32_t cp = 0;
+    utf8_decode(piece, n, &cp);
+    json_array_append_new(context, json_integer(cp));
+    return CB_OK;
+}
+
+TEST(text_encode, scripts) {
+    const char *shared = shared_dir();
+    if (!shared) return;
+    static const char file[] =
+        "{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}";
+    char path[1000], *all = malloc(0x110000 * 4);
+    size_t n = 0, n_want;
+    struct tokenizer *t = NULL;
+    struct encoder *e = NULL;
+    struct cb_err err = {0};
+    for (uint32_t cp = 0; cp < 0x110000; cp++)
+        if (cp < 0xd800 || cp > 0xdfff) n += (size_t)utf8_encode(all + n, cp);
+    snprintf(path, sizeof path, "%s/fixtures/tokenizers/unicode/scripts.json", shared);
+    char *bytes = vector_bytes(path, &n_want);
+    CHECK(bytes, "no %s", path);
+    json_t *want = json_loads(bytes, 0, NULL), *starts = json_array();
+    CHECK_OK(tokenizer_load_bytes(&t, file, sizeof file - 1, "scripts", &err));
+    CHECK_OK(encoder_create(&e, t, &err));
+    CHECK_OK(encoder_pretokenise(e, all, n, note_start, starts, &err));
+    const json_t *list = json_object_get(want, "starts");
+    for (size_t i = 0; i < json_array_size(list); i++)
+        CHECK(json_equal(json_array_get(list, i), json_array_get(starts, i)), "piece %zu begins at U+%04X, U+%04X wanted", i,
+              (unsigned)json_integer_value(json_array_get(starts, i)), (unsigned)json_integer_value(json_array_get(list, i)));
+    CHECK(json_array_size(list) == json_array_size(starts) && json_array_size(list) > 300, "%zu pieces", json_array_size(starts));
+    json_decref(want);
+    json_decref(starts);
+    free(bytes);
+    free(all);
+    encoder_destroy(&e);
+    tokenizer_destroy(&t);
+}
