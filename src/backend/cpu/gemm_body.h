@@ -50,6 +50,9 @@ struct micro_call {
     bool accumulate;
 };
 
+/* How far ahead of its reading a tile asks for its panels, in floats; panels follow each other in memory. */
+enum { AHEAD_A = 24 * MR, AHEAD_B = 16 * NR };
+
 /* rows by n_vec vectors of C. Packed: panels of MR and NR; else strided A, and B read under the mask of the last columns. */
 INLINE void micro(const int rows, const int n_vec, const bool packed, const struct micro_call *g) {
     vf acc[MR][2];
@@ -64,6 +67,11 @@ INLINE void micro(const int rows, const int n_vec, const bool packed, const stru
     for (int64_t p = g->k; p > 0; p--) {
         vf b0 = !packed && n_vec == 1 ? vf_load_mask(last, b) : vf_load(b), b1 = vf_zero();
         if (n_vec == 2) b1 = packed ? vf_load(b + VL) : vf_load_mask(last, b + VL);
+        if (packed) {
+            __builtin_prefetch(a + AHEAD_A);
+            __builtin_prefetch(b + AHEAD_B);
+            if (n_vec == 2) __builtin_prefetch(b + AHEAD_B + VL);
+        }
         UNROLL for (int r = 0; r < rows; r++) {
             vf x = vf_set1(a[r * a_row]);
             acc[r][0] = vf_fma(x, b0, acc[r][0]);
@@ -142,9 +150,11 @@ enum { PACK_STEP = 8, PACK_CHUNK = 64 };
 INLINE void pack_along(const enum cb_dtype dtype, float *out, int64_t width, int64_t panel_step, const void *src, int64_t step_k,
                        int64_t n_wide, int64_t k) {
     const int64_t bytes = dtype == CB_DTYPE_F32 ? 4 : 2;
-    for (int64_t first = 0; first < k; first += PACK_STEP)
+    // Narrow panels share lines of the source: one row of all panels at a time.
+    const int64_t step = width % VL != 0 ? 1 : PACK_STEP;
+    for (int64_t first = 0; first < k; first += step)
         for (int64_t at = 0; at < n_wide; at += width) {
-            const int64_t n = least(width, n_wide - at), end = least(first + PACK_STEP, k);
+            const int64_t n = least(width, n_wide - at), end = least(first + step, k);
             float *to = out + at / width * panel_step + first * width;
             for (int64_t p = first; p < end; p++, to += width) {
                 const char *ahead = (const char *)src + ((p + PACK_STEP) * step_k + at) * bytes;
@@ -153,7 +163,17 @@ INLINE void pack_along(const enum cb_dtype dtype, float *out, int64_t width, int
                     if (p + PACK_STEP < k) __builtin_prefetch(ahead + w * bytes);
                     vf_store(to + w, load_as(dtype, src, p * step_k + at + w));
                 }
-                for (; w < n; w++) to[w] = value_as(dtype, src, p * step_k + at + w);
+                if (w < width) {
+                    // What a whole vector writes past this row is written again by the next; the last row keeps to its place.
+                    if (p + PACK_STEP < k) __builtin_prefetch(ahead + w * bytes);
+                    const vf x = w < n ? load_part_as(dtype, src, p * step_k + at + w, n - w) : vf_zero();
+                    if (p + 1 < k && width >= VL - (width - w)) {
+                        vf_store(to + w, x);
+                    } else {
+                        vf_store_mask(vm_first(least(VL, width - w)), to + w, x);
+                    }
+                    w += VL;
+                }
                 for (; w < width; w++) to[w] = 0;
             }
         }
