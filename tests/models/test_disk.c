@@ -1,0 +1,151 @@
+/* Folders: what is refused, with everything that is wrong told; what is written is what was read. */
+#include <unistd.h>
+
+#include "../harness.h"
+#include "graph_runner.h"
+#include "io/file.h"
+#include "models/model.h"
+
+static void file_put(const char *folder, const char *name, const char *text) {
+    char path[300];
+    struct cb_err err = {0};
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    io_write_file(path, text, strlen(text), &err);
+}
+
+static bool files_equal(const char *a, const char *b, const char *name) {
+    struct cb_err err = {0};
+    char path[2][700], *text[2] = {NULL, NULL};
+    size_t n[2] = {0, 1};
+    snprintf(path[0], sizeof path[0], "%s/%s", a, name);
+    snprintf(path[1], sizeof path[1], "%s/%s", b, name);
+    for (int i = 0; i < 2; i++) io_read_file(&text[i], &n[i], path[i], 1 << 24, &err);
+    bool equal = text[0] && text[1] && n[0] == n[1] && memcmp(text[0], text[1], n[0]) == 0;
+    free(text[0]);
+    free(text[1]);
+    return equal;
+}
+
+/* Loads a folder and saves it under another name. */
+static enum cb_status copy_model(const char *from, const char *to, int64_t shard_bytes, enum cb_dtype dtype, struct cb_err *err) {
+    struct store *store;
+    struct model *model;
+    TRY(store_create(&store, err));
+    enum cb_status status = model_load(&model, store, from, err);
+    if (status == CB_OK) status = model_save(model, store, to, shard_bytes, dtype, err);
+    model_destroy(&model);
+    store_destroy(&store);
+    return status;
+}
+
+TEST(models, saved_as_transformers_saves) {
+    static const char *const cases[] = {"gpt2_tied", "gpt2_bf16", "gpt2_untied", "gpt2_classification", "llama_gqa", "llama_tied_bias"};
+    const char *shared = shared_dir();
+    if (!shared) return;
+    for (int i = 0; i < 6; i++) {
+        struct cb_err err = {0};
+        char path[600], folder[128];
+        snprintf(path, sizeof path, "%s/fixtures/models/%s", shared, cases[i]);
+        CHECK(temporary_folder(folder, "saved"));
+        CHECK_OK(copy_model(path, folder, 0, CB_DTYPE_COUNT, &err));
+        CHECK(files_equal(path, folder, "model.safetensors"), "%s: model.safetensors differs", cases[i]);
+        CHECK(files_equal(path, folder, "config.json"), "%s: config.json differs", cases[i]);
+        if (strcmp(cases[i], "gpt2_classification") != 0)  // has none
+            CHECK(files_equal(path, folder, "generation_config.json"), "%s: generation_config.json differs", cases[i]);
+    }
+}
+
+TEST(models, saved_twice_and_in_shards) {
+    const char *shared = shared_dir();
+    if (!shared) return;
+    struct cb_err err = {0};
+    char path[600], first[128], second[128];
+    snprintf(path, sizeof path, "%s/fixtures/models/gpt2_hub_layout", shared);
+    CHECK(temporary_folder(first, "first") && temporary_folder(second, "second"));
+    // other names in the file: canonical from the first save on
+    CHECK_OK(copy_model(path, first, 0, CB_DTYPE_COUNT, &err));
+    CHECK_OK(copy_model(first, second, 0, CB_DTYPE_COUNT, &err));
+    CHECK(files_equal(first, second, "model.safetensors") && files_equal(first, second, "config.json"));
+    CHECK(temporary_folder(first, "shards") && temporary_folder(second, "whole"));
+    CHECK_OK(copy_model(path, first, 30000, CB_DTYPE_BF16, &err));
+    CHECK_OK(copy_model(first, second, 0, CB_DTYPE_COUNT, &err));
+    struct store *store;
+    struct model *model;
+    CHECK_OK(store_create(&store, &err));
+    CHECK_OK(model_load(&model, store, second, &err));
+    CHECK(store_find(store, "transformer.wte.weight")->type.dtype == CB_DTYPE_BF16);
+    CHECK(strcmp(json_string_value(json_object_get(model->config, "dtype")), "bfloat16") == 0);
+    model_destroy(&model);
+    store_destroy(&store);
+}
+
+TEST(models, strict_folders) {
+    const char *shared = shared_dir();
+    if (!shared) return;
+    struct cb_err err = {0};
+    struct store *store;
+    struct model *model;
+    char path[600], folder[128], text[4096], *config;
+    size_t n;
+    CHECK_OK(store_create(&store, &err));
+    // the description of another model over the weights of gpt2_tied: everything that is wrong is told
+    snprintf(path, sizeof path, "%s/fixtures/models/gpt2_tied/config.json", shared);
+    CHECK_OK(io_read_file(&config, &n, path, 1 << 20, &err));
+    CHECK(temporary_folder(folder, "strict"));
+    snprintf(path, sizeof path, "%s/fixtures/models/gpt2_tied", shared);
+    CHECK_OK(copy_model(path, folder, 0, CB_DTYPE_COUNT, &err));
+    char *at = strstr(config, "\"vocab_size\": 67");
+    CHECK(at);
+    memcpy(at, "\"vocab_size\": 68", 16);
+    file_put(folder, "config.json", config);
+    CHECK_FAILS(model_load(&model, store, folder, &err), CB_E_FORMAT, "transformer.wte.weight: found f32[67,24], wanted f32[68,24]");
+    at = strstr(config, "\"n_layer\": 2");
+    CHECK(at);
+    memcpy(at, "\"n_layer\": 3", 12);
+    file_put(folder, "config.json", config);
+    CHECK_FAILS(model_load(&model, store, folder, &err), CB_E_FORMAT, "12 missing (transformer.h.2.ln_1.weight");
+    memcpy(at, "\"n_layer\": 1", 12);
+    file_put(folder, "config.json", config);
+    CHECK_FAILS(model_load(&model, store, folder, &err), CB_E_FORMAT, "12 unexpected (transformer.h.1.");
+    CHECK(store_count(store) == 0, "%d entries were left", store_count(store));
+    free(config);
+    // no weights, no folder, an end of text past the vocabulary
+    snprintf(text, sizeof text, "%s/model.safetensors", folder);
+    CHECK(unlink(text) == 0);
+    CHECK_FAILS(model_load(&model, store, folder, &err), CB_E_IO, "model.safetensors");
+    CHECK_FAILS(model_load(&model, store, "nosuch_folder", &err), CB_E_IO, "nosuch_folder");
+    file_put(folder, "generation_config.json", "{\"eos_token_id\": 500}");
+    CHECK_FAILS(model_load(&model, store, folder, &err), CB_E_FORMAT, "500");
+    store_destroy(&store);
+}
+
+/* Fresh weights depend on seed and name alone, and have the deviation that the table says. */
+TEST(models, fresh_weights) {
+    struct cb_err err = {0};
+    json_t *config;
+    struct model *model;
+    struct store *store[3];
+    CHECK_OK(model_default_config(&config, model_family("gpt2"), "n_embd=96,n_layer=2,n_head=4,vocab_size=300,n_positions=64", &err));
+    CHECK_OK(model_from_config(&model, config, "gpt2", &err));
+    for (int i = 0; i < 3; i++) {
+        CHECK_OK(store_create(&store[i], &err));
+        CHECK_OK(model_init_weights(model, store[i], i < 2 ? 5 : 6, &err));
+    }
+    const char *name = "transformer.h.1.mlp.c_proj.weight";
+    const struct store_entry *a = store_find(store[0], name), *b = store_find(store[1], name), *c = store_find(store[2], name);
+    CHECK(memcmp(a->data, b->data, (size_t)a->bytes) == 0 && memcmp(a->data, c->data, (size_t)a->bytes) != 0);
+    double sum = 0, square = 0;
+    int64_t n = type_elements(&a->type);
+    for (int64_t i = 0; i < n; i++) {
+        double v = ((const float *)a->data)[i];
+        sum += v;
+        square += v * v;
+    }
+    CHECK(fabs(sqrt(square / (double)n) / 0.01 - 1) < 0.02 && fabs(sum / (double)n) < 3e-4, "deviation %g, mean %g",
+          sqrt(square / (double)n), sum / (double)n);
+    CHECK(((const float *)store_find(store[0], "transformer.ln_f.weight")->data)[3] == 1);
+    CHECK(((const float *)store_find(store[0], "transformer.ln_f.bias")->data)[3] == 0);
+    for (int i = 0; i < 3; i++) store_destroy(&store[i]);
+    model_destroy(&model);
+    json_decref(config);
+}

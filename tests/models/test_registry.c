@@ -1,0 +1,71 @@
+/* Descriptions: malformed config.json files, defaults with changes, tables of weights. */
+#include "../harness.h"
+#include "io/file.h"
+#include "models/model.h"
+
+/* The rows of EXPECTED.tsv: refused with the words, or accepted. */
+TEST(models, malformed_configs) {
+    const char *shared = shared_dir();
+    if (!shared) return;
+    struct cb_err err = {0};
+    char path[600], *text, *rest = NULL;
+    size_t n;
+    int rows = 0;
+    snprintf(path, sizeof path, "%s/fixtures/gguf/malformed/EXPECTED.tsv", shared);
+    CHECK_OK(io_read_file(&text, &n, path, 1 << 20, &err));
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        char file[100], expect[20], words[200];
+        if (sscanf(line, "config_json\t%99[^\t]\t%19[^\t]\t%199[^\t]", file, expect, words) != 3) continue;
+        snprintf(path, sizeof path, "%s/fixtures/gguf/malformed/config_json/%s", shared, file);
+        struct model *m = NULL;
+        memset(&err, 0, sizeof err);
+        enum cb_status status = model_check_config(&m, path, &err);
+        rows++;
+        if (strcmp(expect, "accept") == 0) {
+            CHECK(status == CB_OK, "%s: %s", file, err.message);
+            CHECK(strcmp(m->family->name, "llama") == 0 && m->n_layer == 2);
+            if (strcmp(file, "ok_eos_list.json") == 0) CHECK(m->n_eos == 2 && m->eos[0] == 2 && m->eos[1] == 3);
+            if (strcmp(file, "ok_kv_null.json") == 0) CHECK(m->n_kv_head == 4);
+        } else {
+            CHECK(status != CB_OK, "%s was taken", file);
+            const char *message = strchr(err.message, ' ');
+            char *save = NULL;
+            for (char *word = strtok_r(words, ";", &save); word; word = strtok_r(NULL, ";", &save)) {
+                char *other = strchr(word, '|');
+                if (other) *other++ = 0;
+                CHECK(message && (strstr(message, word) || (other && strstr(message, other))), "%s: '%s' lacks %s", file, err.message,
+                      word);
+            }
+        }
+        model_destroy(&m);
+    }
+    CHECK(rows >= 30, "only %d rows", rows);
+    free(text);
+}
+
+TEST(models, defaults) {
+    struct cb_err err = {0};
+    json_t *config;
+    struct model *m;
+    const struct family *gpt2 = model_family("gpt2");
+    CHECK(gpt2 && !model_family("nosuch"));
+    CHECK_OK(model_default_config(&config, gpt2, NULL, &err));
+    CHECK_OK(model_from_config(&m, config, "gpt2", &err));
+    CHECK(model_parameters(m) == 124439808, "%lld parameters", (long long)model_parameters(m));
+    const struct model_weight *w = model_find_weight(m, "transformer.h.3.mlp.c_proj.weight");
+    CHECK(w && fabs(w->std - 0.02 / sqrt(24)) < 1e-12 && w->decay);
+    CHECK(!model_find_weight(m, "transformer.h.3.ln_1.weight")->decay);
+    model_destroy(&m);
+    json_decref(config);
+    // changes
+    CHECK_OK(model_default_config(&config, gpt2, "n_embd=64,n_head=8,n_layer=3,activation_function=relu,eos_token_id=[1,2]", &err));
+    CHECK_OK(model_from_config(&m, config, "gpt2", &err));
+    CHECK(m->n_embd == 64 && m->n_layer == 3 && m->n_eos == 2);
+    model_destroy(&m);
+    json_decref(config);
+    CHECK_FAILS(model_default_config(&config, gpt2, "n_embed=64", &err), CB_E_NAME, "n_embed");
+    CHECK_FAILS(model_default_config(&config, gpt2, "n_embd", &err), CB_E_USAGE, "n_embd");
+    CHECK_OK(model_default_config(&config, gpt2, "n_head=7", &err));
+    CHECK_FAILS(model_from_config(&m, config, "gpt2", &err), CB_E_FORMAT, "n_head: found 7");
+    json_decref(config);
+}
