@@ -1,0 +1,337 @@
+/* Reads text inputs piece by piece: documents of plain text, records of JSON Lines. */
+#include "data/source.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "data/jsonl.h"
+#include "data/walk.h"
+#include "io/stream.h"
+#include "text/utf8.h"
+
+#define PIECE_BYTES ((size_t)1 << 20)
+#define RAW_BYTES ((size_t)1 << 16)
+#define SEPARATOR "<|endoftext|>"
+#define SEPARATOR_BYTES (sizeof SEPARATOR - 1)
+
+struct source {
+    struct source_options options;
+    struct walk walk;
+    int64_t current;  // number of the file being read; -1 before the first
+    struct source_piece piece;
+    int64_t bytes, bytes_before, n_pieces;
+    // plain text: checked bytes [at, end) of buffer, of which the lines before `scanned` hold no separator; raw bytes held back
+    struct stream *stream;
+    char *buffer, *raw;
+    size_t at, end, size, scanned, n_raw;
+    bool ended, inside, file_has_text;  // inside: the document has begun
+    bool mid_line;  // the text at `scanned` goes on a line that was cut
+    int64_t offset;  // of raw[0] in the file
+    // records
+    struct jsonl *jsonl;
+    // reports
+    int64_t broken, broken_at, n_listed, n_left_out;
+    char *broken_file;
+    char left_out[400];  // the first one and why
+};
+
+static enum cb_status no_memory(const char *name, size_t n, struct cb_err *err) {
+    FAIL(err, CB_E_MEMORY, "%s: out of memory for %zu bytes", name, n);
+}
+
+enum cb_status source_open(struct source **out, const char *const *paths, int n_paths, const struct source_options *options,
+                           struct cb_err *err) {
+    *out = NULL;
+    if (n_paths < 1) FAIL(err, CB_E_ARGUMENT, "text: found no inputs; wanted files or folders");
+    struct source *s = calloc(1, sizeof *s);
+    if (!s) return no_memory("text", sizeof *s, err);
+    s->options = *options;
+    if (!s->options.piece_bytes) s->options.piece_bytes = PIECE_BYTES;
+    if (s->options.piece_bytes < 16) s->options.piece_bytes = 16;
+    s->current = -1;
+    // room for a piece, a line end and what one read can add to it when repaired
+    s->size = s->options.piece_bytes + SEPARATOR_BYTES + 2 + 3 * RAW_BYTES;
+    s->buffer = malloc(s->size + 1);
+    s->raw = malloc(RAW_BYTES);
+    enum cb_status status = s->buffer && s->raw ? CB_OK : no_memory("text", s->size, err);
+    for (int i = 0; i < n_paths && status == CB_OK; i++) status = walk_add(&s->walk, paths[i], err);
+    if (status == CB_OK && !s->walk.n) status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: found no files; wanted text", paths[0]);
+    for (int64_t i = 0; i < s->walk.n; i++) s->bytes += s->walk.file[i].bytes;
+    if (status != CB_OK)
+        source_close(&s);
+    else
+        *out = s;
+    return status;
+}
+
+static void file_close(struct source *s) {
+    stream_close(&s->stream);
+    jsonl_close(&s->jsonl);
+}
+
+void source_close(struct source **source) {
+    struct source *s = source ? *source : NULL;
+    if (!s) return;
+    file_close(s);
+    walk_deinit(&s->walk);
+    free(s->buffer);
+    free(s->raw);
+    free(s->broken_file);
+    free(s);
+    *source = NULL;
+}
+
+const struct source_file *source_files(const struct source *source, int64_t *n) {
+    *n = source->walk.n;
+    return source->walk.file;
+}
+int64_t source_bytes(const struct source *source) { return source->bytes; }
+int64_t source_bytes_done(const struct source *s) {
+    if (s->current < 0) return 0;
+    if (s->current >= s->walk.n) return s->bytes;
+    int64_t read = s->jsonl ? jsonl_bytes(s->jsonl) : s->offset, size = s->walk.file[s->current].bytes;
+    return s->bytes_before + (read < size ? read : size);
+}
+
+// ---- plain text
+
+static bool is_utf16(const unsigned char *b, size_t n) {
+    return n >= 2 && ((b[0] == 0xff && b[1] == 0xfe) || (b[0] == 0xfe && b[1] == 0xff));
+}
+
+// Moves the checked part of raw behind the buffer's end; an incomplete character at its end waits for more.
+static enum cb_status raw_take(struct source *s, struct cb_err *err) {
+    size_t n = s->ended ? s->n_raw : utf8_complete(s->raw, s->n_raw), good = utf8_check(s->raw, n);
+    char *to = s->buffer + s->end;
+    const char *name = stream_name(s->stream);
+    if (s->offset == 0 && is_utf16((unsigned char *)s->raw, s->n_raw)) FAIL(err, CB_E_FORMAT, "%s: found UTF-16; wanted UTF-8", name);
+    if (good < n && s->options.invalid == DATA_INVALID_FAIL)
+        FAIL(err, CB_E_FORMAT, "%s: found byte 0x%02x at offset %lld, which is not UTF-8; wanted UTF-8 text (or --invalid replace or skip)",
+             name, (unsigned char)s->raw[good], (long long)(s->offset + (int64_t)good));
+    if (good < n) {
+        if (!s->broken_file) {
+            s->broken_file = strdup(name);
+            s->broken_at = s->offset + (int64_t)good;
+        }
+        s->end += data_repair(to, s->raw, n, s->options.invalid, &s->broken);
+    } else {
+        memcpy(to, s->raw, n);
+        s->end += n;
+    }
+    // a byte order mark
+    if (s->offset == 0 && s->end >= 3 && !memcmp(s->buffer, "\xef\xbb\xbf", 3)) {
+        memmove(s->buffer, s->buffer + 3, s->end - 3);
+        s->end -= 3;
+    }
+    memmove(s->raw, s->raw + n, s->n_raw - n);
+    s->n_raw -= n;
+    s->offset += (int64_t)n;
+    return CB_OK;
+}
+
+static enum cb_status buffer_fill(struct source *s, struct cb_err *err) {
+    if (s->at) {
+        memmove(s->buffer, s->buffer + s->at, s->end - s->at);
+        s->end -= s->at, s->scanned -= s->at;
+        s->at = 0;
+    }
+    size_t got;
+    TRY(stream_read(s->stream, s->raw + s->n_raw, RAW_BYTES - s->n_raw, &got, err));
+    s->n_raw += got;
+    if (!got) s->ended = true;
+    // the start decides about byte order marks: wait for three bytes
+    if (s->offset == 0 && s->n_raw < 3 && !s->ended) return CB_OK;
+    return raw_take(s, err);
+}
+
+// A separator line in the checked bytes: its place and the bytes with its line end. Unless the file has ended, lines must be whole.
+static bool separator_find(struct source *s, size_t *place, size_t *length) {
+    while (s->scanned < s->end) {
+        const char *line = s->buffer + s->scanned, *newline = memchr(line, '\n', s->end - s->scanned);
+        if (!newline && !s->ended) return false;
+        size_t n = newline ? (size_t)(newline - line) : s->end - s->scanned, text = n;
+        if (text && line[text - 1] == '\r') text--;
+        if (!s->mid_line && text == SEPARATOR_BYTES && !memcmp(line, SEPARATOR, text)) {
+            *place = s->scanned;
+            *length = n + (newline != NULL);
+            return true;
+        }
+        s->scanned += n + (newline != NULL);
+        s->mid_line = false;
+    }
+    return false;
+}
+
+// Where to cut a long stretch: after a line that text follows without white space, else after a line, else at a character.
+static size_t cut_find(const char *text, size_t n) {
+    size_t line = 0;
+    for (size_t i = n - 1; i > n / 2; i--) {
+        if (text[i - 1] != '\n') continue;
+        if (!strchr(" \t\r\n", text[i])) return i;
+        if (!line) line = i;
+    }
+    if (line) return line;
+    while (n > 1 && utf8_is_tail(text[n])) n--;
+    return n;
+}
+
+static bool is_blank(const char *text, size_t n) {
+    while (n && memchr(" \t\r\n", text[n - 1], 4)) n--;
+    return n == 0;
+}
+
+// Fills s->piece from the open file; false at its end.
+static enum cb_status plain_next(struct source *s, bool *found, struct cb_err *err) {
+    *found = false;
+    for (;;) {
+        size_t place = 0, length = 0, limit = s->options.piece_bytes, held = s->end - s->at;
+        bool separated = separator_find(s, &place, &length), ends = separated || s->ended;
+        size_t n = separated ? place - s->at : held;
+        if (n > limit) {
+            n = cut_find(s->buffer + s->at, limit);
+            ends = false;
+        } else if (!ends) {
+            TRY(buffer_fill(s, err));
+            continue;
+        }
+        const char *text = s->buffer + s->at;
+        s->at = ends && separated ? place + length : s->at + n;
+        if (ends && separated) s->scanned = s->at;
+        if (s->scanned < s->at) {
+            s->mid_line = n && text[n - 1] != '\n';
+            s->scanned = s->at;
+        }
+        bool begins = !s->inside, blank = is_blank(text, n);
+        s->inside = !ends;
+        // an empty document leaves no trace; the end of one that has begun is always told
+        if (!(begins && ends && blank)) {
+            s->piece = (struct source_piece){.file = stream_name(s->stream), .text = text, .n = n, .begins = begins, .ends = ends};
+            s->file_has_text |= !blank;
+            *found = true;
+            return CB_OK;
+        }
+        if (!separated && s->ended) return CB_OK;
+    }
+}
+
+// ---- records
+
+static enum cb_status record_next(struct source *s, bool *found, struct cb_err *err) {
+    const char *path = s->walk.file[s->current].path;
+    const struct jsonl_record *r;
+    *found = false;
+    for (;;) {
+        TRY(jsonl_next(s->jsonl, &r, err));
+        if (!r) return CB_OK;
+        if (!r->text)
+            FAIL(err, CB_E_UNSUPPORTED, "%s: line %lld: found a record of %s, which %s; wanted text, or prompt and completion", path,
+                 (long long)r->line, jsonl_shape_text(r->shape),
+                 r->shape == JSONL_IDS ? "is not text" : "needs a chat template to become text");
+        if (r->prompt || !is_blank(r->text, r->n_text)) break;
+    }
+    s->piece = (struct source_piece){path, r->text, r->n_text, r->prompt, r->n_prompt, true, true, r->line};
+    s->file_has_text = true;
+    *found = true;
+    return CB_OK;
+}
+
+// ---- files, one after another
+
+// Whether all of a file found in a folder is text; what is not is counted, and the first one's reason kept.
+static enum cb_status listed_check(struct source *s, const char *path, bool *good, struct cb_err *err) {
+    struct cb_err why = {0};
+    struct stream *stream = NULL;
+    int64_t offset = 0;
+    size_t held = 0, got = 1;
+    enum cb_status status = stream_open(&stream, path, &why);
+    while (status == CB_OK && got) {
+        status = stream_read(stream, s->raw + held, RAW_BYTES - held, &got, &why);
+        if (status != CB_OK) break;
+        size_t n = held + got, whole = got ? utf8_complete(s->raw, n) : n, fine = utf8_check(s->raw, whole);
+        const char *nul = memchr(s->raw, 0, n);
+        bool repairs = s->options.invalid != DATA_INVALID_FAIL && !(offset == 0 && is_utf16((unsigned char *)s->raw, n));
+        if (nul)
+            status = err_set(&why, CB_E_FORMAT, __FILE__, __LINE__, "%s: a NUL at offset %lld", path, (long long)(offset + (nul - s->raw)));
+        else if (fine < whole && !repairs)
+            status =
+                err_set(&why, CB_E_FORMAT, __FILE__, __LINE__, "%s: no UTF-8 at offset %lld", path, (long long)(offset + (int64_t)fine));
+        held = n - whole;
+        memmove(s->raw, s->raw + whole, held);
+        offset += (int64_t)whole;
+    }
+    stream_close(&stream);
+    if (status == CB_OK && !offset) status = err_set(&why, CB_E_FORMAT, __FILE__, __LINE__, "%s: empty", path);
+    *good = status == CB_OK;
+    s->n_listed++;
+    if (status == CB_E_MEMORY) FAIL(err, CB_E_MEMORY, "%s: out of memory", path);
+    if (!*good && !s->n_left_out++) snprintf(s->left_out, sizeof s->left_out, "%.399s", why.message);
+    return CB_OK;
+}
+
+static enum cb_status file_begin(struct source *s, bool *good, struct cb_err *err) {
+    const struct source_file *f = &s->walk.file[s->current];
+    *good = true;
+    if (f->is_listed) TRY(listed_check(s, f->path, good, err));
+    if (!*good) return CB_OK;
+    s->at = s->end = s->scanned = s->n_raw = 0;
+    s->offset = 0;
+    s->ended = s->inside = s->file_has_text = s->mid_line = false;
+    return f->is_records ? jsonl_open(&s->jsonl, f->path, s->options.invalid, err) : stream_open(&s->stream, f->path, err);
+}
+
+static enum cb_status file_end(struct source *s, struct cb_err *err) {
+    const struct source_file *f = &s->walk.file[s->current];
+    int64_t line = 0, broken = s->jsonl ? jsonl_broken(s->jsonl, &line) : 0;
+    if (broken && !s->broken_file) {
+        s->broken_file = strdup(f->path);
+        s->broken_at = -line;
+    }
+    s->broken += broken;
+    file_close(s);
+    if (s->file_has_text) return CB_OK;
+    if (!f->is_listed) FAIL(err, CB_E_FORMAT, "%s: found no text, it is empty or blank; wanted text", f->path);
+    if (!s->n_left_out++) snprintf(s->left_out, sizeof s->left_out, "%.350s: no text but white space", f->path);
+    return CB_OK;
+}
+
+static enum cb_status all_end(struct source *s, struct cb_err *err) {
+    char line[900];
+    if (!s->n_pieces)
+        FAIL(err, CB_E_FORMAT, "text: found no text in %lld files (first left out: %s); wanted files of UTF-8 text", (long long)s->walk.n,
+             s->left_out);
+    if (!s->options.warn) return CB_OK;
+    if (s->n_left_out) {
+        snprintf(line, sizeof line, "%lld of %lld files in folders are left out, not being text (first: %s)", (long long)s->n_left_out,
+                 (long long)s->n_listed, s->left_out);
+        s->options.warn(s->options.user, line);
+    }
+    if (s->broken) {
+        const char *done = s->options.invalid == DATA_INVALID_SKIP ? "left out" : "replaced";
+        snprintf(line, sizeof line, "%lld bytes that are not UTF-8 were %s (first: %.500s: %s %lld)", (long long)s->broken, done,
+                 s->broken_file ? s->broken_file : "?", s->broken_at < 0 ? "line" : "offset",
+                 (long long)(s->broken_at < 0 ? -s->broken_at : s->broken_at));
+        s->options.warn(s->options.user, line);
+    }
+    return CB_OK;
+}
+
+enum cb_status source_next(struct source *s, const struct source_piece **piece, struct cb_err *err) {
+    *piece = NULL;
+    while (s->current < s->walk.n) {
+        bool found = false;
+        if (s->stream) TRY(plain_next(s, &found, err));
+        if (s->jsonl) TRY(record_next(s, &found, err));
+        if (found) {
+            s->n_pieces++;
+            *piece = &s->piece;
+            return CB_OK;
+        }
+        if (s->stream || s->jsonl) TRY(file_end(s, err));
+        if (s->current >= 0) s->bytes_before += s->walk.file[s->current].bytes;
+        if (++s->current == s->walk.n) return all_end(s, err);
+        bool good;
+        TRY(file_begin(s, &good, err));
+    }
+    return CB_OK;
+}
