@@ -1,0 +1,74 @@
+/* cb_eval_text: likelihood of text under a model. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/score.h"
+#include "text/tokenizer.h"
+
+/* One call. */
+struct evaluation {
+    const struct cb_eval_options *o;
+    struct instance instance;
+    struct tokenizer *tokenizer;
+    struct corpus *corpus;
+    struct loader *loader;
+    struct score score;
+};
+
+static void warn(void *user, const char *line) { engine_warn(user, "%s", line); }
+
+static enum cb_status load_text(struct evaluation *e, struct cb_err *err) {
+    enum data_invalid invalid;
+    struct cb_engine *engine = e->instance.engine;
+    if (!data_invalid_by_name(&invalid, e->o->invalid)) FAIL(err, CB_E_USAGE, "--invalid %s: wanted fail, replace or skip", e->o->invalid);
+    TRY(tokenizer_load(&e->tokenizer, e->o->model, err));
+    int64_t size = tokenizer_size(e->tokenizer), vocab = e->instance.model->vocab;
+    if (size > vocab)
+        FAIL(err, CB_E_ARGUMENT, "%s: the tokenizer has %lld ids, the model's vocab_size is %lld", e->o->model, (long long)size,
+             (long long)vocab);
+    struct corpus_options co = {.bos = -1, .eos = tokenizer_eos(e->tokenizer), .invalid = invalid, .user = engine, .warn = warn};
+    return corpus_load(&e->corpus, e->o->text, e->o->n_text, e->tokenizer, NULL, &co, NULL, err);
+}
+
+static enum cb_status run(struct evaluation *e, struct cb_engine *engine, struct cb_eval_result *r, struct cb_err *err) {
+    const struct cb_eval_options *o = e->o;
+    double begin = engine_now();
+    TRY(instance_open(&e->instance, engine, o->model, o->modules, err));
+    TRY(load_text(e, err));
+    int64_t context = e->instance.model->max_positions > 0 ? e->instance.model->max_positions : 1024;
+    struct loader_options lo = {.batch = o->batch ? o->batch : 8,
+                                .seq = o->seq           ? o->seq
+                                       : context < 1024 ? context
+                                                        : 1024,
+                                .stride = o->stride,
+                                .segments = corpus_info(e->corpus)->documents > 1,
+                                .evaluation = true};
+    if (lo.batch < 1 || lo.seq < 1 || lo.stride < 0 || lo.stride > lo.seq)
+        FAIL(err, CB_E_USAGE, "eval: --batch and --seq want 1 or more, --stride at most --seq");
+    TRY(loader_create(&e->loader, e->corpus, &lo, err));
+    TRY(score_open(&e->score, &e->instance, e->loader, err));
+    TRY(score_run(&e->score, &r->loss, &r->tokens, err));
+    // every token after the first is scored; the end of text that each document got is among them
+    double nats = r->loss * (double)r->tokens;
+    r->bytes = corpus_info(e->corpus)->text_bytes;
+    r->words = corpus_info(e->corpus)->words;
+    r->perplexity = exp(r->loss);
+    r->bits_per_byte = nats / log(2) / (double)r->bytes;
+    r->word_perplexity = r->words ? exp(nats / (double)r->words) : NAN;
+    r->seconds = engine_now() - begin;
+    return CB_OK;
+}
+
+enum cb_status cb_eval_text(struct cb_engine *engine, const struct cb_eval_options *options, struct cb_eval_result *result,
+                            struct cb_err *err) {
+    struct evaluation e = {.o = options};
+    *result = (struct cb_eval_result){0};
+    enum cb_status status = run(&e, engine, result, err);
+    score_close(&e.score);
+    loader_destroy(&e.loader);
+    corpus_destroy(&e.corpus);
+    tokenizer_destroy(&e.tokenizer);
+    instance_close(&e.instance);
+    return status;
+}

@@ -1,0 +1,150 @@
+/* cb_tokenizer_train: from text files to a folder with tokenizer.json. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/files.h"
+#include "data/source.h"
+#include "io/file.h"
+#include "text/tokenizer.h"
+
+enum { MAX_SPECIALS = 256 };
+
+/* The text of one pass over the inputs. */
+struct feed {
+    struct cb_engine *engine;
+    struct source *source;
+    struct cb_err *err;
+    bool prompt_next;  // a record's prompt goes before its completion
+    const struct source_piece *piece;
+    int64_t bytes;
+    bool failed;
+    double begin;
+};
+
+static bool next_text(void *context, const char **text, size_t *n) {
+    struct feed *f = context;
+    if (f->prompt_next) {  // the completion of the record whose prompt came last
+        f->prompt_next = false;
+        *text = f->piece->text;
+        *n = f->piece->n;
+        f->bytes += (int64_t)*n;
+        return true;
+    }
+    if (source_next(f->source, &f->piece, f->err) != CB_OK) f->failed = true;
+    if (f->failed || !f->piece) return false;
+    f->prompt_next = f->piece->prompt != NULL;
+    *text = f->prompt_next ? f->piece->prompt : f->piece->text;
+    *n = f->prompt_next ? f->piece->n_prompt : f->piece->n;
+    f->bytes += (int64_t)*n;
+    struct cb_progress p = {.verb = "read",
+                            .done = source_bytes_done(f->source),
+                            .total = source_bytes(f->source),
+                            .seconds_left = -1,
+                            .loss = -1,
+                            .valid_loss = -1};
+    engine_progress(f->engine, &p);
+    return true;
+}
+
+static bool progress(void *context, int64_t done, int64_t total) {
+    struct feed *f = context;
+    struct cb_progress p = {.verb = "merges",
+                            .done = done,
+                            .total = total,
+                            .seconds = engine_now() - f->begin,
+                            .seconds_left = -1,
+                            .loss = -1,
+                            .valid_loss = -1};
+    return engine_progress(f->engine, &p);
+}
+
+static void warn(void *user, const char *line) { engine_warn(user, "%s", line); }
+
+static enum cb_status feed_open(struct feed *f, const struct cb_tokenizer_train_options *o, struct cb_err *err) {
+    enum data_invalid invalid;
+    if (!data_invalid_by_name(&invalid, o->invalid)) FAIL(err, CB_E_USAGE, "--invalid %s: wanted fail, replace or skip", o->invalid);
+    struct source_options so = {.invalid = invalid, .user = f->engine, .warn = warn};
+    f->err = err;
+    f->begin = engine_now();
+    return source_open(&f->source, o->text, o->n_text, &so, err);
+}
+
+/* "a,b" after the end-of-text token that is always there. Pointers go into copy, which the caller frees. */
+static int split_specials(const char *special, const char **out, char **copy) {
+    int n = 0;
+    out[n++] = "<|endoftext|>";
+    *copy = special ? strdup(special) : NULL;
+    for (char *save = NULL, *p = *copy ? strtok_r(*copy, ",", &save) : NULL; p && n < MAX_SPECIALS; p = strtok_r(NULL, ",", &save))
+        if (strcmp(p, out[0]) != 0) out[n++] = p;
+    return n;
+}
+
+/* Tokens of the same text, to say how many bytes one stands for. */
+static enum cb_status count_tokens(struct feed *f, const struct tokenizer *t, int64_t *tokens, struct cb_err *err) {
+    struct encoder *encoder;
+    struct token_list list = {0};
+    const char *text;
+    size_t n;
+    TRY(encoder_create(&encoder, t, err));
+    enum cb_status status = CB_OK;
+    while (status == CB_OK && next_text(f, &text, &n)) {
+        status = encoder_encode(encoder, &list, text, n, 0, err);
+        *tokens += (int64_t)list.n;
+    }
+    token_list_deinit(&list);
+    encoder_destroy(&encoder);
+    return f->failed ? err->code : status;
+}
+
+static enum cb_status write_tokenizer(const struct tokenizer *t, const struct cb_tokenizer_train_options *o, struct cb_err *err) {
+    char *json = NULL, *path = io_path_join(o->out, "tokenizer.json");
+    size_t n;
+    enum cb_status status =
+        path ? tokenizer_to_json(t, &json, &n, err) : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "tokenizer: out of memory");
+    if (status == CB_OK) status = io_mkdirs(o->out, err);
+    if (status == CB_OK) status = io_write_file(path, json, n, err);
+    if (status == CB_OK) status = files_write_text(o->out, "run.json", o->run_json, err);
+    free(json);
+    free(path);
+    return status;
+}
+
+enum cb_status cb_tokenizer_train(struct cb_engine *engine, const struct cb_tokenizer_train_options *o,
+                                  struct cb_tokenizer_train_result *result, struct cb_err *err) {
+    struct feed feed = {.engine = engine};
+    struct tokenizer *t = NULL;
+    const char *specials[MAX_SPECIALS];
+    char *copy = NULL;
+    struct cb_err own = {0};
+    if (!err) err = &own;
+    *result = (struct cb_tokenizer_train_result){0};
+    if (o->vocab < 0 || o->vocab > 10000000) FAIL(err, CB_E_USAGE, "--vocab %lld: wanted 1 to 10M", (long long)o->vocab);
+    int n_specials = split_specials(o->special, specials, &copy);
+    struct train_options to = {.kind = o->kind ? o->kind : "bpe",
+                               .vocab = (int32_t)(o->vocab ? o->vocab : 8192),
+                               .specials = specials,
+                               .n_specials = n_specials,
+                               .min_frequency = 2};
+    enum cb_status status = feed_open(&feed, o, err);
+    if (status == CB_OK) status = tokenizer_train(&t, &to, next_text, &feed, progress, &feed, err);
+    if (feed.failed) status = err->code;  // the text broke off: the vocabulary is of no use
+    result->bytes = feed.bytes;
+    source_close(&feed.source);
+    if (status == CB_OK && !feed.bytes) status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: no text", o->text[0]);
+    // standard input cannot be read twice
+    bool again = status == CB_OK;
+    for (int i = 0; i < o->n_text; i++) again &= strcmp(o->text[i], "-") != 0;
+    struct feed count = {.engine = engine};
+    if (again) status = feed_open(&count, o, err);
+    if (again && status == CB_OK) status = count_tokens(&count, t, &result->tokens, err);
+    source_close(&count.source);
+    if (status == CB_OK) status = write_tokenizer(t, o, err);
+    if (status == CB_OK) {
+        result->vocab = tokenizer_size(t);
+        result->bytes_per_token = result->tokens ? (double)result->bytes / (double)result->tokens : 0;
+    }
+    tokenizer_destroy(&t);
+    free(copy);
+    return status;
+}

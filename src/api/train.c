@@ -1,0 +1,221 @@
+/* cb_train: data, the set-up of training_open, the loop, and what is written at the end. */
+#include "api/train.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/files.h"
+#include "api/training.h"
+#include "io/file.h"
+#include "train/ckpt.h"
+
+/* What a tuner or full training usually wants. */
+static double usual_lr(const struct cb_train_options *o) {
+    bool whole = !o->tuner || strcmp(o->tuner, "full") == 0 || strncmp(o->tuner, "last:", 5) == 0;
+    return !o->tuner ? 1e-3 : whole ? 1e-4 : 1e-3;
+}
+
+/* Batch, length and steps, from the options, the model and the data. */
+enum cb_status run_sizes(struct run *r, struct cb_err *err) {
+    const struct cb_train_options *o = r->o;
+    int64_t context;
+    TRY(model_context(o->model, &context, err));
+    r->batch = o->batch ? o->batch : 8;
+    r->seq = o->seq ? o->seq : context < 1024 ? context : 1024;
+    r->accumulate = o->accumulate ? o->accumulate : 1;
+    if (r->batch < 1 || r->seq < 1 || r->accumulate < 1) FAIL(err, CB_E_USAGE, "--batch, --seq and --accumulate: wanted 1 or more");
+    if (r->batch > INT32_MAX / r->seq)
+        FAIL(err, CB_E_USAGE, "--batch %lld of --seq %lld tokens: too many", (long long)r->batch, (long long)r->seq);
+    if (o->precision && strcmp(o->precision, "f32") != 0) FAIL(err, CB_E_USAGE, "--precision %s: wanted f32", o->precision);
+    if (o->task && strcmp(o->task, "text") != 0) FAIL(err, CB_E_USAGE, "--task %s: wanted text", o->task);
+    return CB_OK;
+}
+
+static enum cb_status run_steps(struct run *r, struct cb_err *err) {
+    const struct cb_train_options *o = r->o;
+    int64_t a_step = r->batch * r->seq * r->accumulate;
+    if ((o->steps > 0) + (o->tokens > 0) + (o->epochs > 0) > 1) FAIL(err, CB_E_USAGE, "--steps, --tokens, --epochs: wanted one of them");
+    if (o->steps < 0 || o->tokens < 0 || o->epochs < 0) FAIL(err, CB_E_USAGE, "--steps, --tokens and --epochs: wanted a positive number");
+    r->steps = o->steps ? o->steps : o->tokens ? (o->tokens + a_step - 1) / a_step : 1;
+    if (!o->steps && !o->tokens && r->data.loader) {
+        int64_t batches = loader_batches(r->data.loader, o->epochs ? o->epochs : 1);
+        r->steps = batches / r->accumulate + (batches % r->accumulate != 0);
+    }
+    return CB_OK;
+}
+
+static enum cb_status trainer_options(struct run *r, struct trainer_options *t, struct cb_err *err) {
+    const struct cb_train_options *o = r->o;
+    bool module = r->is_module;
+    TRY(opt_parse(o->optimizer ? o->optimizer : "adamw", &t->opt, t->option, err));
+    t->sched.lr = o->lr > 0 ? o->lr : usual_lr(o);
+    t->sched.min_lr = o->min_lr > 0 ? o->min_lr : o->min_lr < 0 ? 0 : t->sched.lr / 10;
+    TRY(sched_parse(o->schedule ? o->schedule : "cosine", &t->sched.kind, err));
+    t->sched.steps = r->steps;
+    int64_t usual = r->steps / 50 < 200 ? r->steps / 50 : 200;
+    t->sched.warmup = o->warmup > 0 ? o->warmup : o->warmup < 0 ? 0 : usual;
+    t->sched.decay_share = 0.2;
+    t->weight_decay = o->weight_decay > 0 ? o->weight_decay : o->weight_decay < 0 || module ? 0 : 0.1;
+    t->clip = o->clip > 0 ? o->clip : o->clip < 0 ? 0 : 1;
+    t->accumulate = (int)r->accumulate;
+    if (o->lr < 0) FAIL(err, CB_E_USAGE, "--lr %g: wanted a positive number", o->lr);
+    return CB_OK;
+}
+
+static enum cb_status next_batch(void *user, int64_t index, struct cb_err *err) {
+    struct run *r = user;
+    struct pass *p = &r->training.pass;
+    int64_t *seed = pass_data(p, "seed");
+    if (seed) *seed = (int64_t)(r->engine->options.seed * 0x9E3779B97F4A7C15ull + (uint64_t)index);
+    return loader_batch(r->data.loader, index, r->in.ids, r->in.labels, r->in.segments, r->in.positions, err);
+}
+
+/* Loss over the whole validation part, by a plan without gradients. */
+static enum cb_status validate(void *user, double *loss, struct cb_err *err) {
+    struct run *r = user;
+    return score_run(&r->score, loss, NULL, err);
+}
+
+static enum cb_status on_step(void *user, const struct loop_event *e, struct cb_err *err) {
+    struct run *r = user;
+    int64_t left = e->steps - e->step;
+    r->done_here++;
+    double per_step = e->seconds / (double)r->done_here;
+    struct cb_progress p = {.verb = r->o->tuner ? "finetune" : "pretrain",
+                            .done = e->step,
+                            .total = e->steps,
+                            .seconds = e->seconds,
+                            .seconds_left = per_step * (double)left,
+                            .rate = e->tokens_per_s,
+                            .unit = "tokens",
+                            .loss = e->result.loss,
+                            .valid_loss = isfinite(e->valid_loss) ? e->valid_loss : -1,
+                            .lr = e->result.lr};
+    r->go_on = engine_progress(r->engine, &p);
+    return metrics_step(r->metrics, e, err);
+}
+
+static bool go_on(void *user, const struct loop_event *e) {
+    (void)e;
+    return ((struct run *)user)->go_on;
+}
+
+static void warn(void *user, const char *line) { engine_warn(((struct run *)user)->engine, "%s", line); }
+
+/* Writes the trained thing: a model folder or an adapter folder. */
+static enum cb_status write_result(struct run *r, struct cb_err *err) {
+    const struct instance *in = &r->training.instance;
+    if (r->training.module) return module_save(r->training.module, in->store, r->o->out, err);
+    TRY(model_save(in->model, in->store, r->o->out, 0, CB_DTYPE_COUNT, err));
+    return files_copy_tokenizer(r->o->model, r->o->out, NULL, err);
+}
+
+static void fill_result(struct run *r, const struct loop_outcome *outcome, struct cb_train_result *result) {
+    const struct loop_event *e = &outcome->last;
+    result->steps = e->step;
+    result->tokens = e->step * r->batch * r->seq * r->accumulate;
+    result->loss = e->result.loss;
+    result->valid_loss = e->valid_loss;
+    result->best_valid_loss = e->best_loss;
+    result->seconds = e->seconds;
+    result->tokens_per_s = e->seconds > 0 ? (double)(r->done_here * r->batch * r->seq * r->accumulate) / e->seconds : 0;
+    result->peak_bytes = engine_peak_bytes();
+}
+
+static void fill_plan(const struct run *r, struct cb_train_result *result) {
+    const struct training *t = &r->training;
+    result->weights_bytes = t->weights_bytes;
+    result->gradients_bytes = t->gradients_bytes;
+    result->optimizer_bytes = t->states_bytes;
+    result->activations_bytes = t->activations_bytes;
+    result->planned_bytes = t->planned_bytes;
+    result->trainable = t->trainable;
+    result->total = t->total;
+    result->flops = plan_flops(t->pass.plan) * (double)r->accumulate;
+}
+
+/* The loop itself and what comes after it. */
+static enum cb_status train(struct run *r, struct cb_train_result *result, struct cb_err *err) {
+    const struct cb_train_options *o = r->o;
+    int64_t save_every = o->save_every > 0 ? o->save_every : r->steps / 10 > 0 ? r->steps / 10 : 1;
+    struct loop_options lo = {.steps = r->steps,
+                              .eval_every = o->eval_every,
+                              .save_every = save_every,
+                              .sample_every = o->sample_every,
+                              .stop_after = o->stop_after,
+                              .keep = (int)(o->keep > 0 ? o->keep : 2),
+                              .patience = o->patience,
+                              .tokens_a_step = r->batch * r->seq * r->accumulate,
+                              .folder = r->run_folder,
+                              .now = engine_now};
+    struct loop_callbacks lc = {.user = r,
+                                .batch = next_batch,
+                                .validate = r->data.valid ? validate : NULL,
+                                .step = on_step,
+                                .go_on = go_on,
+                                .warn = warn,
+                                .sample = o->sample_every > 0 && r->data.tokenizer ? run_sample : NULL};
+    struct loop_outcome outcome;
+    TRY(run_check_folder(r, err));
+    TRY(metrics_open(&r->metrics, r->run_folder, r->resume_step, err));
+    enum cb_status status = loop_run(r->training.trainer, &lo, &lc, o->resume, &outcome, err);
+    fill_result(r, &outcome, result);
+    if (status == CB_OK && outcome.is_early && outcome.has_best) {
+        char *best = io_path_join(r->run_folder, "best.safetensors");
+        status = best ? ckpt_load_params(r->training.trainer, best, err)
+                      : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "training: out of memory");
+        free(best);
+    }
+    if (status == CB_OK) status = write_result(r, err);
+    if (status == CB_OK) status = files_write_text(o->out, "run.json", o->run_json, err);
+    if (status == CB_OK || status == CB_E_NUMERIC) {
+        enum cb_status reported = metrics_report(r->metrics, o->out, o->run_json, status == CB_OK ? err : NULL);
+        if (status == CB_OK) status = reported;
+    }
+    if (status == CB_OK && outcome.is_stopped)
+        FAIL(err, CB_E_STOPPED, "%s: stopped at step %lld of %lld, checkpoint saved; the same command with --resume goes on", o->out,
+             (long long)outcome.last.step, (long long)r->steps);
+    return status;
+}
+
+static enum cb_status run_train(struct run *r, struct cb_train_result *result, struct cb_err *err) {
+    const struct cb_train_options *o = r->o;
+    struct training_options to = {.model = o->model, .modules = o->modules, .tuner = o->tuner, .labels_given = true, .train_mode = true};
+    r->is_module = o->tuner && strcmp(o->tuner, "full") != 0 && strncmp(o->tuner, "last:", 5) != 0;
+    TRY(run_sizes(r, err));
+    if (o->n_text) TRY(run_data(r, err));
+    TRY(run_steps(r, err));
+    TRY(trainer_options(r, &to.trainer, err));
+    to.batch = r->batch;
+    to.seq = r->seq;
+    to.segments = r->data.segments;
+    TRY(training_open(&r->training, r->engine, &to, err));
+    if (o->plan_only || !r->training.trainer) {
+        fill_plan(r, result);
+        return o->dump ? plan_dump(r->training.pass.plan, &result->dump, err) : CB_OK;
+    }
+    TRY(run_check_ids(r, err));
+    r->in.ids = pass_data(&r->training.pass, "input_ids");
+    r->in.labels = pass_data(&r->training.pass, "labels");
+    r->in.segments = pass_data(&r->training.pass, "segments");
+    r->in.positions = pass_data(&r->training.pass, "position_ids");
+    if (r->data.valid) TRY(score_open(&r->score, &r->training.instance, r->data.valid, err));
+    r->training.planned_bytes += r->data.valid ? score_bytes(&r->score) : 0;
+    fill_plan(r, result);
+    return train(r, result, err);
+}
+
+enum cb_status cb_train(struct cb_engine *engine, const struct cb_train_options *options, struct cb_train_result *result,
+                        struct cb_err *err) {
+    struct run r = {.engine = engine, .o = options, .go_on = true};
+    *result = (struct cb_train_result){.loss = NAN, .valid_loss = NAN, .best_valid_loss = NAN};
+    enum cb_status status = run_train(&r, result, err);
+    metrics_close(&r.metrics);
+    score_close(&r.score);
+    training_close(&r.training);
+    run_data_close(&r);
+    free(r.run_folder);
+    return status;
+}

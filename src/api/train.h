@@ -1,0 +1,44 @@
+/* The parts of cb_train: its data, validation, samples. */
+#ifndef API_TRAIN_H
+#define API_TRAIN_H
+#include "api/score.h"
+#include "api/training.h"
+#include "data/loader.h"
+#include "train/metrics.h"
+
+struct run_data {
+    struct tokenizer *tokenizer;
+    struct corpus *corpus, *valid_corpus;  // the same where a share is held out
+    struct loader *loader, *valid;  // valid NULL: none
+    bool segments;  // more than one document
+};
+
+/* One call of cb_train. */
+struct run {
+    struct cb_engine *engine;
+    const struct cb_train_options *o;
+    int64_t batch, seq, accumulate, steps, resume_step, done_here;
+    bool is_module, go_on;
+    char *run_folder;  // OUT/run
+    struct run_data data;
+    struct training training;
+    struct score score;
+    struct metrics *metrics;
+    struct {
+        int32_t *ids, *labels, *segments, *positions;  // inputs of the plan
+    } in;
+};
+
+enum cb_status run_sizes(struct run *r, struct cb_err *err);
+/* train_data.c: tokenises (into OUT/run), splits, makes the loaders; with a plan only, the first loader alone in memory. */
+enum cb_status run_data(struct run *r, struct cb_err *err);
+void run_data_close(struct run *r);
+/* Refuses an OUT that holds a run unless it is resumed; finds the step to resume from. */
+enum cb_status run_check_folder(struct run *r, struct cb_err *err);
+/* The tokenizer's ids must fit the model's vocabulary. */
+enum cb_status run_check_ids(const struct run *r, struct cb_err *err);
+/* A piece of text from the model as it is, into the metrics. */
+enum cb_status run_sample(void *user, int64_t step, struct cb_err *err);
+/* Positions that a model folder was made for. */
+enum cb_status model_context(const char *model, int64_t *context, struct cb_err *err);
+#endif

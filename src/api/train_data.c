@@ -1,0 +1,111 @@
+/* The data of a training run: tokenised once into OUT/run, split, loaded. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/train.h"
+#include "io/file.h"
+#include "text/tokenizer.h"
+#include "train/ckpt.h"
+
+static void warn(void *user, const char *line) { engine_warn(user, "%s", line); }
+
+static bool progress(void *user, int64_t done, int64_t total) {
+    struct cb_progress p = {
+        .verb = "tokenize", .done = done, .total = total, .seconds_left = -1, .loss = -1, .valid_loss = -1, .unit = "bytes"};
+    return engine_progress(user, &p);
+}
+
+enum cb_status model_context(const char *folder, int64_t *context, struct cb_err *err) {
+    char *path = io_path_join(folder, "config.json");
+    struct model *m = NULL;
+    if (!path) FAIL(err, CB_E_MEMORY, "model: out of memory");
+    enum cb_status status = model_check_config(&m, path, err);
+    if (status == CB_OK) *context = m->max_positions > 0 ? m->max_positions : 1024;
+    model_destroy(&m);
+    free(path);
+    return status;
+}
+
+static enum cb_status corpus_make(struct run *r, struct corpus **corpus, const char *const *paths, int n, const char *file,
+                                  struct cb_err *err) {
+    enum data_invalid invalid = DATA_INVALID_FAIL;
+    if (!data_invalid_by_name(&invalid, r->o->invalid)) FAIL(err, CB_E_USAGE, "--invalid %s: wanted fail, replace or skip", r->o->invalid);
+    struct corpus_options o = {
+        .bos = -1, .eos = tokenizer_eos(r->data.tokenizer), .invalid = invalid, .user = r->engine, .warn = warn, .progress = progress};
+    char *path = r->run_folder ? io_path_join(r->run_folder, file) : NULL;
+    if (r->run_folder && !path) FAIL(err, CB_E_MEMORY, "training data: out of memory");
+    enum cb_status status = corpus_load(corpus, paths, n, r->data.tokenizer, path, &o, NULL, err);
+    free(path);
+    return status;
+}
+
+/* Where the training part ends; the rest is for validation. */
+static enum cb_status split(const struct run *r, int64_t *cut, struct cb_err *err) {
+    double share = r->o->valid_share > 0 ? r->o->valid_share : 0.1;
+    *cut = 0;
+    if (r->o->n_valid || (r->o->eval_every <= 0 && r->o->valid_share <= 0)) return CB_OK;
+    return corpus_split(r->data.corpus, share, cut, err);
+}
+
+enum cb_status run_data(struct run *r, struct cb_err *err) {
+    const struct cb_train_options *o = r->o;
+    struct run_data *d = &r->data;
+    int64_t cut;
+    TRY(tokenizer_load(&d->tokenizer, o->model, err));
+    if (!o->plan_only) {
+        if (!(r->run_folder = io_path_join(o->out, "run"))) FAIL(err, CB_E_MEMORY, "training data: out of memory");
+        TRY(io_mkdirs(r->run_folder, err));
+    }
+    TRY(corpus_make(r, &d->corpus, o->text, o->n_text, "train.tokens", err));
+    if (o->n_valid) TRY(corpus_make(r, &d->valid_corpus, o->valid, o->n_valid, "valid.tokens", err));
+    TRY(split(r, &cut, err));
+    d->segments = o->no_pack || corpus_info(d->corpus)->documents > 1;
+    int32_t pad = tokenizer_eos(d->tokenizer) >= 0 ? tokenizer_eos(d->tokenizer) : 0;
+    struct loader_options lo = {.batch = r->batch,
+                                .seq = r->seq,
+                                .seed = r->engine->options.seed,
+                                .last = cut,
+                                .no_pack = o->no_pack,
+                                .segments = d->segments,
+                                .pad = pad};
+    TRY(loader_create(&d->loader, d->corpus, &lo, err));
+    const struct loader_info *info = loader_info(d->loader);
+    if (o->no_pack && info->cut_tokens)
+        engine_warn(r->engine, "%lld documents are longer than --seq %lld: %lld tokens are cut off", (long long)info->cut_documents,
+                    (long long)r->seq, (long long)info->cut_tokens);
+    if (!o->n_valid && !cut) return CB_OK;
+    lo.evaluation = true;
+    lo.first = cut;
+    lo.last = 0;
+    return loader_create(&d->valid, d->valid_corpus ? d->valid_corpus : d->corpus, &lo, err);
+}
+
+void run_data_close(struct run *r) {
+    loader_destroy(&r->data.loader);
+    loader_destroy(&r->data.valid);
+    corpus_destroy(&r->data.corpus);
+    corpus_destroy(&r->data.valid_corpus);
+    tokenizer_destroy(&r->data.tokenizer);
+}
+
+enum cb_status run_check_folder(struct run *r, struct cb_err *err) {
+    char *path;
+    TRY(ckpt_newest(r->run_folder, &path, warn, r->engine, err));
+    enum cb_status status = CB_OK;
+    if (path && !r->o->resume)
+        status = err_set(err, CB_E_ARGUMENT, __FILE__, __LINE__, "%s: holds a run already; --resume goes on with it, or give another --out",
+                         r->o->out);
+    const char *dash = path ? strrchr(path, '-') : NULL;
+    if (dash) r->resume_step = strtoll(dash + 1, NULL, 10);
+    free(path);
+    return status;
+}
+
+enum cb_status run_check_ids(const struct run *r, struct cb_err *err) {
+    int64_t size = tokenizer_size(r->data.tokenizer), vocab = r->training.instance.model->vocab;
+    if (size > vocab)
+        FAIL(err, CB_E_ARGUMENT, "%s: the tokenizer has %lld ids, the model's vocab_size is %lld; wanted a model with as many or more",
+             r->o->model, (long long)size, (long long)vocab);
+    return CB_OK;
+}
