@@ -22,7 +22,7 @@ void instance_close(struct instance *in) {
 }
 
 /* Builds the plain model once, to record its sites. */
-static enum cb_status record_sites(struct instance *in, struct cb_err *err) {
+enum cb_status instance_sites(struct instance *in, struct cb_err *err) {
     if (in->site_graph) return CB_OK;
     struct model_io io = {.batch = 1, .tokens = 2, .want_logits = true};
     TRY(graph_create(&in->site_graph, ops_table(), err));
@@ -47,7 +47,7 @@ enum cb_status instance_load_module(struct instance *in, const char *folder, dou
     char name[16];
     struct module *module;
     TRY(next_name(in, name, err));
-    TRY(record_sites(in, err));
+    TRY(instance_sites(in, err));
     TRY(module_load(&module, in->store, folder, name, &in->sites, err));
     keep_module(in, module);
     module_set_scale(module, in->store, scale);
@@ -57,7 +57,7 @@ enum cb_status instance_load_module(struct instance *in, const char *folder, dou
 enum cb_status instance_new_module(struct instance *in, const char *spec, struct module **module, struct cb_err *err) {
     char name[16];
     TRY(next_name(in, name, err));
-    TRY(record_sites(in, err));
+    TRY(instance_sites(in, err));
     TRY(module_create(module, in->store, spec, name, in->path, in->engine->options.seed, &in->sites, err));
     keep_module(in, *module);
     return CB_OK;

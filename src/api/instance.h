@@ -27,6 +27,8 @@ void instance_close(struct instance *instance);
 enum cb_status instance_add_modules(struct instance *instance, const char *expression, struct cb_err *err);
 /* A fresh module by its tuner's spec, drawn from the engine's seed, on top of what is there. Owned by the instance. */
 enum cb_status instance_new_module(struct instance *instance, const char *spec, struct module **module, struct cb_err *err);
+/* Builds the plain model once, to record its sites. */
+enum cb_status instance_sites(struct instance *instance, struct cb_err *err);
 /* Loads one folder at a run-time scale. */
 enum cb_status instance_load_module(struct instance *instance, const char *folder, double scale, struct cb_err *err);
 /* Weights for computing: what is trained is f32 in memory; half-precision weights stay as they are stored where only read. */

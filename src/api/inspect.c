@@ -1,0 +1,268 @@
+/* cb_inspect: what a file or folder is, and whether it is whole. One row of a table per kind of file. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/instance.h"
+#include "data/jsonl.h"
+#include "io/file.h"
+#include "io/safetensors.h"
+#include "text/tokenizer.h"
+
+/* One call. */
+struct inspection {
+    const char *path, *model;
+    bool tensors;
+    json_t *root;  // what was found
+};
+
+static void put(json_t *root, const char *key, json_t *value) { json_object_set_new(root, key, value); }
+
+static json_t *shape_json(const struct cb_type *type) {
+    json_t *shape = json_array();
+    for (int i = 0; i < type->rank; i++) json_array_append_new(shape, json_integer(type->dim[i]));
+    return shape;
+}
+
+/* Tensors of an open set: count, bytes, types; each one where asked. */
+static void describe_tensors(const struct inspection *in, const struct tensors *t) {
+    int64_t bytes = 0, elements = 0;
+    json_t *types = json_object(), *list = json_array();
+    for (int i = 0; i < tensors_count(t); i++) {
+        const struct tensor *tensor = tensors_at(t, i);
+        const char *dtype = dtype_of(tensor->type.dtype)->name;
+        bytes += tensor->bytes;
+        elements += type_elements(&tensor->type);
+        put(types, dtype, json_integer(json_integer_value(json_object_get(types, dtype)) + 1));
+        json_t *one = json_object();
+        put(one, "name", json_string(tensor->name));
+        put(one, "dtype", json_string(dtype));
+        put(one, "shape", shape_json(&tensor->type));
+        json_array_append_new(list, one);
+    }
+    put(in->root, "tensors", json_integer(tensors_count(t)));
+    put(in->root, "elements", json_integer(elements));
+    put(in->root, "bytes", json_integer(bytes));
+    put(in->root, "dtypes", types);
+    if (tensors_metadata_all(t)) json_object_set(in->root, "metadata", (json_t *)(uintptr_t)tensors_metadata_all(t));
+    if (in->tensors)
+        put(in->root, "list", list);
+    else
+        json_decref(list);
+}
+
+static enum cb_status inspect_safetensors(struct inspection *in, struct cb_err *err) {
+    struct tensors *t;
+    TRY(tensors_open(&t, in->path, err));
+    describe_tensors(in, t);
+    tensors_destroy(&t);
+    return CB_OK;
+}
+
+static void describe_model(const struct inspection *in, const struct model *m) {
+    put(in->root, "family", json_string(m->family->name));
+    put(in->root, "parameters", json_integer(model_parameters(m)));
+    put(in->root, "layers", json_integer(m->n_layer));
+    put(in->root, "width", json_integer(m->n_embd));
+    put(in->root, "heads", json_integer(m->n_head));
+    put(in->root, "key_heads", json_integer(m->n_kv_head));
+    put(in->root, "vocab", json_integer(m->vocab));
+    put(in->root, "positions", json_integer(m->max_positions));
+    put(in->root, "tied", json_boolean(m->tied));
+    json_t *eos = json_array();
+    for (int i = 0; i < m->n_eos; i++) json_array_append_new(eos, json_integer(m->eos[i]));
+    put(in->root, "eos", eos);
+}
+
+static enum cb_status inspect_config(struct inspection *in, struct cb_err *err) {
+    struct model *m;
+    TRY(model_check_config(&m, in->path, err));
+    describe_model(in, m);
+    model_destroy(&m);
+    return CB_OK;
+}
+
+static enum cb_status inspect_tokenizer(struct inspection *in, struct cb_err *err) {
+    struct tokenizer *t;
+    TRY(tokenizer_load(&t, in->path, err));
+    put(in->root, "vocab", json_integer(tokenizer_size(t)));
+    int32_t bos = tokenizer_bos(t), eos = tokenizer_eos(t);
+    if (bos >= 0) put(in->root, "bos", json_integer(bos));
+    if (eos >= 0) put(in->root, "eos", json_integer(eos));
+    tokenizer_destroy(&t);
+    return CB_OK;
+}
+
+static enum cb_status inspect_jsonl(struct inspection *in, struct cb_err *err) {
+    struct jsonl_summary s;
+    TRY(jsonl_check(in->path, &s, err));
+    put(in->root, "found", json_string(s.text));
+    put(in->root, "records", json_integer(s.records));
+    put(in->root, "shape", json_string(jsonl_shape_text(s.shape)));
+    put(in->root, "characters", json_integer(s.characters));
+    return CB_OK;
+}
+
+static void describe_module(const struct inspection *in, const struct module *m) {
+    json_t *sites = json_array();
+    put(in->root, "tuner", json_string(module_tuner(m)->name));
+    put(in->root, "parameters", json_integer(module_parameters(m)));
+    for (int i = 0; i < module_n_sites(m); i++) json_array_append_new(sites, json_string(module_site_name(m, i)));
+    put(in->root, "sites", sites);
+    json_object_set(in->root, "config", (json_t *)(uintptr_t)module_config(m));
+    if (module_warning(m)) put(in->root, "warning", json_string(module_warning(m)));
+}
+
+/* An adapter's configuration, against a base where one is given; with a folder, its tensors as well. */
+static enum cb_status inspect_adapter(struct inspection *in, const char *folder, struct cb_err *err) {
+    struct instance base = {0};
+    struct cb_engine none = {0};
+    struct module *m = NULL;
+    enum cb_status status = CB_OK;
+    if (in->model) {
+        base.engine = &none;
+        base.path = in->model;
+        status = store_create(&base.store, err);
+        if (status == CB_OK) status = model_load(&base.model, base.store, in->model, err);
+        if (status == CB_OK) status = instance_sites(&base, err);
+    }
+    const struct nn *sites = in->model ? &base.sites : NULL;
+    if (status == CB_OK && folder && sites) {
+        status = module_load(&m, base.store, folder, "module", sites, err);
+    } else if (status == CB_OK) {
+        char *path = folder ? io_path_join(folder, "adapter_config.json") : strdup(in->path);
+        status = path ? module_check_config(&m, path, "module", sites, err)
+                      : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "inspect: out of memory");
+        free(path);
+    }
+    if (status == CB_OK) describe_module(in, m);
+    module_destroy(&m);
+    instance_close(&base);
+    return status;
+}
+
+static enum cb_status inspect_adapter_config(struct inspection *in, struct cb_err *err) { return inspect_adapter(in, NULL, err); }
+
+static bool has(const char *folder, const char *name) {
+    char *path = io_path_join(folder, name);
+    bool there = path && io_is_file(path);
+    free(path);
+    return there;
+}
+
+static enum cb_status inspect_model_folder(struct inspection *in, struct cb_err *err) {
+    struct model *m = NULL;
+    struct store *store = NULL;
+    struct tensors *t = NULL;
+    TRY(store_create(&store, err));
+    enum cb_status status = model_load(&m, store, in->path, err);
+    if (status == CB_OK) status = tensors_open(&t, in->path, err);
+    if (status == CB_OK) {
+        describe_tensors(in, t);
+        describe_model(in, m);
+        put(in->root, "tokenizer",
+            json_boolean(has(in->path, "tokenizer.json") || has(in->path, "vocab.json") || has(in->path, "encoder.json")));
+    }
+    tensors_destroy(&t);
+    model_destroy(&m);
+    store_destroy(&store);
+    return status;
+}
+
+static enum cb_status inspect_adapter_folder(struct inspection *in, struct cb_err *err) {
+    TRY(inspect_adapter(in, in->path, err));
+    struct tensors *t;
+    TRY(tensors_open(&t, in->path, err));
+    describe_tensors(in, t);
+    tensors_destroy(&t);
+    return CB_OK;
+}
+
+static bool ends_with(const char *text, const char *end) {
+    size_t n = strlen(text), k = strlen(end);
+    return n >= k && strcmp(text + n - k, end) == 0;
+}
+
+/* Kinds of file by the end of their names, folders by what is in them; the first that fits. */
+static const struct {
+    const char *kind, *ending;  // ending of the path, or the file that marks a folder
+    bool is_folder;
+    enum cb_status (*inspect)(struct inspection *in, struct cb_err *err);
+} kinds[] = {
+    {"adapter", "adapter_config.json", true, inspect_adapter_folder},
+    {"model", "config.json", true, inspect_model_folder},
+    {"tokenizer", "tokenizer.json", true, inspect_tokenizer},
+    {"tokenizer", "vocab.json", true, inspect_tokenizer},
+    {"tokenizer", "encoder.json", true, inspect_tokenizer},
+    {"weights", "model.safetensors", true, inspect_safetensors},
+    {"safetensors", ".safetensors", false, inspect_safetensors},
+    {"safetensors index", ".safetensors.index.json", false, inspect_safetensors},
+    {"adapter configuration", "adapter_config.json", false, inspect_adapter_config},
+    {"tokenizer", "tokenizer.json", false, inspect_tokenizer},
+    {"model configuration", "config.json", false, inspect_config},
+    {"records", ".jsonl", false, inspect_jsonl},
+    {"records", ".jsonl.gz", false, inspect_jsonl},
+    {"records", ".jsonl.zst", false, inspect_jsonl},
+};
+
+static enum cb_status inspect(struct inspection *in, struct cb_err *err) {
+    bool is_folder = io_is_folder(in->path);
+    if (!is_folder && !io_is_file(in->path)) FAIL(err, CB_E_IO, "%s: no such file or folder", in->path);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (kinds[i].is_folder != is_folder) continue;
+        if (is_folder ? !has(in->path, kinds[i].ending) : !ends_with(in->path, kinds[i].ending)) continue;
+        put(in->root, "kind", json_string(kinds[i].kind));
+        return kinds[i].inspect(in, err);
+    }
+    FAIL(err, CB_E_UNSUPPORTED, "%s: %s", in->path,
+         is_folder
+             ? "no config.json, adapter_config.json, tokenizer.json or model.safetensors in it"
+             : "not a kind of file that is known by its name (.safetensors, .jsonl, config.json, adapter_config.json, tokenizer.json)");
+}
+
+/* "key: value" lines; lists of objects one a line. */
+static char *as_text(const json_t *root) {
+    char *text = NULL;
+    size_t n, i;
+    const char *key;
+    json_t *value, *item;
+    FILE *f = open_memstream(&text, &n);
+    if (!f) return NULL;
+    json_object_foreach((json_t *)(uintptr_t)root, key, value) {
+        bool rows =
+            json_is_array(value) && json_array_size(value) && (json_is_object(json_array_get(value, 0)) || strcmp(key, "sites") == 0);
+        char *line = rows ? NULL : json_is_string(value) ? strdup(json_string_value(value)) : json_dumps(value, JSON_ENCODE_ANY);
+        fprintf(f, "%-14s %s\n", key, line ? line : "");
+        free(line);
+        if (rows) json_array_foreach(value, i, item) {
+                line = json_dumps(item, JSON_ENCODE_ANY | JSON_COMPACT);
+                fprintf(f, "  %s\n", line ? line : "");
+                free(line);
+            }
+    }
+    if (fclose(f)) {
+        free(text);
+        return NULL;
+    }
+    if (n && text[n - 1] == '\n') text[n - 1] = 0;
+    return text;
+}
+
+enum cb_status cb_inspect(const char *path, const char *model, bool check, bool tensors, bool json, char **text, struct cb_err *err) {
+    struct inspection in = {.path = path, .model = model, .tensors = tensors, .root = json_object()};
+    struct cb_err problem = {0};
+    *text = NULL;
+    if (!in.root) FAIL(err, CB_E_MEMORY, "inspect: out of memory");
+    put(in.root, "path", json_string(path));
+    enum cb_status status = inspect(&in, &problem);
+    if (status != CB_OK && (check || status == CB_E_MEMORY || !json_object_get(in.root, "kind"))) {
+        json_decref(in.root);
+        if (err && err->code == CB_OK) *err = problem;
+        return status;
+    }
+    if (status != CB_OK) put(in.root, "problem", json_string(problem.message));
+    *text = json ? json_dumps(in.root, JSON_COMPACT) : as_text(in.root);
+    json_decref(in.root);
+    if (!*text) FAIL(err, CB_E_MEMORY, "inspect: out of memory");
+    return CB_OK;
+}
