@@ -7,6 +7,7 @@
 #include "data/jsonl.h"
 #include "io/file.h"
 #include "io/safetensors.h"
+#include "modules/tuner.h"
 #include "text/tokenizer.h"
 
 /* One call. */
