@@ -63,10 +63,15 @@ static enum cb_status pretokenise(struct encoder *e, const struct piece *piece, 
     return encoder_emit(e, -1, piece, err);
 }
 
+struct track *encoder_free_track(const struct encoder *e, const struct piece *piece) {
+    uintptr_t at = (uintptr_t)piece->text, begin = (uintptr_t)e->track[0].text;
+    return begin && at >= begin && at <= begin + e->track[0].n_text ? &e->track[1] : &e->track[0];
+}
+
 static enum cb_status normalise(struct encoder *e, struct piece *piece, struct cb_err *err) {
     for (int i = 0; i < e->t->n_normalisers; i++) {
         const struct part *part = e->t->normaliser[i];
-        TRY(part->kind->normalise(part, e, &e->track[i & 1], piece, err));
+        TRY(part->kind->normalise(part, e, encoder_free_track(e, piece), piece, err));
     }
     return CB_OK;
 }

@@ -186,17 +186,15 @@ static int map_chinese(uint32_t *to, uint32_t cp, unsigned flags) {
 }
 
 static enum cb_status bert(const struct part *part, struct encoder *e, struct track *out, struct piece *piece, struct cb_err *err) {
-    // the steps take turns between this normaliser's track and the spare one of the last stage
-    struct track *turn[2] = {out, out == &e->track[0] ? &e->track[1] : &e->track[0]};
-    int k = 0;
+    (void)out;  // the steps take turns with both tracks
     bool accents = part->flag[BERT_STRIP] == 2 ? part->flag[BERT_LOWER] : part->flag[BERT_STRIP];
-    if (part->flag[BERT_CLEAN]) TRY(map_chars(e, turn[k++ & 1], piece, map_clean, 0, err));
-    if (part->flag[BERT_CHINESE]) TRY(map_chars(e, turn[k++ & 1], piece, map_chinese, 0, err));
+    if (part->flag[BERT_CLEAN]) TRY(map_chars(e, encoder_free_track(e, piece), piece, map_clean, 0, err));
+    if (part->flag[BERT_CHINESE]) TRY(map_chars(e, encoder_free_track(e, piece), piece, map_chinese, 0, err));
     if (accents) {
-        TRY(normal_form(e, turn[k++ & 1], piece, false, false, err));
-        TRY(map_chars(e, turn[k++ & 1], piece, map_strip_marks, 1, err));
+        TRY(normal_form(e, encoder_free_track(e, piece), piece, false, false, err));
+        TRY(map_chars(e, encoder_free_track(e, piece), piece, map_strip_marks, 1, err));
     }
-    if (part->flag[BERT_LOWER]) TRY(map_chars(e, turn[k++ & 1], piece, map_lower, 0, err));
+    if (part->flag[BERT_LOWER]) TRY(map_chars(e, encoder_free_track(e, piece), piece, map_lower, 0, err));
     return CB_OK;
 }
 static const struct part_kind bert_kind = {.type = "BertNormalizer",

@@ -198,6 +198,8 @@ struct encoder {
     text_piece_fn *hook;  // instead of the model
     void *hook_context;
 };
+/* The one of the two tracks of normalisers that the piece does not lie in. */
+struct track *encoder_free_track(const struct encoder *e, const struct piece *piece);
 /* Hands a piece to what follows the stage. */
 enum cb_status encoder_emit(struct encoder *e, int stage, const struct piece *piece, struct cb_err *err);
 /* Appends a token of bytes [from, to) of the piece. */

@@ -178,6 +178,18 @@ static enum cb_status tokenizer_read(struct tokenizer *t, const json_t *json, co
     return tokenizer_finish(t, name, err);
 }
 
+/* Messages quote the file: one line of whole characters remains. */
+static void message_clean(struct cb_err *err) {
+    if (!err) return;
+    size_t n = strlen(err->message);
+    for (size_t at = 0; at < n; at++) {
+        at += utf8_check(err->message + at, n - at);
+        if (at < n) err->message[at] = '?';
+    }
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)err->message[i] < 32 || err->message[i] == 127) err->message[i] = '?';
+}
+
 enum cb_status tokenizer_load_bytes(struct tokenizer **tokenizer, const char *bytes, size_t n, const char *name, struct cb_err *err) {
     *tokenizer = NULL;
     size_t good = utf8_check(bytes, n);
@@ -187,7 +199,7 @@ enum cb_status tokenizer_load_bytes(struct tokenizer **tokenizer, const char *by
     enum cb_status status = tokenizer_create(tokenizer, err);
     if (!status) status = tokenizer_read(*tokenizer, json, name, err);
     json_decref(json);
-    if (status) tokenizer_destroy(tokenizer);
+    if (status) tokenizer_destroy(tokenizer), message_clean(err);
     return status;
 }
 

@@ -14,7 +14,7 @@ struct gpt2 {
 
 static void wrong(struct gpt2 *g, const json_t *line, const char *what) {
     const char *name = json_string_value(json_object_get(line, "name"));
-    if (!g->n_bad++) snprintf(g->wrong, sizeof g->wrong, "%s: %s", name ? name : "?", what);
+    if (!g->n_bad++) snprintf(g->wrong, sizeof g->wrong, "%.80s: %.300s", name ? name : "?", what);
 }
 
 static void check_line(const json_t *line, void *context) {
