@@ -1,0 +1,8 @@
+/* LSTM kernels, compiled for any processor. */
+#include "backend/cpu/recurrent_body.h"
+
+const struct kernel kernel_file_recurrent[] = {
+    {"lstm", SIMD_NAME, SIMD_CPU, SIMD_PRIORITY, node_is_f32, lstm_workspace, lstm_run},
+    {"lstm_grad", SIMD_NAME, SIMD_CPU, SIMD_PRIORITY, node_is_f32, lstm_grad_workspace, lstm_grad_run},
+    {0},
+};
