@@ -96,9 +96,9 @@ static enum cb_status infer_batch_norm(const struct node *node, struct cb_type *
     return CB_OK;
 }
 
-/* momentum * fresh + (1 - momentum) * old, without a gradient. */
+/* momentum * fresh + (1 - momentum) * old */
 static struct cb_tensor *running(struct cb_graph *g, struct cb_tensor *old, struct cb_tensor *fresh, double momentum) {
-    return op_stop_gradient(g, op_add(g, op_scale(g, fresh, momentum, 0), op_scale(g, old, 1 - momentum, 0)));
+    return op_add(g, op_scale(g, fresh, momentum, 0), op_scale(g, old, 1 - momentum, 0));
 }
 
 static void expand_batch_norm(struct cb_graph *g, const struct node *node, struct cb_tensor **out) {
