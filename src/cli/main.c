@@ -62,8 +62,12 @@ static int run(const struct command *command, bool plan_only, int argc, char **a
         fputs("cambium: standard output: cannot be written\n", stderr);
         exit_status = exit_status ? exit_status : 1;
     }
-    for (const struct option *o = command->options; o && o->name && options; o++)
-        if (o->kind == OPTION_LIST) free(((struct text_list *)(void *)((char *)options + o->offset))->item);
+    for (const struct option *o = command->options; o && o->name && options; o++) {
+        struct text_list *list = o->kind == OPTION_LIST ? (void *)((char *)options + o->offset) : NULL;
+        if (!list) continue;
+        free(list->item);
+        *list = (struct text_list){0};  // two options may fill one list
+    }
     free(options);
     free(args);
     return exit_status;
