@@ -1,0 +1,230 @@
+/* Sessions: prompts in stretches through one plan, tokens through another, both on the same cache; whole passes where a cache would be stale. */
+#include "run/session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define STRETCH 512  // tokens of a prompt that are read at once, at most
+
+/* One graph of the model and its plan. */
+struct reader {
+    struct cb_graph *graph;
+    struct plan *plan;
+    int64_t tokens;
+    int32_t *ids, *start, *last;  // inputs; start NULL: without a cache
+    const float *logits;
+};
+
+struct session {
+    struct session_options o;
+    struct store *cache;
+    int64_t positions;  // of the cache: context, or what dynamic rope leaves of it
+    struct reader prompt, token, whole;  // prompt.plan NULL: prompts of one token; whole: the last one made past exact_cache
+    int32_t *ids;  // everything read, room for context
+    int64_t n, n_cached;  // tokens read; of them in the cache
+    bool has_forgotten;
+};
+
+static enum cb_dtype stored_dtype(void *user, const char *name) {
+    const struct store_entry *entry = store_find(user, name);
+    return entry ? entry->type.dtype : CB_DTYPE_F32;
+}
+
+/* ---- plans */
+
+/* Memory that is left of the limit after caches and plans so far; 0: no limit. */
+static int64_t limit_left(const struct session *s) {
+    int64_t limit = s->o.plan.memory_limit;
+    struct session_memory m = session_memory(s);
+    int64_t left = limit - m.cache - m.activations;
+    return limit ? (left > 0 ? left : 1) : 0;
+}
+
+/* Binds params to weights, modules and caches; caches are made on first sight. */
+static enum cb_status bind(struct session *s, struct reader *r, struct cb_err *err) {
+    for (int i = 0; i < plan_n_slots(r->plan); i++) {
+        const struct plan_slot *slot = plan_slot(r->plan, i);
+        if (!slot->is_param) continue;
+        struct store_entry *entry = store_find(s->o.store, slot->name);
+        if (!entry) entry = store_find(s->cache, slot->name);
+        if (!entry && strncmp(slot->name, "cache.", 6) == 0) TRY(store_add(s->cache, slot->name, slot->type, &entry, err));
+        if (!entry) FAIL(err, CB_E_NAME, "%s: not among the weights; the model wants it", slot->name);
+        if (!type_equal(&entry->type, &slot->type)) {
+            char have[TYPE_TEXT], want[TYPE_TEXT];
+            FAIL(err, CB_E_SHAPE, "%s: %s in the store; the graph wants %s", slot->name, type_text(&entry->type, have),
+                 type_text(&slot->type, want));
+        }
+        plan_bind(r->plan, i, entry->data);
+    }
+    return CB_OK;
+}
+
+static void *data_of(struct plan *plan, const char *name) {
+    int slot = plan_find(plan, name);
+    return slot < 0 ? NULL : plan_data(plan, slot);
+}
+
+static void reader_close(struct reader *r) {
+    plan_destroy(&r->plan);
+    graph_destroy(&r->graph);
+    *r = (struct reader){0};
+}
+
+/* positions 0: a whole pass without a cache. */
+static enum cb_status reader_open(struct session *s, struct reader *r, int64_t tokens, int64_t positions, struct cb_err *err) {
+    struct model_io io = {.batch = 1, .tokens = tokens, .want_logits = true, .last_only = true, .cache = positions};
+    struct plan_options options = s->o.plan;
+    reader_close(r);
+    r->tokens = tokens;
+    TRY(graph_create(&r->graph, s->o.ops, err));
+    struct nn nn = nn_make(r->graph);
+    nn.hook = s->o.hook;
+    nn.param_dtype = stored_dtype;
+    nn.dtype_user = (void *)(uintptr_t)s->o.store;
+    TRY(model_build(s->o.model, &nn, &io, err));
+    options.memory_limit = limit_left(s);
+    TRY(plan_create(&r->plan, r->graph, &options, err));
+    if (s->o.plan_only) return CB_OK;
+    TRY(bind(s, r, err));
+    r->ids = data_of(r->plan, "input_ids");
+    r->start = data_of(r->plan, "start");
+    r->last = data_of(r->plan, "last");
+    r->logits = data_of(r->plan, "logits");
+    if (!r->ids || !r->last || !r->logits) FAIL(err, CB_E_UNSUPPORTED, "session: the model takes no tokens or gives no logits");
+    return CB_OK;
+}
+
+static int64_t cache_bytes(const struct session *s) {
+    const struct model *m = s->o.model;
+    return s->positions * m->n_layer * m->n_kv_head * m->head_dim * 2 * (int64_t)sizeof(float);
+}
+
+static enum cb_status options_check(const struct session_options *o, struct cb_err *err) {
+    const struct model *m = o->model;
+    if (m->head != MODEL_LM)
+        FAIL(err, CB_E_UNSUPPORTED, "%s: a classifier of %lld labels; wanted a model with a language head", m->family->name,
+             (long long)m->n_labels);
+    if (o->prompt < 1 || o->context > INT32_MAX || o->prompt >= o->context)
+        FAIL(err, CB_E_ARGUMENT, "context: %lld positions for a prompt of %lld tokens; wanted room for one more, at most 2^31 - 1",
+             (long long)o->context, (long long)o->prompt);
+    if (m->learned_positions && o->context > m->max_positions)
+        FAIL(err, CB_E_LIMIT, "context: %lld positions; the model has learned %lld", (long long)o->context, (long long)m->max_positions);
+    return CB_OK;
+}
+
+static enum cb_status session_fill(struct session *s, struct cb_err *err) {
+    int64_t limit = s->o.plan.memory_limit, prompt = s->o.prompt;
+    s->positions = s->o.context < s->o.model->exact_cache ? s->o.context : s->o.model->exact_cache;
+    int64_t bytes = s->o.context * (int64_t)sizeof *s->ids + cache_bytes(s);
+    if (limit && bytes > limit)
+        FAIL(err, CB_E_LIMIT, "cache: %lld bytes for %lld positions; %lld are left of the limit", (long long)bytes, (long long)s->positions,
+             (long long)limit);
+    TRY(store_create(&s->cache, err));
+    s->ids = malloc((size_t)s->o.context * sizeof *s->ids);
+    if (!s->ids) FAIL(err, CB_E_MEMORY, "session: no memory for %lld ids", (long long)s->o.context);
+    // stretches of one size; where the context will overflow, no longer than the half that stays
+    int64_t most = s->o.total > s->o.context && s->o.context / 2 < STRETCH ? s->o.context / 2 : STRETCH;
+    if (prompt > s->positions) prompt = s->positions;
+    int64_t n_stretches = prompt > 1 && most > 1 ? (prompt + most - 1) / most : 0;
+    if (n_stretches) TRY(reader_open(s, &s->prompt, (prompt + n_stretches - 1) / n_stretches, s->positions, err));
+    return reader_open(s, &s->token, 1, s->positions, err);
+}
+
+enum cb_status session_create(struct session **session, const struct session_options *options, struct cb_err *err) {
+    *session = NULL;
+    TRY(options_check(options, err));
+    struct session *s = calloc(1, sizeof *s);
+    if (!s) FAIL(err, CB_E_MEMORY, "session: out of memory");
+    s->o = *options;
+    enum cb_status status = session_fill(s, err);
+    if (status != CB_OK) session_destroy(&s);
+    *session = s;
+    return status;
+}
+
+void session_destroy(struct session **session) {
+    struct session *s = session ? *session : NULL;
+    if (!s) return;
+    reader_close(&s->prompt);
+    reader_close(&s->token);
+    reader_close(&s->whole);
+    store_destroy(&s->cache);
+    free(s->ids);
+    free(s);
+    *session = NULL;
+}
+
+/* ---- reading */
+
+/* Runs r over ids [begin, begin + r->tokens). Rows that are already in the cache are written once more, with the same values. */
+static enum cb_status read(struct session *s, struct reader *r, int64_t begin, struct cb_err *err) {
+    memcpy(r->ids, s->ids + begin, (size_t)r->tokens * sizeof *s->ids);
+    if (r->start) *r->start = (int32_t)begin;
+    *r->last = (int32_t)(r->tokens - 1);
+    return plan_run(r->plan, s->o.pool, err);
+}
+
+/* Brings the cache up to all n ids. */
+static enum cb_status read_cached(struct session *s, const float **logits, struct cb_err *err) {
+    while (s->n_cached < s->n) {
+        int64_t left = s->n - s->n_cached, tokens = s->prompt.tokens;
+        // a stretch that is mostly known already costs more than its new tokens one by one
+        bool is_stretch = left > 1 && tokens > 1 && s->n >= tokens && left >= tokens / 8;
+        struct reader *r = is_stretch ? &s->prompt : &s->token;
+        int64_t begin = s->n_cached + r->tokens <= s->n ? s->n_cached : s->n - r->tokens;
+        TRY(read(s, r, begin, err));
+        s->n_cached = begin + r->tokens;
+        *logits = r->logits;
+    }
+    return CB_OK;
+}
+
+/* Where positions depend on the length (dynamic rope), everything is read again. */
+static enum cb_status read_whole(struct session *s, const float **logits, struct cb_err *err) {
+    reader_close(&s->whole);
+    TRY(reader_open(s, &s->whole, s->n, 0, err));
+    TRY(read(s, &s->whole, 0, err));
+    *logits = s->whole.logits;
+    return CB_OK;
+}
+
+/* Drops the older half, or more, so that n new tokens fit in. */
+static void forget(struct session *s, int64_t n) {
+    int64_t keep = s->o.context / 2;
+    if (keep > s->o.context - n) keep = s->o.context - n;
+    if (keep > s->n) keep = s->n;
+    memmove(s->ids, s->ids + s->n - keep, (size_t)keep * sizeof *s->ids);
+    s->n = keep;
+    s->n_cached = 0;
+    s->has_forgotten = true;
+}
+
+enum cb_status session_push(struct session *s, const int32_t *ids, int64_t n, const float **logits, struct cb_err *err) {
+    if (s->o.plan_only) FAIL(err, CB_E_UNSUPPORTED, "session: planned only; wanted one that runs");
+    if (n < 1 || n > s->o.context)
+        FAIL(err, CB_E_ARGUMENT, "session: %lld tokens at once; wanted 1 to %lld", (long long)n, (long long)s->o.context);
+    for (int64_t i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= s->o.model->vocab)
+            FAIL(err, CB_E_ARGUMENT, "token %lld of %lld: id %d; the vocabulary has %lld", (long long)i, (long long)n, ids[i],
+                 (long long)s->o.model->vocab);
+    if (s->n + n > s->o.context) forget(s, n);
+    memcpy(s->ids + s->n, ids, (size_t)n * sizeof *ids);
+    s->n += n;
+    return s->n > s->positions ? read_whole(s, logits, err) : read_cached(s, logits, err);
+}
+
+void session_reset(struct session *s) { s->n = s->n_cached = 0; }
+int64_t session_length(const struct session *s) { return s->n; }
+bool session_has_forgotten(const struct session *s) { return s->has_forgotten; }
+
+static int64_t inside(const struct reader *r) { return r->plan ? plan_memory(r->plan).inside : 0; }
+
+struct session_memory session_memory(const struct session *s) {
+    return (struct session_memory){cache_bytes(s), inside(&s->prompt) + inside(&s->token) + inside(&s->whole)};
+}
+
+void session_profile(struct session *s, bool on) { plan_profile(s->token.plan, on); }
+
+enum cb_status session_profile_report(const struct session *s, char **text, struct cb_err *err) {
+    return plan_profile_report(s->token.plan, text, err);
+}
