@@ -38,6 +38,7 @@ static enum cb_status list_add(struct list *l, const void *bytes, size_t n, stru
 }
 
 static enum cb_status put(struct shard_writer *w, const void *bytes, size_t n, struct cb_err *err) {
+    if (!n) return CB_OK;
     w->written += n;
     return w->file ? io_writer_write(w->file, bytes, n, err) : list_add(&w->memory, bytes, n, err);
 }

@@ -163,12 +163,15 @@ static bool separator_find(struct source *s, size_t *place, size_t *length) {
     return false;
 }
 
-// Where to cut a long stretch: after a line that text follows without white space, else after a line, else at a character.
+static bool is_white(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+
+// Where to cut a long stretch, in its second half: after a line end with text on both sides, where tokens of byte-level vocabularies end anyway; else
+// after any line end; else at a character. n: at least 16, and less than what is there.
 static size_t cut_find(const char *text, size_t n) {
     size_t line = 0;
     for (size_t i = n - 1; i > n / 2; i--) {
         if (text[i - 1] != '\n') continue;
-        if (!strchr(" \t\r\n", text[i])) return i;
+        if (!is_white(text[i]) && !is_white(text[i - 2])) return i;
         if (!line) line = i;
     }
     if (line) return line;
@@ -177,7 +180,7 @@ static size_t cut_find(const char *text, size_t n) {
 }
 
 static bool is_blank(const char *text, size_t n) {
-    while (n && memchr(" \t\r\n", text[n - 1], 4)) n--;
+    while (n && is_white(text[n - 1])) n--;
     return n == 0;
 }
 

@@ -239,3 +239,29 @@ TEST(data_corpus, shakespeare) {
     corpus_destroy(&whole);
     tokenizer_destroy(&t);
 }
+
+TEST(data_corpus, pieces_do_not_change_the_tokens) {
+    const char *shared = shared_dir();
+    if (!shared) return;
+    char path[900], folder[900];
+    snprintf(path, sizeof path, "%s/data/text_shakespeare/input.txt", shared);
+    snprintf(folder, sizeof folder, "%s/data/tokenizers_gpt2", shared);
+    struct tokenizer *t;
+    CHECK_OK(tokenizer_load(&t, folder, &err));
+    const char *paths[] = {path};
+    struct corpus *whole, *pieces;
+    struct corpus_options o = {.bos = -1, .eos = tokenizer_eos(t)};
+    CHECK_OK(corpus_load(&whole, paths, 1, t, NULL, &o, NULL, &err));
+    o.piece_bytes = 20000;
+    CHECK_OK(corpus_load(&pieces, paths, 1, t, NULL, &o, NULL, &err));
+    int64_t n = corpus_info(whole)->tokens;
+    CHECK(n == 338026 && corpus_info(pieces)->tokens == n, "%d and %d tokens", (int)n, (int)corpus_info(pieces)->tokens);
+    int32_t *ids = malloc(2 * (size_t)n * sizeof *ids);
+    CHECK_OK(corpus_read(whole, ids, 0, n, &err));
+    CHECK_OK(corpus_read(pieces, ids + n, 0, n, &err));
+    CHECK(!memcmp(ids, ids + n, (size_t)n * sizeof *ids));
+    free(ids);
+    corpus_destroy(&pieces);
+    corpus_destroy(&whole);
+    tokenizer_destroy(&t);
+}
