@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "backend/cpu/gemm.h"
@@ -100,8 +101,11 @@ static double roof(uint32_t cpu) { return (void)cpu, 0; }
 #endif
 
 static void *filled(size_t bytes, bool as_f32) {
-    void *p = aligned_alloc(64, (bytes + 127) / 64 * 64);
+    // Large pages, as the engine has.
+    const size_t page = (size_t)2 << 20, whole = (bytes + page) / page * page;
+    void *p = aligned_alloc(bytes < page ? 64 : page, bytes < page ? (bytes + 127) / 64 * 64 : whole);
     if (!p) exit(1);
+    if (bytes >= page) madvise(p, whole, MADV_HUGEPAGE);
     uint32_t state = 1;
     if (!as_f32) memset(p, 0, bytes);
     for (size_t i = 0; as_f32 && i < bytes / 4; i++) {

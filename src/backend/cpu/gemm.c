@@ -26,6 +26,7 @@ enum {
     SMALL_B = 1 << 15,  // n * k of that
     SMALL_PACK = 4096,  // floats of B packed on the stack
     FEW = 8,  // rows (or columns) that stream
+    ALIASED = 2048,  // bytes: a multiple of it between rows is too often
     LINE = 16,  // floats of a cache line
 };
 
@@ -217,8 +218,11 @@ struct blocks {
     int64_t m_padded, n_padded;  // of this round
     int64_t a_tasks, b_tasks, tile_columns;  // packing tasks a depth block; tiles across
     float *a, *b;
-    bool pack_a;
+    bool pack_a, a_in_place;
 };
+
+/* Rows of A with contiguous k need no packing, unless they fall on the same lines of the first cache. */
+static bool a_in_place(const struct gemm *g) { return g->a_col == 1 && g->a_row * (int64_t)sizeof(float) % ALIASED != 0; }
 
 /* How much is packed at once: everything where it fits. */
 static void blocks_plan(const struct gemm *g, struct blocks *b) {
@@ -228,7 +232,7 @@ static void blocks_plan(const struct gemm *g, struct blocks *b) {
 }
 
 static size_t blocks_floats(const struct gemm *g, const struct blocks *b, int64_t *b_at) {
-    *b_at = round_up(round_up(b->rows, g->isa->mr) * b->depth, LINE);
+    *b_at = a_in_place(g) ? 0 : round_up(round_up(b->rows, g->isa->mr) * b->depth, LINE);
     return (size_t)(*b_at + round_up(b->columns, g->isa->nr) * b->depth);
 }
 
@@ -260,9 +264,19 @@ static void multiply_tile(void *context, int64_t i, int thread) {
     const int64_t row = i / s->tile_columns * TILE_ROWS, column = i % s->tile_columns * TILE_COLUMNS;
     for (int64_t p = 0; p < g->k; p += s->step) {
         const int64_t depth = least(s->step, g->k - p);
-        g->isa->tile(s->a + p * s->m_padded + row * depth, g->isa->mr * depth, s->b + p * s->n_padded + column * depth, g->isa->nr * depth,
-                     least(TILE_ROWS, g->m - row), least(TILE_COLUMNS, g->n - column), depth, g->c + row * g->c_row + column, g->c_row,
-                     g->accumulate || p > 0, g->bias && p == 0 ? g->bias + column : NULL);
+        const struct gemm_tile t = {.m = least(TILE_ROWS, g->m - row),
+                                    .n = least(TILE_COLUMNS, g->n - column),
+                                    .k = depth,
+                                    .a = s->a_in_place ? g->a + row * g->a_row + p : s->a + p * s->m_padded + row * depth,
+                                    .a_panel = g->isa->mr * depth,
+                                    .a_row = s->a_in_place ? g->a_row : 0,
+                                    .b = s->b + p * s->n_padded + column * depth,
+                                    .b_panel = g->isa->nr * depth,
+                                    .c = g->c + row * g->c_row + column,
+                                    .c_row = g->c_row,
+                                    .accumulate = g->accumulate || p > 0,
+                                    .bias = g->bias && p == 0 ? g->bias + column : NULL};
+        g->isa->tile(&t);
     }
 }
 
@@ -272,6 +286,7 @@ static void run_packed(const struct gemm *g, float *work, struct pool *pool) {
     blocks_plan(g, &s);
     blocks_floats(g, &s, &b_at);
     s.step = depth_of(g);
+    s.a_in_place = a_in_place(g);
     s.a = work;
     s.b = work + b_at;
     const struct dtype *type = dtype_of(g->b_dtype);
@@ -292,7 +307,7 @@ static void run_packed(const struct gemm *g, float *work, struct pool *pool) {
                 s.a_tasks = (s.g.m + PACK_ROWS - 1) / PACK_ROWS;
                 s.b_tasks = i == 0 ? (s.g.n + PACK_ROWS - 1) / PACK_ROWS : 0;
                 // A stays packed over the columns where one round holds all of it.
-                s.pack_a = j == 0 || s.rows < g->m || s.depth < g->k;
+                s.pack_a = !s.a_in_place && (j == 0 || s.rows < g->m || s.depth < g->k);
                 const int64_t per_depth = (s.pack_a ? s.a_tasks : 0) + s.b_tasks;
                 run_tiles(pool, per_depth * ((s.g.k + s.step - 1) / s.step), pack_tile, &s);
                 s.tile_columns = (s.g.n + TILE_COLUMNS - 1) / TILE_COLUMNS;

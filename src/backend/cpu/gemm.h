@@ -48,6 +48,19 @@ struct gemm_dot {
     const float *bias_x, *bias_y;  // nullable
 };
 
+/* C (m,n) = or += A B (+ bias (n), nullable) from packed panels of B, and of A, or A's own rows of contiguous k. */
+struct gemm_tile {
+    int64_t m, n, k;
+    const float *a;
+    int64_t a_panel, a_row;  // panels of A lie a_panel apart; or, a_row > 0, rows lie a_row apart
+    const float *b;
+    int64_t b_panel;
+    float *c;
+    int64_t c_row;
+    bool accumulate;
+    const float *bias;
+};
+
 /* Kernels for one instruction set (gemm_plain.c, gemm_avx2.c, gemm_avx512.c share gemm_body.h). Packed panels: element (w, p) of a panel of
    width W lies at p * W + w; rows past the end of B's panels are zero. */
 struct gemm_isa {
@@ -57,9 +70,7 @@ struct gemm_isa {
     /* Packs n_wide rows by k columns, element (w, p) at src[w * step_w + p * step_k], into panels of the given width, panel_step floats apart. */
     void (*pack)(float *out, int64_t width, int64_t panel_step, const void *src, enum cb_dtype dtype, int64_t step_w, int64_t step_k,
                  int64_t n_wide, int64_t k);
-    /* C (m,n) from packed panels of depth k. */
-    void (*tile)(const float *a, int64_t a_panel, const float *b, int64_t b_panel, int64_t m, int64_t n, int64_t k, float *c, int64_t c_row,
-                 bool accumulate, const float *bias);
+    void (*tile)(const struct gemm_tile *t);
     /* C from A of any strides and f32 B with b_col 1, in registers, unpacked. */
     void (*direct)(const struct gemm *g);
     /* C += A B for columns [begin, end): B's rows stream past; b_col 1, plain type. */

@@ -53,31 +53,43 @@ struct micro_call {
 /* How far ahead of its reading a tile asks for its panels, in floats; panels follow each other in memory. */
 enum { AHEAD_A = 24 * MR, AHEAD_B = 16 * NR };
 
-/* rows by n_vec vectors of C. Packed: panels of MR and NR; else strided A, and B read under the mask of the last columns. */
-INLINE void micro(const int rows, const int n_vec, const bool packed, const struct micro_call *g) {
+/* PANELS: A and B packed. ROWS: B packed, A as it is with contiguous rows. STRIDED: neither; B's last columns are read under a mask. */
+enum source { PANELS, ROWS, STRIDED };
+
+/* rows by n_vec vectors of C. */
+INLINE void micro(const int rows, const int n_vec, const enum source source, const struct micro_call *g) {
+    const bool packed = source != STRIDED;
     vf acc[MR][2];
     const vm last = vm_first(g->n - (n_vec - 1) * VL);
     const float *a = g->a, *b = g->b;
-    const int64_t a_row = packed ? 1 : g->a_row, a_col = packed ? MR : g->a_col, b_row = packed ? NR : g->b_row, c_row = g->c_row;
+    const int64_t a_row = source == PANELS ? 1 : g->a_row,
+                  a_col = source == PANELS ? MR
+                          : source == ROWS ? 1
+                                           : g->a_col,
+                  b_row = packed ? NR : g->b_row, c_row = g->c_row;
     float *c = g->c;
     UNROLL for (int r = 0; r < rows; r++) {
         acc[r][0] = acc[r][1] = vf_zero();
         if (packed) __builtin_prefetch(c + r * c_row, 1), __builtin_prefetch(c + r * c_row + NR - 1, 1);
     }
+    // Every third row has a pointer: the others are one step of addressing away.
+    const float *third[(MR + 2) / 3];
+    UNROLL for (int r = 0; r < (rows + 2) / 3; r++) third[r] = a + 3 * r * a_row;
     for (int64_t p = g->k; p > 0; p--) {
         vf b0 = !packed && n_vec == 1 ? vf_load_mask(last, b) : vf_load(b), b1 = vf_zero();
         if (n_vec == 2) b1 = packed ? vf_load(b + VL) : vf_load_mask(last, b + VL);
         if (packed) {
-            __builtin_prefetch(a + AHEAD_A);
+            if (source == PANELS) __builtin_prefetch(a + AHEAD_A);
             __builtin_prefetch(b + AHEAD_B);
             if (n_vec == 2) __builtin_prefetch(b + AHEAD_B + VL);
         }
         UNROLL for (int r = 0; r < rows; r++) {
-            vf x = vf_set1(a[r * a_row]);
+            vf x = vf_set1(source == PANELS ? a[r] : third[r / 3][r % 3 * a_row]);
             acc[r][0] = vf_fma(x, b0, acc[r][0]);
             if (n_vec == 2) acc[r][1] = vf_fma(x, b1, acc[r][1]);
         }
         a += a_col;
+        UNROLL for (int r = 0; r < (rows + 2) / 3; r++) third[r] += a_col;
         b += b_row;
     }
     UNROLL for (int v = 0; v < n_vec; v++) {
@@ -97,33 +109,36 @@ INLINE void micro(const int rows, const int n_vec, const bool packed, const stru
 }
 
 /* One function for each number of rows and vectors, so that the edges run at the speed of what they hold. */
-#define MICRO(r)                                                                       \
-    static void packed_##r##_1(const struct micro_call *g) { micro(r, 1, true, g); }   \
-    static void packed_##r##_2(const struct micro_call *g) { micro(r, 2, true, g); }   \
-    static void strided_##r##_1(const struct micro_call *g) { micro(r, 1, false, g); } \
-    static void strided_##r##_2(const struct micro_call *g) { micro(r, 2, false, g); }
-#define MICRO_ROW(kind, r) {kind##_##r##_1, kind##_##r##_2},
+#define MICRO(r)                                                                         \
+    static void panels_##r##_1(const struct micro_call *g) { micro(r, 1, PANELS, g); }   \
+    static void panels_##r##_2(const struct micro_call *g) { micro(r, 2, PANELS, g); }   \
+    static void rows_##r##_1(const struct micro_call *g) { micro(r, 1, ROWS, g); }       \
+    static void rows_##r##_2(const struct micro_call *g) { micro(r, 2, ROWS, g); }       \
+    static void strided_##r##_1(const struct micro_call *g) { micro(r, 1, STRIDED, g); } \
+    static void strided_##r##_2(const struct micro_call *g) { micro(r, 2, STRIDED, g); }
 MICRO_LIST(MICRO)
 typedef void (*micro_function)(const struct micro_call *g);
-#define PACKED_ROW(r) MICRO_ROW(packed, r)
-#define STRIDED_ROW(r) MICRO_ROW(strided, r)
-static const micro_function micro_packed[MR][2] = {MICRO_LIST(PACKED_ROW)};
-static const micro_function micro_strided[MR][2] = {MICRO_LIST(STRIDED_ROW)};
+#define PANELS_ROW(r) {panels_##r##_1, panels_##r##_2},
+#define ROWS_ROW(r) {rows_##r##_1, rows_##r##_2},
+#define STRIDED_ROW(r) {strided_##r##_1, strided_##r##_2},
+static const micro_function micros[3][MR][2] = {{MICRO_LIST(PANELS_ROW)}, {MICRO_LIST(ROWS_ROW)}, {MICRO_LIST(STRIDED_ROW)}};
 
-static void tile(const float *a, int64_t a_panel, const float *b, int64_t b_panel, int64_t m, int64_t n, int64_t k, float *c, int64_t c_row,
-                 bool accumulate, const float *bias) {
-    struct micro_call g = {.k = k, .c_row = c_row, .accumulate = accumulate};
-    for (int64_t j = 0; j < n; j += NR, b += b_panel) {
-        g.b = b;
-        g.n = (int)least(NR, n - j);
-        g.bias = bias ? bias + j : NULL;
-        const int v = g.n > VL;
-        for (int64_t i = 0; i < m; i += MR) {
-            g.a = a + i / MR * a_panel;
-            g.c = c + i * c_row + j;
-            micro_packed[least(MR, m - i) - 1][v](&g);
+static void tile(const struct gemm_tile *t) {
+    struct micro_call g = {.k = t->k, .a_row = t->a_row, .c_row = t->c_row, .accumulate = t->accumulate};
+    const bool rows = t->a_row > 0;
+    const int64_t a_step = rows ? t->a_row * MR : t->a_panel;
+    // Unpacked rows stay in the first cache while B's panels pass; else a panel of B does.
+    const int64_t outer = rows ? t->m : t->n, inner = rows ? t->n : t->m, outer_step = rows ? MR : NR, inner_step = rows ? NR : MR;
+    for (int64_t x = 0; x < outer; x += outer_step)
+        for (int64_t y = 0; y < inner; y += inner_step) {
+            const int64_t i = rows ? x : y, j = rows ? y : x;
+            g.a = t->a + i / MR * a_step;
+            g.b = t->b + j / NR * t->b_panel;
+            g.c = t->c + i * t->c_row + j;
+            g.n = (int)least(NR, t->n - j);
+            g.bias = t->bias ? t->bias + j : NULL;
+            micros[rows ? ROWS : PANELS][least(MR, t->m - i) - 1][g.n > VL](&g);
         }
-    }
 }
 
 static void direct(const struct gemm *g) {
@@ -137,7 +152,7 @@ static void direct(const struct gemm *g) {
         for (int64_t i = 0; i < g->m; i += MR) {
             t.a = g->a + i * g->a_row;
             t.c = g->c + i * g->c_row + j;
-            micro_strided[least(MR, g->m - i) - 1][v](&t);
+            micros[STRIDED][least(MR, g->m - i) - 1][v](&t);
         }
     }
 }
@@ -146,37 +161,45 @@ static void direct(const struct gemm *g) {
 /* Rows of the source that are packed together, so that they and what is written stay in the first cache; the next ones are asked for ahead. */
 enum { PACK_STEP = 8, PACK_CHUNK = 64 };
 
+/* The first n values of one row of a panel from src + i, then zeros up to its width. */
+INLINE void pack_row(const enum cb_dtype dtype, float *to, int64_t width, const void *src, int64_t i, int64_t n, int64_t ahead) {
+    const int64_t bytes = dtype == CB_DTYPE_F32 ? 4 : 2;
+    int64_t w = 0;
+    for (; w + VL <= n; w += VL) {
+        __builtin_prefetch((const char *)src + (i + w + ahead) * bytes);
+        vf_store(to + w, load_as(dtype, src, i + w));
+    }
+    for (; w < n; w++) to[w] = value_as(dtype, src, i + w);
+    for (; w < width; w++) to[w] = 0;
+}
+
 /* Panel rows are contiguous in the source: copy with conversion, a few k of all panels at a time. */
 INLINE void pack_along(const enum cb_dtype dtype, float *out, int64_t width, int64_t panel_step, const void *src, int64_t step_k,
                        int64_t n_wide, int64_t k) {
-    const int64_t bytes = dtype == CB_DTYPE_F32 ? 4 : 2;
-    // Narrow panels share lines of the source: one row of all panels at a time.
-    const int64_t step = width % VL != 0 ? 1 : PACK_STEP;
-    for (int64_t first = 0; first < k; first += step)
-        for (int64_t at = 0; at < n_wide; at += width) {
-            const int64_t n = least(width, n_wide - at), end = least(first + step, k);
-            float *to = out + at / width * panel_step + first * width;
-            for (int64_t p = first; p < end; p++, to += width) {
-                const char *ahead = (const char *)src + ((p + PACK_STEP) * step_k + at) * bytes;
-                int64_t w = 0;
-                for (; w + VL <= n; w += VL) {
-                    if (p + PACK_STEP < k) __builtin_prefetch(ahead + w * bytes);
-                    vf_store(to + w, load_as(dtype, src, p * step_k + at + w));
-                }
-                if (w < width) {
-                    // What a whole vector writes past this row is written again by the next; the last row keeps to its place.
-                    if (p + PACK_STEP < k) __builtin_prefetch(ahead + w * bytes);
-                    const vf x = w < n ? load_part_as(dtype, src, p * step_k + at + w, n - w) : vf_zero();
-                    if (p + 1 < k && width >= VL - (width - w)) {
-                        vf_store(to + w, x);
-                    } else {
-                        vf_store_mask(vm_first(least(VL, width - w)), to + w, x);
-                    }
-                    w += VL;
-                }
-                for (; w < width; w++) to[w] = 0;
-            }
+    for (int64_t first = 0; first < k; first += PACK_STEP) {
+        const int64_t end = least(first + PACK_STEP, k);
+        float *panel = out + first * width;
+        for (int64_t at = 0; at < n_wide; at += width, panel += panel_step) {
+            float *to = panel;
+            for (int64_t p = first; p < end; p++, to += width)
+                pack_row(dtype, to, width, src, p * step_k + at, least(width, n_wide - at), p + PACK_STEP < k ? PACK_STEP * step_k : 0);
         }
+    }
+}
+
+/* The same for panels of A: they are narrower than a vector and share lines of the source, so one k of all panels at a time. */
+static void pack_narrow(float *out, int64_t panel_step, const float *src, int64_t step_k, int64_t n_wide, int64_t k) {
+    for (int64_t p = 0; p < k; p++, src += step_k) {
+        const float *ahead = src + (p + PACK_STEP < k ? PACK_STEP * step_k : 0);
+        for (int64_t i = 0; i < n_wide; i += 64 / (int64_t)sizeof *ahead) __builtin_prefetch(ahead + i);
+        int64_t at = 0;
+        float *to = out + p * MR;
+        for (; at + MR <= n_wide; at += MR, to += panel_step) {
+            UNROLL for (int w = 0; w < MR / 4; w++) memcpy(to + 4 * w, src + at + 4 * w, 16);
+            if (MR % 4 == 2) memcpy(to + MR - 2, src + at + MR - 2, 8);
+        }
+        for (int w = 0; at < n_wide && w < MR; w++) to[w] = at + w < n_wide ? src[at + w] : 0;
+    }
 }
 
 /* The source is contiguous along k: transpose blocks of 4 rows by 8. */
@@ -221,6 +244,10 @@ static void pack_blocks(float *out, int64_t width, const void *src, const struct
 
 static void pack(float *out, int64_t width, int64_t panel_step, const void *src, enum cb_dtype dtype, int64_t step_w, int64_t step_k,
                  int64_t n_wide, int64_t k) {
+    if (step_w == 1 && dtype == CB_DTYPE_F32 && width == MR) {
+        pack_narrow(out, panel_step, src, step_k, n_wide, k);
+        return;
+    }
     if (step_w == 1 && dtype == CB_DTYPE_F32) {
         pack_along(CB_DTYPE_F32, out, width, panel_step, src, step_k, n_wide, k);
         return;
