@@ -35,7 +35,7 @@ enum cb_status pattern_create(struct pattern **pattern, const char *text, const 
     if (!p || !whole) {
         status = err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory for a pattern", where);
     } else {
-        snprintf(p->shown, sizeof p->shown, "%s", text);
+        snprintf(p->shown, sizeof p->shown, "%.60s", text);
         // alone first: "a)(b" is no pattern, though it would be one inside the group
         status = compile(&p->compiled, text, p->shown, where, err);
         if (status == CB_OK) {

@@ -95,6 +95,20 @@ static double logits_error(struct runner *r, const struct tensors *golden, const
     return worst;
 }
 
+/* The store's weights against "merged.<weight>"; returns how many were compared. */
+static int merged_compare(const struct base *b, const struct tensors *golden, const char *name, char message[400]) {
+    int n = 0;
+    for (int i = 0; i < tensors_count(golden); i++) {
+        const struct tensor *t = tensors_at(golden, i);
+        if (strncmp(t->name, "merged.", 7) != 0) continue;
+        const struct store_entry *entry = store_find(b->store, t->name + 7);
+        double e = entry ? worst_error(entry->data, tensor_data(t), type_elements(&t->type)) : INFINITY;
+        if (!(e < 1e-5)) snprintf(message, 400, "%s: %.250s: error %g", name, t->name, e);
+        n++;
+    }
+    return n;
+}
+
 /* Values, gradients and merged weights of one fixture; "" or a message. */
 static void fixture_check(const char *shared, const char *name, char message[400]) {
     struct cb_err err = {0};
@@ -139,14 +153,7 @@ static void fixture_check(const char *shared, const char *name, char message[400
         n_grads++;
     }
     if (status == CB_OK) status = module_fold(m, b.store, false, &err);
-    for (int i = 0; status == CB_OK && i < tensors_count(golden); i++) {
-        const struct tensor *t = tensors_at(golden, i);
-        if (strncmp(t->name, "merged.", 7) != 0) continue;
-        const struct store_entry *entry = store_find(b.store, t->name + 7);
-        double e = entry ? worst_error(entry->data, tensor_data(t), type_elements(&t->type)) : INFINITY;
-        if (!(e < 1e-5)) snprintf(message, 400, "%s: %.250s: error %g", name, t->name, e);
-        n_merged++;
-    }
+    if (status == CB_OK) n_merged = merged_compare(&b, golden, name, message);
     if (status == CB_OK) status = golden_run(&b, &merged, NULL, NULL, golden, &err);
     if (status == CB_OK && !(logits_error(&merged, golden, "logits_merged") < 2e-5))
         snprintf(message, 400, "%s: logits of merged weights", name);
