@@ -84,8 +84,21 @@ static void apply_tile(void *context, int64_t i, int thread) {
     a->opt->update(&r);
 }
 
-void opt_apply(const struct optimizer *opt, const struct opt_range *range, int64_t n, struct pool *pool) {
+bool opt_state_type(const struct optimizer *opt, const struct cb_type *param, int state, struct cb_type *type) {
+    *type = *param;
+    return opt->state_type ? opt->state_type(param, state, type) : true;
+}
+
+void opt_apply(const struct optimizer *opt, const struct opt_range *range, const struct cb_type *type, struct pool *pool) {
+    int64_t n = type_elements(type);
     struct apply a = {opt, range, n};
+    if (opt->update_tensor) {
+        struct opt_range whole = *range;
+        whole.begin = 0;
+        whole.end = n;
+        opt->update_tensor(&whole, type);
+        return;
+    }
     pool_run(pool, (n + TILE - 1) / TILE, apply_tile, &a);
 }
 

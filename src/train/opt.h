@@ -1,6 +1,7 @@
 /* Optimisers: one descriptor each; the update is one pass over memory. */
 #ifndef TRAIN_OPT_H
 #define TRAIN_OPT_H
+#include "base/dtype.h"
 #include "base/pool.h"
 
 #define OPT_MAX_OPTIONS 12
@@ -33,6 +34,10 @@ struct optimizer {
     const char *state_names[OPT_MAX_STATES];
     double (*state_start)(const double *option, int state);  // NULL: zeros
     void (*update)(const struct opt_range *range);
+    /* For optimisers that see a whole tensor at once, instead of update; NULL. */
+    void (*update_tensor)(const struct opt_range *range, const struct cb_type *type);
+    /* The type (f32) of a state of a parameter; false: this parameter has none. NULL: all have the parameter's. */
+    bool (*state_type)(const struct cb_type *param, int state, struct cb_type *type);
 };
 
 /* NULL where unknown. */
@@ -45,8 +50,10 @@ enum cb_status opt_parse(const char *spec, const struct optimizer **opt, double 
 /* Index of an option, -1 where the optimiser has none of that name. */
 int opt_option_index(const struct optimizer *opt, const char *name);
 
-/* Updates a whole parameter of n elements, in fixed tiles over the pool. range->begin and end are set here. */
-void opt_apply(const struct optimizer *opt, const struct opt_range *range, int64_t n, struct pool *pool);
+/* Updates a whole parameter, in fixed tiles over the pool where the optimiser allows it. range->begin and end are set here. */
+void opt_apply(const struct optimizer *opt, const struct opt_range *range, const struct cb_type *type, struct pool *pool);
+/* The type of a state of a parameter; false: it has none. */
+bool opt_state_type(const struct optimizer *opt, const struct cb_type *param, int state, struct cb_type *type);
 /* Sum of squares of n values in f64: the same for any number of threads. */
 double opt_sum_squares(const float *x, int64_t n, struct pool *pool, double *partial);
 /* Doubles that opt_sum_squares needs in partial. */

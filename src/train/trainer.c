@@ -24,10 +24,14 @@ struct trainer {
 
 void trainer_bytes(const struct train_param *params, int n_params, const struct trainer_options *options, int64_t *gradients,
                    int64_t *states) {
-    int64_t total = 0;
-    for (int i = 0; i < n_params; i++) total += type_elements(&params[i].value->type) * 4;
-    *gradients = total;
-    *states = total * options->opt->n_states(options->option);
+    int n_states = options->opt->n_states(options->option);
+    struct cb_type type;
+    *gradients = *states = 0;
+    for (int i = 0; i < n_params; i++) {
+        *gradients += type_elements(&params[i].value->type) * 4;
+        for (int s = 0; s < n_states; s++)
+            if (opt_state_type(options->opt, &params[i].value->type, s, &type)) *states += type_elements(&type) * 4;
+    }
 }
 
 /* Gradient and states of one parameter, bound to the plan. */
@@ -45,11 +49,13 @@ static enum cb_status add_param(struct trainer *t, int i, struct cb_err *err) {
     plan_bind(t->plan, grad_slot, t->grad[i]->data);
     plan_bind(t->plan, value_slot, value->data);
     for (int s = 0; s < n_states; s++) {
+        struct cb_type type;
+        if (!opt_state_type(t->options.opt, &value->type, s, &type)) continue;
         snprintf(name, sizeof name, "%s.%s", t->options.opt->state_names[s], value->name);
-        TRY(store_add(t->states, name, value->type, &t->state[i][s], err));
+        TRY(store_add(t->states, name, type, &t->state[i][s], err));
         double start = t->options.opt->state_start ? t->options.opt->state_start(t->options.option, s) : 0;
         float *x = t->state[i][s]->data;
-        for (int64_t k = 0, n = type_elements(&value->type); start != 0 && k < n; k++) x[k] = (float)start;
+        for (int64_t k = 0, n = type_elements(&type); start != 0 && k < n; k++) x[k] = (float)start;
     }
     return CB_OK;
 }
@@ -131,7 +137,7 @@ static void update_params(struct trainer *t, const struct train_result *r) {
                                   .grad_scale = scale,
                                   .option = t->options.option};
         for (int s = 0; s < OPT_MAX_STATES; s++) range.state[s] = t->state[i][s] ? t->state[i][s]->data : NULL;
-        opt_apply(t->options.opt, &range, type_elements(&p->value->type), t->pool);
+        opt_apply(t->options.opt, &range, &p->value->type, t->pool);
     }
 }
 
