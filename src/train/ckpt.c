@@ -12,6 +12,8 @@
 #include "io/file.h"
 #include "io/safetensors.h"
 
+#define FORMAT "cambium-checkpoint-1"
+
 /* 64-bit checksum of a tensor: multiply and rotate over eight-byte words in four lanes, so that it runs at memory speed. */
 static uint64_t checksum(const void *data, int64_t bytes) {
     static const uint64_t prime = 0x9E3779B185EBCA87ull;
@@ -34,7 +36,14 @@ static uint64_t checksum(const void *data, int64_t bytes) {
     return h;
 }
 
-/* The items of a checkpoint in a list: parameters, states unless params_only, checksums last. */
+/* One checksum for the metadata. */
+static uint64_t checksum_texts(const char *step, const char *state, const char *names) {
+    uint64_t sum[3] = {checksum(step, (int64_t)strlen(step)), checksum(state, (int64_t)strlen(state)),
+                       checksum(names, (int64_t)strlen(names))};
+    return checksum(sum, sizeof sum);
+}
+
+/* The items of a checkpoint in a list: parameters, states unless params_only, checksums (the metadata's at their end) last. */
 struct items {
     struct arena *arena;
     struct tensor_item *item;
@@ -55,7 +64,7 @@ static enum cb_status items_make(struct items *list, struct trainer *t, bool par
     int n_params;
     const struct train_param *params = trainer_params(t, &n_params);
     struct store *states = trainer_states(t);
-    size_t room = (size_t)n_params + (size_t)store_count(states) + 1;
+    size_t room = (size_t)n_params + (size_t)store_count(states) + 2;
     list->item = arena_array(list->arena, room, sizeof *list->item);
     list->sum = arena_array(list->arena, room, sizeof *list->sum);
     if (!list->item || !list->sum) FAIL(err, CB_E_MEMORY, "checkpoint: out of memory");
@@ -65,7 +74,7 @@ static enum cb_status items_make(struct items *list, struct trainer *t, bool par
         if (strncmp(entry->name, "grad.", 5) != 0) TRY(items_add(list, "", entry, names, err));
     }
     list->item[list->n] =
-        (struct tensor_item){.name = "checksum", .type = type_make(CB_DTYPE_U64, 1, (int64_t[]){list->n}), .data = list->sum};
+        (struct tensor_item){.name = "checksum", .type = type_make(CB_DTYPE_U64, 1, (int64_t[]){list->n + 1}), .data = list->sum};
     list->n++;
     return CB_OK;
 }
@@ -81,7 +90,8 @@ static enum cb_status save(struct trainer *t, const char *folder, const char *fi
     if (status == CB_OK && (!(text = json_dumps(state, JSON_COMPACT)) || !(name_text = json_dumps(names, JSON_COMPACT))))
         status = CB_E_MEMORY;
     if (status == CB_OK) {
-        json_object_set_new(metadata, "format", json_string("cambium-checkpoint-1"));
+        list.sum[list.n - 1] = checksum_texts(step, text, name_text);
+        json_object_set_new(metadata, "format", json_string(FORMAT));
         json_object_set_new(metadata, "step", json_string(step));
         json_object_set_new(metadata, "state", json_string(text));
         json_object_set_new(metadata, "tensors", json_string(name_text));
@@ -111,15 +121,21 @@ enum cb_status ckpt_save_best(struct trainer *trainer, const char *folder, const
 static enum cb_status open_whole(struct tensors **tensors, const char *path, struct cb_err *err) {
     TRY(tensors_open(tensors, path, err));
     const struct tensor *sums = tensors_find(*tensors, "checksum");
-    const char *text = tensors_metadata(*tensors, "tensors");
-    json_t *names = text ? json_loads(text, 0, NULL) : NULL;
+    const char *text = tensors_metadata(*tensors, "tensors"), *step = tensors_metadata(*tensors, "step"),
+               *state = tensors_metadata(*tensors, "state"), *format = tensors_metadata(*tensors, "format");
+    json_t *names = text && step && state && format && strcmp(format, FORMAT) == 0 ? json_loads(text, 0, NULL) : NULL;
     enum cb_status status = CB_OK;
-    if (!sums || !json_is_array(names) || sums->type.dtype != CB_DTYPE_U64 || sums->bytes != (int64_t)json_array_size(names) * 8)
+    if (!sums || !json_is_array(names) || sums->type.dtype != CB_DTYPE_U64 || sums->bytes != (int64_t)json_array_size(names) * 8 + 8)
         status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: not a checkpoint of Cambium", path);
+    uint64_t want;
+    if (status == CB_OK) {
+        memcpy(&want, (const char *)tensor_data(sums) + json_array_size(names) * 8, 8);
+        if (checksum_texts(step, state, text) != want)
+            status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: checksum of the metadata differs; the file is damaged", path);
+    }
     for (size_t i = 0; status == CB_OK && i < json_array_size(names); i++) {
         const char *name = json_string_value(json_array_get(names, i));
         const struct tensor *tensor = name ? tensors_find(*tensors, name) : NULL;
-        uint64_t want;
         memcpy(&want, (const char *)tensor_data(sums) + i * 8, 8);
         if (!tensor || checksum(tensor_data(tensor), tensor->bytes) != want)
             status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: tensor %s: checksum differs; the file is damaged", path,
@@ -132,6 +148,11 @@ static enum cb_status open_whole(struct tensors **tensors, const char *path, str
 
 static int by_name_down(const void *a, const void *b) { return strcmp(*(char *const *)b, *(char *const *)a); }
 
+static void free_files(char **files, int n) {
+    for (int i = 0; i < n; i++) free(files[i]);
+    free(files);
+}
+
 /* Names of the checkpoints, newest first. Owned by caller. */
 static enum cb_status list_files(const char *folder, char ***files, int *n, struct cb_err *err) {
     DIR *dir = opendir(folder);
@@ -139,26 +160,27 @@ static enum cb_status list_files(const char *folder, char ***files, int *n, stru
     *n = 0;
     if (!dir) return CB_OK;
     int size = 0;
-    for (struct dirent *e; (e = readdir(dir));) {
+    enum cb_status status = CB_OK;
+    for (struct dirent *e; status == CB_OK && (e = readdir(dir));) {
         size_t length = strlen(e->d_name);
         if (strncmp(e->d_name, "ckpt-", 5) != 0 || length < 17 || strcmp(e->d_name + length - 12, ".safetensors") != 0) continue;
         if (*n == size) {
             char **more = realloc(*files, (size_t)(size = size ? 2 * size : 16) * sizeof **files);
-            if (!more) break;
-            *files = more;
+            if (more) *files = more;
+            if (!more) status = CB_E_MEMORY;
         }
-        if (!((*files)[*n] = strdup(e->d_name))) break;
-        (*n)++;
+        if (status == CB_OK && !((*files)[*n] = strdup(e->d_name))) status = CB_E_MEMORY;
+        if (status == CB_OK) (*n)++;
     }
     closedir(dir);
-    (void)err;
+    if (status != CB_OK) {
+        free_files(*files, *n);
+        *files = NULL;
+        *n = 0;
+        FAIL(err, CB_E_MEMORY, "%s: out of memory", folder);
+    }
     if (*n) qsort(*files, (size_t)*n, sizeof **files, by_name_down);
     return CB_OK;
-}
-
-static void free_files(char **files, int n) {
-    for (int i = 0; i < n; i++) free(files[i]);
-    free(files);
 }
 
 enum cb_status ckpt_newest(const char *folder, char **path, void (*warn)(void *user, const char *line), void *user, struct cb_err *err) {

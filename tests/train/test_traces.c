@@ -172,7 +172,7 @@ static enum cb_status replay(struct trace *t, char message[300], struct cb_err *
         double e = fabs(r.loss - (double)loss[step]) / (1 + fabs((double)loss[step]));
         double en = fabs(r.grad_norm - (double)norm[step]) / (double)norm[step];
         if (!(e <= tolerance(t->json, "loss"))) FAIL(err, CB_E_NUMERIC, "step %d: loss %g, wanted %g", step, r.loss, (double)loss[step]);
-        if (!(en <= fmax(tolerance(t->json, "grad_norm"), 1e-5) * 10))
+        if (!(en <= 2 * tolerance(t->json, "grad_norm")))
             FAIL(err, CB_E_NUMERIC, "step %d: norm %.9g, wanted %.9g", step, r.grad_norm, (double)norm[step]);
     }
     if (compare_final(t, "final", message) < t->net.n_params) FAIL(err, CB_E_NAME, "too few final parameters");
