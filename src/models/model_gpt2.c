@@ -98,7 +98,8 @@ static struct cb_tensor *attention(const struct model *m, struct nn *nn, const s
     for (int i = 0; i < 3; i++) qkv.slice[i] = (struct nn_slice){part[i], i * c, (i + 1) * c};
     x = nn_linear(nn, x, &qkv);
     struct cb_tensor *piece[3];
-    for (int i = 0; i < 3; i++) piece[i] = op_reshape(g, op_slice(g, x, -1, i * c, (i + 1) * c, 1), 4, heads);
+    struct cb_tensor *parts = op_split(g, x, -1, 3, (const int64_t[]){c, c, c});
+    for (int i = 0; i < 3; i++) piece[i] = op_reshape(g, graph_out(g, parts, i), 4, heads);
     struct nn_attention a = {.name = nn_name(nn, "%s.attn", block), .q_segment = leaves->q_segment, .k_segment = leaves->k_segment};
     a.scale = (o->scale_attn ? 1 / sqrt((double)m->head_dim) : 1) / (o->scale_by_layer ? nn->layer + 1 : 1);
     a.cache = io->cache;
