@@ -35,7 +35,7 @@ static enum cb_status timed_open(struct timed *t, struct cb_engine *engine, cons
     const struct sample_options so = {.greedy = true};
     TRY(instance_open(&t->instance, engine, o->model, NULL, err));
     struct instance *in = &t->instance;
-    int64_t held = engine_base_bytes(engine) + instance_weight_bytes(in), total = t->n_prompt + t->n_new;
+    int64_t held = instance_held_bytes(in), total = t->n_prompt + t->n_new;
     struct session_options options = {.model = in->model,
                                       .store = in->store,
                                       .ops = ops_table(),
@@ -48,7 +48,7 @@ static enum cb_status timed_open(struct timed *t, struct cb_engine *engine, cons
     TRY(session_create(&t->session, &options, err));
     TRY(sampler_create(&t->sampler, in->model->vocab, &so, err));
     struct session_memory memory = session_memory(t->session);
-    r->planned_mib = (double)(held + memory.cache + memory.activations) / 1048576;
+    r->planned_mib = (double)(held + memory.cache + memory.activations + sampler_bytes(in->model->vocab)) / 1048576;
     t->prompt = calloc((size_t)t->n_prompt, sizeof *t->prompt);
     if (!t->prompt) FAIL(err, CB_E_MEMORY, "bench: no memory for %lld tokens", (long long)t->n_prompt);
     struct rng rng = rng_make(engine->options.seed, rng_hash("bench"));

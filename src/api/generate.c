@@ -121,7 +121,7 @@ static enum cb_status context_choose(struct generation *g, struct cb_err *err) {
 
 static enum cb_status session_open(struct generation *g, struct cb_err *err) {
     struct instance *in = &g->instance;
-    int64_t weights = instance_weight_bytes(in), held = engine_base_bytes(g->engine) + weights;
+    int64_t weights = instance_weight_bytes(in), held = instance_held_bytes(in);
     struct session_options so = {.model = in->model,
                                  .store = in->store,
                                  .ops = ops_table(),
@@ -134,14 +134,14 @@ static enum cb_status session_open(struct generation *g, struct cb_err *err) {
     if (in->list.n) so.hook = module_hook(&in->list);
     enum cb_status status = session_create(&g->session, &so, err);
     if (status == CB_E_LIMIT && so.plan.memory_limit)
-        err_prefix(err, "--memory %lld: %lld bytes are weights and the program; a shorter prompt or a smaller --context needs less",
-                   (long long)g->engine->options.memory_limit, (long long)held);
+        err_prefix(err, "--memory %lld, of which weights and program take %lld", (long long)g->engine->options.memory_limit,
+                   (long long)held);
     TRY(status);
     struct session_memory memory = session_memory(g->session);
     g->result->weights_bytes = weights;
     g->result->cache_bytes = memory.cache;
-    g->result->activations_bytes = memory.activations;
-    g->result->planned_bytes = held + memory.cache + memory.activations;
+    g->result->activations_bytes = memory.activations + sampler_bytes(in->model->vocab);
+    g->result->planned_bytes = held + memory.cache + g->result->activations_bytes;
     return CB_OK;
 }
 

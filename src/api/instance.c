@@ -118,3 +118,8 @@ void *pass_data(struct pass *pass, const char *name) {
 }
 
 int64_t instance_weight_bytes(const struct instance *in) { return store_bytes(in->store, STORE_HEAP) + store_bytes(in->store, STORE_MAP); }
+
+int64_t instance_held_bytes(const struct instance *in) {
+    int64_t base = engine_base_bytes(in->engine), now = engine_resident_bytes() - store_bytes(in->store, STORE_HEAP);
+    return (now > base ? now : base) + instance_weight_bytes(in);
+}

@@ -51,4 +51,6 @@ void *pass_data(struct pass *pass, const char *name);
 
 /* Bytes of the weights that a plan reads: heap, and mapped. */
 int64_t instance_weight_bytes(const struct instance *instance);
+/* What this process holds beside plans: the weights, mapped ones counted whole, and everything loaded so far. */
+int64_t instance_held_bytes(const struct instance *instance);
 #endif

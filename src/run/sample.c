@@ -61,6 +61,8 @@ void sampler_destroy(struct sampler **sampler) {
     *sampler = NULL;
 }
 
+int64_t sampler_bytes(int64_t vocab) { return (vocab + 1) * (int64_t)(sizeof(struct candidate) + 1); }
+
 void sampler_see(struct sampler *s, int32_t id) { s->seen[id] = 1; }
 
 /* ---- the heap: the likeliest at its root, of equals the smaller id */

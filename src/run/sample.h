@@ -17,6 +17,8 @@ struct sampler;
 /* Options out of range are CB_E_USAGE, named as on the command line. Owned by caller, free with sampler_destroy. */
 enum cb_status sampler_create(struct sampler **sampler, int64_t vocab, const struct sample_options *options, struct cb_err *err);
 void sampler_destroy(struct sampler **sampler);
+/* Memory of a sampler. */
+int64_t sampler_bytes(int64_t vocab);
 /* Marks a token of the prompt or of the answer as seen. id: in the vocabulary. */
 void sampler_see(struct sampler *sampler, int32_t id);
 /* The token for a position, from logits (vocab). Draws depend on seed and position alone, so that any token can be drawn again. Logits that are NaN or
