@@ -59,7 +59,7 @@ test-quick-sanitized:
 # Each allocation failing in turn: tests/oom defines the wrappers.
 OOM_SRC := $(wildcard tests/oom/*.c)
 OOM_OBJ := $(OOM_SRC:%.c=$(BUILD)/%.o)
-OOM_WRAP := $(foreach f,malloc calloc realloc aligned_alloc posix_memalign strdup strndup,-Wl,--wrap=$(f))
+OOM_WRAP := $(foreach f,malloc calloc realloc aligned_alloc posix_memalign strdup strndup free fsync,-Wl,--wrap=$(f))
 $(BUILD)/test-oom: $(OOM_OBJ) $(LIB)
 	$(call say,LD $@)$(CC) $(CB_CFLAGS) $(OOM_WRAP) $(OOM_OBJ) $(LIB) $(LIBS) -o $@
 test-oom: $(if $(OOM_SRC),$(BUILD)/test-oom)

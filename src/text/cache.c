@@ -37,7 +37,7 @@ static struct entry *entry_of(const struct word_cache *c, uint64_t hash, const c
 }
 
 const struct word_token *word_cache_get(const struct word_cache *cache, uint64_t hash, const char *word, size_t n, size_t *n_tokens) {
-    if (!cache || !n || n > WORD_CACHE_LONGEST) return NULL;
+    if (!cache || !cache->n_slots || !n || n > WORD_CACHE_LONGEST) return NULL;
     const struct entry *e = entry_of(cache, hash, word, n);
     if (!e->n) return NULL;
     *n_tokens = e->n_tokens;
