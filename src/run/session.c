@@ -117,8 +117,8 @@ static enum cb_status session_fill(struct session *s, struct cb_err *err) {
     s->positions = s->o.context < s->o.model->exact_cache ? s->o.context : s->o.model->exact_cache;
     int64_t bytes = s->o.context * (int64_t)sizeof *s->ids + cache_bytes(s);
     if (limit && bytes > limit)
-        FAIL(err, CB_E_LIMIT, "cache: %lld bytes for %lld positions; the limit leaves %lld: a smaller context fits", (long long)bytes,
-             (long long)s->positions, (long long)limit);
+        FAIL(err, CB_E_LIMIT, "cache: %lld bytes for %lld positions; the limit leaves %lld", (long long)bytes, (long long)s->positions,
+             (long long)(limit > 1 ? limit : 0));  // 1: nothing, 0 is no limit
     TRY(store_create(&s->cache, err));
     s->ids = malloc((size_t)s->o.context * sizeof *s->ids);
     if (!s->ids) FAIL(err, CB_E_MEMORY, "session: no memory for %lld ids", (long long)s->o.context);
