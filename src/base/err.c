@@ -14,6 +14,12 @@ const char *cb_status_text(enum cb_status status) {
     return "unknown status";
 }
 
+/* Names from files end up in messages: control characters become '?', so that a message is one line and safe to print. */
+static void one_line(char *message) {
+    for (; *message; message++)
+        if ((unsigned char)*message < 0x20 || *message == 0x7f) *message = '?';
+}
+
 enum cb_status err_set(struct cb_err *err, enum cb_status code, const char *file, int line, const char *format, ...) {
     if (!err || err->code != CB_OK) return code;
     err->code = code;
@@ -23,6 +29,7 @@ enum cb_status err_set(struct cb_err *err, enum cb_status code, const char *file
     va_start(args, format);
     vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);
+    one_line(err->message);
     return code;
 }
 
@@ -34,6 +41,7 @@ enum cb_status err_prefix(struct cb_err *err, const char *format, ...) {
     va_start(args, format);
     int n = vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);
+    one_line(err->message);
     if (n >= 0 && (size_t)n < sizeof err->message) snprintf(err->message + n, sizeof err->message - (size_t)n, ": %.900s", old);
     return err->code;
 }
