@@ -131,7 +131,6 @@ enum cb_status cb_tokenizer_train(struct cb_engine *engine, const struct cb_toke
     if (feed.failed) status = err->code;  // the text broke off: the vocabulary is of no use
     result->bytes = feed.bytes;
     source_close(&feed.source);
-    if (status == CB_OK && !feed.bytes) status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: no text", o->text[0]);
     // standard input cannot be read twice
     bool again = status == CB_OK;
     for (int i = 0; i < o->n_text; i++) again &= strcmp(o->text[i], "-") != 0;
@@ -139,6 +138,9 @@ enum cb_status cb_tokenizer_train(struct cb_engine *engine, const struct cb_toke
     if (again) status = feed_open(&count, o, err);
     if (again && status == CB_OK) status = count_tokens(&count, t, &result->tokens, err);
     source_close(&count.source);
+    // a vocabulary of bytes is made without reading
+    if (!result->bytes) result->bytes = count.bytes;
+    if (status == CB_OK && again && !result->bytes) status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: no text", o->text[0]);
     if (status == CB_OK) status = write_tokenizer(t, o, err);
     if (status == CB_OK) {
         result->vocab = tokenizer_size(t);
