@@ -10,19 +10,19 @@ extern "C" {
 #endif
 
 /* Every status once: X(name, number, text). Numbers are stable. */
-#define CB_STATUS_LIST(X)                                                   \
-    X(CB_OK, 0, "done")                                                     \
-    X(CB_E_MEMORY, -1, "out of memory")                                     \
-    X(CB_E_IO, -2, "file or device failure")                                \
-    X(CB_E_FORMAT, -3, "malformed file or text")                            \
-    X(CB_E_SHAPE, -4, "shapes do not fit")                                  \
-    X(CB_E_DTYPE, -5, "number type does not fit")                           \
-    X(CB_E_NAME, -6, "unknown or duplicate name")                           \
-    X(CB_E_ARGUMENT, -7, "argument out of range")                           \
-    X(CB_E_UNSUPPORTED, -8, "not possible with this kind of thing")         \
-    X(CB_E_LIMIT, -9, "over a limit that was set")                          \
-    X(CB_E_NUMERIC, -10, "not a finite number")                             \
-    X(CB_E_STOPPED, -11, "stopped on request")                              \
+#define CB_STATUS_LIST(X)                                           \
+    X(CB_OK, 0, "done")                                             \
+    X(CB_E_MEMORY, -1, "out of memory")                             \
+    X(CB_E_IO, -2, "file or device failure")                        \
+    X(CB_E_FORMAT, -3, "malformed file or text")                    \
+    X(CB_E_SHAPE, -4, "shapes do not fit")                          \
+    X(CB_E_DTYPE, -5, "number type does not fit")                   \
+    X(CB_E_NAME, -6, "unknown or duplicate name")                   \
+    X(CB_E_ARGUMENT, -7, "argument out of range")                   \
+    X(CB_E_UNSUPPORTED, -8, "not possible with this kind of thing") \
+    X(CB_E_LIMIT, -9, "over a limit that was set")                  \
+    X(CB_E_NUMERIC, -10, "not a finite number")                     \
+    X(CB_E_STOPPED, -11, "stopped on request")                      \
     X(CB_E_USAGE, -12, "used wrongly")
 
 enum cb_status {
@@ -43,24 +43,24 @@ struct cb_err {
 const char *cb_status_text(enum cb_status status);
 
 /* Number types: X(NAME, name, elements per block, bytes per block). ggml's block types keep ggml's layout. */
-#define CB_DTYPE_LIST(X)     \
-    X(F32, "f32", 1, 4)      \
-    X(F16, "f16", 1, 2)      \
-    X(BF16, "bf16", 1, 2)    \
-    X(F64, "f64", 1, 8)      \
-    X(I8, "i8", 1, 1)        \
-    X(U8, "u8", 1, 1)        \
-    X(I16, "i16", 1, 2)      \
-    X(U16, "u16", 1, 2)      \
-    X(I32, "i32", 1, 4)      \
-    X(U32, "u32", 1, 4)      \
-    X(I64, "i64", 1, 8)      \
-    X(U64, "u64", 1, 8)      \
-    X(BOOL, "bool", 1, 1)    \
+#define CB_DTYPE_LIST(X)        \
+    X(F32, "f32", 1, 4)         \
+    X(F16, "f16", 1, 2)         \
+    X(BF16, "bf16", 1, 2)       \
+    X(F64, "f64", 1, 8)         \
+    X(I8, "i8", 1, 1)           \
+    X(U8, "u8", 1, 1)           \
+    X(I16, "i16", 1, 2)         \
+    X(U16, "u16", 1, 2)         \
+    X(I32, "i32", 1, 4)         \
+    X(U32, "u32", 1, 4)         \
+    X(I64, "i64", 1, 8)         \
+    X(U64, "u64", 1, 8)         \
+    X(BOOL, "bool", 1, 1)       \
     X(F8_E4M3, "f8_e4m3", 1, 1) \
     X(F8_E5M2, "f8_e5m2", 1, 1) \
-    X(Q8_0, "q8_0", 32, 34)  \
-    X(Q4_0, "q4_0", 32, 18)  \
+    X(Q8_0, "q8_0", 32, 34)     \
+    X(Q4_0, "q4_0", 32, 18)     \
     X(Q4_K, "q4_k", 256, 144)
 
 enum cb_dtype {

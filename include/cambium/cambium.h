@@ -14,23 +14,23 @@ struct cb_engine;
 
 /* What a long call tells its caller, for a progress line. Unknown numbers are negative. */
 struct cb_progress {
-    const char *verb;     /* "train", "tokenize", ... */
-    int64_t done, total;  /* steps, bytes or tests */
+    const char *verb; /* "train", "tokenize", ... */
+    int64_t done, total; /* steps, bytes or tests */
     double seconds, seconds_left;
-    double rate;          /* per second, in `unit`s */
-    const char *unit;     /* "tokens", "MB", ... */
+    double rate; /* per second, in `unit`s */
+    const char *unit; /* "tokens", "MB", ... */
     double loss, valid_loss, lr;
-    const char *text;     /* a line for people (a sample, a note); NULL: none */
+    const char *text; /* a line for people (a sample, a note); NULL: none */
 };
 
 struct cb_engine_options {
-    int threads;           /* 0: all cores */
-    const char *device;    /* "cpu" (default), "null" (plans only) */
-    const char *cpu_mask;  /* "scalar", "avx2", "avx512", "all" (default) */
-    const char *kernels;   /* "matmul=ref,softmax=avx2"; NULL: the best */
-    int64_t memory_limit;  /* bytes a call may plan for; 0: none */
-    uint64_t seed;         /* of everything random; 0 counts as 0 */
-    bool deterministic;    /* results are always bit-equal for any thread count; kept for the command line */
+    int threads; /* 0: all cores */
+    const char *device; /* "cpu" (default), "null" (plans only) */
+    const char *cpu_mask; /* "scalar", "avx2", "avx512", "all" (default) */
+    const char *kernels; /* "matmul=ref,softmax=avx2"; NULL: the best */
+    int64_t memory_limit; /* bytes a call may plan for; 0: none */
+    uint64_t seed; /* of everything random; 0 counts as 0 */
+    bool deterministic; /* results are always bit-equal for any thread count; kept for the command line */
     /* Nullable. progress returns false to ask for a stop: training saves a checkpoint and returns CB_E_STOPPED. */
     bool (*progress)(void *user, const struct cb_progress *progress);
     void (*warn)(void *user, const char *line); /* Nullable. One line, without newline. */
@@ -62,33 +62,33 @@ enum cb_status cb_tokenizer_encode(const struct cb_tokenizer *tokenizer, const c
                                    struct cb_encoding *encoding, struct cb_err *err);
 void cb_encoding_free(struct cb_encoding *encoding);
 /* *text: NUL-terminated, *bytes long. Owned by caller, free with cb_free. */
-enum cb_status cb_tokenizer_decode(const struct cb_tokenizer *tokenizer, const int32_t *ids, int64_t n, bool skip_special, char **text, size_t *bytes,
-                                   struct cb_err *err);
+enum cb_status cb_tokenizer_decode(const struct cb_tokenizer *tokenizer, const int32_t *ids, int64_t n, bool skip_special, char **text,
+                                   size_t *bytes, struct cb_err *err);
 
 struct cb_tokenizer_train_options {
     const char *const *text; /* files and folders, "-" for standard input */
     int n_text;
-    const char *out;         /* folder */
-    const char *kind;        /* "bpe" (default), "char", "byte", ... */
-    int64_t vocab;           /* 8192 */
-    const char *special;     /* "a,b"; <|endoftext|> is always there but for char and byte vocabularies given others */
-    const char *invalid;     /* invalid UTF-8: "fail" (default), "replace", "skip" */
-    const char *run_json;    /* written as run.json beside the result; NULL: none */
+    const char *out; /* folder */
+    const char *kind; /* "bpe" (default), "char", "byte", ... */
+    int64_t vocab; /* 8192 */
+    const char *special; /* "a,b"; <|endoftext|> is always there but for char and byte vocabularies given others */
+    const char *invalid; /* invalid UTF-8: "fail" (default), "replace", "skip" */
+    const char *run_json; /* written as run.json beside the result; NULL: none */
 };
 struct cb_tokenizer_train_result {
     int64_t vocab, bytes, tokens;
     double bytes_per_token;
 };
-enum cb_status cb_tokenizer_train(struct cb_engine *engine, const struct cb_tokenizer_train_options *options, struct cb_tokenizer_train_result *result,
-                                  struct cb_err *err);
+enum cb_status cb_tokenizer_train(struct cb_engine *engine, const struct cb_tokenizer_train_options *options,
+                                  struct cb_tokenizer_train_result *result, struct cb_err *err);
 
 /* ---- models */
 struct cb_init_options {
     const char *out, *family; /* "gpt2", "llama" */
-    const char *set;          /* "n_embd=384,n_layer=6": keys of config.json */
-    const char *from;         /* a config.json to start from */
-    const char *tokenizer;    /* folder or file: copied, and its vocabulary size taken */
-    const char *dtype;        /* "f32" (default), "f16", "bf16" */
+    const char *set; /* "n_embd=384,n_layer=6": keys of config.json */
+    const char *from; /* a config.json to start from */
+    const char *tokenizer; /* folder or file: copied, and its vocabulary size taken */
+    const char *dtype; /* "f32" (default), "f16", "bf16" */
     const char *run_json;
 };
 struct cb_init_result {
@@ -99,30 +99,30 @@ enum cb_status cb_init(struct cb_engine *engine, const struct cb_init_options *o
 /* ---- training: pretrain (tuner NULL) and finetune */
 struct cb_train_options {
     const char *model, *out;
-    const char *const *text;  /* training data */
+    const char *const *text; /* training data */
     int n_text;
     const char *const *valid; /* validation data; 0: the last part of the training data where eval_every is set */
     int n_valid;
-    const char *tuner;        /* "lora:r=8,alpha=16", "full", "last:2"; NULL: pretrain */
-    const char *modules;      /* modules that are on the model, frozen, while training */
-    const char *task;         /* "text" (default) */
+    const char *tuner; /* "lora:r=8,alpha=16", "full", "last:2"; NULL: pretrain */
+    const char *modules; /* modules that are on the model, frozen, while training */
+    const char *task; /* "text" (default) */
     int64_t steps, tokens, epochs; /* how long; one of them */
     int64_t batch, seq, accumulate; /* 8, the model's context at most 1024, 1 */
-    const char *optimizer;    /* "adamw" (default), "sgd:momentum=0.9", ... */
-    double lr, min_lr;        /* 0: the optimiser's usual */
-    const char *schedule;     /* "cosine" (default) */
-    int64_t warmup;           /* steps; negative: none; 0: 2% of the steps, at most 200 */
-    double weight_decay;      /* negative: none; 0: 0.1 for full training, 0 for modules */
-    double clip;              /* negative: none; 0: 1 */
-    double valid_share;       /* share of the training data held out where valid is not given */
+    const char *optimizer; /* "adamw" (default), "sgd:momentum=0.9", ... */
+    double lr, min_lr; /* 0: the optimiser's usual */
+    const char *schedule; /* "cosine" (default) */
+    int64_t warmup; /* steps; negative: none; 0: 2% of the steps, at most 200 */
+    double weight_decay; /* negative: none; 0: 0.1 for full training, 0 for modules */
+    double clip; /* negative: none; 0: 1 */
+    double valid_share; /* share of the training data held out where valid is not given */
     int64_t eval_every, save_every, keep, sample_every;
-    int64_t patience;         /* evaluations without a better loss before stopping; 0: never */
-    const char *precision;    /* "f32" */
+    int64_t patience; /* evaluations without a better loss before stopping; 0: never */
+    const char *precision; /* "f32" */
     const char *invalid;
     bool resume, no_pack;
-    int64_t stop_after;       /* stop (with a checkpoint) after this step, as if interrupted; 0: run to the end */
-    bool plan_only;           /* compute planned bytes and flops, run nothing */
-    bool dump;                /* result->dump: the steps of the plan */
+    int64_t stop_after; /* stop (with a checkpoint) after this step, as if interrupted; 0: run to the end */
+    bool plan_only; /* compute planned bytes and flops, run nothing */
+    bool dump; /* result->dump: the steps of the plan */
     const char *run_json;
 };
 struct cb_train_result {
@@ -133,9 +133,10 @@ struct cb_train_result {
     int64_t weights_bytes, gradients_bytes, optimizer_bytes, activations_bytes;
     int64_t trainable, total;
     double flops; /* of one step */
-    char *dump;   /* owned by caller, free with cb_free; NULL unless asked for */
+    char *dump; /* owned by caller, free with cb_free; NULL unless asked for */
 };
-enum cb_status cb_train(struct cb_engine *engine, const struct cb_train_options *options, struct cb_train_result *result, struct cb_err *err);
+enum cb_status cb_train(struct cb_engine *engine, const struct cb_train_options *options, struct cb_train_result *result,
+                        struct cb_err *err);
 
 /* ---- evaluation: likelihood of text */
 struct cb_eval_options {
@@ -149,35 +150,37 @@ struct cb_eval_result {
     int64_t tokens, bytes, words;
     double loss, perplexity, bits_per_byte, word_perplexity, seconds;
 };
-enum cb_status cb_eval_text(struct cb_engine *engine, const struct cb_eval_options *options, struct cb_eval_result *result, struct cb_err *err);
+enum cb_status cb_eval_text(struct cb_engine *engine, const struct cb_eval_options *options, struct cb_eval_result *result,
+                            struct cb_err *err);
 
 /* ---- generation */
 struct cb_generate_options {
     const char *model, *modules;
-    const char *prompt;       /* text; or ids */
+    const char *prompt; /* text; or ids */
     const int32_t *ids;
     int64_t n_ids;
-    int64_t max_new;          /* 128 */
+    int64_t max_new; /* 128 */
     double temperature, top_p, min_p, repeat_penalty; /* 0: 1, 1, 0, 1 */
-    int64_t top_k;            /* 0: all */
+    int64_t top_k; /* 0: all */
     bool greedy, ignore_eos;
-    const char *const *stop;  /* strings that end the text */
+    const char *const *stop; /* strings that end the text */
     int n_stop;
-    int64_t context;          /* positions of the cache; 0: as many as needed */
+    int64_t context; /* positions of the cache; 0: as many as needed */
     /* Each finished piece of text (valid UTF-8) and its last id, or NULL and an id without tokenizer. Returns false to stop. Nullable. */
     bool (*piece)(void *user, const char *text, int32_t id);
     void *user;
     bool plan_only;
 };
 struct cb_generate_result {
-    char *text;   /* free with cb_free; NULL without a tokenizer */
+    char *text; /* free with cb_free; NULL without a tokenizer */
     int32_t *ids; /* the new ids; free with cb_free */
     int64_t n_ids, prompt_tokens;
     double prefill_tokens_per_s, decode_tokens_per_s, first_token_s;
     int64_t planned_bytes, weights_bytes, cache_bytes, activations_bytes;
     const char *stopped_by; /* "length", "eos", "stop", "caller" */
 };
-enum cb_status cb_generate(struct cb_engine *engine, const struct cb_generate_options *options, struct cb_generate_result *result, struct cb_err *err);
+enum cb_status cb_generate(struct cb_engine *engine, const struct cb_generate_options *options, struct cb_generate_result *result,
+                           struct cb_err *err);
 
 /* ---- one pass on given tensors */
 struct cb_forward_options {
@@ -186,23 +189,25 @@ struct cb_forward_options {
 };
 struct cb_forward_result {
     char *shapes; /* JSON object name -> shape; free with cb_free */
-    double loss;  /* NaN without labels */
+    double loss; /* NaN without labels */
 };
-enum cb_status cb_forward(struct cb_engine *engine, const struct cb_forward_options *options, struct cb_forward_result *result, struct cb_err *err);
+enum cb_status cb_forward(struct cb_engine *engine, const struct cb_forward_options *options, struct cb_forward_result *result,
+                          struct cb_err *err);
 
 /* ---- merging modules into weights */
 struct cb_merge_options {
     const char *model, *modules, *out;
-    const char *dtype;    /* NULL: as stored */
-    int64_t shard_bytes;  /* 0: one file */
+    const char *dtype; /* NULL: as stored */
+    int64_t shard_bytes; /* 0: one file */
     const char *run_json;
 };
 struct cb_merge_result {
     double max_error; /* largest |attached - merged| of the logits of a probe */
-    double identity;  /* largest change of a weight when folding is undone */
-    int64_t changed;  /* weights that changed */
+    double identity; /* largest change of a weight when folding is undone */
+    int64_t changed; /* weights that changed */
 };
-enum cb_status cb_merge(struct cb_engine *engine, const struct cb_merge_options *options, struct cb_merge_result *result, struct cb_err *err);
+enum cb_status cb_merge(struct cb_engine *engine, const struct cb_merge_options *options, struct cb_merge_result *result,
+                        struct cb_err *err);
 
 /* ---- what things are */
 /* Describes a file or folder. text: for people, or with json one JSON object; owned by caller, free with cb_free. check: any problem is an error.
@@ -219,20 +224,21 @@ struct cb_selftest_result {
 enum cb_status cb_selftest(struct cb_engine *engine, const char *op, struct cb_selftest_result *result, struct cb_err *err);
 
 struct cb_bench_options {
-    const char *what;      /* "train", "generate", "ops", "memory" */
+    const char *what; /* "train", "generate", "ops", "memory" */
     const char *model, *tuner, *input;
     int64_t batch, seq, steps, prompt, new_tokens;
     double lr;
-    bool profile;          /* result->profile: time by op */
+    bool profile; /* result->profile: time by op */
 };
 struct cb_bench_result {
     double tokens_per_s, best_tokens_per_s, step_ms, peak_mib, planned_mib, gflops, fraction_of_peak;
     double prefill_tokens_per_s, decode_tokens_per_s, read_gb_per_s;
     double *losses; /* free with cb_free */
     int64_t n_losses, trainable;
-    char *profile;  /* free with cb_free */
+    char *profile; /* free with cb_free */
 };
-enum cb_status cb_bench(struct cb_engine *engine, const struct cb_bench_options *options, struct cb_bench_result *result, struct cb_err *err);
+enum cb_status cb_bench(struct cb_engine *engine, const struct cb_bench_options *options, struct cb_bench_result *result,
+                        struct cb_err *err);
 
 #ifdef __cplusplus
 }

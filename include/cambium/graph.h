@@ -49,7 +49,8 @@ struct cb_tensor *cb_linear(struct cb_function *function, const char *name, stru
 /* Rows of weight (rows, width) for ids i32 (...): (..., width). */
 struct cb_tensor *cb_embedding(struct cb_function *function, const char *name, struct cb_tensor *ids, int64_t rows, int64_t width);
 /* x (N, C, H, W) to (N, out, H', W'): weight (out, C, kernel, kernel), bias (out), stride 1. */
-struct cb_tensor *cb_conv2d(struct cb_function *function, const char *name, struct cb_tensor *x, int64_t out, int64_t kernel, int64_t padding);
+struct cb_tensor *cb_conv2d(struct cb_function *function, const char *name, struct cb_tensor *x, int64_t out, int64_t kernel,
+                            int64_t padding);
 /* x (N, C, ...): statistics of the batch in training, running ones (momentum 0.1) in runs. */
 struct cb_tensor *cb_batch_norm(struct cb_function *function, const char *name, struct cb_tensor *x);
 /* Greatest value of each window of kernel x kernel, without overlap. */
@@ -86,9 +87,9 @@ static inline struct cb_tensor *cb_unary(struct cb_function *f, const char *op, 
 /* ---- use */
 struct cb_compile_options {
     const char *optimizer; /* "adam" (default), "adamw", "sgd:momentum=0.9", ... (`cambium list optimizers`) */
-    double lr;             /* 0: 1e-3 */
-    double clip;           /* largest norm of the gradient; 0: none */
-    double weight_decay;   /* 0: none */
+    double lr; /* 0: 1e-3 */
+    double clip; /* largest norm of the gradient; 0: none */
+    double weight_decay; /* 0: none */
 };
 /* Checks, differentiates and plans: shapes and memory are settled here, and nothing is allocated later. Nullable: options. After it nothing can be
    added. A failure leaves the function good for cb_function_destroy alone. */

@@ -9,7 +9,7 @@
 struct block {
     struct block *previous;
     size_t used, size;
-    unsigned char *data; // 64-byte aligned, inside the same allocation
+    unsigned char *data;  // 64-byte aligned, inside the same allocation
 };
 
 struct arena {

@@ -4,8 +4,8 @@
 #include <stdint.h>
 
 enum {
-    CPU_AVX2 = 1,         // with FMA and F16C
-    CPU_AVX512 = 2,       // F, BW, DQ, VL
+    CPU_AVX2 = 1,  // with FMA and F16C
+    CPU_AVX512 = 2,  // F, BW, DQ, VL
     CPU_AVX512_VNNI = 4,
     CPU_AVX512_BF16 = 8,
     CPU_AVX512_FP16 = 16,

@@ -5,12 +5,12 @@
 
 struct dtype {
     const char *name;
-    int block;         // elements per block; 1 for plain types
+    int block;  // elements per block; 1 for plain types
     int block_bytes;
-    bool is_float;     // plain floating point (f32, f16, bf16, f64, f8)
-    bool is_quantised; // block type
-    void (*to_f32)(float *out, const void *in, int64_t n);   // n a multiple of block; any type
-    void (*from_f32)(void *out, const float *in, int64_t n); // NULL where no encoder exists
+    bool is_float;  // plain floating point (f32, f16, bf16, f64, f8)
+    bool is_quantised;  // block type
+    void (*to_f32)(float *out, const void *in, int64_t n);  // n a multiple of block; any type
+    void (*from_f32)(void *out, const float *in, int64_t n);  // NULL where no encoder exists
 };
 
 const struct dtype *dtype_of(enum cb_dtype dtype);

@@ -12,9 +12,9 @@ enum cb_status err_set(struct cb_err *err, enum cb_status code, const char *file
 enum cb_status err_prefix(struct cb_err *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #define FAIL(err, code, ...) return err_set((err), (code), __FILE__, __LINE__, __VA_ARGS__)
-#define TRY(call)                             \
-    do {                                      \
-        enum cb_status try_status_ = (call);  \
+#define TRY(call)                                     \
+    do {                                              \
+        enum cb_status try_status_ = (call);          \
         if (try_status_ != CB_OK) return try_status_; \
     } while (0)
 #endif

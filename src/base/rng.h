@@ -22,8 +22,8 @@ struct rng rng_make(uint64_t seed, uint64_t stream);
 uint32_t rng_u32(struct rng *rng);
 /* Uniform integer in [0, n), n > 0, without bias. */
 uint64_t rng_below(struct rng *rng, uint64_t n);
-double rng_f64(struct rng *rng);    // uniform [0,1), 53 bits
-double rng_normal(struct rng *rng); // Box-Muller
+double rng_f64(struct rng *rng);  // uniform [0,1), 53 bits
+double rng_normal(struct rng *rng);  // Box-Muller
 /* A stable 64-bit hash of text (FNV-1a), to key nodes and parameters by name. */
 uint64_t rng_hash(const char *text);
 #endif

@@ -186,7 +186,7 @@ static enum cb_status check_kernels(struct selftest *t, const struct op *op, con
 
 /* L = sum over floating-point outputs of sum(w * y), w fixed pseudo-random constants. NULL: no such output. */
 static struct cb_tensor *weighted_sum(struct cb_graph *g, struct cb_tensor *const *y, int n, int salt) {
-    const struct op *mul = op_find(g->ops, "mul"), *add = op_find(g->ops, "add"), *sum = op_find(g->ops, "sum_to"); // to rank 0
+    const struct op *mul = op_find(g->ops, "mul"), *add = op_find(g->ops, "add"), *sum = op_find(g->ops, "sum_to");  // to rank 0
     struct cb_tensor *total = NULL;
     for (int o = 0; o < n && mul && add && sum; o++) {
         if (!y[o] || y[o]->type.dtype != CB_DTYPE_F64) continue;

@@ -4,7 +4,7 @@
 #include "base/dtype.h"
 
 struct store;
-struct map; // io/map.h: a mapped file, reference counted
+struct map;  // io/map.h: a mapped file, reference counted
 
 enum store_place { STORE_HEAP, STORE_MAP };
 
@@ -13,7 +13,7 @@ struct store_entry {
     struct cb_type type;
     void *data;
     int64_t bytes;
-    enum store_place place; // STORE_MAP is read-only
+    enum store_place place;  // STORE_MAP is read-only
     bool trainable;
 };
 
@@ -25,8 +25,8 @@ void store_destroy(struct store **store);
    valid until it is removed. */
 enum cb_status store_add(struct store *store, const char *name, struct cb_type type, struct store_entry **entry, struct cb_err *err);
 /* An entry over bytes of a mapped file; holds a reference on the map. Bytes that are not aligned to their number type are copied to the heap. */
-enum cb_status store_add_map(struct store *store, const char *name, struct cb_type type, struct map *map, int64_t offset, struct store_entry **entry,
-                             struct cb_err *err);
+enum cb_status store_add_map(struct store *store, const char *name, struct cb_type type, struct map *map, int64_t offset,
+                             struct store_entry **entry, struct cb_err *err);
 /* NULL where there is none. */
 struct store_entry *store_find(const struct store *store, const char *name);
 void store_remove(struct store *store, const char *name);
@@ -38,17 +38,17 @@ struct store_entry *store_at(const struct store *store, int i);
 enum cb_status store_make(struct store *store, struct store_entry *entry, enum cb_dtype dtype, bool writable, struct cb_err *err);
 /* Adds every tensor of a file as a mapped entry. rename: the store's name for a tensor, NULL to leave it out. Nullable: rename (names as in the file). */
 struct tensor;
-struct tensors; // io/safetensors.h
-enum cb_status store_load(struct store *store, const struct tensors *tensors, const char *(*rename)(void *context, const struct tensor *tensor),
-                          void *context, struct cb_err *err);
+struct tensors;  // io/safetensors.h
+enum cb_status store_load(struct store *store, const struct tensors *tensors,
+                          const char *(*rename)(void *context, const struct tensor *tensor), void *context, struct cb_err *err);
 
 /* What of the store goes into a file: false leaves the entry out; otherwise *name (preset: the entry's) and *dtype (preset: the entry's; f32 for block
    types) may be changed. *name must stay valid until the save returns. */
 typedef bool store_pick(void *context, const struct store_entry *entry, const char **name, enum cb_dtype *dtype);
 /* Writes safetensors atomically. max_shard_bytes 0: path is the file; otherwise path is a folder that gets model.safetensors or shards with an index.
    metadata: a json_t object of strings. Nullable: pick (everything), metadata. */
-enum cb_status store_save(const struct store *store, const char *path, int64_t max_shard_bytes, store_pick *pick, void *context, const void *metadata,
-                          struct cb_err *err);
+enum cb_status store_save(const struct store *store, const char *path, int64_t max_shard_bytes, store_pick *pick, void *context,
+                          const void *metadata, struct cb_err *err);
 /* Bytes by place. */
 int64_t store_bytes(const struct store *store, enum store_place place);
 #endif
