@@ -18,6 +18,8 @@ struct figures {
     struct curve loss, valid, lr, norm, speed;
     double smooth[CURVE_POINTS];
     double best, seconds;
+    double slowness;  // sum of 1 / speed: steps have the same number of tokens, so the run's speed is the harmonic mean
+    int64_t n_speeds;
     int64_t step, best_step;
     json_t *samples[MAX_SAMPLES];  // the newest, in a ring
     int64_t n_samples;
@@ -70,7 +72,12 @@ static enum cb_status take_step(struct figures *f, json_t *line, struct cb_err *
     curve_add(&f->valid, step, valid);
     curve_add(&f->lr, step, number(line, "lr"));
     curve_add(&f->norm, step, number(line, "grad_norm"));
-    curve_add(&f->speed, step, number(line, "tokens_per_s"));
+    double speed = number(line, "tokens_per_s");
+    curve_add(&f->speed, step, speed);
+    if (speed > 0) {
+        f->slowness += 1 / speed;
+        f->n_speeds++;
+    }
     f->step = json_integer_value(json_object_get(line, "step"));
     // seconds count from the start of a process: a run that went on begins again
     double seconds = number(line, "seconds");
@@ -150,17 +157,6 @@ static void put_row(struct page *page, const char *name, const char *format, dou
 
 static double last(const struct curve *c) { return curve_count(c) ? c->last : NAN; }
 
-/* Mean of all values, from the points' means. */
-static double mean(const struct curve *c) {
-    double sum = 0, weight = 0;
-    for (int i = 0; i < curve_count(c); i++) {
-        double w = i < c->n ? (double)c->stride : (double)c->gathered;
-        sum += w * c->y[i];
-        weight += w;
-    }
-    return weight > 0 ? sum / weight : NAN;
-}
-
 static void put_table(struct page *page, const struct figures *f) {
     int n = curve_count(&f->loss);
     page_put(page, "<table>\n");
@@ -173,7 +169,7 @@ static void put_table(struct page *page, const struct figures *f) {
     put_row(page, "perplexity at the best", "%.3f", f->best < 100 ? exp(f->best) : NAN);
     put_row(page, "gradient norm, last step", "%.4g", last(&f->norm));
     put_row(page, "rate, last step", "%.4g", last(&f->lr));
-    put_row(page, "tokens/s, mean", "%.0f", mean(&f->speed));
+    put_row(page, "tokens/s, mean", "%.0f", f->n_speeds ? (double)f->n_speeds / f->slowness : NAN);
     put_row(page, "seconds of training since it was last started", "%.1f", n ? f->seconds : NAN);
     page_put(page, "</table>\n");
 }
