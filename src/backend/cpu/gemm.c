@@ -290,8 +290,8 @@ static void run_packed(const struct gemm *g, float *work, struct pool *pool) {
     s.a = work;
     s.b = work + b_at;
     const struct dtype *type = dtype_of(g->b_dtype);
-    for (int64_t j = 0; j < g->n; j += s.columns)
-        for (int64_t p = 0; p < g->k; p += s.depth)
+    for (int64_t p = 0; p < g->k; p += s.depth)
+        for (int64_t j = 0; j < g->n; j += s.columns)
             for (int64_t i = 0; i < g->m; i += s.rows) {
                 s.g = *g;
                 s.g.m = least(s.rows, g->m - i);
@@ -306,8 +306,8 @@ static void run_packed(const struct gemm *g, float *work, struct pool *pool) {
                 s.n_padded = round_up(s.g.n, g->isa->nr);
                 s.a_tasks = (s.g.m + PACK_ROWS - 1) / PACK_ROWS;
                 s.b_tasks = i == 0 ? (s.g.n + PACK_ROWS - 1) / PACK_ROWS : 0;
-                // A stays packed over the columns where one round holds all of it.
-                s.pack_a = !s.a_in_place && (j == 0 || s.rows < g->m || s.depth < g->k);
+                // A stays packed over the columns where one round holds all of its rows.
+                s.pack_a = !s.a_in_place && (j == 0 || s.rows < g->m);
                 const int64_t per_depth = (s.pack_a ? s.a_tasks : 0) + s.b_tasks;
                 run_tiles(pool, per_depth * ((s.g.k + s.step - 1) / s.step), pack_tile, &s);
                 s.tile_columns = (s.g.n + TILE_COLUMNS - 1) / TILE_COLUMNS;
