@@ -2,7 +2,7 @@
 #include "backend/cpu/gemm.h"
 #include "base/cpuid.h"
 #include "base/rng.h"
-#include "tests/harness.h"
+#include "harness.h"
 
 enum { THREADS = 3 };
 
