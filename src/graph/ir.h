@@ -80,6 +80,10 @@ void graph_output_external(struct cb_graph *g, struct cb_tensor *t, const char *
 const char *graph_push(struct cb_graph *g, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void graph_pop(struct cb_graph *g, const char *old);
 
+/* Copies the body's nodes into g. Its inputs must be named "arg.0", "arg.1", ... and take in[0..n_in-1]; params keep their names; out[i] is its i-th
+   output. The body is borrowed for the call. */
+enum cb_status graph_inline(struct cb_graph *g, const struct cb_graph *body, int n_in, struct cb_tensor *const *in, struct cb_tensor **out);
+
 /* Adds nodes that compute d loss / d wrt[i] into grad[i] (NULL where loss does not depend on it).
    seed: gradient of loss, of its shape; NULL for ones. sum: nullable; sum[i] (nullable, shape of wrt[i]) is added to grad[i], in place where the
    last op can. May be called again on its own results: higher derivatives. */

@@ -184,4 +184,11 @@ void op_expand_grad(struct cb_graph *g, int n_out, struct cb_tensor *const *out,
 struct cb_tensor *op_dropout(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *seed, double rate, uint64_t key);
 struct cb_tensor *op_random(struct cb_graph *g, const char *kind, struct cb_tensor *seed, struct cb_type type,
                             uint64_t key); /* uniform normal */
+
+/* op_call.c: subgraphs as nodes. A body is a graph of its own (inputs "arg.0", "arg.1", ..., outputs in order, params by name) that must outlive g.
+   call: the body's outputs for these inputs; output i by graph_out. */
+struct cb_tensor *op_call(struct cb_graph *g, const struct cb_graph *body, int n, struct cb_tensor *const *in);
+/* scan: the body runs once for each index of the sequences' first axis. in: n_carry carries, then sequences (T,...). The body's arguments are the carries
+   and one step of each sequence; its first n_carry outputs are the next carries. Outputs: the last carries, then the other outputs, stacked (T,...). */
+struct cb_tensor *op_scan(struct cb_graph *g, const struct cb_graph *body, int n_carry, int n, struct cb_tensor *const *in);
 #endif
