@@ -37,6 +37,7 @@ $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/fuzz_%.o $(LIB)
 
 # ---- the quick tier
 ifdef T
+$(if $(wildcard tests/$(T).c),,$(error T=$(T): there is no tests/$(T).c; wanted T=room/test_file))
 test: $(BUILD)/test-one/$(T)
 	@$(BUILD)/test-one/$(T) $(if $(PLAIN),,-j$(TEST_JOBS) --short-filename)
 else

@@ -19,7 +19,7 @@ BEGIN {
     else print "const struct attr_field attr_fields_" op "[] = {"
     for (i = 1; i <= n; i++) {
         split(f[i], p, / +/)
-        if (!(p[1] in c)) { print "unknown attribute type " p[1] " of op " op > "/dev/stderr"; exit 1 }
+        if (!(p[1] in c)) { print "@attrs " op ": type " p[1] "; wanted bool, int, float, ints, str or ptr" > "/dev/stderr"; exit 1 }
         if (kind == "h") print "    " c[p[1]] p[2] ";"
         else print "    {\"" p[2] "\", " e[p[1]] ", offsetof(struct attr_" op ", " p[2] ")},"
     }

@@ -203,6 +203,15 @@ TEST(kernels, agree_with_ref_on_odd_shapes) {
     }
 }
 
+/* A row for an op that is not there would never run, and nothing else would tell. */
+TEST(kernels, are_of_known_ops) {
+    for (int f = 0; backend_cpu.files[f]; f++)
+        for (const struct kernel *k = backend_cpu.files[f]; k->op; k++) {
+            CHECK(op_find(ops_table(), k->op), "kernel %s: no op '%s'", k->name ? k->name : "", k->op);
+            CHECK(k->name && k->run, "kernel of %s: wanted a name and run", k->op);
+        }
+}
+
 static void print_line(void *context, const char *line) {
     (void)context;
     fprintf(stderr, "%s\n", line);
