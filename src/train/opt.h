@@ -7,11 +7,11 @@
 #define OPT_MAX_OPTIONS 12
 #define OPT_MAX_STATES 3
 
-/* One named option with its default ("betas" are beta1 and beta2). */
+/* One named option with its default; a pair of betas is two options, beta1 and beta2. */
 struct opt_option {
     const char *name;  // NULL ends the list
     double value;
-    double min, max;  // allowed range
+    double min, max;  // allowed, both included
 };
 
 /* One update of elements [begin, end) of one parameter. */
@@ -21,7 +21,7 @@ struct opt_range {
     float *state[OPT_MAX_STATES];
     int64_t begin, end;
     int64_t step;  // 1 for the first
-    double lr, weight_decay;  // of this parameter
+    double lr, weight_decay;  // of this parameter; decay is the update's own work
     double grad_scale;  // multiply the gradient by it first (clipping)
     const double *option;  // in the order of the descriptor
 };
