@@ -72,11 +72,11 @@ SIMD_INLINE vf f_gelu_tanh_grad(vf x, vf dy) {
 }
 
 /* ---- the kernels: X(op, cost) */
-#define UNARY_LIST(X)                                                                                                                  \
-    X(abs, 1)                                                                                                                          \
-    X(neg, 1)                                                                                                                          \
-    X(square, 1) X(relu, 1) X(floor, 1) X(sqrt, 2) X(rsqrt, 2) X(reciprocal, 2) X(exp, 4) X(log, 4) X(tanh, 6) X(sigmoid, 4) X(erf, 6) \
-        X(silu, 4) X(gelu, 6) X(gelu_tanh, 4) X(quick_gelu, 4)
+// clang-format off
+#define UNARY_LIST(X) \
+    X(abs, 1) X(neg, 1) X(square, 1) X(relu, 1) X(floor, 1) X(sqrt, 2) X(rsqrt, 2) X(reciprocal, 2) X(exp, 4) X(log, 4) X(tanh, 6) \
+    X(sigmoid, 4) X(erf, 6) X(silu, 4) X(gelu, 6) X(gelu_tanh, 4) X(quick_gelu, 4)
+// clang-format on
 #define PAIR_LIST(X) \
     X(relu_grad, 1) X(tanh_grad, 1) X(sigmoid_grad, 1) X(silu_grad, 4) X(gelu_grad, 6) X(gelu_tanh_grad, 4) X(quick_gelu_grad, 4)
 
