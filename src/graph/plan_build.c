@@ -258,6 +258,21 @@ static enum cb_status final_copies(struct build *b, struct cb_err *err) {
     return CB_OK;
 }
 
+/* Inside slots stand first, one after the other; the bytes of all slots are counted by kind. */
+static int64_t place_slots(struct plan *plan) {
+    int64_t total = 0;
+    for (int s = 0; s < plan->n_slots; s++) {
+        int64_t bytes = type_bytes(&plan->slots[s].type);
+        plan->slot_offset[s] = -1;
+        if (plan->slots[s].is_param) plan->bytes.params += bytes;
+        if (plan->slots[s].is_output && !plan->slots[s].is_param) plan->bytes.outputs += bytes;
+        if (!plan->slots[s].is_inside) continue;
+        plan->slot_offset[s] = total;
+        total += ((bytes ? bytes : 1) + 63) & ~(int64_t)63;
+    }
+    return total;
+}
+
 /* Offsets: inside slots keep their place, everything else shares by lifetime. */
 static enum cb_status place_all(struct build *b, struct cb_err *err) {
     struct plan *plan = b->plan;
@@ -269,16 +284,7 @@ static enum cb_status place_all(struct build *b, struct cb_err *err) {
         free(buffers);
         FAIL(err, CB_E_MEMORY, "plan: out of memory");
     }
-    int64_t slots_bytes = 0, total = 0;
-    for (int s = 0; s < plan->n_slots; s++) {
-        int64_t bytes = type_bytes(&plan->slots[s].type);
-        plan->slot_offset[s] = -1;
-        if (plan->slots[s].is_param) plan->bytes.params += bytes;
-        if (plan->slots[s].is_output && !plan->slots[s].is_param) plan->bytes.outputs += bytes;
-        if (!plan->slots[s].is_inside) continue;
-        plan->slot_offset[s] = slots_bytes;
-        slots_bytes += ((bytes ? bytes : 1) + 63) & ~(int64_t)63;
-    }
+    int64_t slots_bytes = place_slots(plan), total = 0;
     // a class without slot lives from its first write to its last read
     for (int t = 0; t < nt; t++) buffer_of[t] = -1;
     for (int t = 0; t < nt; t++) {
