@@ -1,4 +1,4 @@
-/* Norms made of simpler ops: group_norm, batch_norm, weight_norm, and cosine_similarity. */
+/* Norms made of simpler ops: group_norm, weight_norm, and cosine_similarity. */
 #include <math.h>
 #include <string.h>
 
@@ -8,7 +8,6 @@
 #include "ops/ops.h"
 
 // @attrs group_norm: int groups, float eps
-// @attrs batch_norm: bool training, float momentum, float eps
 // @attrs weight_norm: int axis
 // @attrs cosine_similarity: int axis, float eps
 
@@ -80,77 +79,6 @@ static const struct op composed_group_norm = {
 struct cb_tensor *op_group_norm(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *weight, struct cb_tensor *bias, int64_t groups,
                                 double eps) {
     return graph_node(g, &composed_group_norm, &(struct attr_group_norm){groups, eps}, 3, (struct cb_tensor *[]){x, weight, bias});
-}
-
-/* ---- batch_norm (Ioffe and Szegedy 2015) */
-static enum cb_status infer_batch_norm(const struct node *node, struct cb_type *out, int *n_out, struct cb_err *err) {
-    const struct attr_batch_norm *a = node->attrs;
-    const struct cb_type *x = &node->in[0]->type;
-    TRY(check_channels(node, 5, err));
-    out[0] = *x;
-    out[1] = out[2] = type_make(x->dtype, 1, &x->dim[1]);
-    *n_out = a->training ? 3 : 1;
-    if (a->training && x->dim[1] > 0 && type_elements(x) / x->dim[1] < 2)
-        FAIL(err, CB_E_SHAPE, "batch_norm: %lld values a channel; at least 2 wanted in training",
-             (long long)(type_elements(x) / x->dim[1]));
-    return CB_OK;
-}
-
-/* momentum * fresh + (1 - momentum) * old */
-static struct cb_tensor *running(struct cb_graph *g, struct cb_tensor *old, struct cb_tensor *fresh, double momentum) {
-    return op_add(g, op_scale(g, fresh, momentum, 0), op_scale(g, old, 1 - momentum, 0));
-}
-
-static void expand_batch_norm(struct cb_graph *g, const struct node *node, struct cb_tensor **out) {
-    const struct attr_batch_norm *a = node->attrs;
-    struct cb_tensor *x = node->in[0], *mean = node->in[3], *var = node->in[4];
-    int64_t axes[CB_MAX_RANK] = {0};
-    for (int i = 1; i < x->type.rank - 1; i++) axes[i] = i + 1;
-    if (a->training) {
-        mean = op_mean(g, x, x->type.rank - 1, axes, false);
-        var = op_var(g, x, 0, x->type.rank - 1, axes, false);
-        out[1] = running(g, node->in[3], mean, a->momentum);
-        out[2] = running(g, node->in[4], op_var(g, x, 1, x->type.rank - 1, axes, false), a->momentum);
-    }
-    struct cb_tensor *scale = op_unary(g, "rsqrt", op_scale(g, var, 1, a->eps));
-    struct cb_tensor *y = op_mul(g, op_sub(g, x, channels(g, mean, &x->type)), channels(g, scale, &x->type));
-    out[0] = affine(g, y, node->in[1], node->in[2], &x->type);
-}
-
-#define BATCH(training) \
-    &(const struct attr_batch_norm) { training, 0.1, 1e-5 }
-#define STATISTIC(...) \
-    { .present = true, .dtype = CB_DTYPE_F32, CASE_DIMS(__VA_ARGS__), .fill = FILL_POSITIVE, .no_grad = true }
-static const struct op_case cases_batch_norm[] = {
-    {.name = "train", .attrs = BATCH(true), .in = {CASE_F32(3, 5, 4, 3), CASE_F32(5), CASE_F32(5), STATISTIC(5), STATISTIC(5)}},
-    {.name = "train_rows", .attrs = BATCH(true), .in = {CASE_F32(7, 5), CASE_ABSENT, CASE_ABSENT, STATISTIC(5), STATISTIC(5)}},
-    {.name = "eval", .attrs = BATCH(false), .in = {CASE_F32(3, 5, 4), CASE_F32(5), CASE_F32(5), STATISTIC(5), STATISTIC(5)}},
-    {.name = "empty", .attrs = BATCH(false), .in = {CASE_F32(0, 5), CASE_F32(5), CASE_F32(5), STATISTIC(5), STATISTIC(5)}},
-    {.name = NULL}};
-static const char *const in_batch_norm[] = {"x", "weight?", "bias?", "running_mean", "running_var", NULL};
-static const char *const out_batch_norm[] = {"y", "running_mean", "running_var", NULL};
-static const struct op composed_batch_norm = {
-    .name = "batch_norm",
-    .doc =
-        "x (B,C,...) less the mean, over sqrt(variance + eps) of each channel: of the batch in training (outputs 1 and 2 are then the new "
-        "running statistics), else the running ones (Ioffe and Szegedy 2015).",
-    .in_names = in_batch_norm,
-    .out_names = out_batch_norm,
-    .attrs = attr_fields_batch_norm,
-    .attr_bytes = sizeof(struct attr_batch_norm),
-    .n_out = -1,
-    .infer = infer_batch_norm,
-    .expand = expand_batch_norm,
-    .cases = cases_batch_norm};
-
-struct cb_tensor *op_batch_norm(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *weight, struct cb_tensor *bias,
-                                struct cb_tensor *running_mean, struct cb_tensor *running_var, bool training, double momentum, double eps) {
-    struct attr_batch_norm a;
-    memset(&a, 0, sizeof a);
-    a.training = training;
-    a.momentum = momentum;
-    a.eps = eps;
-    return graph_node(g, &composed_batch_norm, &a, 5, (struct cb_tensor *[]){x, weight, bias, running_mean, running_var});
 }
 
 /* ---- weight_norm (Salimans and Kingma 2016) */
@@ -256,5 +184,4 @@ struct cb_tensor *op_cosine_similarity(struct cb_graph *g, struct cb_tensor *a, 
     return graph_node(g, &composed_cosine, &v, 2, (struct cb_tensor *[]){a, b});
 }
 
-const struct op *const op_file_norm_composed[] = {&composed_group_norm, &composed_batch_norm, &composed_weight_norm, &composed_cosine,
-                                                  NULL};
+const struct op *const op_file_norm_composed[] = {&composed_group_norm, &composed_weight_norm, &composed_cosine, NULL};
