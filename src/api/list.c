@@ -142,6 +142,33 @@ static void print_value(FILE *f, const char *key, const json_t *value) {
     free(text);
 }
 
+/* One line of a document; what is empty is left out. */
+static void print_item(FILE *f, const char *key, const json_t *value) {
+    const char *name;
+    json_t *part;
+    size_t i;
+    if ((json_is_array(value) && !json_array_size(value)) || (json_is_object(value) && !json_object_size(value))) return;
+    fprintf(f, "- %s: ", key);
+    if (json_is_array(value)) {
+        json_array_foreach(value, i, part) fprintf(f, "%s`%s`", i ? ", " : "", json_string_value(part));
+    } else if (json_is_object(value)) {
+        bool first = true;
+        json_object_foreach((json_t *)value, name, part) {
+            char *text = json_is_string(part) ? NULL : json_dumps(part, JSON_ENCODE_ANY | JSON_REAL_PRECISION(10));
+            fprintf(f, "%s`%s` (%s)", first ? "" : ", ", name, text ? text : json_is_string(part) ? json_string_value(part) : "");
+            free(text);
+            first = false;
+        }
+    } else if (json_is_boolean(value)) {
+        fputs(json_is_true(value) ? "yes" : "no", f);
+    } else {
+        char *text = json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(10));
+        fputs(text ? text : json_is_string(value) ? json_string_value(value) : "", f);
+        free(text);
+    }
+    fputc('\n', f);
+}
+
 static void print_entry(FILE *f, const struct entry *e, const char *format, bool all, bool first) {
     const char *key;
     json_t *value;
@@ -153,11 +180,7 @@ static void print_entry(FILE *f, const struct entry *e, const char *format, bool
         free(text);
     } else if (strcmp(format, "markdown") == 0) {
         fprintf(f, "## %s\n%s\n\n", e->name, e->doc);
-        json_object_foreach(e->more, key, value) {
-            char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(10));
-            fprintf(f, "- %s: `%s`\n", key, text ? text : "");
-            free(text);
-        }
+        json_object_foreach(e->more, key, value) print_item(f, key, value);
         fputc('\n', f);
     } else {
         fprintf(f, "%-24s %s\n", e->name, e->doc);
