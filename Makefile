@@ -26,7 +26,7 @@ FOREIGN := $(if $(filter x86_64 amd64,$(MACHINE)),%_neon.c,%_avx2.c %_avx512.c) 
 files = $(sort $(filter-out $(FOREIGN),$(wildcard $(1))))
 
 # Rooms of the library, in the order of their levels; the command alone is outside it.
-ROOMS := base io text data graph store ops backend/cpu backend/null nn models modules merge train run eval api
+ROOMS := base io text data graph store ops backend/cpu backend/null nn models modules train run api
 SRC := $(foreach room,$(ROOMS),$(call files,src/$(room)/*.c))
 CLI := $(call files,src/cli/*.c)
 OBJ := $(SRC:%.c=$(BUILD)/%.o) $(GEN)/attrs.o
@@ -55,7 +55,6 @@ $(eval $(call REGISTRY,cpu_kernels,KERNEL_FILE,src/backend/cpu,k_))
 $(eval $(call REGISTRY,models,MODEL,src/models,model_))
 $(eval $(call REGISTRY,tuners,TUNER,src/modules,tuner_))
 $(eval $(call REGISTRY,optimizers,OPTIMIZER,src/train,opt_))
-$(eval $(call REGISTRY,evals,EVAL,src/eval,eval_))
 $(eval $(call REGISTRY,commands,COMMAND,src/cli,cmd_))
 OP_FILES := $(call files,src/ops/op_*.c)
 $(GEN)/attrs.h: $(OP_FILES) tools/gen_attrs.sh src/ops
@@ -65,7 +64,7 @@ $(GEN)/attrs.c: $(GEN)/attrs.h
 	@tools/gen_attrs.sh c $(OP_FILES) /dev/null > $@
 $(GEN)/attrs.o: $(GEN)/attrs.c $(BUILD)/.flags
 	$(call say,CC $<)$(CC) $(CB_CFLAGS) -c $< -o $@
-src/ops src/backend/cpu src/models src/modules src/train src/eval src/cli:
+src/ops src/backend/cpu src/models src/modules src/train src/cli:
 	@mkdir -p $@
 
 # ---- stamps that change with what they hold: the compiler's flags, the files of the library and of the tests
