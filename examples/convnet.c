@@ -1,7 +1,7 @@
 /* Reading handwritten digits with a convolutional network.
    convnet FOLDER     trains on MNIST's files in FOLDER (train-images-idx3-ubyte, ..., as they are or with .gz) and tests on its test set
    convnet            the same on digits that it draws itself
-   convnet --bench    times its training step and run (--json, --profile) */
+   convnet --bench    times its training step and run (--json, --profile, --threads N) */
 #include <zlib.h>
 
 #include "example.h"
@@ -143,9 +143,7 @@ static double share_right(struct cb_function *f, const struct digits *d) {
 }
 
 int main(int argc, char **argv) {
-    struct cb_err err = {0};
-    struct cb_engine *engine;
-    check(cb_engine_create(&engine, NULL, &err), &err);
+    struct cb_engine *engine = make_engine(argc, argv);
     struct cb_function *f = network(engine);
     if (has_flag(argc, argv, "--bench")) {
         struct digits d = draw_digits(BATCH);
@@ -153,7 +151,7 @@ int main(int argc, char **argv) {
         bench(f, "cnn-mnist batch 64", 30, has_flag(argc, argv, "--json"), has_flag(argc, argv, "--profile"));
         free_digits(&d);
     } else {
-        const char *folder = argc > 1 ? argv[1] : NULL;
+        const char *folder = argc > 1 && argv[1][0] != '-' ? argv[1] : NULL;
         struct digits data = folder ? read_digits(folder, "train-images-idx3-ubyte", "train-labels-idx1-ubyte") : draw_digits(12800);
         struct digits test = folder ? read_digits(folder, "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte") : draw_digits(2560);
         train(f, &data);

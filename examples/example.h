@@ -28,6 +28,17 @@ static inline bool has_flag(int argc, char **argv, const char *flag) {
     return false;
 }
 
+/* An engine on all cores, or on --threads N. */
+static inline struct cb_engine *make_engine(int argc, char **argv) {
+    struct cb_err err = {0};
+    struct cb_engine_options options = {0};
+    struct cb_engine *engine;
+    for (int i = 1; i + 1 < argc; i++)
+        if (strcmp(argv[i], "--threads") == 0) options.threads = atoi(argv[i + 1]);
+    check(cb_engine_create(&engine, &options, &err), &err);
+    return engine;
+}
+
 static inline double now_us(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);

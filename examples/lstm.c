@@ -1,6 +1,6 @@
 /* A recurrent tagger: how many brackets are open at each character of a text? It sees one character at a time and has to remember.
    lstm            trains on texts that it draws itself and prints the share of right tags
-   lstm --bench    times its training step and run (--json, --profile) */
+   lstm --bench    times its training step and run (--json, --profile, --threads N) */
 #include "example.h"
 
 enum { ROWS = 16, LENGTH = 32, CHARACTERS = 128, WIDTH = 32, HIDDEN = 64, TAGS = 10 };
@@ -51,8 +51,7 @@ static int count_right(struct cb_function *f) {
 
 int main(int argc, char **argv) {
     struct cb_err err = {0};
-    struct cb_engine *engine;
-    check(cb_engine_create(&engine, NULL, &err), &err);
+    struct cb_engine *engine = make_engine(argc, argv);
     bool is_bench = has_flag(argc, argv, "--bench");
     struct cb_function *f = tagger(engine, is_bench ? 1e-3 : 5e-3);
     draw_texts(f);

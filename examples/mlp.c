@@ -1,6 +1,6 @@
 /* A small classifier: four measurements of a flower to one of three species, trained while the program runs.
    mlp            trains on flowers that it draws itself and prints the share it gets right
-   mlp --bench    times training steps and runs of small networks (--json: one JSON object a line; --profile: by op) */
+   mlp --bench    times training steps and runs of small networks (--json: one JSON object a line; --profile: by op; --threads N) */
 #include "example.h"
 
 enum { MEASURES = 4, SPECIES = 3, BATCH = 32 };
@@ -84,10 +84,8 @@ static void bench_one(struct cb_engine *engine, const char *name, int64_t batch,
 }
 
 int main(int argc, char **argv) {
-    struct cb_err err = {0};
-    struct cb_engine *engine;
+    struct cb_engine *engine = make_engine(argc, argv);
     bool json = has_flag(argc, argv, "--json"), profile = has_flag(argc, argv, "--profile");
-    check(cb_engine_create(&engine, NULL, &err), &err);
     if (has_flag(argc, argv, "--bench")) {
         bench_one(engine, "mlp-4-8-3 batch 1", 1, (int64_t[]){4, 8, 3}, 2000, json, profile);
         bench_one(engine, "mlp-4-8-3 batch 32", 32, (int64_t[]){4, 8, 3}, 2000, json, profile);
