@@ -143,12 +143,12 @@ const struct family model_gpt2 = {
     .prefix = "transformer.",
     .ignored = ignored,
     .defaults =
-        "{\"activation_function\":\"gelu_new\",\"architectures\":[\"GPT2LMHeadModel\"],\"attn_pdrop\":0.1,\"bos_token_id\":null,"
-        "\"dtype\":\"float32\",\"embd_pdrop\":0.1,\"eos_token_id\":null,\"initializer_range\":0.02,\"layer_norm_epsilon\":1e-05,"
+        "{\"activation_function\":\"gelu_new\",\"architectures\":[\"GPT2LMHeadModel\"],\"attn_pdrop\":0.0,\"bos_token_id\":null,"
+        "\"dtype\":\"float32\",\"embd_pdrop\":0.0,\"eos_token_id\":null,\"initializer_range\":0.02,\"layer_norm_epsilon\":1e-05,"
         "\"model_type\":\"gpt2\",\"n_embd\":768,\"n_head\":12,\"n_inner\":null,\"n_layer\":12,\"n_positions\":1024,\"pad_token_id\":null,"
-        "\"reorder_and_upcast_attn\":false,\"resid_pdrop\":0.1,\"scale_attn_by_inverse_layer_idx\":false,\"scale_attn_weights\":true,"
+        "\"reorder_and_upcast_attn\":false,\"resid_pdrop\":0.0,\"scale_attn_by_inverse_layer_idx\":false,\"scale_attn_weights\":true,"
         "\"tie_word_embeddings\":true,\"use_cache\":true,\"vocab_size\":50257}",
-    .tiny = "n_embd=24,n_head=3,n_layer=2,n_positions=40,vocab_size=67,attn_pdrop=0.0,embd_pdrop=0.0,resid_pdrop=0.0",
+    .tiny = "n_embd=24,n_head=3,n_layer=2,n_positions=40,vocab_size=67",
     .options_bytes = sizeof(struct gpt2_options),
     .parse = parse,
     .weights = weights,
