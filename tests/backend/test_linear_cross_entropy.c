@@ -3,7 +3,7 @@
 #include "base/cpuid.h"
 #include "base/rng.h"
 #include "gen/attrs.h"
-#include "tests/harness.h"
+#include "harness.h"
 
 extern const struct kernel kernel_file_linear_cross_entropy[], kernel_file_linear_cross_entropy_avx2[],
     kernel_file_linear_cross_entropy_avx512[];

@@ -17,6 +17,7 @@ static inline vf vf_set1(float x) { return _mm256_set1_ps(x); }
 static inline vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
 static inline void vf_store(float *p, vf x) { _mm256_storeu_ps(p, x); }
 static inline vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
+static inline vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 static inline float vf_sum(vf x) {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
@@ -28,6 +29,7 @@ static inline vf vf_load_mask(vm m, const float *p) { return _mm256_maskload_ps(
 static inline void vf_store_mask(vm m, float *p, vf x) { _mm256_maskstore_ps(p, m, x); }
 static inline vf vf_load_f16(const uint16_t *p) { return load8_f16(p); }
 static inline vf vf_load_bf16(const uint16_t *p) { return load8_bf16(p); }
+static inline vf vf_load_i8(const int8_t *p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p))); }
 
 #include "backend/cpu/gemm_body.h"
 

@@ -1,5 +1,5 @@
 /* The kernels of struct gemm_isa, written once over the vector words that each gemm_<isa>.c defines before it includes this.
-   Words: vf (VL floats), vm (mask), vf_zero set1 load store add fma sum, vm_first, vf_load_mask, vf_store_mask, vf_load_f16, vf_load_bf16,
+   Words: vf (VL floats), vm (mask), vf_zero set1 load store add fma sum, vm_first, vf_load_mask, vf_store_mask, vf_load_f16, vf_load_bf16, vf_load_i8, vf_mul,
    transpose4; sizes MR, XR_MAX and YR_WIDE. Register tiles after Goto & van de Geijn 2008 and Van Zee & van de Geijn 2015. */
 #include <string.h>
 
@@ -226,15 +226,31 @@ INLINE void pack_across(const enum cb_dtype dtype, float *out, int64_t width, co
     }
 }
 
+/* n values of a block type as f32; q8_0, a half-precision scale and 32 bytes, by vectors. */
+static void decode(const struct dtype *type, enum cb_dtype dtype, float *out, const void *in, int64_t n) {
+    if (dtype != CB_DTYPE_Q8_0) {
+        type->to_f32(out, in, n);
+        return;
+    }
+    const unsigned char *block = in;
+    for (int64_t at = 0; at < n; at += 32, block += 34) {
+        uint16_t bits;
+        memcpy(&bits, block, sizeof bits);
+        const vf scale = vf_set1(f16_to_f32(bits));
+        UNROLL for (int i = 0; i < 32; i += VL) vf_store(out + at + i, vf_mul(scale, vf_load_i8((const int8_t *)block + 2 + i)));
+    }
+}
+
 /* Rows of blocks: 4 rows are decoded at a time. */
 enum { DECODE = 512 };
-static void pack_blocks(float *out, int64_t width, const void *src, const struct dtype *type, int64_t step_w, int64_t n, int64_t k) {
+static void pack_blocks(float *out, int64_t width, const void *src, enum cb_dtype dtype, int64_t step_w, int64_t n, int64_t k) {
+    const struct dtype *type = dtype_of(dtype);
     float rows[4 * DECODE];
     for (int64_t w = 0; w < n; w += 4)
         for (int64_t p = 0; p < k; p += DECODE) {
             const int64_t n_rows = least(4, n - w), n_k = least(DECODE, k - p);
             for (int64_t i = 0; i < n_rows; i++)
-                type->to_f32(rows + i * DECODE, (const char *)src + ((w + i) * step_w + p) / type->block * type->block_bytes, n_k);
+                decode(type, dtype, rows + i * DECODE, (const char *)src + ((w + i) * step_w + p) / type->block * type->block_bytes, n_k);
             for (int64_t q = 0; q < n_k; q++)
                 for (int64_t i = 0; i < n_rows; i++) out[(p + q) * width + w + i] = rows[i * DECODE + q];
         }
@@ -265,7 +281,7 @@ static void pack(float *out, int64_t width, int64_t panel_step, const void *src,
         const int64_t n = least(width, n_wide - at);
         const void *from = (const char *)src + at * step_w / type->block * type->block_bytes;
         if (type->block > 1) {
-            pack_blocks(out, width, from, type, step_w, n, k);
+            pack_blocks(out, width, from, dtype, step_w, n, k);
         } else if (step_k == 1 && dtype == CB_DTYPE_F32) {
             pack_across(CB_DTYPE_F32, out, width, from, step_w, n, k);
         } else if (step_k == 1 && dtype == CB_DTYPE_F16) {
@@ -390,7 +406,7 @@ static void dot_blocks(const struct gemm_dot *d, int64_t begin, int64_t end) {
     for (int64_t j = begin; j < end; j++)
         for (int64_t p = 0; p < d->k; p += DECODE) {
             const int64_t n = least(DECODE, d->k - p);
-            type->to_f32(rows, (const char *)d->y + (j * d->y_row + p) / type->block * type->block_bytes, n);
+            decode(type, d->y_dtype, rows, (const char *)d->y + (j * d->y_row + p) / type->block * type->block_bytes, n);
             dot_rows(1, CB_DTYPE_F32, d, p, rows, 0, n, j);
         }
 }

@@ -18,6 +18,7 @@ static inline vf vf_load(const float *p) {
 }
 static inline void vf_store(float *p, vf x) { memcpy(p, &x, sizeof x); }
 static inline vf vf_add(vf a, vf b) { return a + b; }
+static inline vf vf_mul(vf a, vf b) { return a * b; }
 static inline vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
 static inline float vf_sum(vf x) { return (x[0] + x[2]) + (x[1] + x[3]); }
 static inline vm vm_first(int64_t n) { return (vm)n; }
@@ -43,6 +44,7 @@ static inline void transpose4(enum cb_dtype dtype, float *out, int64_t width, co
     for (int q = 0; q < 8; q++)
         for (int w = 0; w < 4; w++) out[q * width + w] = value_of(dtype, src, at + w * step + q);
 }
+static inline vf vf_load_i8(const int8_t *p) { return (vf){(float)p[0], (float)p[1], (float)p[2], (float)p[3]}; }
 
 #include "backend/cpu/gemm_body.h"
 
