@@ -7,8 +7,12 @@
 enum option_kind {
     OPTION_FLAG,  // bool
     OPTION_COUNT,  // int64_t, k M G
-    OPTION_SIZE,  // int64_t bytes, KiB MiB GiB
+    OPTION_POSITIVE,  // the same, from 1 on
+    OPTION_COUNT_OR_NONE,  // the same; 0 means none and is kept as -1: in the library 0 is the default
+    OPTION_SIZE,  // int64_t bytes from 0 on, KiB MiB GiB
     OPTION_NUMBER,  // double
+    OPTION_ABOVE_ZERO,  // double above 0
+    OPTION_OR_NONE,  // double; 0 means none and is kept as -1
     OPTION_TEXT,  // const char *
     OPTION_LIST,  // struct text_list: everything up to the next option
 };

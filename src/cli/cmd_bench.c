@@ -3,14 +3,14 @@
 #include "cli/cli.h"
 
 #define AT(field) offsetof(struct cb_bench_options, field)
-static const struct option options[] = {{"batch", OPTION_COUNT, AT(batch), "N", "sequences (default 4)"},
-                                        {"seq", OPTION_COUNT, AT(seq), "N", "tokens of each (default 256)"},
-                                        {"steps", OPTION_COUNT, AT(steps), "N", "training steps (default 8)"},
+static const struct option options[] = {{"batch", OPTION_POSITIVE, AT(batch), "N", "sequences (default 4)"},
+                                        {"seq", OPTION_POSITIVE, AT(seq), "N", "tokens of each (default 256)"},
+                                        {"steps", OPTION_POSITIVE, AT(steps), "N", "training steps (default 8)"},
                                         {"tuner", OPTION_TEXT, AT(tuner), "SPEC", "train a module, e.g. lora:r=8,alpha=16"},
                                         {"input", OPTION_TEXT, AT(input), "FILE", "safetensors with input_ids (default: random)"},
-                                        {"lr", OPTION_NUMBER, AT(lr), "X", "learning rate (default 3e-4)"},
-                                        {"prompt", OPTION_COUNT, AT(prompt), "N", "prompt tokens (default 128)"},
-                                        {"new", OPTION_COUNT, AT(new_tokens), "N", "new tokens (default 64)"},
+                                        {"lr", OPTION_ABOVE_ZERO, AT(lr), "X", "learning rate (default 3e-4)"},
+                                        {"prompt", OPTION_POSITIVE, AT(prompt), "N", "prompt tokens (default 128)"},
+                                        {"new", OPTION_POSITIVE, AT(new_tokens), "N", "new tokens (default 64)"},
                                         {"profile", OPTION_FLAG, AT(profile), NULL, "time by op, on standard error"},
                                         {NULL, OPTION_FLAG, 0, NULL, NULL}};
 #define R(field) offsetof(struct cb_bench_result, field)

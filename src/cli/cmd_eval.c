@@ -9,9 +9,9 @@ struct eval_options {
 #define AT(field) offsetof(struct eval_options, api.field)
 static const struct option options[] = {{"text", OPTION_LIST, offsetof(struct eval_options, text), "FILE", "text to score (required)"},
                                         {"modules", OPTION_TEXT, AT(modules), "EXPR", "modules to put on the model"},
-                                        {"seq", OPTION_COUNT, AT(seq), "N", "window in tokens (default: the model's context)"},
-                                        {"stride", OPTION_COUNT, AT(stride), "N", "step between windows (default: seq)"},
-                                        {"batch", OPTION_COUNT, AT(batch), "N", "windows at a time (default 8)"},
+                                        {"seq", OPTION_POSITIVE, AT(seq), "N", "window in tokens (default: the model's context)"},
+                                        {"stride", OPTION_POSITIVE, AT(stride), "N", "step between windows (default: seq)"},
+                                        {"batch", OPTION_POSITIVE, AT(batch), "N", "windows at a time (default 8)"},
                                         {"invalid", OPTION_TEXT, AT(invalid), "HOW", "invalid UTF-8: fail (default), replace, skip"},
                                         {NULL, OPTION_FLAG, 0, NULL, NULL}};
 #define R(field) offsetof(struct cb_eval_result, field)

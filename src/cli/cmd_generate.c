@@ -15,12 +15,12 @@ struct generate_options {
 #define AT(field) offsetof(struct generate_options, api.field)
 static const struct option options[] = {{"prompt", OPTION_TEXT, AT(prompt), "TEXT", "what to continue (default: standard input)"},
                                         {"ids", OPTION_TEXT, offsetof(struct generate_options, ids), "1,2,3", "or token ids"},
-                                        {"max-new", OPTION_COUNT, AT(max_new), "N", "new tokens at most (default 128)"},
-                                        {"temperature", OPTION_NUMBER, AT(temperature), "X", "default 1"},
+                                        {"max-new", OPTION_POSITIVE, AT(max_new), "N", "new tokens at most (default 128)"},
+                                        {"temperature", OPTION_ABOVE_ZERO, AT(temperature), "X", "default 1; for 0 take --greedy"},
                                         {"top-k", OPTION_COUNT, AT(top_k), "N", "only the N likeliest"},
-                                        {"top-p", OPTION_NUMBER, AT(top_p), "X", "the likeliest that together reach X"},
+                                        {"top-p", OPTION_ABOVE_ZERO, AT(top_p), "X", "the likeliest that together reach X"},
                                         {"min-p", OPTION_NUMBER, AT(min_p), "X", "at least X times the likeliest"},
-                                        {"repeat-penalty", OPTION_NUMBER, AT(repeat_penalty), "X", "above 1: against repetition"},
+                                        {"repeat-penalty", OPTION_ABOVE_ZERO, AT(repeat_penalty), "X", "above 1: against repetition"},
                                         {"stop", OPTION_LIST, offsetof(struct generate_options, stop), "TEXT", "texts that end it"},
                                         {"greedy", OPTION_FLAG, AT(greedy), NULL, "always the likeliest"},
                                         {"ignore-eos", OPTION_FLAG, AT(ignore_eos), NULL, "go on past the end-of-text token"},
@@ -112,6 +112,7 @@ static enum cb_status run_generate(struct cli *cli, struct generate_options *o, 
     o->api.piece = stream ? print_piece : NULL;
     o->api.user = cli;
     enum cb_status status = CB_OK;
+    if (o->ids && o->api.prompt) FAIL(err, CB_E_USAGE, "generate: found --prompt and --ids; wanted one of them");
     if (o->ids)
         status = parse_ids(o->ids, &ids, &o->api.n_ids, err);
     else if (!o->api.prompt && !o->api.plan_only)

@@ -15,7 +15,7 @@ struct tokenizer_options {
 static const struct option options[] = {
     {"out", OPTION_TEXT, AT(train.out), "DIR", "train: folder for tokenizer.json (required)"},
     {"kind", OPTION_TEXT, AT(train.kind), "NAME", "train: bpe (default), char, byte, ..."},
-    {"vocab", OPTION_COUNT, AT(train.vocab), "N", "train: size of the vocabulary (default 8192)"},
+    {"vocab", OPTION_POSITIVE, AT(train.vocab), "N", "train: size of the vocabulary (default 8192)"},
     {"special", OPTION_TEXT, AT(train.special), "a,b", "train: special tokens beside <|endoftext|>"},
     {"invalid", OPTION_TEXT, AT(train.invalid), "HOW", "train: invalid UTF-8: fail (default), replace, skip"},
     {"text", OPTION_TEXT, AT(text), "TEXT", "encode: the text"},
@@ -134,7 +134,19 @@ static char *read_all(const char *path, size_t *n) {
         p = more;
     }
     if (f && f != stdin) fclose(f);
+    if (p) p[*n] = 0;
     return p;
+}
+
+/* Ids that a person gave. Lines of a .jsonl file are read as the reference library does: unknown ids give no text. */
+static enum cb_status check_ids(const json_t *list, const struct cb_tokenizer *t, const char *where, struct cb_err *err) {
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        json_int_t id = json_integer_value(json_array_get(list, i));
+        if (id < 0 || id >= cb_tokenizer_vocab(t))
+            FAIL(err, CB_E_ARGUMENT, "%s: id %lld at position %lld; wanted ids below %lld", where, (long long)id, (long long)i,
+                 (long long)cb_tokenizer_vocab(t));
+    }
+    return CB_OK;
 }
 
 static enum cb_status from_file(struct cli *cli, const struct tokenizer_options *o, const struct cb_tokenizer *t, bool is_encode,
@@ -155,11 +167,12 @@ static enum cb_status from_file(struct cli *cli, const struct tokenizer_options 
     } else {
         json_t *list = json_array();
         for (char *p = bytes, *end; p < bytes + n; p = end) {  // any text with numbers in it
-            while (p < bytes + n && !strchr("0123456789", *p)) p++;
+            while (p < bytes + n && (*p < '0' || *p > '9')) p++;
             if (p == bytes + n) break;
             json_array_append_new(list, json_integer(strtoll(p, &end, 10)));
         }
-        status = decode(cli, o, t, list, err);
+        status = check_ids(list, t, o->file ? o->file : "standard input", err);
+        if (status == CB_OK) status = decode(cli, o, t, list, err);
         json_decref(list);
     }
     free(bytes);
@@ -174,14 +187,16 @@ static enum cb_status use(struct cli *cli, struct tokenizer_options *o, bool is_
         status = encode(cli, o, t, o->text, strlen(o->text), err);
     } else if (!is_encode && o->ids) {
         json_t *list = json_array();
-        for (const char *p = o->ids; *p;) {
+        status = CB_OK;
+        for (const char *p = o->ids; *p && status == CB_OK;) {
             char *end;
-            long long id = strtoll(p, &end, 10);
-            if (end == p) break;
-            json_array_append_new(list, json_integer(id));
-            p = *end == ',' ? end + 1 : end;
+            json_array_append_new(list, json_integer(strtoll(p, &end, 10)));
+            if (end == p || (*end && *end != ',' && *end != ' '))
+                status = err_set(err, CB_E_USAGE, __FILE__, __LINE__, "--ids '%s': wanted numbers with commas between", o->ids);
+            p = *end ? end + 1 : end;
         }
-        status = decode(cli, o, t, list, err);
+        if (status == CB_OK) status = check_ids(list, t, "--ids", err);
+        if (status == CB_OK) status = decode(cli, o, t, list, err);
         json_decref(list);
     } else {
         status = from_file(cli, o, t, is_encode, err);

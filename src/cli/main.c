@@ -92,6 +92,7 @@ int main(int argc, char **argv) {
     }
     const struct command *command = find(argv[1]), *inner = command && command->is_prefix && argc > 2 ? find(argv[2]) : NULL;
     if (inner && inner->can_plan) return run(inner, true, argc - 3, argv + 3);
+    if (inner) return run(command, false, 1, argv + 2);  // says what can be planned
     if (command) return run(command, false, argc - 2, argv + 2);
     const char *names[64];
     int n = 0;

@@ -82,15 +82,22 @@ static enum cb_status set_value(const struct option *o, void *base, const char *
         case OPTION_FLAG: *(bool *)p = true; return CB_OK;
         case OPTION_TEXT: *(const char **)p = text; return CB_OK;
         case OPTION_NUMBER:
+        case OPTION_ABOVE_ZERO:
+        case OPTION_OR_NONE:
             if (!parse_number(text, false, &value)) FAIL(err, CB_E_USAGE, "--%s '%s': not a number", o->name, text);
-            *(double *)p = value;
+            if (o->kind == OPTION_ABOVE_ZERO && value <= 0) FAIL(err, CB_E_USAGE, "--%s %s: wanted a number above 0", o->name, text);
+            *(double *)p = o->kind == OPTION_OR_NONE && value == 0 ? -1 : value;
             return CB_OK;
         case OPTION_COUNT:
+        case OPTION_POSITIVE:
+        case OPTION_COUNT_OR_NONE:
         case OPTION_SIZE:
             if (!parse_number(text, o->kind == OPTION_SIZE, &value) || value != floor(value) || fabs(value) > 9e15)
                 FAIL(err, CB_E_USAGE, "--%s '%s': not a whole number%s", o->name, text,
                      o->kind == OPTION_SIZE ? " of bytes (KiB, MiB, GiB may follow)" : " (k, M, G may follow)");
-            *(int64_t *)p = (int64_t)value;
+            if (o->kind == OPTION_POSITIVE && value < 1) FAIL(err, CB_E_USAGE, "--%s %s: wanted 1 or more", o->name, text);
+            if (o->kind == OPTION_SIZE && value < 0) FAIL(err, CB_E_USAGE, "--%s %s: wanted 0 or more bytes", o->name, text);
+            *(int64_t *)p = o->kind == OPTION_COUNT_OR_NONE && value == 0 ? -1 : (int64_t)value;
             return CB_OK;
         case OPTION_LIST: {
             struct text_list *list = (void *)p;
@@ -114,16 +121,34 @@ static enum cb_status unknown_option(const struct command *command, const char *
          near ? near : command->name, near ? "?" : " --help` lists them");
 }
 
-/* Options of a --config file that the command line did not set. seen: names set there. */
+/* One option of a --config file. The texts live as long as the process: options borrow them. */
+static enum cb_status set_json(const struct option *o, void *base, const json_t *value, struct cb_err *err) {
+    if (o->kind == OPTION_FLAG && !json_is_boolean(value) && !json_is_null(value))
+        FAIL(err, CB_E_USAGE, "--%s: found a value; wanted true or false", o->name);
+    size_t i = 0;
+    do {
+        const json_t *item = json_is_array(value) ? json_array_get(value, i) : value;
+        if (!item || json_is_false(item) || json_is_null(item)) continue;
+        char *text = json_is_string(item) ? strdup(json_string_value(item)) : json_dumps(item, JSON_ENCODE_ANY);
+        if (!text) FAIL(err, CB_E_MEMORY, "out of memory");
+        TRY(set_value(o, base, text, err));
+    } while (json_is_array(value) && ++i < json_array_size(value));
+    return CB_OK;
+}
+
+/* Options of a --config file (or of a run.json) that the command line did not set. seen: names set there. */
 static enum cb_status apply_config(struct cli *cli, const struct command *command, void *options, const char *const *seen, int n_seen,
                                    struct cb_err *err) {
     json_error_t e;
     json_t *root = json_load_file(cli->config, JSON_REJECT_DUPLICATES, &e), *value;
     const char *key;
+    if (!root && e.line < 0) FAIL(err, CB_E_IO, "%s: cannot be read: %s", cli->config, strerror(errno));
     if (!root) FAIL(err, CB_E_FORMAT, "%s: line %d: %s; wanted JSON", cli->config, e.line, e.text);
-    enum cb_status status =
-        json_is_object(root) ? CB_OK : err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: not a JSON object", cli->config);
-    json_object_foreach(root, key, value) {
+    json_t *all = json_is_object(json_object_get(root, "options")) ? json_object_get(root, "options") : root;
+    enum cb_status status = json_is_object(root) ? CB_OK
+                                                 : err_set(err, CB_E_FORMAT, __FILE__, __LINE__,
+                                                           "%s: found something else; wanted a JSON object of options", cli->config);
+    json_object_foreach(all, key, value) {
         bool given = false;
         for (int i = 0; i < n_seen; i++) given |= strcmp(seen[i], key) == 0;
         if (given || status != CB_OK) continue;
@@ -134,15 +159,8 @@ static enum cb_status apply_config(struct cli *cli, const struct command *comman
             status = err_set(err, CB_E_USAGE, __FILE__, __LINE__, "%s: '%s' is no option of %s", cli->config, key, command->name);
             break;
         }
-        size_t i = 0;
-        do {  // the texts live as long as the process: options borrow them
-            json_t *item = json_is_array(value) ? json_array_get(value, i) : value;
-            char *text = json_is_string(item) ? strdup(json_string_value(item)) : json_dumps(item, JSON_ENCODE_ANY);
-            if (json_is_false(item) || json_is_null(item))
-                free(text);
-            else if (text)
-                status = set_value(o, base, text, err);
-        } while (status == CB_OK && json_is_array(value) && ++i < json_array_size(value));
+        status = set_json(o, base, value, err);
+        if (status != CB_OK) err_prefix(err, "%s", cli->config);
     }
     json_decref(root);
     return status;
@@ -183,10 +201,10 @@ enum cb_status cli_parse(struct cli *cli, const struct command *command, void *o
             TRY(set_value(o, base, NULL, err));
         } else if (o->kind == OPTION_LIST && !equals) {
             list = o;
-            if (i + 1 >= argc) FAIL(err, CB_E_USAGE, "--%s wants a value (%s)", o->name, o->value);
+            if (i + 1 >= argc) FAIL(err, CB_E_USAGE, "--%s: found no value; wanted %s", o->name, o->value);
             TRY(set_value(o, base, argv[++i], err));
         } else {
-            if (!equals && i + 1 >= argc) FAIL(err, CB_E_USAGE, "--%s wants a value (%s)", o->name, o->value);
+            if (!equals && i + 1 >= argc) FAIL(err, CB_E_USAGE, "--%s: found no value; wanted %s", o->name, o->value);
             TRY(set_value(o, base, equals ? equals + 1 : argv[++i], err));
         }
     }
@@ -226,9 +244,13 @@ static void json_option(json_t *root, const struct option *o, const void *base) 
             if (*(const char *const *)p) json_object_set_new(root, o->name, json_string(*(const char *const *)p));
             break;
         case OPTION_NUMBER:
+        case OPTION_ABOVE_ZERO:
+        case OPTION_OR_NONE:
             if (*(const double *)p != 0) json_object_set_new(root, o->name, json_real(*(const double *)p));
             break;
         case OPTION_COUNT:
+        case OPTION_POSITIVE:
+        case OPTION_COUNT_OR_NONE:
         case OPTION_SIZE:
             if (*(const int64_t *)p) json_object_set_new(root, o->name, json_integer(*(const int64_t *)p));
             break;
@@ -244,7 +266,11 @@ static void json_option(json_t *root, const struct option *o, const void *base) 
 char *cli_options_json(const struct cli *cli, const struct command *command, const void *options, char **args, int n_args) {
     json_t *root = json_object(), *arguments = json_array(), *all = json_object();
     for (int i = 0; i < n_args; i++) json_array_append_new(arguments, json_string(args[i]));
-    for (const struct option *o = command->options; o && o->name; o++) json_option(all, o, options);
+    for (const struct option *o = command->options; o && o->name; o++) {
+        bool told = false;  // a second name of an earlier option
+        for (const struct option *p = command->options; p < o; p++) told |= p->offset == o->offset;
+        if (!told) json_option(all, o, options);
+    }
     for (const struct option *o = common; o->name; o++)
         if (strcmp(o->name, "config") != 0) json_option(all, o, cli);
     json_object_set_new(root, "cambium", json_string(cb_version()));
