@@ -21,6 +21,7 @@ enum {
     PACKED = 1 << 21,  // floats of packed A, and of packed B, at most
     TILE_ROWS = 192,  // of a task; a multiple of every mr
     TILE_COLUMNS = 256,  // a multiple of every nr
+    TILES = 8,  // wanted at least, so that threads end together; the least tile is 96 by 64
     PACK_ROWS = 96,  // of a packing task; a multiple of every mr and nr
     SMALL = 64 * 64 * 64,  // m * n * k up to which one thread works unpacked
     SMALL_B = 1 << 15,  // n * k of that
@@ -216,7 +217,8 @@ struct blocks {
     int64_t step;  // k of one pass over registers
     int64_t depth, rows, columns;  // of a round
     int64_t m_padded, n_padded;  // of this round
-    int64_t a_tasks, b_tasks, tile_columns;  // packing tasks a depth block; tiles across
+    int64_t a_tasks, b_tasks;  // packing tasks a depth block
+    int64_t tile_m, tile_n, tiles_across;  // sizes of a tile of C; tiles in a row of them
     float *a, *b;
     bool pack_a, a_in_place;
 };
@@ -261,11 +263,11 @@ static void multiply_tile(void *context, int64_t i, int thread) {
     (void)thread;
     const struct blocks *s = context;
     const struct gemm *g = &s->g;
-    const int64_t row = i / s->tile_columns * TILE_ROWS, column = i % s->tile_columns * TILE_COLUMNS;
+    const int64_t row = i / s->tiles_across * s->tile_m, column = i % s->tiles_across * s->tile_n;
     for (int64_t p = 0; p < g->k; p += s->step) {
         const int64_t depth = least(s->step, g->k - p);
-        const struct gemm_tile t = {.m = least(TILE_ROWS, g->m - row),
-                                    .n = least(TILE_COLUMNS, g->n - column),
+        const struct gemm_tile t = {.m = least(s->tile_m, g->m - row),
+                                    .n = least(s->tile_n, g->n - column),
                                     .k = depth,
                                     .a = s->a_in_place ? g->a + row * g->a_row + p : s->a + p * s->m_padded + row * depth,
                                     .a_panel = g->isa->mr * depth,
@@ -277,6 +279,22 @@ static void multiply_tile(void *context, int64_t i, int thread) {
                                     .accumulate = g->accumulate || p > 0,
                                     .bias = g->bias && p == 0 ? g->bias + column : NULL};
         g->isa->tile(&t);
+    }
+}
+
+/* Tiles of C: as large as pays, smaller where there would be few. Returns their number. */
+static int64_t blocks_tiles(struct blocks *s) {
+    s->tile_m = TILE_ROWS;
+    s->tile_n = TILE_COLUMNS;
+    for (;;) {
+        const int64_t down = (s->g.m + s->tile_m - 1) / s->tile_m;
+        s->tiles_across = (s->g.n + s->tile_n - 1) / s->tile_n;
+        if (down * s->tiles_across >= TILES || (s->tile_m == TILE_ROWS / 2 && s->tile_n == TILE_COLUMNS / 4)) return down * s->tiles_across;
+        if (s->tile_m == TILE_ROWS && s->tile_n <= TILE_COLUMNS / 2) {
+            s->tile_m /= 2;
+        } else {
+            s->tile_n /= 2;
+        }
     }
 }
 
@@ -310,8 +328,8 @@ static void run_packed(const struct gemm *g, float *work, struct pool *pool) {
                 s.pack_a = !s.a_in_place && (j == 0 || s.rows < g->m);
                 const int64_t per_depth = (s.pack_a ? s.a_tasks : 0) + s.b_tasks;
                 run_tiles(pool, per_depth * ((s.g.k + s.step - 1) / s.step), pack_tile, &s);
-                s.tile_columns = (s.g.n + TILE_COLUMNS - 1) / TILE_COLUMNS;
-                run_tiles(pool, s.tile_columns * ((s.g.m + TILE_ROWS - 1) / TILE_ROWS), multiply_tile, &s);
+                const int64_t n_tiles = blocks_tiles(&s);
+                run_tiles(pool, n_tiles, multiply_tile, &s);
             }
 }
 
