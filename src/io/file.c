@@ -190,11 +190,14 @@ enum cb_status io_mkdirs(const char *path, struct cb_err *err) {
     char *copy = strdup(path);
     if (!copy) FAIL(err, CB_E_MEMORY, "%s: out of memory", path);
     int e = 0;
-    for (char *at = copy + 1; *copy && !e; at++) {
+    for (char *at = copy + 1; *copy && !e; at++) {  // the first that cannot be made tells why
         char c = *at;
         if (c && c != '/') continue;
         *at = 0;
-        if (mkdir(copy, 0777) && errno != EEXIST && !io_is_folder(copy)) e = errno;
+        if (mkdir(copy, 0777) && errno != EEXIST) {
+            int why = errno;
+            if (!io_is_folder(copy)) e = why;
+        }
         *at = c;
         if (!c) break;
     }
