@@ -102,6 +102,7 @@ static enum cb_status bench_train(struct cb_engine *engine, const struct cb_benc
     to.trainer.clip = 1;
     to.trainer.accumulate = 1;
     if (status == CB_OK) status = training_open(&t, engine, &to, err);
+    if (status == CB_OK) status = training_plan(&t, &to, err);
     if (status == CB_OK && !t.trainer)
         status = err_set(err, CB_E_UNSUPPORTED, __FILE__, __LINE__, "bench: device '%s' runs nothing", engine->options.device);
     if (status == CB_OK && o->profile) plan_profile(t.pass.plan, true);

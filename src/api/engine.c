@@ -11,6 +11,7 @@
 #include "backend/cpu/cpu.h"
 #include "backend/null/null.h"
 #include "base/cpuid.h"
+#include "ops/ops.h"
 
 const char *cb_version(void) { return CB_VERSION; }
 
@@ -23,10 +24,24 @@ static enum cb_status copy_text(const char **to, const char *text, struct cb_err
     return CB_OK;
 }
 
+/* "op=kernel,op=kernel": each op is there. Whether it has such a kernel is seen when one is chosen. */
+static enum cb_status check_kernels(const char *list, struct cb_err *err) {
+    char name[64];
+    for (const char *p = list; p && *p;) {
+        size_t n = strcspn(p, ","), k = strcspn(p, "=,");
+        snprintf(name, sizeof name, "%.*s", (int)(k < sizeof name ? k : sizeof name - 1), p);
+        if (p[k] != '=') FAIL(err, CB_E_USAGE, "--kernel %s: wanted OP=NAME,...", list);
+        if (!op_find(ops_table(), name)) FAIL(err, CB_E_USAGE, "--kernel %s: no op '%s'; `cambium list ops` shows them", list, name);
+        p += n + (p[n] == ',');
+    }
+    return CB_OK;
+}
+
 static enum cb_status engine_fill(struct cb_engine *e, const struct cb_engine_options *o, struct cb_err *err) {
     e->options = *o;
     e->options.kernels = e->options.device = e->options.cpu_mask = NULL;
     TRY(copy_text(&e->options.kernels, o->kernels, err));
+    TRY(check_kernels(o->kernels, err));
     TRY(copy_text(&e->options.device, o->device ? o->device : "cpu", err));
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     int threads = o->threads > 0 ? o->threads : cores > 0 ? (int)cores : 1;
@@ -73,6 +88,13 @@ struct plan_options engine_plan_options(const struct cb_engine *engine, int64_t 
                                  .n_threads = pool_threads(engine->pool),
                                  .kernels = engine->options.kernels,
                                  .memory_limit = limit ? (limit > held ? limit - held : 1) : 0};
+}
+
+enum cb_status engine_check_held(const struct cb_engine *engine, int64_t held, const char *what, struct cb_err *err) {
+    int64_t limit = engine->options.memory_limit;
+    if (limit && held >= limit)
+        FAIL(err, CB_E_LIMIT, "--memory %lld: %s alone take %lld bytes; wanted more than that", (long long)limit, what, (long long)held);
+    return CB_OK;
 }
 
 void engine_warn(const struct cb_engine *engine, const char *format, ...) {

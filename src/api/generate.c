@@ -131,6 +131,7 @@ static enum cb_status session_open(struct generation *g, struct cb_err *err) {
                                  .context = g->context,
                                  .total = g->n_prompt + g->max_new,
                                  .plan_only = g->o->plan_only || !g->engine->backend.runs};
+    TRY(engine_check_held(g->engine, held, "weights and the program", err));
     if (in->list.n) so.hook = module_hook(&in->list);
     enum cb_status status = session_create(&g->session, &so, err);
     if (status == CB_E_LIMIT && so.plan.memory_limit)

@@ -151,6 +151,18 @@ static bool has(const char *folder, const char *name) {
     return there;
 }
 
+/* A tokenizer must not give ids that the model has no row for. */
+static enum cb_status check_vocab(const struct inspection *in, const struct model *m, struct cb_err *err) {
+    struct tokenizer *t;
+    TRY(tokenizer_load(&t, in->path, err));
+    int64_t size = tokenizer_size(t);
+    tokenizer_destroy(&t);
+    if (size > m->vocab)
+        FAIL(err, CB_E_FORMAT, "%s: the tokenizer has %lld ids, the model's vocab_size is %lld; wanted as many or more", in->path,
+             (long long)size, (long long)m->vocab);
+    return CB_OK;
+}
+
 static enum cb_status inspect_model_folder(struct inspection *in, struct cb_err *err) {
     struct model *m = NULL;
     struct store *store = NULL;
@@ -163,6 +175,7 @@ static enum cb_status inspect_model_folder(struct inspection *in, struct cb_err 
         describe_model(in, m);
         put(in->root, "tokenizer",
             json_boolean(has(in->path, "tokenizer.json") || has(in->path, "vocab.json") || has(in->path, "encoder.json")));
+        if (json_is_true(json_object_get(in->root, "tokenizer"))) status = check_vocab(in, m, err);
     }
     tensors_destroy(&t);
     model_destroy(&m);

@@ -158,7 +158,6 @@ static enum cb_status train(struct run *r, struct cb_train_result *result, struc
                                 .warn = warn,
                                 .sample = o->sample_every > 0 && r->data.tokenizer ? run_sample : NULL};
     struct loop_outcome outcome;
-    TRY(run_check_folder(r, err));
     TRY(metrics_open(&r->metrics, r->run_folder, r->resume_step, err));
     enum cb_status status = loop_run(r->training.trainer, &lo, &lc, o->resume, &outcome, err);
     fill_result(r, &outcome, result);
@@ -184,19 +183,24 @@ static enum cb_status run_train(struct run *r, struct cb_train_result *result, s
     const struct cb_train_options *o = r->o;
     struct training_options to = {.model = o->model, .modules = o->modules, .tuner = o->tuner, .labels_given = true, .train_mode = true};
     r->is_module = o->tuner && strcmp(o->tuner, "full") != 0 && strncmp(o->tuner, "last:", 5) != 0;
+    // all that can be refused without the data is refused before they are read
     TRY(run_sizes(r, err));
-    if (o->n_text) TRY(run_data(r, err));
+    TRY(run_check_data(r, err));
     TRY(run_steps(r, err));
     TRY(trainer_options(r, &to.trainer, err));
     to.batch = r->batch;
     to.seq = r->seq;
-    to.segments = r->data.segments;
+    if (!o->plan_only) TRY(run_open_folder(r, err));
     TRY(training_open(&r->training, r->engine, &to, err));
+    if (o->n_text) TRY(run_data(r, err));
+    TRY(run_steps(r, err));
+    TRY(trainer_options(r, &to.trainer, err));
+    to.segments = r->data.segments;
+    TRY(training_plan(&r->training, &to, err));
     if (o->plan_only || !r->training.trainer) {
         fill_plan(r, result);
         return o->dump ? plan_dump(r->training.pass.plan, &result->dump, err) : CB_OK;
     }
-    TRY(run_check_ids(r, err));
     r->in.ids = pass_data(&r->training.pass, "input_ids");
     r->in.labels = pass_data(&r->training.pass, "labels");
     r->in.segments = pass_data(&r->training.pass, "segments");
@@ -216,6 +220,7 @@ enum cb_status cb_train(struct cb_engine *engine, const struct cb_train_options 
     score_close(&r.score);
     training_close(&r.training);
     run_data_close(&r);
+    if (status != CB_OK) run_leave_folder(&r);
     free(r.run_folder);
     return status;
 }

@@ -19,6 +19,7 @@ struct run {
     const struct cb_train_options *o;
     int64_t batch, seq, accumulate, steps, resume_step, done_here;
     bool is_module, go_on;
+    bool made_out;  // OUT was not there before
     char *run_folder;  // OUT/run
     struct run_data data;
     struct training training;
@@ -30,11 +31,15 @@ struct run {
 };
 
 enum cb_status run_sizes(struct run *r, struct cb_err *err);
+/* Names and numbers that are wrong whatever the data are. */
+enum cb_status run_check_data(const struct run *r, struct cb_err *err);
 /* train_data.c: tokenises (into OUT/run), splits, makes the loaders; with a plan only, the first loader alone in memory. */
 enum cb_status run_data(struct run *r, struct cb_err *err);
 void run_data_close(struct run *r);
-/* Refuses an OUT that holds a run unless it is resumed; finds the step to resume from. */
-enum cb_status run_check_folder(struct run *r, struct cb_err *err);
+/* Names OUT/run; refuses an OUT that holds a run unless it is resumed; finds the step to resume from. */
+enum cb_status run_open_folder(struct run *r, struct cb_err *err);
+/* After a failure: folders that this call made and left empty are gone. */
+void run_leave_folder(const struct run *r);
 /* The tokenizer's ids must fit the model's vocabulary. */
 enum cb_status run_check_ids(const struct run *r, struct cb_err *err);
 /* A piece of text from the model as it is, into the metrics. */

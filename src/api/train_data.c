@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "api/train.h"
 #include "io/file.h"
@@ -27,10 +28,22 @@ enum cb_status model_context(const char *folder, int64_t *context, struct cb_err
     return status;
 }
 
+enum cb_status run_check_data(const struct run *r, struct cb_err *err) {
+    const struct cb_train_options *o = r->o;
+    enum data_invalid invalid;
+    if (!o->out && !o->plan_only) FAIL(err, CB_E_USAGE, "training: no folder to write; wanted --out DIR");
+    if (!data_invalid_by_name(&invalid, o->invalid)) FAIL(err, CB_E_USAGE, "--invalid %s: wanted fail, replace or skip", o->invalid);
+    if (!(o->valid_share >= 0 && o->valid_share < 1))
+        FAIL(err, CB_E_USAGE, "--valid-share %g: wanted a number from 0 to below 1", o->valid_share);
+    if (o->patience > 0 && o->eval_every <= 0)
+        FAIL(err, CB_E_USAGE, "--patience %lld: wanted --eval-every N with it", (long long)o->patience);
+    return CB_OK;
+}
+
 static enum cb_status corpus_make(struct run *r, struct corpus **corpus, const char *const *paths, int n, const char *file,
                                   struct cb_err *err) {
     enum data_invalid invalid = DATA_INVALID_FAIL;
-    if (!data_invalid_by_name(&invalid, r->o->invalid)) FAIL(err, CB_E_USAGE, "--invalid %s: wanted fail, replace or skip", r->o->invalid);
+    data_invalid_by_name(&invalid, r->o->invalid);  // run_check_data has seen it
     struct corpus_options o = {
         .bos = -1, .eos = tokenizer_eos(r->data.tokenizer), .invalid = invalid, .user = r->engine, .warn = warn, .progress = progress};
     char *path = r->run_folder ? io_path_join(r->run_folder, file) : NULL;
@@ -53,12 +66,10 @@ enum cb_status run_data(struct run *r, struct cb_err *err) {
     struct run_data *d = &r->data;
     int64_t cut;
     TRY(tokenizer_load(&d->tokenizer, o->model, err));
-    if (!o->plan_only) {
-        if (!(r->run_folder = io_path_join(o->out, "run"))) FAIL(err, CB_E_MEMORY, "training data: out of memory");
-        TRY(io_mkdirs(r->run_folder, err));
-    }
-    TRY(corpus_make(r, &d->corpus, o->text, o->n_text, "train.tokens", err));
+    TRY(run_check_ids(r, err));
+    if (r->run_folder) TRY(io_mkdirs(r->run_folder, err));
     if (o->n_valid) TRY(corpus_make(r, &d->valid_corpus, o->valid, o->n_valid, "valid.tokens", err));
+    TRY(corpus_make(r, &d->corpus, o->text, o->n_text, "train.tokens", err));
     TRY(split(r, &cut, err));
     d->segments = o->no_pack || corpus_info(d->corpus)->documents > 1;
     int32_t pad = tokenizer_eos(d->tokenizer) >= 0 ? tokenizer_eos(d->tokenizer) : 0;
@@ -89,8 +100,10 @@ void run_data_close(struct run *r) {
     tokenizer_destroy(&r->data.tokenizer);
 }
 
-enum cb_status run_check_folder(struct run *r, struct cb_err *err) {
+enum cb_status run_open_folder(struct run *r, struct cb_err *err) {
     char *path;
+    r->made_out = !io_is_folder(r->o->out);
+    if (!(r->run_folder = io_path_join(r->o->out, "run"))) FAIL(err, CB_E_MEMORY, "training: out of memory");
     TRY(ckpt_newest(r->run_folder, &path, warn, r->engine, err));
     enum cb_status status = CB_OK;
     if (path && !r->o->resume)
@@ -100,6 +113,11 @@ enum cb_status run_check_folder(struct run *r, struct cb_err *err) {
     if (dash) r->resume_step = strtoll(dash + 1, NULL, 10);
     free(path);
     return status;
+}
+
+void run_leave_folder(const struct run *r) {
+    if (!r->run_folder || !r->made_out) return;
+    if (rmdir(r->run_folder) == 0) rmdir(r->o->out);
 }
 
 enum cb_status run_check_ids(const struct run *r, struct cb_err *err) {

@@ -112,12 +112,18 @@ static enum cb_status build(struct training *t, const struct training_options *o
     for (int i = 0; i < t->n_params; i++) t->trainable += type_elements(&t->params[i].value->type);
     t->total = model_parameters(t->instance.model) + (t->module ? t->trainable : 0);
     int64_t held = engine_base_bytes(t->instance.engine) + t->weights_bytes + t->gradients_bytes + t->states_bytes;
+    const struct cb_engine *engine = t->instance.engine;
+    TRY(engine_check_held(engine, held,
+                          t->module ? "weights, gradients, optimiser and the program"
+                                    : "weights, gradients, optimiser and the "
+                                      "program (a module, --tuner lora, needs less)",
+                          err));
     enum cb_status status = pass_plan(&t->pass, &t->instance, true, held, err);
     if (status == CB_E_LIMIT)
         err_prefix(err,
-                   "--memory %lld: %lld bytes are weights, gradients and optimiser; a smaller --batch (with --accumulate), a shorter --seq "
-                   "or a module (--tuner lora) needs less",
-                   (long long)t->instance.engine->options.memory_limit, (long long)held);
+                   "--memory %lld, of which weights, gradients, optimiser and the program take %lld; a smaller --batch (with --accumulate) "
+                   "or a shorter --seq needs less",
+                   (long long)engine->options.memory_limit, (long long)held);
     TRY(status);
     t->activations_bytes = plan_memory(t->pass.plan).inside;
     t->planned_bytes = held + t->activations_bytes;
@@ -127,8 +133,16 @@ static enum cb_status build(struct training *t, const struct training_options *o
 enum cb_status training_open(struct training *t, struct cb_engine *engine, const struct training_options *o, struct cb_err *err) {
     memset(t, 0, sizeof *t);
     TRY(instance_open(&t->instance, engine, o->model, o->modules, err));
+    const struct model *m = t->instance.model;
+    if (m->learned_positions && o->seq > m->max_positions)
+        FAIL(err, CB_E_LIMIT, "--seq %lld: the model has %lld positions", (long long)o->seq, (long long)m->max_positions);
     bool weights = !o->tuner || strcmp(o->tuner, "full") == 0 || strncmp(o->tuner, "last:", 5) == 0;
     TRY(weights ? pick_weights(t, o->tuner, err) : pick_module(t, o->tuner, err));
+    return CB_OK;
+}
+
+enum cb_status training_plan(struct training *t, const struct training_options *o, struct cb_err *err) {
+    const struct cb_engine *engine = t->instance.engine;
     TRY(build(t, o, err));
     if (!engine->backend.runs) return CB_OK;
     return trainer_create(&t->trainer, t->pass.plan, t->params, t->n_params, &o->trainer, engine->pool, err);

@@ -24,8 +24,10 @@ struct training {
     int64_t weights_bytes, gradients_bytes, states_bytes, activations_bytes, planned_bytes;
 };
 
-/* Loads, builds, plans, binds. With the null device nothing is allocated for the run and trainer is NULL. Free with training_close, also after a failure. */
+/* Loads the model and finds or makes what is trained, from model, modules, tuner and seq alone. Free with training_close, also after a failure. */
 enum cb_status training_open(struct training *training, struct cb_engine *engine, const struct training_options *options,
                              struct cb_err *err);
+/* Then builds, plans, binds. With the null device nothing is allocated for the run and trainer is NULL. */
+enum cb_status training_plan(struct training *training, const struct training_options *options, struct cb_err *err);
 void training_close(struct training *training);
 #endif

@@ -81,8 +81,10 @@ static enum cb_status one_step(struct loop *l, struct cb_err *err) {
     struct loop_event *e = &l->out->last;
     double begin = l->o->now();
     enum cb_status status = trainer_step(l->trainer, l->c->batch, l->c->user, &e->result, err);
-    if (status == CB_E_NUMERIC)
-        err_prefix(err, "last good checkpoint: %s/%s", l->o->folder, l->last_checkpoint[0] ? l->last_checkpoint : "(none yet)");
+    if (status == CB_E_NUMERIC && l->last_checkpoint[0])
+        err_prefix(err, "%s/%s is the last good checkpoint", l->o->folder, l->last_checkpoint);
+    else if (status == CB_E_NUMERIC)
+        err_prefix(err, "%s: no checkpoint yet", l->o->folder);
     TRY(status);
     double took = l->o->now() - begin;
     l->train_seconds += took;
