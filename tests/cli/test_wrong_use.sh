@@ -1,0 +1,92 @@
+#!/bin/sh
+# The command used wrongly: the exit status, one line on standard error that names the fault, nothing on standard output, nothing left behind.
+set -eu
+: "${BUILD:=build}"
+cambium=$(realpath "${CAMBIUM:-$BUILD/cambium}")
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT INT TERM
+cd "$dir"
+failed=0
+say() {
+    echo "FAILED: $*"
+    failed=1
+}
+
+# wrong STATUS WORDS ARGUMENT...: the call ends with STATUS and a line that has WORDS; `x` is what it was to write
+wrong() {
+    status=$1 words=$2 got=0
+    shift 2
+    "$cambium" "$@" >out 2>err </dev/null || got=$?
+    [ "$got" = "$status" ] || say "cambium $*: exit status $got, wanted $status"
+    if [ "$(grep -c '^cambium: ' err)" != 1 ] || ! grep -qF -- "$words" err; then say "cambium $*: wanted one line with '$words', found: $(cat err)"; fi
+    [ ! -s out ] || say "cambium $*: something on standard output"
+    [ ! -e x ] || say "cambium $*: left $(find x | tr '\n' ' ')"
+    rm -rf x
+}
+right() { "$cambium" "$@" >out 2>err </dev/null || say "cambium $*: $(cat err)"; }
+
+i=0
+while [ $i -lt 300 ]; do echo "the quick brown fox jumps over the lazy dog $i"; i=$((i + 1)); done >text
+: >empty
+printf 'good \377\376 bad' >bad
+printf 'ab' >short
+head -c 40 text | gzip | head -c 20 >cut.gz
+right tokenizer train text --vocab 300 --out tok
+right init --family gpt2 --set n_embd=16,n_layer=1,n_head=2,n_positions=64 --tokenizer tok --out m
+right init --family gpt2 --set n_embd=16,n_layer=1,n_head=2,vocab_size=20 --out small
+cp tok/tokenizer.json small
+cp -r m cut && head -c 100 m/model.safetensors >cut/model.safetensors
+train() { # STATUS WORDS OPTION...
+    status=$1 words=$2
+    shift 2
+    wrong "$status" "$words" pretrain m --out x --text text --steps 2 --batch 2 --seq 16 --quiet "$@"
+}
+
+# ---- verbs and options
+wrong 2 "did you mean 'pretrain'" pretrian
+wrong 2 'did you mean --steps' pretrain m --stesp 3
+wrong 2 '--out DIR is missing' pretrain m --text text
+wrong 2 'found no value' pretrain m --text
+wrong 2 "no plan for 'eval'" plan eval m --text text
+for option in batch seq steps accumulate keep; do train 2 "--$option 0: wanted 1 or more" --$option 0; done
+train 2 '--lr 0: wanted a number above 0' --lr 0
+train 2 "schedule 'up'" --schedule up
+train 2 "no option 'beta9'" --optimizer adamw:beta9=1
+train 2 '--valid-share 2' --valid-share 2
+train 2 'wanted --eval-every' --patience 2
+train 2 "no op 'nothing'" --kernel nothing=ref
+train 2 '--memory -1' --memory -1
+train 1 '--seq 65: the model has 64 positions' --seq 65
+echo '{"resume": 1}' >c.json && train 2 'c.json: --resume' --config c.json
+echo '{"stepz": 1}' >c.json && train 2 "c.json: 'stepz' is no option" --config c.json
+train 1 'missing.json: cannot be read' --config missing.json
+wrong 2 'wanted one of them' generate m --prompt a --ids 1
+wrong 2 '--temperature 0' generate m --prompt a --temperature 0
+wrong 2 '--top-p 5' generate m --prompt a --top-p 5
+wrong 1 'id 300 at position 1' generate m --ids 1,300
+wrong 2 "--ids 'x'" tokenizer decode tok --ids x
+wrong 1 'id 300000 at position 0' tokenizer decode tok --ids 300000
+
+# ---- files
+wrong 1 'missing: No such file' pretrain m --text missing --out x --steps 1 --seq 16
+wrong 1 'missing/config.json' pretrain missing --text text --out x
+wrong 1 'empty: found no text' pretrain m --text empty --out x --steps 1 --seq 16
+wrong 1 'byte 0xff at offset 5' pretrain m --text bad --out x --steps 1 --seq 16
+wrong 1 'cut.gz: ' pretrain m --text cut.gz --out x --steps 1 --seq 16
+wrong 1 'cut/model.safetensors: ' generate cut --prompt a
+wrong 1 'the tokenizer has 300 ids' pretrain small --text text --out x --steps 1 --seq 16
+wrong 1 'the tokenizer has 300 ids' inspect small --check
+wrong 2 'wanted last:N with N from 1 to 1' finetune m --data text --tuner last:7 --out x --steps 1 --seq 16
+wrong 1 'no module of the model' finetune m --data text --tuner lora:targets=nothing --out x --steps 1 --seq 16
+wrong 1 'alone take' generate m --prompt a --memory 1
+
+# ---- what is given is taken: none is none, a run.json repeats its run
+right pretrain m --text text --steps 3 --batch 2 --seq 16 --warmup 0 --clip 0 --weight-decay 0 --out a --json
+cp out first
+right pretrain m --config a/run.json --out b --json
+for key in loss steps tokens; do
+    [ "$(grep -o "\"$key\": [^,]*" first)" = "$(grep -o "\"$key\": [^,]*" out)" ] || say "--config run.json gives another $key"
+done
+wrong 1 'a: holds a run already' pretrain m --text text --steps 3 --out a --seq 16
+right pretrain m --text short --steps 1 --batch 1 --seq 2 --out c
+[ $failed = 0 ]
