@@ -71,7 +71,7 @@ struct op_case {
     struct case_input in[OP_MAX_IN];
     bool no_grad;  // skip finite differences (kinks, integer output)
     bool no_second;  // skip second derivatives
-    double grad_tolerance;  // 0: 1e-6 relative, in f64
+    double grad_tolerance;  // of derivatives in f64, relative to 1 + |differences|; 0: 1e-6
 };
 #define CASE_DIMS(...) .rank = (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), .dim = {__VA_ARGS__}
 #define CASE_F32(...) \

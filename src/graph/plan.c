@@ -165,4 +165,10 @@ struct plan_memory plan_memory(const struct plan *plan) {
 
 int plan_n_steps(const struct plan *plan) { return plan->n_steps; }
 
+bool plan_uses(const struct plan *plan, const struct kernel *kernel) {
+    for (int i = 0; i < plan->n_steps; i++)
+        if (plan->steps[i].kernel == kernel) return true;
+    return false;
+}
+
 void plan_profile(struct plan *plan, bool on) { plan->is_profiled = on; }

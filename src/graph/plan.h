@@ -50,6 +50,8 @@ struct plan_memory {
 struct plan_memory plan_memory(const struct plan *plan);
 double plan_flops(const struct plan *plan);
 int plan_n_steps(const struct plan *plan);
+/* Whether a step runs this kernel. */
+bool plan_uses(const struct plan *plan, const struct kernel *kernel);
 /* One line a step: op, kernel, types, offsets. Owned by caller, free with free(). */
 enum cb_status plan_dump(const struct plan *plan, char **text, struct cb_err *err);
 /* After plan_profile(plan, true) each run adds the time of every step; the report is a table by op and kernel. Owned by caller, free(). */

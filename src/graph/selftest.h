@@ -1,4 +1,4 @@
-/* An op's own cases as tests: every kernel against ref, gradients against finite differences, second derivatives. */
+/* An op's own cases as tests: every kernel against ref or expansion, gradients against finite differences, second derivatives. */
 #ifndef GRAPH_SELFTEST_H
 #define GRAPH_SELFTEST_H
 #include "graph/plan.h"

@@ -3,6 +3,13 @@
 #include "harness.h"
 #include "ops/ops.h"
 
+/* Ops that take a graph have no cases of their own: tests/graph/test_call.c runs them. */
+static bool takes_graph(const struct op *op) {
+    for (const struct attr_field *a = op->attrs; a && a->name; a++)
+        if (a->kind == ATTR_PTR) return true;
+    return false;
+}
+
 static void print_line(void *context, const char *line) {
     (void)context;
     fprintf(stderr, "%s\n", line);
@@ -20,7 +27,7 @@ TEST(op_cases, hold) {
         for (int i = 0; table->files[f][i]; i++, n_ops++) {
             const struct op *op = table->files[f][i];
             CHECK_OK(selftest_op(&test, op, &err));
-            if (!op->cases || !op->cases[0].name) {
+            if ((!op->cases || !op->cases[0].name) && !takes_graph(op)) {
                 n_without++;
                 fprintf(stderr, "%s: no cases\n", op->name);
             }
