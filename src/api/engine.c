@@ -24,14 +24,31 @@ static enum cb_status copy_text(const char **to, const char *text, struct cb_err
     return CB_OK;
 }
 
-/* "op=kernel,op=kernel": each op is there. Whether it has such a kernel is seen when one is chosen. */
-static enum cb_status check_kernels(const char *list, struct cb_err *err) {
-    char name[64];
+/* Whether the backend has such a kernel of an op; shown: the names of those that it has. */
+static bool has_kernel(const struct backend *backend, const char *op, const char *name, char *shown, size_t size) {
+    size_t used = (size_t)snprintf(shown, size, "ref");
+    bool found = strcmp(name, "ref") == 0;
+    for (int f = 0; backend->files[f]; f++)
+        for (const struct kernel *k = backend->files[f]; k->op; k++) {
+            if (strcmp(k->op, op) != 0) continue;
+            found |= strcmp(k->name, name) == 0;
+            if (used + strlen(k->name) + 3 < size) used += (size_t)snprintf(shown + used, size - used, ", %s", k->name);
+        }
+    return found;
+}
+
+/* "op=kernel,op=kernel": each op and each kernel is there. Whether it accepts a node is seen when one is chosen. */
+static enum cb_status check_kernels(const struct backend *backend, const char *list, struct cb_err *err) {
+    char item[128], shown[400];
     for (const char *p = list; p && *p;) {
-        size_t n = strcspn(p, ","), k = strcspn(p, "=,");
-        snprintf(name, sizeof name, "%.*s", (int)(k < sizeof name ? k : sizeof name - 1), p);
-        if (p[k] != '=') FAIL(err, CB_E_USAGE, "--kernel %s: wanted OP=NAME,...", list);
-        if (!op_find(ops_table(), name)) FAIL(err, CB_E_USAGE, "--kernel %s: no op '%s'; `cambium list ops` shows them", list, name);
+        size_t n = strcspn(p, ",");
+        snprintf(item, sizeof item, "%.*s", (int)(n < sizeof item ? n : sizeof item - 1), p);
+        char *name = strchr(item, '=');
+        if (!name) FAIL(err, CB_E_USAGE, "--kernel %s: wanted OP=NAME,...", list);
+        *name++ = 0;
+        if (!op_find(ops_table(), item)) FAIL(err, CB_E_USAGE, "--kernel %s: no op '%s'; `cambium list ops` shows them", list, item);
+        if (!has_kernel(backend, item, name, shown, sizeof shown))
+            FAIL(err, CB_E_USAGE, "--kernel %s: %s has no kernel '%s'; wanted one of %s", list, item, name, shown);
         p += n + (p[n] == ',');
     }
     return CB_OK;
@@ -41,7 +58,6 @@ static enum cb_status engine_fill(struct cb_engine *e, const struct cb_engine_op
     e->options = *o;
     e->options.kernels = e->options.device = e->options.cpu_mask = NULL;
     TRY(copy_text(&e->options.kernels, o->kernels, err));
-    TRY(check_kernels(o->kernels, err));
     TRY(copy_text(&e->options.device, o->device ? o->device : "cpu", err));
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     int threads = o->threads > 0 ? o->threads : cores > 0 ? (int)cores : 1;
@@ -55,6 +71,7 @@ static enum cb_status engine_fill(struct cb_engine *e, const struct cb_engine_op
         e->backend = backend_null(&backend_cpu);
     else
         FAIL(err, CB_E_USAGE, "--device %s: not in this build; wanted cpu or null", e->options.device);
+    TRY(check_kernels(&e->backend, o->kernels, err));
     e->start_s = engine_now();
     TRY(pool_create(&e->pool, threads, err));
     e->base_bytes = engine_resident_bytes();
