@@ -3,7 +3,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "ops/ops.h"
 
@@ -71,17 +70,12 @@ enum cb_status instance_f32(struct instance *in, bool writable, struct cb_err *e
     return CB_OK;
 }
 
-static enum cb_dtype stored_dtype(void *user, const char *name) {
-    const struct store_entry *entry = store_find(user, name);
-    return entry ? entry->type.dtype : CB_DTYPE_F32;
-}
-
 enum cb_status pass_begin(struct pass *pass, struct instance *in, struct nn *nn, struct cb_err *err) {
     *pass = (struct pass){0};
     TRY(graph_create(&pass->graph, ops_table(), err));
     TRY(store_create(&pass->own, err));
     *nn = nn_make(pass->graph);
-    nn->param_dtype = stored_dtype;
+    nn->param_dtype = store_dtype;
     nn->dtype_user = in->store;
     if (in->list.n) nn->hook = module_hook(&in->list);
     return CB_OK;
@@ -91,19 +85,7 @@ enum cb_status pass_plan(struct pass *pass, struct instance *in, bool recompute,
     struct plan_options options = engine_plan_options(in->engine, held);
     options.recompute = recompute;
     TRY(plan_create(&pass->plan, pass->graph, &options, err));
-    for (int i = 0; i < plan_n_slots(pass->plan); i++) {
-        const struct plan_slot *slot = plan_slot(pass->plan, i);
-        struct store_entry *entry = slot->is_param ? store_find(in->store, slot->name) : NULL;
-        if (slot->is_param && !entry && strncmp(slot->name, "cache.", 6) == 0 && in->engine->backend.runs)
-            TRY(store_add(pass->own, slot->name, slot->type, &entry, err));
-        if (entry && !type_equal(&entry->type, &slot->type)) {
-            char have[TYPE_TEXT], want[TYPE_TEXT];
-            FAIL(err, CB_E_SHAPE, "%s: %s in the store; the graph wants %s", slot->name, type_text(&entry->type, have),
-                 type_text(&slot->type, want));
-        }
-        if (entry) plan_bind(pass->plan, i, entry->data);
-    }
-    return CB_OK;
+    return store_bind(in->store, in->engine->backend.runs ? pass->own : NULL, false, pass->plan, err);
 }
 
 void pass_end(struct pass *pass) {

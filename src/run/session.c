@@ -25,11 +25,6 @@ struct session {
     bool has_forgotten;
 };
 
-static enum cb_dtype stored_dtype(void *user, const char *name) {
-    const struct store_entry *entry = store_find(user, name);
-    return entry ? entry->type.dtype : CB_DTYPE_F32;
-}
-
 /* ---- plans */
 
 /* Memory that is left of the limit after caches and plans so far; 0: no limit. */
@@ -38,25 +33,6 @@ static int64_t limit_left(const struct session *s) {
     struct session_memory m = session_memory(s);
     int64_t left = limit - m.cache - m.activations;
     return limit ? (left > 0 ? left : 1) : 0;
-}
-
-/* Binds params to weights, modules and caches; caches are made on first sight. */
-static enum cb_status bind(struct session *s, struct reader *r, struct cb_err *err) {
-    for (int i = 0; i < plan_n_slots(r->plan); i++) {
-        const struct plan_slot *slot = plan_slot(r->plan, i);
-        if (!slot->is_param) continue;
-        struct store_entry *entry = store_find(s->o.store, slot->name);
-        if (!entry) entry = store_find(s->cache, slot->name);
-        if (!entry && strncmp(slot->name, "cache.", 6) == 0) TRY(store_add(s->cache, slot->name, slot->type, &entry, err));
-        if (!entry) FAIL(err, CB_E_NAME, "%s: not among the weights; the model wants it", slot->name);
-        if (!type_equal(&entry->type, &slot->type)) {
-            char have[TYPE_TEXT], want[TYPE_TEXT];
-            FAIL(err, CB_E_SHAPE, "%s: %s in the store; the graph wants %s", slot->name, type_text(&entry->type, have),
-                 type_text(&slot->type, want));
-        }
-        plan_bind(r->plan, i, entry->data);
-    }
-    return CB_OK;
 }
 
 static void *data_of(struct plan *plan, const char *name) {
@@ -79,13 +55,13 @@ static enum cb_status reader_open(struct session *s, struct reader *r, int64_t t
     TRY(graph_create(&r->graph, s->o.ops, err));
     struct nn nn = nn_make(r->graph);
     nn.hook = s->o.hook;
-    nn.param_dtype = stored_dtype;
+    nn.param_dtype = store_dtype;
     nn.dtype_user = (void *)(uintptr_t)s->o.store;
     TRY(model_build(s->o.model, &nn, &io, err));
     options.memory_limit = limit_left(s);
     TRY(plan_create(&r->plan, r->graph, &options, err));
     if (s->o.plan_only) return CB_OK;
-    TRY(bind(s, r, err));
+    TRY(store_bind(s->o.store, s->cache, true, r->plan, err));
     r->ids = data_of(r->plan, "input_ids");
     r->start = data_of(r->plan, "start");
     r->last = data_of(r->plan, "last");

@@ -49,6 +49,12 @@ typedef bool store_pick(void *context, const struct store_entry *entry, const ch
    metadata: a json_t object of strings. Nullable: pick (everything), metadata. */
 enum cb_status store_save(const struct store *store, const char *path, int64_t max_shard_bytes, store_pick *pick, void *context,
                           const void *metadata, struct cb_err *err);
+/* Type of the named entry, f32 where there is none: what nn's param_dtype asks of a store. */
+enum cb_dtype store_dtype(void *store, const char *name);
+/* Binds a plan's params to the entries of their names in store, else in cache, where params "cache.*" are made on first sight (nullable: none are).
+   all: a param without entry is CB_E_NAME; else it stays unbound. Another type than the plan's is CB_E_SHAPE. */
+struct plan;
+enum cb_status store_bind(const struct store *store, struct store *cache, bool all, struct plan *plan, struct cb_err *err);
 /* Bytes by place. */
 int64_t store_bytes(const struct store *store, enum store_place place);
 #endif
