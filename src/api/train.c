@@ -82,7 +82,7 @@ static enum cb_status on_step(void *user, const struct loop_event *e, struct cb_
     struct run *r = user;
     int64_t left = e->steps - e->step;
     r->done_here++;
-    double per_step = e->seconds / (double)r->done_here;
+    double per_step = e->seconds_here / (double)r->done_here;
     struct cb_progress p = {.verb = r->o->tuner ? "finetune" : "pretrain",
                             .done = e->step,
                             .total = e->steps,
@@ -107,6 +107,7 @@ static void warn(void *user, const char *line) { engine_warn(((struct run *)user
 /* Writes the trained thing: a model folder or an adapter folder. */
 static enum cb_status write_result(struct run *r, struct cb_err *err) {
     const struct instance *in = &r->training.instance;
+    TRY(trainer_check(r->training.trainer, err));
     if (r->training.module) return module_save(r->training.module, in->store, r->o->out, err);
     TRY(model_save(in->model, in->store, r->o->out, 0, CB_DTYPE_COUNT, err));
     return files_copy_tokenizer(r->o->model, r->o->out, NULL, err);
@@ -120,7 +121,7 @@ static void fill_result(struct run *r, const struct loop_outcome *outcome, struc
     result->valid_loss = e->valid_loss;
     result->best_valid_loss = e->best_loss;
     result->seconds = e->seconds;
-    result->tokens_per_s = e->seconds > 0 ? (double)(r->done_here * r->batch * r->seq * r->accumulate) / e->seconds : 0;
+    result->tokens_per_s = e->seconds_here > 0 ? (double)(r->done_here * r->batch * r->seq * r->accumulate) / e->seconds_here : 0;
     result->peak_bytes = engine_peak_bytes();
 }
 
@@ -159,7 +160,7 @@ static enum cb_status train(struct run *r, struct cb_train_result *result, struc
                                 .sample = o->sample_every > 0 && r->data.tokenizer ? run_sample : NULL};
     struct loop_outcome outcome;
     TRY(metrics_open(&r->metrics, r->run_folder, r->resume_step, err));
-    enum cb_status status = loop_run(r->training.trainer, &lo, &lc, o->resume, &outcome, err);
+    enum cb_status status = loop_run(r->training.trainer, &lo, &lc, r->resume_path, &outcome, err);
     fill_result(r, &outcome, result);
     if (status == CB_OK && outcome.is_early && outcome.has_best) {
         char *best = io_path_join(r->run_folder, "best.safetensors");
@@ -222,5 +223,6 @@ enum cb_status cb_train(struct cb_engine *engine, const struct cb_train_options 
     run_data_close(&r);
     if (status != CB_OK) run_leave_folder(&r);
     free(r.run_folder);
+    free(r.resume_path);
     return status;
 }

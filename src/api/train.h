@@ -21,6 +21,7 @@ struct run {
     bool is_module, go_on;
     bool made_out;  // OUT was not there before
     char *run_folder;  // OUT/run
+    char *resume_path;  // the checkpoint to go on from; NULL: from the start
     struct run_data data;
     struct training training;
     struct score score;

@@ -111,7 +111,7 @@ enum cb_status run_open_folder(struct run *r, struct cb_err *err) {
                          r->o->out);
     const char *dash = path ? strrchr(path, '-') : NULL;
     if (dash) r->resume_step = strtoll(dash + 1, NULL, 10);
-    free(path);
+    r->resume_path = path;
     return status;
 }
 

@@ -2,6 +2,7 @@
 #include "train/ckpt.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,9 +108,12 @@ static enum cb_status save(struct trainer *t, const char *folder, const char *fi
     return status;
 }
 
+/* Name of a step's checkpoint. */
+static void file_name(char file[64], int64_t step) { snprintf(file, 64, "ckpt-%010" PRId64 ".safetensors", step); }
+
 enum cb_status ckpt_save(struct trainer *trainer, const char *folder, const json_t *state, struct cb_err *err) {
     char file[64];
-    snprintf(file, sizeof file, "ckpt-%010" PRId64 ".safetensors", trainer_steps(trainer));
+    file_name(file, trainer_steps(trainer));
     return save(trainer, folder, file, false, state, err);
 }
 
@@ -230,6 +234,24 @@ static enum cb_status restore_all(struct trainer *t, const struct tensors *tenso
     return CB_OK;
 }
 
+enum cb_status ckpt_check(const char *path, struct cb_err *err) {
+    struct tensors *tensors;
+    TRY(open_whole(&tensors, path, err));
+    tensors_destroy(&tensors);
+    return CB_OK;
+}
+
+enum cb_status ckpt_state(const char *path, json_t **state, struct cb_err *err) {
+    struct tensors *tensors;
+    *state = NULL;
+    TRY(tensors_open(&tensors, path, err));
+    const char *text = tensors_metadata(tensors, "state");
+    enum cb_status status = text ? json_parse_object(state, text, strlen(text), path, err)
+                                 : err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: no state in its metadata", path);
+    tensors_destroy(&tensors);
+    return status;
+}
+
 enum cb_status ckpt_load(struct trainer *trainer, const char *path, json_t **state, struct cb_err *err) {
     struct tensors *tensors;
     TRY(open_whole(&tensors, path, err));
@@ -253,14 +275,38 @@ enum cb_status ckpt_load_params(struct trainer *trainer, const char *path, struc
     return status;
 }
 
-void ckpt_prune(const char *folder, int keep) {
-    char **files;
-    int n;
+void ckpt_prune(const char *folder, int64_t step, int keep) {
+    char **files, last[64];
+    int n, kept = 0;
     if (list_files(folder, &files, &n, NULL) != CB_OK) return;
-    for (int i = keep; i < n; i++) {
+    file_name(last, step);
+    // files of later steps are no part of this run's past, whatever they are: they neither count nor go
+    for (int i = 0; i < n; i++) {
+        if (strcmp(files[i], last) > 0 || ++kept <= keep) continue;
         char *path = io_path_join(folder, files[i]);
         if (path) unlink(path);
         free(path);
     }
     free_files(files, n);
+}
+
+enum cb_status ckpt_retire(const char *folder, int64_t step, struct cb_err *err) {
+    char **files, last[64];
+    int n;
+    TRY(list_files(folder, &files, &n, err));
+    file_name(last, step);
+    enum cb_status status = CB_OK;
+    for (int i = 0; i < n && status == CB_OK && strcmp(files[i], last) > 0; i++) {
+        char to[300];
+        snprintf(to, sizeof to, "%.280s.damaged", files[i]);
+        char *from_path = io_path_join(folder, files[i]), *to_path = io_path_join(folder, to);
+        if (!from_path || !to_path)
+            status = err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "checkpoint: out of memory");
+        else if (rename(from_path, to_path))
+            status = err_set(err, CB_E_IO, __FILE__, __LINE__, "%s: cannot rename to %s: %s", from_path, to, strerror(errno));
+        free(from_path);
+        free(to_path);
+    }
+    free_files(files, n);
+    return status;
 }

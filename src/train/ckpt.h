@@ -17,6 +17,12 @@ enum cb_status ckpt_newest(const char *folder, char **path, void (*warn)(void *u
 enum cb_status ckpt_load(struct trainer *trainer, const char *path, json_t **state, struct cb_err *err);
 /* Parameters only (from a checkpoint or a best.safetensors). */
 enum cb_status ckpt_load_params(struct trainer *trainer, const char *path, struct cb_err *err);
-/* Removes all but the `keep` newest. */
-void ckpt_prune(const char *folder, int keep);
+/* Compares every checksum of one file. */
+enum cb_status ckpt_check(const char *path, struct cb_err *err);
+/* The `state` it was saved with: *state owned by caller, free with json_decref. Checksums are not compared. */
+enum cb_status ckpt_state(const char *path, json_t **state, struct cb_err *err);
+/* After the checkpoint of `step` was written: removes all of earlier steps but the `keep` - 1 newest. */
+void ckpt_prune(const char *folder, int64_t step, int keep);
+/* Before a run goes on from `step` (0: from the start): checkpoints of later steps, which were passed over, become NAME.damaged. */
+enum cb_status ckpt_retire(const char *folder, int64_t step, struct cb_err *err);
 #endif

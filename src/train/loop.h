@@ -9,7 +9,7 @@ struct loop_event {
     struct train_result result;
     double valid_loss, best_loss;  // NaN where there is none
     int64_t best_step;
-    double seconds, tokens_per_s;  // of training since this process began, validation left out; of this step
+    double seconds, seconds_here, tokens_per_s;  // of training, validation left out: of the whole run, of this process; of this step
     bool is_evaluated;
 };
 
@@ -19,6 +19,7 @@ struct loop_options {
     int64_t patience;  // 0: never stop early
     int64_t tokens_a_step;
     const char *folder;  // of checkpoints
+    const json_t *identity;  // what run this is, kept in every checkpoint's state as "run"; borrowed, nullable
     double (*now)(void);  // seconds
 };
 
@@ -40,7 +41,8 @@ struct loop_outcome {
     int64_t bad_evals;
 };
 
-/* Runs until options->steps. resume: from the newest whole checkpoint of the folder, if there is one. A numeric failure names the last checkpoint. */
-enum cb_status loop_run(struct trainer *trainer, const struct loop_options *options, const struct loop_callbacks *callbacks, bool resume,
-                        struct loop_outcome *outcome, struct cb_err *err);
+/* Runs until options->steps. resume_path: the checkpoint to go on from (ckpt_newest's); NULL: from the start. Checkpoints of later steps are put aside.
+   Nothing that is not finite is saved: a numeric failure names the step and the last good checkpoint. */
+enum cb_status loop_run(struct trainer *trainer, const struct loop_options *options, const struct loop_callbacks *callbacks,
+                        const char *resume_path, struct loop_outcome *outcome, struct cb_err *err);
 #endif

@@ -157,6 +157,20 @@ enum cb_status trainer_step(struct trainer *t, train_batch_fn *batch, void *user
     return CB_OK;
 }
 
+enum cb_status trainer_check(struct trainer *t, struct cb_err *err) {
+    for (int i = 0; i < t->n_params; i++) {
+        const struct store_entry *value = t->params[i].value;
+        double squares = opt_sum_squares(value->data, type_elements(&value->type), t->pool, t->partial);
+        if (!isfinite(squares))
+            FAIL(err, CB_E_NUMERIC,
+                 "step %lld: the update left %s with values that are not finite; wanted finite numbers (a lower --lr, more --warmup or "
+                 "--clip "
+                 "may help)",
+                 (long long)t->steps, value->name);
+    }
+    return CB_OK;
+}
+
 int64_t trainer_steps(const struct trainer *trainer) { return trainer->steps; }
 
 void trainer_set_steps(struct trainer *trainer, int64_t steps) { trainer->steps = steps; }

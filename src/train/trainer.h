@@ -41,6 +41,9 @@ typedef enum cb_status train_batch_fn(void *user, int64_t index, struct cb_err *
 /* Runs step trainer_steps(t). A loss or norm that is not finite: CB_E_NUMERIC, nothing updated. */
 enum cb_status trainer_step(struct trainer *trainer, train_batch_fn *batch, void *user, struct train_result *result, struct cb_err *err);
 
+/* CB_E_NUMERIC where a parameter is not finite after an update, by its name. */
+enum cb_status trainer_check(struct trainer *trainer, struct cb_err *err);
+
 /* Steps done; the next step's number counting from 0. Set when resuming. */
 int64_t trainer_steps(const struct trainer *trainer);
 void trainer_set_steps(struct trainer *trainer, int64_t steps);

@@ -141,7 +141,9 @@ TEST(train, checkpoints) {
         memset(&err, 0, sizeof err);
         flip(folder, 3, at);
     }
-    ckpt_prune(folder, 1);
+    ckpt_prune(folder, 1, 1);  // later steps are not its own
+    CHECK_OK(ckpt_check(file, &err));
+    ckpt_prune(folder, 3, 1);
     CHECK_OK(ckpt_newest(folder, &path, count_warning, &warnings, &err));
     CHECK(path && strstr(path, "ckpt-0000000003."), "%s", path ? path : "none");
     struct net c = {0};
@@ -161,7 +163,7 @@ TEST(train, checkpoints) {
 struct looped {
     struct net net;
     struct metrics *metrics;
-    int64_t stop_at;
+    int64_t stop_at, save_every;
 };
 
 static enum cb_status loop_batch(void *user, int64_t index, struct cb_err *err) {
@@ -190,7 +192,7 @@ static struct loop_outcome run_loop(struct looped *l, const char *folder, int64_
     CHECK_OK(metrics_open(&l->metrics, folder, from, &err));
     struct loop_options lo = {.steps = n,
                               .eval_every = 3,
-                              .save_every = 4,
+                              .save_every = l->save_every ? l->save_every : 4,
                               .sample_every = 5,
                               .keep = 2,
                               .patience = patience,
@@ -198,7 +200,10 @@ static struct loop_outcome run_loop(struct looped *l, const char *folder, int64_
                               .now = loop_now};
     struct loop_callbacks lc = {l, loop_batch, loop_validate, loop_step, loop_sample, loop_go_on, loop_warn};
     struct loop_outcome outcome;
-    CHECK_OK(loop_run(l->net.trainer, &lo, &lc, true, &outcome, &err));
+    char *newest;
+    CHECK_OK(ckpt_newest(folder, &newest, NULL, NULL, &err));
+    CHECK_OK(loop_run(l->net.trainer, &lo, &lc, newest, &outcome, &err));
+    free(newest);
     CHECK_OK(metrics_report(l->metrics, "a <title>", "{\"x\":[1,\"<i>\"]}", &err));
     metrics_close(&l->metrics);
     return outcome;
@@ -250,6 +255,76 @@ TEST(train, resumed_run_equals_one_run) {
     remove_folder(two);
 }
 
+/* Damaged checkpoints of later steps must not push out what is saved now. */
+TEST(train, saved_checkpoint_stays) {
+    char folder[128], path[300];
+    struct looped a = {.stop_at = 12}, b = {.stop_at = -1};
+    CHECK(temporary_folder(folder, "stays"));
+    struct cb_err err = {0};
+    struct loop_outcome half = run_loop(&a, folder, 0, 20, 0);
+    CHECK(half.last.step == 12, "step %lld", (long long)half.last.step);
+    for (int64_t step = 15; step <= 16; step++) {
+        trainer_set_steps(a.net.trainer, step);
+        json_t *state = json_object();
+        CHECK_OK(ckpt_save(a.net.trainer, folder, state, &err));
+        json_decref(state);
+        flip(folder, step, -1);
+    }
+    snprintf(path, sizeof path, "%s/ckpt-0000000016.safetensors", folder);
+    CHECK_FAILS(ckpt_check(path, &err), CB_E_FORMAT, "checksum");
+    memset(&err, 0, sizeof err);
+    b.stop_at = 13;
+    b.save_every = 1;
+    struct loop_outcome next = run_loop(&b, folder, 12, 20, 0);
+    CHECK(next.last.step == 13, "step %lld", (long long)next.last.step);
+    char *newest;
+    int warnings = 0;
+    CHECK_OK(ckpt_newest(folder, &newest, count_warning, &warnings, &err));
+    CHECK(newest && strstr(newest, "ckpt-0000000013.") && warnings == 0, "%s, %d warnings", newest ? newest : "none", warnings);
+    free(newest);
+    snprintf(path, sizeof path, "%s/ckpt-0000000016.safetensors.damaged", folder);
+    CHECK(io_is_file(path), "the damaged file is not put aside");
+    snprintf(path, sizeof path, "%s/ckpt-0000000012.safetensors", folder);
+    CHECK(io_is_file(path), "the one before is gone");
+    net_close(&a.net);
+    net_close(&b.net);
+    remove_folder(folder);
+}
+
+static enum cb_status loop_validate_nan(void *user, double *loss, struct cb_err *err) {
+    (void)user, (void)err;
+    *loss = NAN;
+    return CB_OK;
+}
+
+/* What is not finite is never saved, nor the best. */
+TEST(train, not_finite_is_not_saved) {
+    char folder[128], *newest;
+    CHECK(temporary_folder(folder, "nan"));
+    for (int round = 0; round < 2; round++) {
+        struct cb_err err = {0};
+        struct looped l = {.stop_at = -1};
+        struct trainer_options o = tiny_options("sgd", &err);
+        o.sched.lr = round == 0 ? 1e300 : 0.01;
+        o.clip = 0;
+        o.sched.warmup = 0;
+        CHECK_OK(net_tiny(&l.net, 5, &o, &err));
+        CHECK_OK(metrics_open(&l.metrics, folder, 0, &err));
+        struct loop_options lo = {.steps = 1, .eval_every = 1, .keep = 2, .folder = folder, .now = loop_now};
+        struct loop_callbacks lc = {&l, loop_batch, round == 0 ? NULL : loop_validate_nan, loop_step, NULL, loop_go_on, loop_warn};
+        struct loop_outcome outcome;
+        CHECK(loop_run(l.net.trainer, &lo, &lc, NULL, &outcome, &err) == CB_E_NUMERIC, "%s", err.message);
+        CHECK(strstr(err.message, "step 1") && strstr(err.message, round == 0 ? "not finite" : "validation loss"), "%s", err.message);
+        CHECK(!outcome.has_best && strstr(err.message, "no checkpoint yet"), "%s", err.message);
+        memset(&err, 0, sizeof err);
+        CHECK_OK(ckpt_newest(folder, &newest, NULL, NULL, &err));
+        CHECK(!newest, "%s was saved", newest);
+        metrics_close(&l.metrics);
+        net_close(&l.net);
+    }
+    remove_folder(folder);
+}
+
 TEST(train, patience_stops_early) {
     char folder[128];
     struct looped l = {.stop_at = -1};
@@ -260,6 +335,10 @@ TEST(train, patience_stops_early) {
     char path[300];
     snprintf(path, sizeof path, "%s/best.safetensors", folder);
     CHECK_OK(ckpt_load_params(l.net.trainer, path, &err));
+    net_close(&l.net);
+    // resumed, it has nothing left to do
+    outcome = run_loop(&l, folder, 15, 40, 2);
+    CHECK(outcome.is_early && outcome.last.step == 15 && outcome.has_best, "step %lld", (long long)outcome.last.step);
     net_close(&l.net);
     remove_folder(folder);
 }
