@@ -82,9 +82,11 @@ FORCE:
 %_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512 -ffp-contract=fast
 # KERNEL_FLAGS: for the backends alone; fuzzing leaves them without instrumentation, which clang needs minutes for.
 $(BUILD)/src/backend/%.o: KERNEL := $(KERNEL_FLAGS)
+# GEMM_FLAGS: for the unrolled matrix products, which a sanitizer makes slow to compile.
+$(BUILD)/src/backend/cpu/gemm_%.o: GEMM := $(GEMM_FLAGS)
 $(BUILD)/%.o: %.c $(BUILD)/.flags | $(GEN_ALL) $(BUILD)/.setup-build
 	@mkdir -p $(dir $@)
-	$(call say,CC $<)$(CC) $(CB_CFLAGS) $(ISA) $(KERNEL) -MMD -MP -c $< -o $@
+	$(call say,CC $<)$(CC) $(CB_CFLAGS) $(ISA) $(KERNEL) $(GEMM) -MMD -MP -c $< -o $@
 -include $(OBJ:.o=.d) $(CLI_OBJ:.o=.d)
 
 $(LIB): $(OBJ) $(BUILD)/.objects
