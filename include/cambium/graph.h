@@ -102,8 +102,8 @@ float *cb_floats(struct cb_function *function, const char *name); /* the same, w
 int64_t cb_data_bytes(const struct cb_function *function, const char *name, struct cb_type *type);
 /* Computes the outputs (not the loss) from the inputs. */
 enum cb_status cb_function_run(struct cb_function *function, struct cb_err *err);
-/* One training step on the present inputs: loss, gradients, update. *loss: before the update; nullable. A loss that is not finite updates no parameter:
-   CB_E_NUMERIC. Outputs keep the values of the last run. */
+/* One training step on the present inputs: loss, gradients, update. *loss: before the update; nullable. A loss or gradient that is not finite updates no
+   parameter: CB_E_NUMERIC; states already hold what the step made of them. Outputs keep the values of the last run. */
 enum cb_status cb_function_train(struct cb_function *function, double *loss, struct cb_err *err);
 void cb_function_set_lr(struct cb_function *function, double lr);
 /* Parameters and states as a safetensors file, and back (strict: names and shapes must agree, else nothing changes). */

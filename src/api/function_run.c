@@ -61,11 +61,10 @@ enum cb_status cb_function_train(struct cb_function *f, double *loss, struct cb_
     TRY(plan_run(f->train_plan, f->engine->pool, err));
     double value = ref_get(f->loss_dtype, f->loss_data, 0), scale = 1;
     if (loss) *loss = value;
-    if (f->clip > 0) {
-        double norm = sqrt(opt_sum_squares(f->grad, f->n_floats, f->engine->pool, f->partial));
-        if (!isfinite(norm)) value = norm;
-        if (norm > f->clip) scale = f->clip / (norm + 1e-6);
-    }
+    // checked without clipping too: a finite loss may have gradients that are not
+    double norm = sqrt(opt_sum_squares(f->grad, f->n_floats, f->engine->pool, f->partial));
+    if (!isfinite(norm)) value = norm;
+    if (f->clip > 0 && norm > f->clip) scale = f->clip / (norm + 1e-6);
     if (!isfinite(value))
         FAIL(err, CB_E_NUMERIC, "step %lld: loss or gradient norm %g; wanted a finite number", (long long)f->steps + 1, value);
     update(f, scale);

@@ -66,6 +66,23 @@ TEST(function, step_by_hand) {
     cb_engine_destroy(&engine);
 }
 
+/* d sqrt(0) is infinite while the loss is finite: the step is refused, with and without clipping. */
+TEST(function, gradients_are_checked) {
+    struct cb_engine *engine = make_engine();
+    for (int clip = 0; clip < 2; clip++) {
+        struct cb_function *f = make_function(engine);
+        struct cb_tensor *w = cb_parameter(f, "w", "zeros", 0, NULL), *v = cb_parameter(f, "v", "ones", 0, NULL);
+        cb_loss(f, cb_binary(f, "add", cb_unary(f, "sqrt", w), v));
+        struct cb_compile_options o = {.optimizer = "sgd", .lr = 0.1, .clip = clip};
+        CHECK_OK(cb_function_compile(f, &o, &err));
+        double loss = 0;
+        CHECK_FAILS(cb_function_train(f, &loss, &err), CB_E_NUMERIC, "gradient");
+        CHECK(loss == 1 && *cb_floats(f, "w") == 0 && *cb_floats(f, "v") == 1, "v %g", (double)*cb_floats(f, "v"));
+        cb_function_destroy(&f);
+    }
+    cb_engine_destroy(&engine);
+}
+
 TEST(function, every_optimizer_lowers_the_loss) {
     struct cb_engine *engine = make_engine();
     const char *const names[] = {"adam", "adamw", "sgd:momentum=0.5", "lion", "rmsprop", "adagrad", "adafactor"};
