@@ -202,7 +202,7 @@ struct cb_merge_options {
     const char *run_json;
 };
 struct cb_merge_result {
-    double max_error; /* largest |attached - merged| of the logits of a probe */
+    double max_error; /* largest |attached - merged| of the logits of a probe, merged as the file holds it */
     double identity; /* largest change of a weight when folding is undone */
     int64_t changed; /* weights that changed */
 };

@@ -75,6 +75,17 @@ static enum cb_status fold_all(struct instance *in, struct cb_merge_result *r, s
     return status;
 }
 
+/* The weights as the file will hold them. */
+static enum cb_status round_all(struct instance *in, enum cb_dtype dtype, struct cb_err *err) {
+    for (int i = 0; i < in->model->n_weights && dtype != CB_DTYPE_F32; i++) {
+        struct store_entry *entry = store_find(in->store, in->model->weights[i].name);
+        if (!entry) continue;
+        TRY(store_make(in->store, entry, dtype, true, err));
+        TRY(store_make(in->store, entry, CB_DTYPE_F32, true, err));
+    }
+    return CB_OK;
+}
+
 static enum cb_status save(struct instance *in, const struct cb_merge_options *o, enum cb_dtype dtype, struct cb_err *err) {
     TRY(io_mkdirs(o->out, err));
     TRY(model_save(in->model, in->store, o->out, o->shard_bytes, dtype, err));
@@ -97,6 +108,7 @@ enum cb_status cb_merge(struct cb_engine *engine, const struct cb_merge_options 
     if (status == CB_OK) status = instance_f32(&in, true, err);
     if (status == CB_OK) status = probe(&in, &before, &n, err);
     if (status == CB_OK) status = fold_all(&in, result, err);
+    if (status == CB_OK) status = round_all(&in, dtype, err);
     if (status == CB_OK) {
         int attached = in.list.n;
         in.list.n = 0;  // the probe sees the weights alone
