@@ -67,15 +67,17 @@ static enum cb_status layers_parse(struct module *m, const char *where, struct c
         t->by_layer = true;
         return CB_OK;
     }
-    // (^|.*\.)(layers|h)\.(1|3)\..*
-    char text[4000];
-    int used = snprintf(text, sizeof text, "(?:.*?\\.)?(?:%.1000s", word ? word : "");
-    for (size_t i = 0; words && i < json_array_size(words) && used < 1500; i++)
-        used += snprintf(text + used, sizeof text - (size_t)used, "%s%.200s", i ? "|" : "", json_string_value(json_array_get(words, i)));
-    used += snprintf(text + used, sizeof text - (size_t)used, ")\\.(?:");
-    for (int i = 0; i < t->n_layers; i++)
-        used += snprintf(text + used, sizeof text - (size_t)used, "%s%lld", i ? "|" : "", (long long)t->layer[i]);
-    snprintf(text + used, sizeof text - (size_t)used, ")\\..*");
+    // (?:.*?\.)?(?:layers|h)\.(?:1|3)\..*
+    size_t i, size = 64 + (word ? strlen(word) : 0) + 24 * (size_t)t->n_layers;
+    json_t *one;
+    json_array_foreach((json_t *)words, i, one) size += json_string_length(one) + 1;
+    char *text = arena_array(m->arena, size, 1), *p = text;
+    if (!text) FAIL(err, CB_E_MEMORY, "%s: no memory for layers_pattern", where);
+    p += sprintf(p, "(?:.*?\\.)?(?:%s", word ? word : "");
+    json_array_foreach((json_t *)words, i, one) p += sprintf(p, "%s%s", i ? "|" : "", json_string_value(one));
+    p += sprintf(p, ")\\.(?:");
+    for (int k = 0; k < t->n_layers; k++) p += sprintf(p, "%s%lld", k ? "|" : "", (long long)t->layer[k]);
+    sprintf(p, ")\\..*");
     return key_pattern(m, &t->layers, text, where, "layers_pattern", err);
 }
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/cpuid.h"
 #include "modules/tuner.h"
 #include "ops/ops.h"
 
@@ -121,17 +122,36 @@ static struct cb_tensor *delta(const struct module *m, const struct tuner_site *
     return op_add(g, y, op_linear(g, low, b, NULL, false));
 }
 
+enum { TILE = 128, TILE_RANK = 64 };
+
+/* weight's tile of n columns += scale * p q: p[row, k] has strides (p_row, p_k), q[k][column] lies in rows of TILE. Every weight is touched once. */
+CPU_CLONES static void add_product(float *weight, int64_t rows, int64_t stride, const float *p, int64_t p_row, int64_t p_k,
+                                   const float (*q)[TILE], int64_t rank, int64_t n, double scale) {
+    for (int64_t row = 0; row < rows; row++) {
+        double sum[TILE] = {0};
+        for (int64_t k = 0; k < rank; k++) {
+            double v = p[row * p_row + k * p_k];
+            for (int64_t c = 0; c < TILE; c++) sum[c] += v * q[k][c];
+        }
+        for (int64_t c = 0; c < n; c++) weight[row * stride + c] = (float)(weight[row * stride + c] + scale * sum[c]);
+    }
+}
+
 /* weight (out,in), or (in,out) for Conv1D and embeddings: += factor * scale * B A. */
 static void fold(const struct tuner_site *site, const float *const *param, double factor, float *weight) {
     const float *a = param[0], *b = param[1];
     int64_t r = site->rank, in = site->site.in, out = site->site.out;
     bool in_out = site->site.weight_is_in_out || site->site.kind == NN_EMBEDDING;
-    for (int64_t i = 0; i < out; i++)
-        for (int64_t j = 0; j < in; j++) {
-            double sum = 0;
-            for (int64_t k = 0; k < r; k++) sum += (double)b[i * r + k] * a[k * in + j];
-            float *w = &weight[in_out ? j * out + i : i * in + j];
-            *w = (float)(*w + factor * site->scale * sum);
+    int64_t rows = in_out ? in : out, columns = in_out ? out : in;
+    float q[TILE_RANK][TILE];
+    for (int64_t c0 = 0; c0 < columns; c0 += TILE)
+        for (int64_t k0 = 0; k0 < r; k0 += TILE_RANK) {
+            int64_t n = columns - c0 < TILE ? columns - c0 : TILE, rank = r - k0 < TILE_RANK ? r - k0 : TILE_RANK;
+            memset(q, 0, sizeof q);
+            for (int64_t k = 0; k < rank; k++)
+                for (int64_t c = 0; c < n; c++) q[k][c] = in_out ? b[(c0 + c) * r + k0 + k] : a[(k0 + k) * in + c0 + c];
+            add_product(weight + c0, rows, columns, in_out ? a + k0 * in : b + k0, in_out ? 1 : r, in_out ? in : 1, q, rank, n,
+                        factor * site->scale);
         }
 }
 

@@ -350,6 +350,32 @@ TEST(lora, specs) {
 }
 
 /* The rows of EXPECTED.tsv: refused with the words, or accepted. */
+/* The word that fits comes after others' thousands of letters: nothing of the list is cut, and what is too long is refused. */
+TEST(lora, long_layers_pattern) {
+    struct cb_err err = {0};
+    struct base b;
+    char folder[128], path[200];
+    CHECK(temporary_folder(folder, "layers"));
+    CHECK_OK(base_fresh(&b, "llama", &err));
+    snprintf(path, sizeof path, "%s/adapter_config.json", folder);
+    for (int words = 10; words <= 60; words += 50) {
+        struct module *m = NULL;
+        FILE *f = fopen(path, "w");
+        CHECK(f);
+        if (!f) return;
+        fputs("{\"peft_type\": \"LORA\", \"target_modules\": [\"q_proj\"], \"layers_to_transform\": [1], \"layers_pattern\": [", f);
+        for (int i = 0; i < words; i++) fprintf(f, "\"%0300d\", ", i);
+        fputs("\"layers\"]}", f);
+        fclose(f);
+        if (words == 10)
+            CHECK_OK(module_check_config(&m, path, "m", &b.sites, &err));
+        else
+            CHECK_FAILS(module_check_config(&m, path, "m", &b.sites, &err), CB_E_LIMIT, "layers_pattern");
+        module_destroy(&m);
+    }
+    base_close(&b);
+}
+
 TEST(lora, malformed_configs) {
     const char *shared = shared_dir();
     if (!shared) return;
