@@ -73,6 +73,7 @@ test-crash: all
 	@for f in $(sort $(wildcard tests/crash/*.sh)); do echo "== $$f"; CAMBIUM="$(BUILD)/cambium" BUILD="$(BUILD)" sh $$f || exit 1; done
 
 fuzz:
+	@tools/setup.sh all
 	@$(MAKE) BUILD=$(BUILD)-fuzz CC=clang CFLAGS="-O1 -g" SANITIZE="-fsanitize=address,undefined,fuzzer-no-link" KERNEL_FLAGS="-fno-sanitize=all -g0" FUZZ_SECONDS=$(FUZZ_SECONDS) fuzz-run
 fuzz-run: $(FUZZ:%=$(BUILD)/fuzz/%)
 	@BUILD="$(BUILD)" tools/run_fuzz.sh $(FUZZ_SECONDS) $(FUZZ)

@@ -37,6 +37,11 @@ fi
 # The second compiler, the formatter and the shell checker are used where they are; CI asks for them.
 if [ "$stage" = all ] || [ "${2:-}" = --optional ]; then
     has_command clang || need clang "second compiler, fuzzing"
+    # clang only recommends its runtime of sanitizers and fuzzing, by its own version
+    if ! echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | clang -fsanitize=fuzzer,address -x c - -o /dev/null 2>/dev/null; then
+        version=$({ clang -dumpversion || apt-cache depends clang; } 2>/dev/null | sed -n 's/^.*Depends: clang-\([0-9]*\)$/\1/p; s/^\([0-9]*\)\..*/\1/p' | head -n 1)
+        need "libclang-rt-${version:-14}-dev" "clang's runtime of sanitizers and fuzzing"
+    fi
     has_command clang-format || need clang-format "checks the layout of the code"
     has_command shellcheck || need shellcheck "checks the scripts"
     has_command g++ || has_command clang++ || need g++ "checks that public headers serve C++"
