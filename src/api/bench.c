@@ -101,6 +101,7 @@ static enum cb_status bench_train(struct cb_engine *engine, const struct cb_benc
     to.trainer.weight_decay = 0.1;
     to.trainer.clip = 1;
     to.trainer.accumulate = 1;
+    if (status == CB_OK) status = training_parse(o->tuner, &to.what, err);
     if (status == CB_OK) status = training_open(&t, engine, &to, err);
     if (status == CB_OK) status = training_plan(&t, &to, err);
     if (status == CB_OK && !t.trainer)

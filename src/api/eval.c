@@ -47,7 +47,8 @@ static enum cb_status run(struct evaluation *e, struct cb_engine *engine, struct
     if (lo.batch < 1 || lo.seq < 1 || lo.stride < 0 || lo.stride > lo.seq)
         FAIL(err, CB_E_USAGE, "eval: --batch and --seq want 1 or more, --stride at most --seq");
     TRY(loader_create(&e->loader, e->corpus, &lo, err));
-    TRY(score_open(&e->score, &e->instance, e->loader, err));
+    TRY(score_open(&e->score, &e->instance, &lo, err));
+    e->score.loader = e->loader;
     TRY(score_run(&e->score, &r->loss, &r->tokens, err));
     // every token after the first is scored; the end of text that each document got is among them
     double nats = r->loss * (double)r->tokens;

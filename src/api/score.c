@@ -3,8 +3,7 @@
 
 #include <string.h>
 
-enum cb_status score_open(struct score *s, struct instance *instance, const struct loader *loader, struct cb_err *err) {
-    const struct loader_options *o = loader_options(loader);
+enum cb_status score_open(struct score *s, struct instance *instance, const struct loader_options *o, struct cb_err *err) {
     struct nn nn;
     struct model_io io = {.batch = o->batch,
                           .tokens = o->seq,
@@ -12,7 +11,7 @@ enum cb_status score_open(struct score *s, struct instance *instance, const stru
                           .labels_shifted = true,
                           .segments = o->segments || o->no_pack,
                           .position_ids = o->segments || o->no_pack};
-    *s = (struct score){.instance = instance, .loader = loader, .is_open = true};
+    *s = (struct score){.instance = instance, .is_open = true};
     TRY(pass_begin(&s->pass, instance, &nn, err));
     TRY(model_build(instance->model, &nn, &io, err));
     return pass_plan(&s->pass, instance, false, engine_base_bytes(instance->engine) + instance_weight_bytes(instance), err);

@@ -6,13 +6,14 @@
 
 struct score {
     struct instance *instance;
-    const struct loader *loader;
+    const struct loader *loader;  // borrowed
     struct pass pass;
     bool is_open;
 };
 
-/* Builds the plan; weights are the instance's own, so that later training shows. Free with score_close. */
-enum cb_status score_open(struct score *score, struct instance *instance, const struct loader *loader, struct cb_err *err);
+/* Builds the plan for batches of a loader's options; weights are the instance's own, so that later training shows. Set score->loader before score_run.
+   Free with score_close. */
+enum cb_status score_open(struct score *score, struct instance *instance, const struct loader_options *options, struct cb_err *err);
 void score_close(struct score *score);
 /* Mean loss over all learnt tokens, and their number. Nullable: tokens. */
 enum cb_status score_run(struct score *score, double *loss, int64_t *tokens, struct cb_err *err);

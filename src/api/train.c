@@ -12,20 +12,36 @@
 #include "train/ckpt.h"
 
 /* What a tuner or full training usually wants. */
-static double usual_lr(const struct cb_train_options *o) {
-    bool whole = !o->tuner || strcmp(o->tuner, "full") == 0 || strncmp(o->tuner, "last:", 5) == 0;
-    return !o->tuner ? 1e-3 : whole ? 1e-4 : 1e-3;
+static double usual_lr(const struct run *r) { return !r->o->tuner || r->what.kind == TRAIN_MODULE ? 1e-3 : 1e-4; }
+
+/* Counts that would not fit where they go, or make no sense below 0. */
+static enum cb_status check_counts(const struct cb_train_options *o, struct cb_err *err) {
+    const struct {
+        const char *name;
+        int64_t value, max;
+    } counts[] = {{"--batch", o->batch, INT32_MAX},           {"--seq", o->seq, INT32_MAX},
+                  {"--accumulate", o->accumulate, 1 << 20},   {"--keep", o->keep, INT32_MAX},
+                  {"--steps", o->steps, INT64_MAX},           {"--tokens", o->tokens, INT64_MAX},
+                  {"--epochs", o->epochs, INT64_MAX},         {"--eval-every", o->eval_every, INT64_MAX},
+                  {"--save-every", o->save_every, INT64_MAX}, {"--sample-every", o->sample_every, INT64_MAX},
+                  {"--patience", o->patience, INT64_MAX},     {"--stop-after", o->stop_after, INT64_MAX}};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        if (counts[i].value < 0 || counts[i].value > counts[i].max)
+            FAIL(err, CB_E_USAGE, "%s %lld: wanted a number from 0 to %lld", counts[i].name, (long long)counts[i].value,
+                 (long long)counts[i].max);
+    if (!(o->lr >= 0) || !isfinite(o->lr)) FAIL(err, CB_E_USAGE, "--lr %g: wanted a positive number", o->lr);
+    return CB_OK;
 }
 
 /* Batch, length and steps, from the options, the model and the data. */
 enum cb_status run_sizes(struct run *r, struct cb_err *err) {
     const struct cb_train_options *o = r->o;
     int64_t context;
+    TRY(check_counts(o, err));
     TRY(model_context(o->model, &context, err));
     r->batch = o->batch ? o->batch : 8;
     r->seq = o->seq ? o->seq : context < 1024 ? context : 1024;
     r->accumulate = o->accumulate ? o->accumulate : 1;
-    if (r->batch < 1 || r->seq < 1 || r->accumulate < 1) FAIL(err, CB_E_USAGE, "--batch, --seq and --accumulate: wanted 1 or more");
     if (r->batch > INT32_MAX / r->seq)
         FAIL(err, CB_E_USAGE, "--batch %lld of --seq %lld tokens: too many", (long long)r->batch, (long long)r->seq);
     if (o->precision && strcmp(o->precision, "f32") != 0) FAIL(err, CB_E_USAGE, "--precision %s: wanted f32", o->precision);
@@ -37,20 +53,21 @@ static enum cb_status run_steps(struct run *r, struct cb_err *err) {
     const struct cb_train_options *o = r->o;
     int64_t a_step = r->batch * r->seq * r->accumulate;
     if ((o->steps > 0) + (o->tokens > 0) + (o->epochs > 0) > 1) FAIL(err, CB_E_USAGE, "--steps, --tokens, --epochs: wanted one of them");
-    if (o->steps < 0 || o->tokens < 0 || o->epochs < 0) FAIL(err, CB_E_USAGE, "--steps, --tokens and --epochs: wanted a positive number");
-    r->steps = o->steps ? o->steps : o->tokens ? (o->tokens + a_step - 1) / a_step : 1;
+    r->steps = o->steps ? o->steps : o->tokens ? o->tokens / a_step + (o->tokens % a_step != 0) : 1;
     if (!o->steps && !o->tokens && r->data.loader) {
         int64_t batches = loader_batches(r->data.loader, o->epochs ? o->epochs : 1);
         r->steps = batches / r->accumulate + (batches % r->accumulate != 0);
     }
+    if (r->steps > INT64_MAX / a_step)
+        FAIL(err, CB_E_USAGE, "training: %lld steps of %lld tokens; wanted fewer than 2^63 tokens", (long long)r->steps, (long long)a_step);
     return CB_OK;
 }
 
 static enum cb_status trainer_options(struct run *r, struct trainer_options *t, struct cb_err *err) {
     const struct cb_train_options *o = r->o;
-    bool module = r->is_module;
+    bool module = r->what.kind == TRAIN_MODULE;
     TRY(opt_parse(o->optimizer ? o->optimizer : "adamw", &t->opt, t->option, err));
-    t->sched.lr = o->lr > 0 ? o->lr : usual_lr(o);
+    t->sched.lr = o->lr > 0 ? o->lr : usual_lr(r);
     t->sched.min_lr = o->min_lr > 0 ? o->min_lr : o->min_lr < 0 ? 0 : t->sched.lr / 10;
     TRY(sched_parse(o->schedule ? o->schedule : "cosine", &t->sched.kind, err));
     t->sched.steps = r->steps;
@@ -60,7 +77,6 @@ static enum cb_status trainer_options(struct run *r, struct trainer_options *t, 
     t->weight_decay = o->weight_decay > 0 ? o->weight_decay : o->weight_decay < 0 || module ? 0 : 0.1;
     t->clip = o->clip > 0 ? o->clip : o->clip < 0 ? 0 : 1;
     t->accumulate = (int)r->accumulate;
-    if (o->lr < 0) FAIL(err, CB_E_USAGE, "--lr %g: wanted a positive number", o->lr);
     return CB_OK;
 }
 
@@ -159,6 +175,9 @@ static enum cb_status train(struct run *r, struct cb_train_result *result, struc
                                 .warn = warn,
                                 .sample = o->sample_every > 0 && r->data.tokenizer ? run_sample : NULL};
     struct loop_outcome outcome;
+    TRY(run_identity_data(r, err));
+    lo.identity = r->identity;
+    TRY(files_write_text(r->run_folder, "run.json", o->run_json, err));
     TRY(metrics_open(&r->metrics, r->run_folder, r->resume_step, err));
     enum cb_status status = loop_run(r->training.trainer, &lo, &lc, r->resume_path, &outcome, err);
     fill_result(r, &outcome, result);
@@ -180,10 +199,25 @@ static enum cb_status train(struct run *r, struct cb_train_result *result, struc
     return status;
 }
 
+/* Validation has a plan of its own, whose memory the plan of the steps is to leave; without data, of the shape that they would have. */
+static enum cb_status plan_validation(struct run *r, int64_t *bytes, struct cb_err *err) {
+    const struct cb_train_options *o = r->o;
+    bool is_wanted = o->n_text ? r->data.valid != NULL : o->n_valid || o->eval_every > 0 || o->valid_share > 0;
+    *bytes = 0;
+    if (!is_wanted) return CB_OK;
+    struct loader_options shape = {.batch = r->batch, .seq = r->seq, .no_pack = o->no_pack};
+    enum cb_status status = score_open(&r->score, &r->training.instance, r->data.valid ? loader_options(r->data.valid) : &shape, err);
+    if (status != CB_OK) return err_prefix(err, "validation");
+    r->score.loader = r->data.valid;
+    *bytes = score_bytes(&r->score);
+    return CB_OK;
+}
+
 static enum cb_status run_train(struct run *r, struct cb_train_result *result, struct cb_err *err) {
     const struct cb_train_options *o = r->o;
     struct training_options to = {.model = o->model, .modules = o->modules, .tuner = o->tuner, .labels_given = true, .train_mode = true};
-    r->is_module = o->tuner && strcmp(o->tuner, "full") != 0 && strncmp(o->tuner, "last:", 5) != 0;
+    TRY(training_parse(o->tuner, &r->what, err));
+    to.what = r->what;
     // all that can be refused without the data is refused before they are read
     TRY(run_sizes(r, err));
     TRY(run_check_data(r, err));
@@ -192,11 +226,13 @@ static enum cb_status run_train(struct run *r, struct cb_train_result *result, s
     to.batch = r->batch;
     to.seq = r->seq;
     if (!o->plan_only) TRY(run_open_folder(r, err));
+    TRY(run_identity_options(r, &to.trainer, err));
     TRY(training_open(&r->training, r->engine, &to, err));
     if (o->n_text) TRY(run_data(r, err));
     TRY(run_steps(r, err));
     TRY(trainer_options(r, &to.trainer, err));
     to.segments = r->data.segments;
+    TRY(plan_validation(r, &to.held_bytes, err));
     TRY(training_plan(&r->training, &to, err));
     if (o->plan_only || !r->training.trainer) {
         fill_plan(r, result);
@@ -206,8 +242,6 @@ static enum cb_status run_train(struct run *r, struct cb_train_result *result, s
     r->in.labels = pass_data(&r->training.pass, "labels");
     r->in.segments = pass_data(&r->training.pass, "segments");
     r->in.positions = pass_data(&r->training.pass, "position_ids");
-    if (r->data.valid) TRY(score_open(&r->score, &r->training.instance, r->data.valid, err));
-    r->training.planned_bytes += r->data.valid ? score_bytes(&r->score) : 0;
     fill_plan(r, result);
     return train(r, result, err);
 }
@@ -224,5 +258,6 @@ enum cb_status cb_train(struct cb_engine *engine, const struct cb_train_options 
     if (status != CB_OK) run_leave_folder(&r);
     free(r.run_folder);
     free(r.resume_path);
+    json_decref(r.identity);
     return status;
 }

@@ -18,10 +18,12 @@ struct run {
     struct cb_engine *engine;
     const struct cb_train_options *o;
     int64_t batch, seq, accumulate, steps, resume_step, done_here;
-    bool is_module, go_on;
+    struct training_what what;
+    bool go_on;
     bool made_out;  // OUT was not there before
     char *run_folder;  // OUT/run
     char *resume_path;  // the checkpoint to go on from; NULL: from the start
+    json_t *identity;  // what the checkpoints say of the run
     struct run_data data;
     struct training training;
     struct score score;
@@ -43,6 +45,10 @@ enum cb_status run_open_folder(struct run *r, struct cb_err *err);
 void run_leave_folder(const struct run *r);
 /* The tokenizer's ids must fit the model's vocabulary. */
 enum cb_status run_check_ids(const struct run *r, struct cb_err *err);
+/* train_identity.c: what run this is, into r->identity; a checkpoint to go on from must say the same, but for --steps. First all that is known without
+   the data, before anything is written; then the data, the length and the weights that are not trained. */
+enum cb_status run_identity_options(struct run *r, const struct trainer_options *options, struct cb_err *err);
+enum cb_status run_identity_data(struct run *r, struct cb_err *err);
 /* A piece of text from the model as it is, into the metrics. */
 enum cb_status run_sample(void *user, int64_t step, struct cb_err *err);
 /* Positions that a model folder was made for. */

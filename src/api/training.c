@@ -21,26 +21,31 @@ static bool in_last(const struct model *m, const struct model_weight *w, int64_t
     return strcmp(w->name, m->embedding) != 0 && !(w->type.rank == 2 && w->type.dim[0] == m->max_positions && m->learned_positions);
 }
 
-static enum cb_status last_layers(const struct model *m, const char *spec, int64_t *n, struct cb_err *err) {
+enum cb_status training_parse(const char *tuner, struct training_what *what, struct cb_err *err) {
+    *what = (struct training_what){.kind = TRAIN_ALL};
+    if (!tuner || strcmp(tuner, "full") == 0) return CB_OK;
+    what->kind = TRAIN_MODULE;
+    if (strncmp(tuner, "last:", 5) != 0) return CB_OK;
     char *end;
-    *n = strtoll(spec + 5, &end, 10);
-    if (end == spec + 5 || *end || *n < 1 || *n > m->n_layer)
-        FAIL(err, CB_E_USAGE, "--tuner %s: wanted last:N with N from 1 to %lld", spec, (long long)m->n_layer);
+    what->kind = TRAIN_LAST;
+    what->last = strtoll(tuner + 5, &end, 10);
+    if (end == tuner + 5 || *end || what->last < 1) FAIL(err, CB_E_USAGE, "--tuner %s: wanted last:N with N from 1", tuner);
     return CB_OK;
 }
 
 /* Whole weights: all of them, or those of the last layers. */
-static enum cb_status pick_weights(struct training *t, const char *tuner, struct cb_err *err) {
+static enum cb_status pick_weights(struct training *t, const struct training_what *what, struct cb_err *err) {
     struct instance *in = &t->instance;
-    int64_t last = 0;
-    bool all = !tuner || strcmp(tuner, "full") == 0;
-    if (!all) TRY(last_layers(in->model, tuner, &last, err));
+    bool all = what->kind == TRAIN_ALL;
+    if (!all && what->last > in->model->n_layer)
+        FAIL(err, CB_E_USAGE, "--tuner last:%lld: wanted last:N with N from 1 to %lld", (long long)what->last,
+             (long long)in->model->n_layer);
     t->params = calloc((size_t)in->model->n_weights + 1, sizeof *t->params);
     if (!t->params) FAIL(err, CB_E_MEMORY, "training: out of memory");
     for (int i = 0; i < in->model->n_weights; i++) {
         const struct model_weight *w = &in->model->weights[i];
         struct store_entry *entry = store_find(in->store, w->name);
-        if (!entry || (!all && !in_last(in->model, w, last))) continue;
+        if (!entry || (!all && !in_last(in->model, w, what->last))) continue;
         TRY(store_make(in->store, entry, CB_DTYPE_F32, true, err));
         entry->trainable = true;
         t->params[t->n_params++] = (struct train_param){.value = entry, .decay = w->decay, .lr_scale = 1};
@@ -111,22 +116,23 @@ static enum cb_status build(struct training *t, const struct training_options *o
     t->weights_bytes = instance_weight_bytes(&t->instance);
     for (int i = 0; i < t->n_params; i++) t->trainable += type_elements(&t->params[i].value->type);
     t->total = model_parameters(t->instance.model) + (t->module ? t->trainable : 0);
-    int64_t held = engine_base_bytes(t->instance.engine) + t->weights_bytes + t->gradients_bytes + t->states_bytes;
+    int64_t held = engine_base_bytes(t->instance.engine) + t->weights_bytes + t->gradients_bytes + t->states_bytes + o->held_bytes;
     const struct cb_engine *engine = t->instance.engine;
     TRY(engine_check_held(engine, held,
-                          t->module ? "weights, gradients, optimiser and the program"
-                                    : "weights, gradients, optimiser and the "
+                          t->module ? "weights, gradients, optimiser, validation and the program"
+                                    : "weights, gradients, optimiser, validation and the "
                                       "program (a module, --tuner lora, needs less)",
                           err));
     enum cb_status status = pass_plan(&t->pass, &t->instance, true, held, err);
     if (status == CB_E_LIMIT)
         err_prefix(err,
-                   "--memory %lld, of which weights, gradients, optimiser and the program take %lld; a smaller --batch (with --accumulate) "
+                   "--memory %lld, of which weights, gradients, optimiser, validation and the program take %lld; a smaller --batch (with "
+                   "--accumulate) "
                    "or a shorter --seq needs less",
                    (long long)engine->options.memory_limit, (long long)held);
     TRY(status);
-    t->activations_bytes = plan_memory(t->pass.plan).inside;
-    t->planned_bytes = held + t->activations_bytes;
+    t->activations_bytes = plan_memory(t->pass.plan).inside + o->held_bytes;
+    t->planned_bytes = held + t->activations_bytes - o->held_bytes;
     return CB_OK;
 }
 
@@ -136,9 +142,7 @@ enum cb_status training_open(struct training *t, struct cb_engine *engine, const
     const struct model *m = t->instance.model;
     if (m->learned_positions && o->seq > m->max_positions)
         FAIL(err, CB_E_LIMIT, "--seq %lld: the model has %lld positions", (long long)o->seq, (long long)m->max_positions);
-    bool weights = !o->tuner || strcmp(o->tuner, "full") == 0 || strncmp(o->tuner, "last:", 5) == 0;
-    TRY(weights ? pick_weights(t, o->tuner, err) : pick_module(t, o->tuner, err));
-    return CB_OK;
+    return o->what.kind == TRAIN_MODULE ? pick_module(t, o->tuner, err) : pick_weights(t, &o->what, err);
 }
 
 enum cb_status training_plan(struct training *t, const struct training_options *o, struct cb_err *err) {

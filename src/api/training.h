@@ -4,12 +4,22 @@
 #include "api/instance.h"
 #include "train/trainer.h"
 
+/* What a --tuner spec says is trained. */
+struct training_what {
+    enum { TRAIN_ALL, TRAIN_LAST, TRAIN_MODULE } kind;
+    int64_t last;  // layers, of TRAIN_LAST
+};
+/* NULL and "full": all; "last:N"; anything else is a module's spec, which training_open reads. */
+enum cb_status training_parse(const char *tuner, struct training_what *what, struct cb_err *err);
+
 struct training_options {
-    const char *model, *modules, *tuner;  // tuner NULL or "full": all weights
+    const char *model, *modules, *tuner;
+    struct training_what what;  // training_parse of tuner
     int64_t batch, seq;
     bool segments;  // inputs "segments" and "position_ids": packed documents
     bool labels_given;  // input "labels" is aligned to the next token; else as Transformers', shifted in the graph
     bool train_mode;  // dropout
+    int64_t held_bytes;  // of other plans in use meanwhile: counted against the memory limit
     struct trainer_options trainer;
 };
 
