@@ -67,7 +67,11 @@ enum cb_status run_data(struct run *r, struct cb_err *err) {
     int64_t cut;
     TRY(tokenizer_load(&d->tokenizer, o->model, err));
     TRY(run_check_ids(r, err));
-    if (r->run_folder) TRY(io_mkdirs(r->run_folder, err));
+    if (r->run_folder) {
+        TRY(io_mkdirs(r->run_folder, err));
+        io_remove_temporaries(o->out);
+        io_remove_temporaries(r->run_folder);
+    }
     if (o->n_valid) TRY(corpus_make(r, &d->valid_corpus, o->valid, o->n_valid, "valid.tokens", err));
     TRY(corpus_make(r, &d->corpus, o->text, o->n_text, "train.tokens", err));
     TRY(split(r, &cut, err));

@@ -1,6 +1,7 @@
 /* Whole-file reads, atomic writes and small path helpers over POSIX calls. */
 #include "io/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -69,13 +70,16 @@ static char *folder_of(const char *path) {
     return strndup(path, slash == path ? 1 : (size_t)(slash - path));
 }
 
+#define TEMPORARY_BEGIN ".cambium-"
+#define TEMPORARY_END ".tmp"
+
 // A new file of a random name in the folder.
 static int temporary_open(struct io_writer *w) {
     for (int attempt = 0; attempt < 16; attempt++) {
         uint64_t random;
         if (getrandom(&random, sizeof random, 0) != sizeof random) return -1;
         char name[40];
-        snprintf(name, sizeof name, ".cambium-%016llx.tmp", (unsigned long long)random);
+        snprintf(name, sizeof name, TEMPORARY_BEGIN "%016llx" TEMPORARY_END, (unsigned long long)random);
         free(w->temporary);
         if (!(w->temporary = io_path_join(w->folder, name))) return -1;
         int fd = open(w->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -182,6 +186,21 @@ enum cb_status io_write_file(const char *path, const void *bytes, size_t n, stru
     if (status == CB_OK) return io_writer_commit(&w, err);
     io_writer_abort(&w);
     return status;
+}
+
+static bool is_temporary(const char *name) {
+    size_t begin = strlen(TEMPORARY_BEGIN), digits;
+    if (strncmp(name, TEMPORARY_BEGIN, begin) != 0) return false;
+    digits = strspn(name + begin, "0123456789abcdef");
+    return digits == 16 && strcmp(name + begin + digits, TEMPORARY_END) == 0;
+}
+
+void io_remove_temporaries(const char *folder) {
+    DIR *dir = opendir(folder);
+    if (!dir) return;
+    for (struct dirent *e; (e = readdir(dir));)
+        if (is_temporary(e->d_name)) unlinkat(dirfd(dir), e->d_name, 0);
+    closedir(dir);
 }
 
 // ---- folders and paths

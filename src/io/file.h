@@ -15,6 +15,8 @@ enum cb_status io_writer_write(struct io_writer *writer, const void *bytes, size
 enum cb_status io_writer_commit(struct io_writer **writer, struct cb_err *err);
 /* Removes what was written. Nullable: *writer. */
 void io_writer_abort(struct io_writer **writer);
+/* Removes what writers of killed processes left in a folder. No other process may be writing there. */
+void io_remove_temporaries(const char *folder);
 /* One call for small files. */
 enum cb_status io_write_file(const char *path, const void *bytes, size_t n, struct cb_err *err);
 
