@@ -9,6 +9,7 @@
 #include "io/safetensors.h"
 #include "modules/tuner.h"
 #include "text/tokenizer.h"
+#include "train/ckpt.h"
 
 /* One call. */
 struct inspection {
@@ -58,6 +59,11 @@ static enum cb_status inspect_safetensors(struct inspection *in, struct cb_err *
     describe_tensors(in, t);
     tensors_destroy(&t);
     return CB_OK;
+}
+
+static enum cb_status inspect_checkpoint(struct inspection *in, struct cb_err *err) {
+    TRY(inspect_safetensors(in, err));
+    return ckpt_check(in->path, err);
 }
 
 static void describe_model(const struct inspection *in, const struct model *m) {
@@ -197,26 +203,35 @@ static bool ends_with(const char *text, const char *end) {
     return n >= k && strcmp(text + n - k, end) == 0;
 }
 
+/* Whether the last part of a path does. */
+static bool begins_with(const char *path, const char *begin) {
+    const char *slash = strrchr(path, '/');
+    return strncmp(slash ? slash + 1 : path, begin, strlen(begin)) == 0;
+}
+
 /* Kinds of file by the end of their names, folders by what is in them; the first that fits. */
 static const struct {
     const char *kind, *ending;  // ending of the path, or the file that marks a folder
     bool is_folder;
     enum cb_status (*inspect)(struct inspection *in, struct cb_err *err);
+    const char *beginning;  // of the file's name; NULL: any
 } kinds[] = {
-    {"adapter", "adapter_config.json", true, inspect_adapter_folder},
-    {"model", "config.json", true, inspect_model_folder},
-    {"tokenizer", "tokenizer.json", true, inspect_tokenizer},
-    {"tokenizer", "vocab.json", true, inspect_tokenizer},
-    {"tokenizer", "encoder.json", true, inspect_tokenizer},
-    {"weights", "model.safetensors", true, inspect_safetensors},
-    {"safetensors", ".safetensors", false, inspect_safetensors},
-    {"safetensors index", ".safetensors.index.json", false, inspect_safetensors},
-    {"adapter configuration", "adapter_config.json", false, inspect_adapter_config},
-    {"tokenizer", "tokenizer.json", false, inspect_tokenizer},
-    {"model configuration", "config.json", false, inspect_config},
-    {"records", ".jsonl", false, inspect_jsonl},
-    {"records", ".jsonl.gz", false, inspect_jsonl},
-    {"records", ".jsonl.zst", false, inspect_jsonl},
+    {"adapter", "adapter_config.json", true, inspect_adapter_folder, NULL},
+    {"model", "config.json", true, inspect_model_folder, NULL},
+    {"tokenizer", "tokenizer.json", true, inspect_tokenizer, NULL},
+    {"tokenizer", "vocab.json", true, inspect_tokenizer, NULL},
+    {"tokenizer", "encoder.json", true, inspect_tokenizer, NULL},
+    {"weights", "model.safetensors", true, inspect_safetensors, NULL},
+    {"checkpoint", ".safetensors", false, inspect_checkpoint, "ckpt-"},
+    {"checkpoint", ".safetensors", false, inspect_checkpoint, "best.safetensors"},
+    {"safetensors", ".safetensors", false, inspect_safetensors, NULL},
+    {"safetensors index", ".safetensors.index.json", false, inspect_safetensors, NULL},
+    {"adapter configuration", "adapter_config.json", false, inspect_adapter_config, NULL},
+    {"tokenizer", "tokenizer.json", false, inspect_tokenizer, NULL},
+    {"model configuration", "config.json", false, inspect_config, NULL},
+    {"records", ".jsonl", false, inspect_jsonl, NULL},
+    {"records", ".jsonl.gz", false, inspect_jsonl, NULL},
+    {"records", ".jsonl.zst", false, inspect_jsonl, NULL},
 };
 
 static enum cb_status inspect(struct inspection *in, struct cb_err *err) {
@@ -225,6 +240,7 @@ static enum cb_status inspect(struct inspection *in, struct cb_err *err) {
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (kinds[i].is_folder != is_folder) continue;
         if (is_folder ? !has(in->path, kinds[i].ending) : !ends_with(in->path, kinds[i].ending)) continue;
+        if (kinds[i].beginning && !begins_with(in->path, kinds[i].beginning)) continue;
         put(in->root, "kind", json_string(kinds[i].kind));
         return kinds[i].inspect(in, err);
     }

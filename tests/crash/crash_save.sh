@@ -9,7 +9,7 @@ trap '[ -n "$pid" ] && kill -9 "$pid" 2>/dev/null; rm -rf "$dir"' EXIT
 trap 'exit 1' INT TERM
 fail() {
     echo "crash_save: $1"
-    tail -n 5 "$dir/log"
+    tail -n 20 "$dir/log"
     exit 1
 }
 : >"$dir/log"
@@ -41,27 +41,38 @@ while [ $run -lt "$CRASH_RUNS" ]; do
     run=$((run + 1))
     # exec: the shell's child is the command itself
     (exec "$CAMBIUM" pretrain "$dir/model" --text "$dir/text.txt" --out "$dir/out" --resume --steps 1000000 --batch 2 --seq 16 --schedule constant \
-        --save-every 1 --keep 2 --threads 1 --quiet >"$dir/log" 2>&1) &
+        --save-every 1 --keep 2 --threads 1 --quiet >>"$dir/log" 2>&1) &
     pid=$!
     seed=$(((seed * 1103515245 + 12345) % 2147483648))
     sleep "0.$(printf '%03d' $((seed / 65536 % 300 + 20)))"
     kill -9 "$pid" 2>/dev/null || fail "run $run ended by itself"
     wait "$pid" 2>/dev/null
     pid=''
-    # every checkpoint that has its final name is whole
+    # every checkpoint that has its final name is whole: --check compares every checksum in it
     for file in "$dir"/out/run/ckpt-*.safetensors; do
         [ -e "$file" ] || continue
-        "$CAMBIUM" inspect "$file" --check >"$dir/log" 2>&1 || fail "run $run: $file is damaged"
+        "$CAMBIUM" inspect "$file" --check >>"$dir/log" 2>&1 || fail "run $run: $file is damaged"
     done
+    if [ -e "$dir/out/run/best.safetensors" ]; then
+        "$CAMBIUM" inspect "$dir/out/run/best.safetensors" --check >>"$dir/log" 2>&1 || fail "run $run: the best result is damaged"
+    fi
     newest=$(find "$dir/out/run" -name 'ckpt-*.safetensors' 2>/dev/null | sed 's/.*ckpt-0*\([0-9]*\)\.safetensors/\1/' | sort -n | tail -n 1)
     newest=${newest:-0}
     [ "$newest" -ge "$steps" ] || fail "run $run: step $newest after step $steps"
     steps=$newest
 done
 
+# The check itself: a checkpoint with one byte changed is refused.
+cp "$dir/out/run/ckpt-$(printf '%010d' "$steps").safetensors" "$dir/ckpt-changed.safetensors" || fail "no checkpoint to change"
+size=$(wc -c <"$dir/ckpt-changed.safetensors")
+byte=$(tail -c 9 "$dir/ckpt-changed.safetensors" | head -c 1 | od -An -tu1)
+printf '%b' "\\0$(printf '%03o' $((byte ^ 1)))" | dd of="$dir/ckpt-changed.safetensors" bs=1 seek=$((size - 9)) conv=notrunc 2>/dev/null
+"$CAMBIUM" inspect "$dir/ckpt-changed.safetensors" --check >/dev/null 2>&1 && fail "a changed checkpoint passes the check"
+
 # The newest checkpoint loads: one step more, and not a line of the metrics missing or twice.
-train $((steps + 1)) >"$dir/log" 2>&1 || fail "the run does not go on from step $steps"
-grep -q 'damaged\|not a checkpoint' "$dir/log" && fail "a checkpoint was passed over"
+train $((steps + 1)) >>"$dir/log" 2>&1 || fail "the run does not go on from step $steps"
+grep -q 'checksum\|not a checkpoint' "$dir/log" && fail "a checkpoint was passed over"
+[ -z "$(find "$dir/out" -name '.cambium-*.tmp')" ] || fail "files of killed writers are left"
 [ "$(last_step)" -eq $((steps + 1)) ] || fail "the last line is of step $(last_step), wanted $((steps + 1))"
 lines=$(wc -l <"$dir/out/run/metrics.jsonl")
 [ "$lines" -eq $((steps + 1)) ] || fail "$lines lines of metrics for $((steps + 1)) steps"
