@@ -24,6 +24,7 @@ struct run {
     char *run_folder;  // OUT/run
     char *resume_path;  // the checkpoint to go on from; NULL: from the start
     json_t *identity;  // what the checkpoints say of the run
+    bool is_identity_short;  // memory ran out over it
     struct run_data data;
     struct training training;
     struct score score;

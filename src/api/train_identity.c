@@ -14,7 +14,9 @@ static uint64_t hash_more(uint64_t h, const void *bytes, size_t n) {
     return h;
 }
 
-static void put(struct run *r, const char *key, json_t *value) { json_object_set_new(r->identity, key, value); }
+static void put(struct run *r, const char *key, json_t *value) {
+    if (json_object_set_new(r->identity, key, value)) r->is_identity_short = true;
+}
 
 /* The optimiser and each of its options as they are in force. */
 static void put_optimizer(struct run *r, const struct trainer_options *t) {
@@ -68,6 +70,7 @@ static enum cb_status compare(const struct run *r, struct cb_err *err) {
     json_t *state, *mine;
     const char *key;
     char had[JSON_TEXT], have[JSON_TEXT];
+    if (r->is_identity_short) FAIL(err, CB_E_MEMORY, "training: out of memory");
     if (!r->resume_path) return CB_OK;
     TRY(ckpt_state(r->resume_path, &state, err));
     const json_t *found = json_object_get(state, "run");

@@ -100,7 +100,7 @@ enum cb_status cli_engine(struct cli *cli, bool train, struct cb_engine **engine
     }
     cli->is_terminal = isatty(STDERR_FILENO);
     cli->last_line_s = now_s() - 8;
-    struct cb_engine_options o = {.threads = (int)cli->threads,
+    struct cb_engine_options o = {.threads = cli->threads > INT32_MAX ? INT32_MAX : (int)cli->threads,
                                   .device = cli->device,
                                   .cpu_mask = cli->cpu_mask,
                                   .kernels = cli->kernels,

@@ -29,7 +29,10 @@ static json_t *state_pack(const struct loop *l) {
     json_object_set_new(state, "bad_evals", json_integer(l->out->bad_evals));
     json_object_set_new(state, "has_best", json_boolean(l->out->has_best));
     json_object_set_new(state, "train_seconds", json_real(l->train_seconds));
-    if (l->o->identity) json_object_set_new(state, "run", json_deep_copy(l->o->identity));
+    if (l->o->identity && json_object_set_new(state, "run", json_deep_copy(l->o->identity))) {
+        json_decref(state);
+        return NULL;
+    }
     return state;
 }
 
