@@ -226,13 +226,24 @@ enum cb_status cb_selftest(struct cb_engine *engine, const char *op, struct cb_s
 struct cb_bench_options {
     const char *what; /* "train", "generate", "ops", "memory" */
     const char *model, *tuner, *input;
+    const char *op; /* of "ops": this one alone; nullable */
     int64_t batch, seq, steps, prompt, new_tokens;
     double lr;
     bool profile; /* result->profile: time by op */
 };
+/* One kernel on one shape. Bytes: inputs and outputs, once each; gflops: 0 where the op's work is not arithmetic. */
+struct cb_bench_row {
+    char op[40], kernel[16], shape[120];
+    double us, gb_per_s, gflops;
+    double fraction_of_roof; /* of the nearer measured peak; past 1 where the data stay in the caches */
+};
 struct cb_bench_result {
     double tokens_per_s, best_tokens_per_s, step_ms, peak_mib, planned_mib, gflops, fraction_of_peak;
-    double prefill_tokens_per_s, decode_tokens_per_s, read_gb_per_s;
+    double prefill_tokens_per_s, decode_tokens_per_s;
+    double read_gb_per_s, write_gb_per_s, copy_gb_per_s; /* of memory, all threads; a copy counts both ways */
+    double read_gb_per_s_1, write_gb_per_s_1, copy_gb_per_s_1; /* one thread */
+    struct cb_bench_row *rows; /* of "ops"; free with cb_free */
+    int64_t n_rows;
     double *losses; /* free with cb_free */
     int64_t n_losses, trainable;
     char *profile; /* free with cb_free */

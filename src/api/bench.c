@@ -118,16 +118,29 @@ static enum cb_status bench_train(struct cb_engine *engine, const struct cb_benc
     return status;
 }
 
+static enum cb_status bench_memory(struct cb_engine *engine, struct cb_bench_result *r, struct cb_err *err) {
+    struct pool *one;
+    TRY(pool_create(&one, 1, err));
+    r->write_gb_per_s = bench_memory_gb_per_s(engine->pool, BENCH_WRITE);
+    r->copy_gb_per_s = bench_memory_gb_per_s(engine->pool, BENCH_COPY);
+    r->read_gb_per_s_1 = bench_memory_gb_per_s(one, BENCH_READ);
+    r->write_gb_per_s_1 = bench_memory_gb_per_s(one, BENCH_WRITE);
+    r->copy_gb_per_s_1 = bench_memory_gb_per_s(one, BENCH_COPY);
+    pool_destroy(&one);
+    return CB_OK;
+}
+
 enum cb_status cb_bench(struct cb_engine *engine, const struct cb_bench_options *o, struct cb_bench_result *result, struct cb_err *err) {
     *result = (struct cb_bench_result){0};
     bool train = strcmp(o->what, "train") == 0, generate = strcmp(o->what, "generate") == 0;
     if ((train || generate) && !o->model) FAIL(err, CB_E_USAGE, "bench %s: the model is missing", o->what);
     if (train) return bench_train(engine, o, result, err);
     if (generate) return bench_generate(engine, o, result, err);
-    if (strcmp(o->what, "ops") == 0 || strcmp(o->what, "memory") == 0) {
+    bool ops = strcmp(o->what, "ops") == 0;
+    if (ops || strcmp(o->what, "memory") == 0) {
         result->gflops = bench_peak_gflops(engine);
-        result->read_gb_per_s = bench_read_gb_per_s(engine);
-        return CB_OK;
+        result->read_gb_per_s = bench_memory_gb_per_s(engine->pool, BENCH_READ);
+        return ops ? bench_ops(engine, o->op, result, err) : bench_memory(engine, result, err);
     }
     FAIL(err, CB_E_USAGE, "bench: no '%s'; wanted train, generate, ops or memory", o->what);
 }

@@ -1,4 +1,4 @@
-/* This machine's roofs, measured: arithmetic from registers and reading from memory. */
+/* This machine's roofs, measured: arithmetic from registers; reading, writing and copying memory. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,10 +39,13 @@ double bench_peak_gflops(struct cb_engine *engine) {
     return 2.0 * FMA_LANES * FMA_ROUNDS * tiles / best / 1e9;
 }
 
-struct reading {
-    const uint64_t *data;
-    int64_t words;
-    uint64_t sum[256];
+enum { MOVE_TILES = 64 };
+
+struct moving {
+    uint64_t *data;
+    int64_t words;  // of a tile
+    enum bench_move move;
+    uint64_t sum[MOVE_TILES];
 };
 
 CPU_CLONES static uint64_t sum_words(const uint64_t *p, int64_t n) {
@@ -51,28 +54,29 @@ CPU_CLONES static uint64_t sum_words(const uint64_t *p, int64_t n) {
     return total;
 }
 
-static void read_tile(void *context, int64_t i, int thread) {
+/* Copies go from one half of a tile to the other. */
+static void move_tile(void *context, int64_t i, int thread) {
     (void)thread;
-    struct reading *r = context;
-    r->sum[i] = sum_words(r->data + i * r->words, r->words);
+    struct moving *m = context;
+    uint64_t *p = m->data + i * m->words;
+    if (m->move == BENCH_READ) m->sum[i] = sum_words(p, m->words);
+    if (m->move == BENCH_WRITE) memset(p, (int)i, (size_t)m->words * sizeof *p);
+    if (m->move == BENCH_COPY) memcpy(p, p + m->words / 2, (size_t)m->words / 2 * sizeof *p);
 }
 
-double bench_read_gb_per_s(struct cb_engine *engine) {
-    enum { TILES = 64 };
+double bench_memory_gb_per_s(struct pool *pool, enum bench_move move) {
     const size_t bytes = (size_t)256 << 20;
-    struct reading r = {.words = (int64_t)(bytes / 8 / TILES)};
-    uint64_t *data = malloc(bytes);
-    if (!data) return 0;
-    memset(data, 1, bytes);
-    r.data = data;
+    struct moving m = {.words = (int64_t)(bytes / 8 / MOVE_TILES), .move = move, .data = malloc(bytes)};
+    if (!m.data) return 0;
+    memset(m.data, 1, bytes);
     double best = 1e9;
     for (int run = 0; run < 5; run++) {
         double begin = engine_now();
-        pool_run(engine->pool, TILES, read_tile, &r);
+        pool_run(pool, MOVE_TILES, move_tile, &m);
         double took = engine_now() - begin;
         if (took < best) best = took;
     }
-    free(data);
+    free(m.data);
     return (double)bytes / best / 1e9;
 }
 

@@ -29,12 +29,43 @@ static const struct field generate_fields[] = {{"prefill_tokens_per_s", FIELD_NU
                                                {"peak_mib", FIELD_NUMBER, R(peak_mib)},
                                                {"planned_mib", FIELD_NUMBER, R(planned_mib)},
                                                {NULL, FIELD_INT, 0}};
-static const struct field machine_fields[] = {
-    {"gflops", FIELD_NUMBER, R(gflops)}, {"read_gb_per_s", FIELD_NUMBER, R(read_gb_per_s)}, {NULL, FIELD_INT, 0}};
+static const struct field machine_fields[] = {{"gflops", FIELD_NUMBER, R(gflops)},
+                                              {"read_gb_per_s", FIELD_NUMBER, R(read_gb_per_s)},
+                                              {"write_gb_per_s", FIELD_NUMBER, R(write_gb_per_s)},
+                                              {"copy_gb_per_s", FIELD_NUMBER, R(copy_gb_per_s)},
+                                              {"read_gb_per_s_1", FIELD_NUMBER, R(read_gb_per_s_1)},
+                                              {"write_gb_per_s_1", FIELD_NUMBER, R(write_gb_per_s_1)},
+                                              {"copy_gb_per_s_1", FIELD_NUMBER, R(copy_gb_per_s_1)},
+                                              {NULL, FIELD_INT, 0}};
+
+/* One line a kernel, under the machine's peaks. */
+static void print_ops(const struct cli *cli, const struct cb_bench_result *r) {
+    if (cli->json)
+        printf("{\"gflops\": %.9g, \"read_gb_per_s\": %.9g, \"ops\": [", r->gflops, r->read_gb_per_s);
+    else
+        printf("peaks: %.5g GFLOP/s, reading %.5g GB/s\n%-16s %-8s %10s %8s %9s %5s  %s\n", r->gflops, r->read_gb_per_s, "op", "kernel",
+               "us", "GB/s", "GFLOP/s", "roof", "shape");
+    for (int64_t i = 0; i < r->n_rows; i++) {
+        const struct cb_bench_row *row = &r->rows[i];
+        if (cli->json)
+            printf(
+                "%s{\"op\": \"%s\", \"kernel\": \"%s\", \"shape\": \"%s\", \"us\": %.6g, \"gb_per_s\": %.6g, \"gflops\": %.6g, "
+                "\"fraction_of_roof\": %.6g}",
+                i ? ", " : "", row->op, row->kernel, row->shape, row->us, row->gb_per_s, row->gflops, row->fraction_of_roof);
+        else
+            printf("%-16s %-8s %10.1f %8.1f %9.1f %4.0f%%  %s\n", row->op, row->kernel, row->us, row->gb_per_s, row->gflops,
+                   100 * row->fraction_of_roof, row->shape);
+    }
+    if (cli->json) puts("]}");
+}
 
 /* The fields, and for training the loss of every step. */
 static void print(struct cli *cli, const struct cb_bench_options *o, const struct cb_bench_result *r) {
     bool train = o->what[0] == 't', generate = o->what[0] == 'g';
+    if (o->what[0] == 'o') {
+        print_ops(cli, r);
+        return;
+    }
     if (!cli->json || !train) {
         cli_print(cli, train ? train_fields : generate ? generate_fields : machine_fields, r);
         return;
@@ -57,7 +88,7 @@ static enum cb_status run(struct cli *cli, void *parsed, char **args, int n_args
     struct cb_bench_result result = {0};
     struct cb_engine *engine;
     o->what = args[0];
-    o->model = n_args > 1 ? args[1] : NULL;
+    *(o->what[0] == 'o' ? &o->op : &o->model) = n_args > 1 ? args[1] : NULL;
     TRY(cli_engine(cli, false, &engine, err));
     enum cb_status status = cb_bench(engine, o, &result, err);
     cli_end_line(cli);
@@ -65,12 +96,13 @@ static enum cb_status run(struct cli *cli, void *parsed, char **args, int n_args
     if (status == CB_OK) print(cli, o, &result);
     cb_free(result.profile);
     cb_free(result.losses);
+    cb_free(result.rows);
     cb_engine_destroy(&engine);
     return status;
 }
 
 const struct command command_bench = {.name = "bench",
-                                      .usage = "train|generate|ops|memory [MODEL]",
+                                      .usage = "train MODEL | generate MODEL | ops [OP] | memory",
                                       .summary = "speed beside this machine's measured peak",
                                       .options = options,
                                       .bytes = sizeof(struct cb_bench_options),
