@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <cambium/cambium.h>
+#include <cambium/graph.h>
 
 #include "io/safetensors.h"
 #include "wrap.h"
@@ -65,10 +66,10 @@ static enum cb_status forward(struct cb_engine *engine, struct cb_err *err) {
 }
 
 /* Two steps with validation, a checkpoint each. */
-static enum cb_status train_with(struct cb_engine *engine, const char *tuner, bool resume, struct cb_err *err) {
+static enum cb_status train_with(struct cb_engine *engine, const char *tuner, const char *out, bool resume, struct cb_err *err) {
     const char *text = at("text.txt");
     struct cb_train_options o = {.model = at("model"),
-                                 .out = at("trained"),
+                                 .out = at(out),
                                  .text = &text,
                                  .n_text = 1,
                                  .tuner = tuner,
@@ -86,8 +87,53 @@ static enum cb_status train_with(struct cb_engine *engine, const char *tuner, bo
     return status;
 }
 
-static enum cb_status finetune(struct cb_engine *engine, struct cb_err *err) { return train_with(engine, "lora:r=2,alpha=4", false, err); }
-static enum cb_status pretrain(struct cb_engine *engine, struct cb_err *err) { return train_with(engine, NULL, false, err); }
+static enum cb_status finetune(struct cb_engine *engine, struct cb_err *err) {
+    return train_with(engine, "lora:r=2,alpha=4", "trained", false, err);
+}
+static enum cb_status pretrain(struct cb_engine *engine, struct cb_err *err) { return train_with(engine, NULL, "trained", false, err); }
+static enum cb_status resume(struct cb_engine *engine, struct cb_err *err) {
+    return train_with(engine, "lora:r=2,alpha=4", "resumed", true, err);
+}
+
+static enum cb_status generate(struct cb_engine *engine, struct cb_err *err) {
+    struct cb_generate_options o = {
+        .model = at("model"), .modules = at("half"), .prompt = "line", .max_new = 4, .top_k = 5, .ignore_eos = true};
+    struct cb_generate_result r;
+    enum cb_status status = cb_generate(engine, &o, &r, err);
+    if (status == CB_OK) cb_free(r.text), cb_free(r.ids);
+    return status;
+}
+
+static enum cb_status eval(struct cb_engine *engine, struct cb_err *err) {
+    const char *text = at("small.txt");
+    struct cb_eval_options o = {.model = at("model"), .modules = at("half"), .text = &text, .n_text = 1, .seq = 8, .batch = 2};
+    struct cb_eval_result r;
+    return cb_eval_text(engine, &o, &r, err);
+}
+
+static enum cb_status merge(struct cb_engine *engine, struct cb_err *err) {
+    struct cb_merge_options o = {.model = at("model"), .modules = at("half"), .out = at("merged"), .dtype = "bf16", .run_json = "{}"};
+    struct cb_merge_result r;
+    return cb_merge(engine, &o, &r, err);
+}
+
+/* A small net of the public functions: built, compiled, trained, saved and loaded. */
+static enum cb_status function(struct cb_engine *engine, struct cb_err *err) {
+    struct cb_function *f;
+    if (cb_function_create(&f, engine, err) != CB_OK) return err->code;
+    struct cb_tensor *x = cb_input(f, "x", CB_DTYPE_F32, 2, (int64_t[]){4, 3});
+    struct cb_tensor *labels = cb_input(f, "labels", CB_DTYPE_I32, 1, (int64_t[]){4});
+    struct cb_tensor *y = cb_linear(f, "out", cb_dropout(f, cb_unary(f, "tanh", cb_linear(f, "in", x, 5)), 0.1), 2);
+    cb_output(f, "y", y);
+    cb_loss(f, cb_cross_entropy(f, y, labels));
+    enum cb_status status = cb_function_compile(f, &(struct cb_compile_options){.clip = 1}, err);
+    if (status == CB_OK) status = cb_function_train(f, NULL, err);
+    if (status == CB_OK) status = cb_function_run(f, err);
+    if (status == CB_OK) status = cb_function_save(f, at("function.safetensors"), err);
+    if (status == CB_OK) status = cb_function_load(f, at("function.safetensors"), err);
+    cb_function_destroy(&f);
+    return status;
+}
 
 static enum cb_status tokenizer_train_bpe(struct cb_engine *engine, struct cb_err *err) {
     const char *text = at("small.txt");
@@ -117,15 +163,31 @@ static const struct scenario {
     const char *name;
     scenario_fn *run;
     const char *out;  // removed before each run
-} scenarios[] = {{"encode", encode, "none"},        {"tokenizer", tokenizer_train_bpe, "tokens"},
-                 {"init", init, "fresh"},           {"forward", forward, "output.safetensors"},
-                 {"finetune", finetune, "trained"}, {"pretrain", pretrain, "trained"}};
+    const char *from;  // copied to out then; NULL: nothing
+} scenarios[] = {{"encode", encode, "none", NULL},
+                 {"tokenizer", tokenizer_train_bpe, "tokens", NULL},
+                 {"init", init, "fresh", NULL},
+                 {"forward", forward, "output.safetensors", NULL},
+                 {"finetune", finetune, "trained", NULL},
+                 {"pretrain", pretrain, "trained", NULL},
+                 {"resume", resume, "resumed", "half"},
+                 {"generate", generate, "none", NULL},
+                 {"eval", eval, "none", NULL},
+                 {"merge", merge, "merged", NULL},
+                 {"function", function, "function.safetensors", NULL}};
+
+static void copy_tree(const char *from, const char *to) {
+    char command[700];
+    snprintf(command, sizeof command, "cp -r '%s' '%s'", from, to);
+    if (system(command) != 0) fprintf(stderr, "%s: failed\n", command);
+}
 
 /* One run whose k-th allocation fails (0: none does). */
 static enum cb_status run(const struct scenario *s, long k, struct cb_err *err) {
     struct cb_engine *engine = NULL;
     struct cb_engine_options options = {.threads = 1};
     remove_tree(at(s->out));
+    if (s->from) copy_tree(at(s->from), at(s->out));
     memset(err, 0, sizeof *err);
     wrap_fail_at(k);
     enum cb_status status = cb_engine_create(&engine, &options, err);
@@ -193,6 +255,7 @@ static enum cb_status prepare(struct cb_err *err) {
     if (cb_engine_create(&engine, &options, err) != CB_OK) return err->code;
     if (cb_tokenizer_train(engine, &to, &tr, err) == CB_OK && cb_init(engine, &io, &ir, err) == CB_OK)
         tensors_write(at("input.safetensors"), item, 2, NULL, NULL, NULL, err);
+    if (err->code == CB_OK) train_with(engine, "lora:r=2,alpha=4", "half", false, err);
     cb_engine_destroy(&engine);
     return err->code;
 }
