@@ -207,7 +207,10 @@ static enum cb_status plan_validation(struct run *r, int64_t *bytes, struct cb_e
     if (!is_wanted) return CB_OK;
     struct loader_options shape = {.batch = r->batch, .seq = r->seq, .no_pack = o->no_pack};
     enum cb_status status = score_open(&r->score, &r->training.instance, r->data.valid ? loader_options(r->data.valid) : &shape, err);
-    if (status != CB_OK) return err_prefix(err, "validation");
+    if (status == CB_E_LIMIT)
+        err_prefix(err, "--memory %lld: validation; a smaller --batch or a shorter --seq needs less",
+                   (long long)r->engine->options.memory_limit);
+    TRY(status);
     r->score.loader = r->data.valid;
     *bytes = score_bytes(&r->score);
     return CB_OK;

@@ -118,18 +118,15 @@ static enum cb_status build(struct training *t, const struct training_options *o
     t->total = model_parameters(t->instance.model) + (t->module ? t->trainable : 0);
     int64_t held = engine_base_bytes(t->instance.engine) + t->weights_bytes + t->gradients_bytes + t->states_bytes + o->held_bytes;
     const struct cb_engine *engine = t->instance.engine;
-    TRY(engine_check_held(engine, held,
-                          t->module ? "weights, gradients, optimiser, validation and the program"
-                                    : "weights, gradients, optimiser, validation and the "
-                                      "program (a module, --tuner lora, needs less)",
-                          err));
+    const char *what =
+        o->held_bytes ? "weights, gradients, optimiser, validation and the program" : "weights, gradients, optimiser and the program";
+    char with_hint[128];
+    snprintf(with_hint, sizeof with_hint, "%s%s", what, t->module ? "" : " (a module, --tuner lora, needs less)");
+    TRY(engine_check_held(engine, held, with_hint, err));
     enum cb_status status = pass_plan(&t->pass, &t->instance, true, held, err);
     if (status == CB_E_LIMIT)
-        err_prefix(err,
-                   "--memory %lld, of which weights, gradients, optimiser, validation and the program take %lld; a smaller --batch (with "
-                   "--accumulate) "
-                   "or a shorter --seq needs less",
-                   (long long)engine->options.memory_limit, (long long)held);
+        err_prefix(err, "--memory %lld, of which %s take %lld; a smaller --batch (with --accumulate) or a shorter --seq needs less",
+                   (long long)engine->options.memory_limit, what, (long long)held);
     TRY(status);
     t->activations_bytes = plan_memory(t->pass.plan).inside + o->held_bytes;
     t->planned_bytes = held + t->activations_bytes - o->held_bytes;

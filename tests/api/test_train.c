@@ -1,0 +1,204 @@
+/* cb_train by its public face: a resumed run is the same run or is refused, wrong counts are refused before anything is written, plans hold validation. */
+#include <cambium/cambium.h>
+#include <ftw.h>
+
+#include "../harness.h"
+#include "io/file.h"
+
+/* A folder with a text, another text, a tokenizer and a small model. */
+struct place {
+    char root[64], text[96], other[96], tokens[96], model[96];
+    struct cb_engine *engine;
+};
+
+static void write_lines(const char *path, int n) {
+    FILE *f = fopen(path, "w");
+    CHECK(f, "%s", path);
+    for (int i = 0; i < n; i++) fprintf(f, "line %d of a text that goes on: %d and %d.\n", i, i * 7919 % 1000, i * 7013 % 997);
+    fclose(f);
+}
+
+static void place_open(struct place *p) {
+    struct cb_err err = {0};
+    *p = (struct place){.root = "/tmp/cambium-test-train-XXXXXX"};
+    CHECK(mkdtemp(p->root), "%s", p->root);
+    snprintf(p->text, sizeof p->text, "%s/text.txt", p->root);
+    snprintf(p->other, sizeof p->other, "%s/other.txt", p->root);
+    snprintf(p->tokens, sizeof p->tokens, "%s/tokens", p->root);
+    snprintf(p->model, sizeof p->model, "%s/model", p->root);
+    write_lines(p->text, 200);
+    write_lines(p->other, 190);
+    struct cb_engine_options eo = {.threads = 1};
+    CHECK_OK(cb_engine_create(&p->engine, &eo, &err));
+    const char *text = p->text;
+    struct cb_tokenizer_train_options to = {.text = &text, .n_text = 1, .out = p->tokens, .vocab = 280};
+    struct cb_tokenizer_train_result tr;
+    CHECK_OK(cb_tokenizer_train(p->engine, &to, &tr, &err));
+    struct cb_init_options io = {
+        .out = p->model, .family = "gpt2", .set = "n_embd=16,n_layer=1,n_head=2,n_positions=32", .tokenizer = p->tokens};
+    struct cb_init_result ir;
+    CHECK_OK(cb_init(p->engine, &io, &ir, &err));
+}
+
+static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *ftw) {
+    (void)info, (void)kind, (void)ftw;
+    return remove(path);
+}
+
+static void place_close(struct place *p) {
+    cb_engine_destroy(&p->engine);
+    nftw(p->root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static const char *at(const struct place *p, const char *name) {
+    static char path[4][160];
+    static int next;
+    char *text = path[next++ % 4];
+    snprintf(text, sizeof path[0], "%s/%s", p->root, name);
+    return text;
+}
+
+/* The smallest useful options; out within the place. */
+static struct cb_train_options options(const struct place *p, const char *const *text, const char *out) {
+    return (struct cb_train_options){.model = p->model,
+                                     .out = out,
+                                     .text = text,
+                                     .n_text = 1,
+                                     .steps = 8,
+                                     .batch = 2,
+                                     .seq = 16,
+                                     .eval_every = 4,
+                                     .save_every = 2,
+                                     .run_json = "{\"x\":1}"};
+}
+
+static enum cb_status train(const struct place *p, const struct cb_train_options *o, struct cb_train_result *r, struct cb_err *err) {
+    *err = (struct cb_err){0};
+    return cb_train(p->engine, o, r, err);
+}
+
+static bool same_file(const char *a, const char *b) {
+    struct cb_err err = {0};
+    char *x, *y;
+    size_t n, m;
+    CHECK_OK(io_read_file(&x, &n, a, 1 << 24, &err));
+    CHECK_OK(io_read_file(&y, &m, b, 1 << 24, &err));
+    bool same = n == m && memcmp(x, y, n) == 0;
+    free(x);
+    free(y);
+    return same;
+}
+
+TEST(api, resumed_training_is_the_same_run) {
+    struct place p;
+    struct cb_err err;
+    struct cb_train_result r;
+    place_open(&p);
+    const char *text = p.text, *other = p.other;
+    char one[96], two[96];
+    snprintf(one, sizeof one, "%s/one", p.root);
+    snprintf(two, sizeof two, "%s/two", p.root);
+    struct cb_train_options o = options(&p, &text, one);
+    CHECK_OK(train(&p, &o, &r, &err));
+    o.out = two;
+    o.stop_after = 4;
+    CHECK(train(&p, &o, &r, &err) == CB_E_STOPPED, "%s", err.message);
+    CHECK(io_is_file(at(&p, "two/run/run.json")), "no run.json of a run that is not at its end");
+    o.stop_after = 0;
+    o.resume = true;
+    // each difference is refused by its name
+    for (int i = 0; i < 9; i++) {
+        struct cb_train_options q = o;
+        const char *name = NULL;
+        if (i == 0) name = "--batch", q.batch = 3;
+        if (i == 1) name = "--seq", q.seq = 8;
+        if (i == 2) name = "--accumulate", q.accumulate = 2;
+        if (i == 3) name = "--lr", q.lr = 0.5;
+        if (i == 4) name = "--optimizer beta2", q.optimizer = "adamw:beta2=0.9";
+        if (i == 5) name = "--schedule", q.schedule = "linear";
+        if (i == 6) name = "--tuner", q.tuner = "full", q.lr = 1e-3;
+        if (i == 7) name = "training data", q.text = &other;
+        if (i == 8) name = "end of the training part", q.valid_share = 0.3;
+        CHECK(train(&p, &q, &r, &err) == CB_E_ARGUMENT && strstr(err.message, name) && strstr(err.message, "ckpt-0000000004"), "%s: %s",
+              name, err.message);
+        if (i < 7) CHECK(same_file(at(&p, "one/run/train.tokens"), at(&p, "two/run/train.tokens")), "%s: data replaced", name);
+    }
+    // what a killed writer left goes, the rest of the run comes
+    FILE *f = fopen(at(&p, "two/run/.cambium-0123456789abcdef.tmp"), "w");
+    CHECK(f, "temporary");
+    fclose(f);
+    CHECK_OK(train(&p, &o, &r, &err));
+    CHECK(r.steps == 8 && same_file(at(&p, "one/model.safetensors"), at(&p, "two/model.safetensors")), "4 + 4 steps differ from 8");
+    CHECK(!io_is_file(at(&p, "two/run/.cambium-0123456789abcdef.tmp")), "a temporary is left");
+    o.steps = 10;  // longer is allowed
+    CHECK_OK(train(&p, &o, &r, &err));
+    CHECK(r.steps == 10, "%lld steps", (long long)r.steps);
+    char *found;
+    CHECK_OK(cb_inspect(at(&p, "two/run/ckpt-0000000010.safetensors"), NULL, true, false, false, &found, &err));
+    CHECK(strstr(found, "checkpoint"), "%s", found);
+    cb_free(found);
+    place_close(&p);
+}
+
+TEST(api, training_refuses_wrong_counts) {
+    struct place p;
+    struct cb_err err;
+    struct cb_train_result r;
+    place_open(&p);
+    const char *text = p.text;
+    for (int i = 0; i < 9; i++) {
+        struct cb_train_options o = options(&p, &text, at(&p, "out"));
+        const char *name = NULL;
+        if (i == 0) name = "--accumulate", o.accumulate = (int64_t)1 << 33;
+        if (i == 1) name = "--keep", o.keep = ((int64_t)1 << 32) + 1;
+        if (i == 2) name = "--keep", o.keep = -1;
+        if (i == 3) name = "--eval-every", o.eval_every = -1;
+        if (i == 4) name = "--save-every", o.save_every = -1;
+        if (i == 5) name = "--patience", o.patience = -1;
+        if (i == 6) name = "--batch", o.batch = (int64_t)1 << 30;
+        if (i == 7) name = "2^63", o.steps = INT64_MAX;
+        if (i == 8) name = "--lr", o.lr = NAN;
+        CHECK(train(&p, &o, &r, &err) == CB_E_USAGE && strstr(err.message, name), "%s: %s", name, err.message);
+        CHECK(!io_is_folder(at(&p, "out")), "%s: a folder was made", name);
+    }
+    place_close(&p);
+}
+
+TEST(api, training_that_overflows_saves_nothing) {
+    struct place p;
+    struct cb_err err;
+    struct cb_train_result r;
+    place_open(&p);
+    const char *text = p.text;
+    struct cb_train_options o = options(&p, &text, at(&p, "out"));
+    o.lr = 1e38;
+    o.clip = -1;
+    o.steps = 1;
+    o.eval_every = 0;
+    CHECK(train(&p, &o, &r, &err) == CB_E_NUMERIC && strstr(err.message, "step 1"), "%s", err.message);
+    CHECK(!io_is_file(at(&p, "out/model.safetensors")) && !io_is_file(at(&p, "out/run/ckpt-0000000001.safetensors")), "saved");
+    place_close(&p);
+}
+
+TEST(api, plans_hold_validation) {
+    struct place p;
+    struct cb_err err;
+    struct cb_train_result with, without, run;
+    place_open(&p);
+    const char *text = p.text;
+    struct cb_train_options o = options(&p, &text, at(&p, "out"));
+    o.plan_only = true;
+    CHECK_OK(train(&p, &o, &with, &err));
+    o.eval_every = 0;
+    CHECK_OK(train(&p, &o, &without, &err));
+    CHECK(with.planned_bytes > without.planned_bytes, "%lld, %lld", (long long)with.planned_bytes, (long long)without.planned_bytes);
+    o.n_text = 0;  // the shape alone
+    o.eval_every = 4;
+    struct cb_train_result shape;
+    CHECK_OK(train(&p, &o, &shape, &err));
+    CHECK(shape.planned_bytes == with.planned_bytes, "%lld, %lld", (long long)shape.planned_bytes, (long long)with.planned_bytes);
+    o = options(&p, &text, at(&p, "out"));
+    CHECK_OK(train(&p, &o, &run, &err));
+    CHECK(run.planned_bytes == with.planned_bytes, "%lld, %lld", (long long)run.planned_bytes, (long long)with.planned_bytes);
+    place_close(&p);
+}
