@@ -122,18 +122,22 @@ static struct cb_tensor *delta(const struct module *m, const struct tuner_site *
     return op_add(g, y, op_linear(g, low, b, NULL, false));
 }
 
-enum { TILE = 128, TILE_RANK = 64 };
+enum { TILE = 128, TILE_RANK = 64, LANES = 16 };  // LANES: sums that stay in registers
 
 /* weight's tile of n columns += scale * p q: p[row, k] has strides (p_row, p_k), q[k][column] lies in rows of TILE. Every weight is touched once. */
 CPU_CLONES static void add_product(float *weight, int64_t rows, int64_t stride, const float *p, int64_t p_row, int64_t p_k,
                                    const float (*q)[TILE], int64_t rank, int64_t n, double scale) {
     for (int64_t row = 0; row < rows; row++) {
-        double sum[TILE] = {0};
-        for (int64_t k = 0; k < rank; k++) {
-            double v = p[row * p_row + k * p_k];
-            for (int64_t c = 0; c < TILE; c++) sum[c] += v * q[k][c];
+        for (int64_t c0 = 0; c0 < n; c0 += LANES) {
+            double sum[LANES] = {0};
+            for (int64_t k = 0; k < rank; k++) {
+                double v = p[row * p_row + k * p_k];
+                for (int64_t c = 0; c < LANES; c++) sum[c] += v * q[k][c0 + c];
+            }
+            float *w = weight + row * stride + c0;
+            int64_t m = n - c0 < LANES ? n - c0 : LANES;
+            for (int64_t c = 0; c < m; c++) w[c] = (float)(w[c] + scale * sum[c]);
         }
-        for (int64_t c = 0; c < n; c++) weight[row * stride + c] = (float)(weight[row * stride + c] + scale * sum[c]);
     }
 }
 
