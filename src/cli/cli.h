@@ -38,6 +38,7 @@ struct cli {
     bool plan_only;  // under the verb `plan`
     // set while running
     const struct command *command;
+    struct text_list config_texts;  // values of --config, which options borrow
     bool is_terminal, stop_asked, line_open;
     double last_line_s;
     const char *run_json;  // options in force

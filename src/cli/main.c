@@ -68,6 +68,8 @@ static int run(const struct command *command, bool plan_only, int argc, char **a
         free(list->item);
         *list = (struct text_list){0};  // two options may fill one list
     }
+    for (int i = 0; i < cli.config_texts.n; i++) free((char *)cli.config_texts.item[i]);
+    free(cli.config_texts.item);
     free(options);
     free(args);
     return exit_status;

@@ -121,8 +121,20 @@ static enum cb_status unknown_option(const struct command *command, const char *
          near ? near : command->name, near ? "?" : " --help` lists them");
 }
 
-/* One option of a --config file. The texts live as long as the process: options borrow them. */
-static enum cb_status set_json(const struct option *o, void *base, const json_t *value, struct cb_err *err) {
+/* A text that lives until the command ends. Takes ownership, also of what cannot be kept. */
+static enum cb_status keep_text(struct text_list *kept, char *text, struct cb_err *err) {
+    const char **more = text ? realloc(kept->item, ((size_t)kept->n + 1) * sizeof *more) : NULL;
+    if (!more) {
+        free(text);
+        FAIL(err, CB_E_MEMORY, "out of memory");
+    }
+    kept->item = more;
+    kept->item[kept->n++] = text;
+    return CB_OK;
+}
+
+/* One option of a --config file; options borrow the texts that `kept` holds. */
+static enum cb_status set_json(struct text_list *kept, const struct option *o, void *base, const json_t *value, struct cb_err *err) {
     if (o->kind == OPTION_FLAG && !json_is_boolean(value) && !json_is_null(value))
         FAIL(err, CB_E_USAGE, "--%s: found a value; wanted true or false", o->name);
     size_t i = 0;
@@ -130,7 +142,7 @@ static enum cb_status set_json(const struct option *o, void *base, const json_t 
         const json_t *item = json_is_array(value) ? json_array_get(value, i) : value;
         if (!item || json_is_false(item) || json_is_null(item)) continue;
         char *text = json_is_string(item) ? strdup(json_string_value(item)) : json_dumps(item, JSON_ENCODE_ANY);
-        if (!text) FAIL(err, CB_E_MEMORY, "out of memory");
+        TRY(keep_text(kept, text, err));
         TRY(set_value(o, base, text, err));
     } while (json_is_array(value) && ++i < json_array_size(value));
     return CB_OK;
@@ -159,7 +171,7 @@ static enum cb_status apply_config(struct cli *cli, const struct command *comman
             status = err_set(err, CB_E_USAGE, __FILE__, __LINE__, "%s: '%s' is no option of %s", cli->config, key, command->name);
             break;
         }
-        status = set_json(o, base, value, err);
+        status = set_json(&cli->config_texts, o, base, value, err);
         if (status != CB_OK) err_prefix(err, "%s", cli->config);
     }
     json_decref(root);

@@ -138,7 +138,8 @@ TEST(nn, dropped_attention_is_attention) {
 TEST(nn, dropout_in_training_only) {
     struct cb_err err = {0};
     struct tiny t;
-    CHECK_OK(tiny_open(&t, "gpt2", "n_embd=24,n_head=3,n_layer=2,n_positions=40,vocab_size=67", &err));
+    CHECK_OK(tiny_open(&t, "gpt2",
+                       "n_embd=24,n_head=3,n_layer=2,n_positions=40,vocab_size=67,embd_pdrop=0.1,attn_pdrop=0.1,resid_pdrop=0.1", &err));
     struct runner r[3];
     const struct model_io io = {.batch = 2, .tokens = 8, .want_logits = true};
     for (int i = 0; i < 3; i++) CHECK_OK(tiny_run(&t, &r[i], NULL, i > 0, io, &err));
