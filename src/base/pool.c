@@ -8,7 +8,8 @@
 #include <string.h>
 
 #define MAX_THREADS 1024
-#define SPINS 8000  // pauses before sleeping: a few hundred us, longer than the gaps between the kernels of a step; waking a sleeper takes 50 us
+#define SPINS \
+    8000  // pauses before sleeping: a few hundred us, longer than the gaps between the kernels of a step; waking a sleeper takes 50 us
 #define CLOSED UINT32_MAX  // tile number of a state in which no tile can be taken
 #define MAX_TILES (UINT32_MAX - 1u)  // per job; longer runs are cut
 
