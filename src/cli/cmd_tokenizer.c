@@ -63,7 +63,7 @@ static void print_encoding(const struct cli *cli, const struct cb_encoding *e) {
         json_object_set_new(root, "offsets", offsets);
     else
         json_decref(offsets);
-    if (cli->json) json_dumpf(root, stdout, JSON_COMPACT);
+    if (cli->json) json_dumpf(root, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
     putchar('\n');
     json_decref(root);
 }
@@ -93,7 +93,7 @@ static enum cb_status decode(struct cli *cli, const struct tokenizer_options *o,
     json_t *root = json_object();
     json_object_set_new(root, "text", json_stringn_nocheck(text, bytes));
     if (cli->json)
-        json_dumpf(root, stdout, JSON_COMPACT);
+        json_dumpf(root, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
     else
         fwrite(text, 1, bytes, stdout);
     putchar('\n');
