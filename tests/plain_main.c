@@ -1,4 +1,4 @@
-/* A plain runner: the same test bodies in one process, for the race detector's tier. Argument: words of the suites or tests to run, "pool|train". */
+/* A plain runner: the same test bodies in one process, for the race detector's tier. Argument: how the suites to run begin, "pool|train". */
 #include <setjmp.h>
 
 #include "harness.h"
@@ -23,7 +23,7 @@ void plain_fail(const char *file, int line, const char *text) {
     longjmp(after_failure, 1);
 }
 
-/* Whether "suite/name" holds any of the words of "word|word|..."; all tests are wanted where there is no argument. (The regcomp of the C library
+/* Whether "suite/name" begins with any of the words of "word|word|..."; all tests are wanted where there is no argument. (The regcomp of the C library
    is hidden by Oniguruma's function of the same name.) */
 static int wanted(const struct plain_test *test, const char *words) {
     char label[512];
@@ -32,7 +32,7 @@ static int wanted(const struct plain_test *test, const char *words) {
         end = words + strcspn(words, "|");
         char word[128];
         snprintf(word, sizeof word, "%.*s", (int)(end - words), words);
-        if (strstr(label, word)) return 1;
+        if (strncmp(label, word, strlen(word)) == 0) return 1;
     }
     return words == NULL;
 }

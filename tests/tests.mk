@@ -1,7 +1,7 @@
 # Test targets: every tests/**/test_*.c in one program, the sanitizers' tiers, failing allocations, crash loops and fuzzing.
 TEST_JOBS ?= 2
 FUZZ_SECONDS ?= 600
-RACE_SUITES ?= pool|train|data|loader
+RACE_SUITES ?= pool|train|data
 
 # ---- sources: test_*.c hold tests, the other files of the same folders are helpers; some folders are programs of their own
 TEST_OTHER := tests/plain_main.c tests/replay_main.c tests/fuzz/% tests/oom/% tests/install/% tests/crash/% tests/golden/%
