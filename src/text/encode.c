@@ -64,8 +64,9 @@ static enum cb_status pretokenise(struct encoder *e, const struct piece *piece, 
 }
 
 struct track *encoder_free_track(const struct encoder *e, const struct piece *piece) {
+    // the end is not inside: another allocation may begin there
     uintptr_t at = (uintptr_t)piece->text, begin = (uintptr_t)e->track[0].text;
-    return begin && at >= begin && at <= begin + e->track[0].n_text ? &e->track[1] : &e->track[0];
+    return begin && at >= begin && at < begin + e->track[0].n_text ? &e->track[1] : &e->track[0];
 }
 
 static enum cb_status normalise(struct encoder *e, struct piece *piece, struct cb_err *err) {
