@@ -16,6 +16,31 @@ enum cb_status tokenizer_load_bytes(struct tokenizer **tokenizer, const char *by
 /* GPT-2's two files: token -> id, and one merge a line. */
 enum cb_status tokenizer_load_gpt2(struct tokenizer **tokenizer, const char *vocab, size_t n_vocab, const char *merges, size_t n_merges,
                                    const char *name, struct cb_err *err);
+
+/* A vocabulary as plain arrays, as GGUF files hold it (gguf.md of ggml, keys tokenizer.ggml.*). Zero-initialise, then set model, n_tokens, token and
+   what the file has; texts are borrowed for the call and need no NUL. */
+struct text_view {
+    const char *text;
+    size_t n;
+};
+enum array_flag { ARRAY_DEFAULT, ARRAY_FALSE, ARRAY_TRUE };  // a key that is absent leaves the model's own default
+struct tokenizer_arrays {
+    const char *model;  // tokenizer.ggml.model: "llama" (SentencePiece BPE), "t5" (Unigram), "gpt2" (byte-level BPE), "bert" (WordPiece)
+    const char *pre;  // tokenizer.ggml.pre: names the pattern of "gpt2"; NULL: "gpt-2"
+    int32_t n_tokens;
+    const struct text_view *token;  // n_tokens, by id
+    const float *score;  // n_tokens; wanted by "llama" and "t5", else NULL
+    const int32_t *type;  // n_tokens: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte; NULL: all normal
+    const struct text_view *merge;  // n_merges lines "a b"; wanted by "gpt2"
+    int32_t n_merges;
+    const unsigned char *charsmap;  // tokenizer.ggml.precompiled_charsmap, n_charsmap bytes; NULL: none
+    size_t n_charsmap;
+    const int32_t *bos, *eos, *unk, *pad, *sep, *cls, *mask;  // ids; NULL where the file has none
+    enum array_flag add_bos, add_eos, add_sep, add_space_prefix, remove_extra_whitespaces;
+};
+/* CB_E_UNSUPPORTED for models and pre-tokenisers that are not known, CB_E_FORMAT for arrays that do not fit together. name: for messages. */
+enum cb_status tokenizer_from_arrays(struct tokenizer **tokenizer, const struct tokenizer_arrays *arrays, const char *name,
+                                     struct cb_err *err);
 void tokenizer_destroy(struct tokenizer **tokenizer);
 /* The tokenizer.json of *n bytes (and a NUL). *bytes: owned by caller, free with free(). */
 enum cb_status tokenizer_to_json(const struct tokenizer *tokenizer, char **bytes, size_t *n, struct cb_err *err);
