@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/quant.h"
+
 static float float_of(uint32_t bits) {
     float f;
     memcpy(&f, &bits, 4);
@@ -104,74 +106,6 @@ TO_F32(f8_e5m2, uint8_t, f16_to_f32((uint16_t)(x << 8)))
 static void f32_to_f32_array(float *out, const void *in, int64_t n) { memcpy(out, in, (size_t)n * 4); }
 static void f32_from_f32_array(void *out, const float *in, int64_t n) { memcpy(out, in, (size_t)n * 4); }
 
-// ---- ggml's blocks
-
-static float block_scale(const uint8_t *p) { return f16_to_f32((uint16_t)(p[0] | p[1] << 8)); }
-static void block_scale_put(uint8_t *p, float d) {
-    uint16_t h = f16_from_f32(d);
-    p[0] = (uint8_t)h;
-    p[1] = (uint8_t)(h >> 8);
-}
-
-// Q8_0: f16 scale, 32 signed bytes.
-static void q8_0_to_f32_array(float *out, const void *in, int64_t n) {
-    for (const uint8_t *p = in; n > 0; n -= 32, p += 34, out += 32) {
-        float d = block_scale(p);
-        for (int i = 0; i < 32; i++) out[i] = d * (float)(int8_t)p[2 + i];
-    }
-}
-static void q8_0_from_f32_array(void *out, const float *in, int64_t n) {
-    for (uint8_t *p = out; n > 0; n -= 32, p += 34, in += 32) {
-        float largest = 0;
-        for (int i = 0; i < 32; i++) largest = fabsf(in[i]) > largest ? fabsf(in[i]) : largest;
-        float d = largest / 127.0f, inverse = d != 0 ? 1.0f / d : 0.0f;
-        block_scale_put(p, d);
-        for (int i = 0; i < 32; i++) {
-            float q = roundf(in[i] * inverse);  // |q| <= 127 but for infinities, NaN and the tiniest scales
-            p[2 + i] = (uint8_t)(int8_t)(q >= -127 ? q <= 127 ? q : 127 : q < 0 ? -127 : 0);
-        }
-    }
-}
-
-// Q4_0: f16 scale, 16 bytes; byte i holds values i (low) and i + 16 (high), offset 8.
-static void q4_0_to_f32_array(float *out, const void *in, int64_t n) {
-    for (const uint8_t *p = in; n > 0; n -= 32, p += 18, out += 32) {
-        float d = block_scale(p);
-        for (int i = 0; i < 16; i++) {
-            out[i] = d * (float)((p[2 + i] & 15) - 8);
-            out[i + 16] = d * (float)((p[2 + i] >> 4) - 8);
-        }
-    }
-}
-static int q4_0_level(float x) {
-    x += 8.5f;
-    return x >= 0 ? x < 15 ? (int)x : 15 : 0;
-}
-static void q4_0_from_f32_array(void *out, const float *in, int64_t n) {
-    for (uint8_t *p = out; n > 0; n -= 32, p += 18, in += 32) {
-        float extreme = 0;  // the first value of largest magnitude maps to -8 exactly
-        for (int i = 0; i < 32; i++) extreme = fabsf(in[i]) > fabsf(extreme) ? in[i] : extreme;
-        float d = extreme / -8.0f, inverse = d != 0 ? 1.0f / d : 0.0f;
-        block_scale_put(p, d);
-        for (int i = 0; i < 16; i++) p[2 + i] = (uint8_t)(q4_0_level(in[i] * inverse) | q4_0_level(in[i + 16] * inverse) << 4);
-    }
-}
-
-// Q4_K: f16 scale and f16 minimum over 8 sub-blocks of 32, whose 6-bit scales and minimums are packed into 12 bytes.
-static void q4_k_to_f32_array(float *out, const void *in, int64_t n) {
-    for (const uint8_t *p = in; n > 0; n -= 256, p += 144) {
-        float d = block_scale(p), d_min = block_scale(p + 2);
-        const uint8_t *packed = p + 4, *q = p + 16;
-        for (int j = 0; j < 8; j++, out += 32) {
-            int scale = j < 4 ? packed[j] & 63 : (packed[j + 4] & 15) | packed[j - 4] >> 6 << 4;
-            int low = j < 4 ? packed[j + 4] & 63 : packed[j + 4] >> 4 | packed[j] >> 6 << 4;
-            float a = d * (float)scale, b = d_min * (float)low;
-            const uint8_t *bytes = q + j / 2 * 32;
-            for (int i = 0; i < 32; i++) out[i] = a * (float)(j & 1 ? bytes[i] >> 4 : bytes[i] & 15) - b;
-        }
-    }
-}
-
 // ---- the table
 
 #define F8_E4M3_KIND .is_float = true, .to_f32 = f8_e4m3_to_f32_array
@@ -189,9 +123,34 @@ static void q4_k_to_f32_array(float *out, const void *in, int64_t n) {
 #define I64_KIND BOTH(i64)
 #define U64_KIND BOTH(u64)
 #define BOOL_KIND BOTH(bool)
-#define Q8_0_KIND .is_quantised = true, BOTH(q8_0)
-#define Q4_0_KIND .is_quantised = true, BOTH(q4_0)
-#define Q4_K_KIND .is_quantised = true, .to_f32 = q4_k_to_f32_array
+#define Q8_0_KIND BLOCKS(q8_0)
+#define Q4_0_KIND BLOCKS(q4_0)
+#define Q4_K_KIND BLOCKS(q4_k)
+#define Q4_1_KIND BLOCKS(q4_1)
+#define Q5_0_KIND BLOCKS(q5_0)
+#define Q5_1_KIND BLOCKS(q5_1)
+#define Q8_1_KIND BLOCKS_READ(q8_1)
+#define Q1_0_KIND BLOCKS(q1_0)
+#define Q2_K_KIND BLOCKS(q2_k)
+#define Q3_K_KIND BLOCKS(q3_k)
+#define Q5_K_KIND BLOCKS(q5_k)
+#define Q6_K_KIND BLOCKS(q6_k)
+#define Q8_K_KIND BLOCKS_READ(q8_k)
+#define IQ1_S_KIND BLOCKS_READ(iq1_s)
+#define IQ1_M_KIND BLOCKS_READ(iq1_m)
+#define IQ2_XXS_KIND BLOCKS_READ(iq2_xxs)
+#define IQ2_XS_KIND BLOCKS_READ(iq2_xs)
+#define IQ2_S_KIND BLOCKS_READ(iq2_s)
+#define IQ3_XXS_KIND BLOCKS_READ(iq3_xxs)
+#define IQ3_S_KIND BLOCKS_READ(iq3_s)
+#define IQ4_NL_KIND BLOCKS(iq4_nl)
+#define IQ4_XS_KIND BLOCKS_READ(iq4_xs)
+#define TQ1_0_KIND BLOCKS(tq1_0)
+#define TQ2_0_KIND BLOCKS(tq2_0)
+#define MXFP4_KIND BLOCKS(mxfp4)
+#define NVFP4_KIND BLOCKS_READ(nvfp4)
+#define BLOCKS(name) .is_quantised = true, .to_f32 = quant_##name##_decode, .from_f32 = quant_##name##_encode
+#define BLOCKS_READ(name) .is_quantised = true, .to_f32 = quant_##name##_decode
 #define BOTH(name) .to_f32 = name##_to_f32_array, .from_f32 = name##_from_f32_array
 
 static const struct dtype dtypes[CB_DTYPE_COUNT] = {
