@@ -13,29 +13,42 @@ struct forward {
     struct instance instance;
     struct pass pass;
     struct tensors *input;
-    int64_t batch, tokens;
-    bool has_labels;
+    struct model_io io;
     struct store_entry **wrt;  // gradients by these entries, under these keys of the file
     const char **keys;
     int n_wrt;
 };
 
 /* What the file gives, as the graph wants it: batch, length, which inputs there are. */
-static enum cb_status read_shapes(struct forward *f, struct model_io *io, struct cb_err *err) {
-    const struct tensor *ids;
+static enum cb_status read_shapes(struct forward *f, struct cb_err *err) {
+    const struct tensor *ids, *labels = tensors_find(f->input, "labels");
+    const struct model_head *head = f->instance.model->class->head;
     TRY(tensors_need(&ids, f->input, "input_ids", err));
-    if (ids->type.rank != 2) FAIL(err, CB_E_SHAPE, "%s: input_ids has rank %d; wanted (batch, sequence)", f->o->input, ids->type.rank);
-    f->batch = ids->type.dim[0];
-    f->tokens = ids->type.dim[1];
-    f->has_labels = tensors_find(f->input, "labels") != NULL;
-    if (f->o->grad && !f->has_labels) FAIL(err, CB_E_ARGUMENT, "%s: no labels; gradients want a loss", f->o->input);
-    *io = (struct model_io){.batch = f->batch,
-                            .tokens = f->tokens,
-                            .want_logits = true,
-                            .want_loss = f->has_labels,
-                            .want_hidden = f->o->hidden,
-                            .attention_mask = tensors_find(f->input, "attention_mask") != NULL,
-                            .position_ids = tensors_find(f->input, "position_ids") != NULL};
+    int rank = ids->type.rank;
+    bool is_choice = head == &model_head_choice;
+    if (rank != (is_choice ? 3 : 2))
+        FAIL(err, CB_E_SHAPE, "%s: input_ids has rank %d; wanted (batch, %ssequence)", f->o->input, rank, is_choice ? "choices, " : "");
+    f->io = (struct model_io){.batch = ids->type.dim[0],
+                              .tokens = ids->type.dim[rank - 1],
+                              .want_logits = true,
+                              .want_loss = true,
+                              .want_hidden = f->o->hidden,
+                              .attention_mask = tensors_find(f->input, "attention_mask") != NULL,
+                              .position_ids = tensors_find(f->input, "position_ids") != NULL};
+    if (is_choice) {
+        f->io.choices = ids->type.dim[1];
+        if (f->io.choices < 1 || f->io.batch > INT32_MAX / f->io.choices)
+            FAIL(err, CB_E_SHAPE, "%s: input_ids: %lld questions of %lld choices", f->o->input, (long long)f->io.batch,
+                 (long long)f->io.choices);
+        f->io.batch *= f->io.choices;
+    }
+    f->io.float_labels = labels && dtype_of(labels->type.dtype)->is_float;
+    // a loss where all that it wants is there
+    for (const char *const *name = head->labels; *name; name++) {
+        if (tensors_find(f->input, *name)) continue;
+        f->io.want_loss = false;
+        if (f->o->grad) FAIL(err, CB_E_ARGUMENT, "%s: no %s; gradients want a loss", f->o->input, *name);
+    }
     return CB_OK;
 }
 
@@ -89,19 +102,15 @@ static enum cb_status fill_input(struct forward *f, const struct plan_slot *slot
     if (!fits)
         FAIL(err, CB_E_SHAPE, "%s: %s is %s; wanted %s", f->o->input, slot->name, type_text(&from->type, have),
              type_text(&slot->type, want));
-    bool is_ids = strcmp(slot->name, "input_ids") == 0, is_labels = strcmp(slot->name, "labels") == 0;
-    int64_t vocab = f->instance.model->vocab,
-            top = is_labels && f->instance.model->head == MODEL_CLASSIFIER ? f->instance.model->n_labels : vocab;
+    struct model_range any = {slot->name, INT32_MIN, INT32_MAX, false}, *range = NULL;
+    for (int r = 0; r < f->io.n_ranges; r++)
+        if (strcmp(f->io.ranges[r].name, slot->name) == 0) range = &f->io.ranges[r];
+    if (!range && slot->type.dtype == CB_DTYPE_I32) range = &any;
     for (int64_t i = 0; i < n; i++) {
         double v = ref_get(from->type.dtype, tensor_data(from), i);
-        bool bad = (is_ids && !(v >= 0 && v < (double)vocab)) ||
-                   (is_labels && slot->type.dtype == CB_DTYPE_I32 && v != -100 && !(v >= 0 && v < (double)top)) ||
-                   (slot->type.dtype == CB_DTYPE_I32 && !(v >= INT32_MIN && v <= INT32_MAX));
-        if (strcmp(slot->name, "position_ids") == 0)
-            bad |= v < 0 || (f->instance.model->learned_positions && v >= (double)f->instance.model->max_positions);
-        if (bad)
-            FAIL(err, CB_E_ARGUMENT, "%s: %s[%lld] is %.15g; out of range (the vocabulary has %lld)", f->o->input, slot->name, (long long)i,
-                 v, (long long)vocab);
+        if (range && !(v >= (double)range->low && v < (double)range->high) && !(range->ignore && v == -100))
+            FAIL(err, CB_E_ARGUMENT, "%s: %s[%lld] is %.15g; wanted %lld to %lld%s", f->o->input, slot->name, (long long)i, v,
+                 (long long)range->low, (long long)range->high - 1, range->ignore ? ", or -100" : "");
         ref_set(slot->type.dtype, to, i, v);
     }
     return CB_OK;
@@ -115,12 +124,10 @@ static enum cb_status fill_inputs(struct forward *f, struct cb_err *err) {
         if (!to) continue;
         if (strcmp(slot->name, "seed") == 0) {
             *(int64_t *)to = (int64_t)f->instance.engine->options.seed;
-        } else if (strcmp(slot->name, "last") != 0) {
+        } else {
             TRY(fill_input(f, slot, to, err));
         }
     }
-    void *last = pass_data(&f->pass, "last"), *ids = pass_data(&f->pass, "input_ids");
-    if (last) model_last_tokens(f->instance.model, last, ids, f->batch, f->tokens);
     return CB_OK;
 }
 
@@ -154,15 +161,14 @@ static enum cb_status write_outputs(struct forward *f, struct cb_forward_result 
 
 static enum cb_status run(struct forward *f, struct cb_engine *engine, struct cb_forward_result *result, struct cb_err *err) {
     struct nn nn;
-    struct model_io io;
     TRY(tensors_open(&f->input, f->o->input, err));
     TRY(instance_open(&f->instance, engine, f->o->model, f->o->modules, err));
     TRY(instance_f32(&f->instance, false, err));  // this door compares with other libraries: nothing is rounded on the way
-    TRY(read_shapes(f, &io, err));
+    TRY(read_shapes(f, err));
     TRY(pass_begin(&f->pass, &f->instance, &nn, err));
     nn.train = f->o->train_mode;
-    TRY(model_build(f->instance.model, &nn, &io, err));
-    if (f->o->grad) TRY(add_gradients(f, io.loss, err));
+    TRY(model_build(f->instance.model, &nn, &f->io, err));
+    if (f->o->grad) TRY(add_gradients(f, f->io.loss, err));
     TRY(pass_plan(&f->pass, &f->instance, false, engine_base_bytes(engine) + instance_weight_bytes(&f->instance), err));
     TRY(fill_inputs(f, err));
     TRY(plan_run(f->pass.plan, engine->pool, err));

@@ -90,7 +90,9 @@ static void list_models(struct listing *l) {
     for (int i = 0; i < n; i++) {
         json_t *more = json_object();
         json_object_set_new(more, "model_types", strings(all[i]->model_types));
-        json_object_set_new(more, "architectures", strings(all[i]->lm_classes));
+        json_t *classes = json_array();
+        for (const struct model_class *c = all[i]->classes; c->name; c++) json_array_append_new(classes, json_string(c->name));
+        json_object_set_new(more, "architectures", classes);
         add(l, all[i]->name, all[i]->doc, more);
     }
 }

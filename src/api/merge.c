@@ -10,6 +10,34 @@
 
 enum { PROBE_ROWS = 2, PROBE_TOKENS = 16 };
 
+/* The same indices at every call, each within its range. */
+static void fill_probe(struct pass *pass, const struct model_io *io) {
+    struct rng rng = rng_make(7, rng_hash("probe"));
+    for (int r = 0; r < io->n_ranges; r++) {
+        int slot = plan_find(pass->plan, io->ranges[r].name);
+        int32_t *to = slot < 0 ? NULL : plan_data(pass->plan, slot);
+        uint64_t span = (uint64_t)(io->ranges[r].high - io->ranges[r].low);
+        for (int64_t i = 0; to && i < type_elements(&plan_slot(pass->plan, slot)->type); i++)
+            to[i] = (int32_t)(io->ranges[r].low + (int64_t)rng_below(&rng, span));
+    }
+}
+
+/* All outputs, one behind the other. */
+static enum cb_status keep_outputs(struct pass *pass, float **out, int64_t *n, struct cb_err *err) {
+    struct plan *plan = pass->plan;
+    for (int copy = 0; copy < 2; copy++) {
+        *n = 0;
+        for (int i = 0; i < plan_n_slots(plan); i++) {
+            const struct plan_slot *slot = plan_slot(plan, i);
+            if (!slot->is_output || slot->is_param || slot->type.dtype != CB_DTYPE_F32) continue;
+            if (copy) memcpy(*out + *n, plan_data(plan, i), (size_t)type_bytes(&slot->type));
+            *n += type_elements(&slot->type);
+        }
+        if (!copy && !(*out = malloc((size_t)*n * sizeof **out + 1))) FAIL(err, CB_E_MEMORY, "merge: out of memory");
+    }
+    return CB_OK;
+}
+
 /* Logits of a fixed probe with the modules attached (as they are in the instance) or of the weights alone. Owned by caller. */
 static enum cb_status probe(struct instance *in, float **logits, int64_t *n, struct cb_err *err) {
     struct pass pass;
@@ -21,20 +49,10 @@ static enum cb_status probe(struct instance *in, float **logits, int64_t *n, str
     if (status == CB_OK) status = model_build(in->model, &nn, &io, err);
     if (status == CB_OK) status = pass_plan(&pass, in, false, instance_weight_bytes(in), err);
     if (status == CB_OK) {
-        int32_t *ids = pass_data(&pass, "input_ids"), *last = pass_data(&pass, "last");
-        struct rng rng = rng_make(7, rng_hash("probe"));
-        for (int64_t i = 0; i < PROBE_ROWS * tokens; i++) ids[i] = (int32_t)rng_below(&rng, (uint64_t)in->model->vocab);
-        if (last) model_last_tokens(in->model, last, ids, PROBE_ROWS, tokens);
+        fill_probe(&pass, &io);
         status = plan_run(pass.plan, in->engine->pool, err);
     }
-    if (status == CB_OK) {
-        const struct plan_slot *slot = plan_slot(pass.plan, plan_find(pass.plan, "logits"));
-        *n = type_elements(&slot->type);
-        if ((*logits = malloc((size_t)*n * sizeof **logits)))
-            memcpy(*logits, pass_data(&pass, "logits"), (size_t)*n * sizeof **logits);
-        else
-            status = err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "merge: out of memory");
-    }
+    if (status == CB_OK) status = keep_outputs(&pass, logits, n, err);
     pass_end(&pass);
     return status;
 }

@@ -11,7 +11,11 @@ enum cb_status score_open(struct score *s, struct instance *instance, const stru
                           .labels_shifted = true,
                           .segments = o->segments || o->no_pack,
                           .position_ids = o->segments || o->no_pack};
-    *s = (struct score){.instance = instance, .is_open = true};
+    *s = (struct score){.instance = instance};
+    const struct model_class *class = instance->model->class;
+    if (!class->head->learns_text)
+        FAIL(err, CB_E_UNSUPPORTED, "%s: %s scores no text; wanted a language model", instance->path, class->name);
+    s->is_open = true;
     TRY(pass_begin(&s->pass, instance, &nn, err));
     TRY(model_build(instance->model, &nn, &io, err));
     return pass_plan(&s->pass, instance, false, engine_base_bytes(instance->engine) + instance_weight_bytes(instance), err);

@@ -137,6 +137,8 @@ enum cb_status training_open(struct training *t, struct cb_engine *engine, const
     memset(t, 0, sizeof *t);
     TRY(instance_open(&t->instance, engine, o->model, o->modules, err));
     const struct model *m = t->instance.model;
+    if (!m->class->head->learns_text)
+        FAIL(err, CB_E_UNSUPPORTED, "%s: %s learns no text; wanted a language model", o->model, m->class->name);
     if (m->learned_positions && o->seq > m->max_positions)
         FAIL(err, CB_E_LIMIT, "--seq %lld: the model has %lld positions", (long long)o->seq, (long long)m->max_positions);
     return o->what.kind == TRAIN_MODULE ? pick_module(t, o->tuner, err) : pick_weights(t, &o->what, err);

@@ -21,12 +21,37 @@ struct model_weight {
     bool decay;
 };
 
+/* The last part of a model: from the features of its class to outputs and a loss (heads.c, or a family's own file). */
+struct model_head {
+    const char *name;  // "causal_lm": what `cambium list models` says
+    const char *const *labels;  // inputs that a loss wants, NULL-ended
+    bool generates;  // rows give the next token
+    bool learns_text;  // labels (B,T), one a token
+    bool has_labels;  // n_labels is read from id2label or num_labels
+    /* Adds its weights. Nullable: none but the linear layer's (model_head_weights). */
+    enum cb_status (*weights)(struct model *model, struct cb_err *err);
+    /* Adds what io wants: outputs, io->logits, io->loss. x: the features. */
+    void (*build)(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x);
+};
+
+/* A class as "architectures" names it: a body, what it makes of its last states, and a head. */
+struct model_class {
+    const char *name;  // "BertForSequenceClassification"
+    const struct model_head *head;
+    const char *linear;  // the head's linear layer, "classifier"; language models: NULL is lm_head
+    const char *bias;  // name of that layer's bias, NULL: "<linear>.bias", "": none
+    /* Between body and head; both nullable. weights may set model->n_features, which is n_embd. */
+    enum cb_status (*weights)(struct model *model, struct cb_err *err);
+    struct cb_tensor *(*features)(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                  struct cb_tensor *x);
+};
+
 /* A model family; the registry lists the files model_<name>.c, each of which defines `model_<name>`. */
 struct family {
     const char *name;  // "gpt2": also model_type of what is written
     const char *doc;  // one sentence
     const char *const *model_types;  // of config.json; NULL-ended
-    const char *const *lm_classes, *const *classifier_classes;  // "architectures" that are known; NULL-ended
+    const struct model_class *classes;  // the first is meant where a file names none; ended by a NULL name
     const char *prefix;  // of the body's weights, "transformer."; may be absent in files
     const char *const *ignored;  // endings of stored buffers that are no weights; NULL-ended
     const char *defaults;  // config.json of a new model, as JSON text
@@ -44,7 +69,8 @@ const struct family *const *model_families(int *n);
 /* By name or model_type; NULL where unknown. */
 const struct family *model_family(const char *name);
 
-enum model_head { MODEL_LM, MODEL_CLASSIFIER };
+/* What the labels of a sequence are: classes, numbers, or several classes at once. */
+enum model_problem { MODEL_PROBLEM_BY_LABELS, MODEL_REGRESSION, MODEL_SINGLE_LABEL, MODEL_MULTI_LABEL };
 #define MODEL_MAX_EOS 16
 
 struct model {
@@ -53,8 +79,10 @@ struct model {
     json_t *config;  // all of config.json, unknown keys included
     json_t *generation;  // generation_config.json; NULL: none
     struct arena *arena;
-    enum model_head head;
-    int64_t n_labels;  // classifiers
+    const struct model_class *class;
+    int64_t n_labels;  // heads with labels
+    enum model_problem problem;
+    int64_t n_features;  // that the head takes
     int64_t n_layer, n_embd, n_head, n_kv_head, head_dim, vocab, max_positions;
     int64_t eos[MODEL_MAX_EOS];
     int n_eos;
@@ -102,8 +130,16 @@ enum cb_status model_save(const struct model *model, const struct store *store, 
 /* Adds every weight as f32, filled from (seed, name) by its init. */
 enum cb_status model_init_weights(const struct model *model, struct store *store, uint64_t seed, struct cb_err *err);
 
+/* What an input of indices may hold: [low, high), and -100 where ignore. */
+struct model_range {
+    const char *name;
+    int64_t low, high;
+    bool ignore;
+};
+#define MODEL_MAX_RANGES 16
+
 /* What a graph of the model takes and gives. Leaves are named as in Transformers, but i32: input_ids (B,T), attention_mask (B,T), position_ids (B,T),
-   labels (B,T) or (B). */
+   labels as the head wants them. */
 struct model_io {
     int64_t batch, tokens;  // B, T
     bool want_logits, want_loss;  // outputs "logits" and "loss"
@@ -111,10 +147,15 @@ struct model_io {
     bool attention_mask;  // input: 1 token, 0 padding; with a cache (B,cache), over all positions
     bool position_ids;  // input; else 0,1,2,... (with a cache: from start)
     bool segments;  // input "segments" (B,T): packed documents see themselves only; without a cache
-    bool labels_shifted;  // labels[t] is the target of row t; else, as in Transformers, of row t-1
+    bool labels_shifted;  // causal models: labels[t] is the target of row t; else, as in Transformers, of row t-1
+    bool float_labels;  // of a sequence: (B,labels) probabilities where the configuration leaves the problem open
+    int64_t choices;  // rows of the batch that are one question's candidates; 0: 1
     bool last_only;  // logits (B,V) of one row each, chosen by input "last" (B)
     int64_t cache;  // capacity of the key-value cache; 0: none. Adds input "start" (B), params and outputs cache.<layer>.k and .v
     struct cb_tensor *logits, *loss;  // made by model_build; NULL where not wanted
+    struct cb_tensor *extra_loss;  // a body's own, added to the head's; NULL: none
+    struct model_range ranges[MODEL_MAX_RANGES];  // of the graph's inputs, made by model_build
+    int n_ranges;
 };
 
 /* The inputs of a body, made by model_build. */
@@ -124,11 +165,29 @@ struct model_leaves {
     struct cb_tensor *start;  // with a cache only
     int64_t length;  // positions that may occur: T, or the cache's capacity
 };
-/* build.c: adds the whole model and its outputs to nn->g; failures are sticky in the graph and returned. Classifiers read the row of input "last" (B):
-   see model_last_tokens. */
+/* build.c: adds the whole model and its outputs to nn->g; failures are sticky in the graph and returned. */
 enum cb_status model_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_err *err);
-/* last[b]: the last row of ids (B,T) that is not padding (no pad id: T-1; nothing but padding: 0), as the classifiers of Transformers choose it. */
-void model_last_tokens(const struct model *model, int32_t *last, const int32_t *ids, int64_t batch, int64_t tokens);
+/* An i32 input whose values are to be in [low, high). */
+struct cb_tensor *model_input(struct nn *nn, struct model_io *io, const char *name, int rank, const int64_t *dim, int64_t low, int64_t high,
+                              bool ignore);
+/* i32 (n): begin, begin + step, ... */
+struct cb_tensor *model_counting(struct cb_graph *g, int64_t n, int64_t begin, int64_t step);
 /* Marks hidden.<n> as an output where wanted, and as a hidden site of the given name; returns the state to go on with. */
 struct cb_tensor *model_hidden(struct nn *nn, const struct model_io *io, struct cb_tensor *x, int n, const char *site);
+
+/* heads.c: those that families share. x is (B,T,C) unless said otherwise. */
+extern const struct model_head model_head_causal_lm;  // lm_head, tied where the model is; the next token
+extern const struct model_head model_head_sequence;  // (B,C): regression, one label of many, several labels
+extern const struct model_head model_head_tokens;  // a label a token
+extern const struct model_head model_head_span;  // start_logits, end_logits
+extern const struct model_head model_head_choice;  // (B,C): one of io->choices neighbouring rows
+/* Weight and bias of the class's linear layer, from n_features to out. */
+enum cb_status model_head_weights(struct model *model, int64_t out, struct cb_err *err);
+struct nn_linear model_head_linear(const struct model *model, int64_t out);
+/* Features for model_class: the last row that is not padding (without a pad id the last; nothing but padding: the first), as decoders' classifiers read it: (B,C). */
+struct cb_tensor *model_features_last(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                      struct cb_tensor *x);
+/* The first row: (B,C). */
+struct cb_tensor *model_features_first(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                       struct cb_tensor *x);
 #endif

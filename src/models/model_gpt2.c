@@ -130,16 +130,20 @@ static struct cb_tensor *body(const struct model *m, struct nn *nn, struct model
 }
 
 static const char *const model_types[] = {"gpt2", NULL};
-static const char *const lm_classes[] = {"GPT2LMHeadModel", NULL};
-static const char *const classifier_classes[] = {"GPT2ForSequenceClassification", NULL};
+static const struct model_class classes[] = {
+    {"GPT2LMHeadModel", &model_head_causal_lm, .bias = ""},
+    {"GPT2ForSequenceClassification", &model_head_sequence, .linear = "score", .bias = "", .features = model_features_last},
+    {"GPT2ForTokenClassification", &model_head_tokens, .linear = "classifier"},
+    {"GPT2ForQuestionAnswering", &model_head_span, .linear = "qa_outputs"},
+    {.name = NULL},
+};
 static const char *const ignored[] = {".attn.bias", ".attn.masked_bias", NULL};
 
 const struct family model_gpt2 = {
     .name = "gpt2",
     .doc = "GPT-2: learned positions, layer norm before each block, GELU, head tied to the embedding.",
     .model_types = model_types,
-    .lm_classes = lm_classes,
-    .classifier_classes = classifier_classes,
+    .classes = classes,
     .prefix = "transformer.",
     .ignored = ignored,
     .defaults =

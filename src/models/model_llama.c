@@ -134,16 +134,19 @@ static struct cb_tensor *body(const struct model *m, struct nn *nn, struct model
 }
 
 static const char *const model_types[] = {"llama", NULL};
-static const char *const lm_classes[] = {"LlamaForCausalLM", NULL};
-static const char *const classifier_classes[] = {"LlamaForSequenceClassification", NULL};
+static const struct model_class classes[] = {
+    {"LlamaForCausalLM", &model_head_causal_lm, .bias = ""},
+    {"LlamaForSequenceClassification", &model_head_sequence, .linear = "score", .bias = "", .features = model_features_last},
+    {"LlamaForTokenClassification", &model_head_tokens, .linear = "score"},
+    {.name = NULL},
+};
 static const char *const ignored[] = {".rotary_emb.inv_freq", NULL};
 
 const struct family model_llama = {
     .name = "llama",
     .doc = "Llama: RMS norm before each block, rotary positions with all common scalings, grouped queries, gated MLP.",
     .model_types = model_types,
-    .lm_classes = lm_classes,
-    .classifier_classes = classifier_classes,
+    .classes = classes,
     .prefix = "model.",
     .ignored = ignored,
     .defaults =

@@ -101,26 +101,39 @@ const char *model_weight_name(const struct model *model, const char *name, bool 
 }
 
 /* ---- descriptions */
-/* The head, from the first of "architectures" (absent: a language model). */
-static enum cb_status head_parse(struct model *m, const char *name, struct cb_err *err) {
-    const json_t *classes = NULL;
-    TRY(json_get_array(&classes, m->config, name, "architectures", false, err));
-    const json_t *first = classes ? json_array_get(classes, 0) : NULL;
-    if (!first) return CB_OK;
-    const char *class = json_string_value(first);
-    char text[JSON_TEXT];
-    if (class && listed(m->family->lm_classes, class)) return CB_OK;
-    if (!class || !listed(m->family->classifier_classes, class))
-        FAIL(err, CB_E_UNSUPPORTED, "%s: architectures: found %s; wanted %s or %s", name, json_text(first, text), m->family->lm_classes[0],
-             m->family->classifier_classes[0]);
-    m->head = MODEL_CLASSIFIER;
-    m->n_labels = 2;
+/* Number of labels, and what they are. */
+static enum cb_status labels_parse(struct model *m, const char *name, struct cb_err *err) {
+    static const char *const problems[] = {"", "regression", "single_label_classification", "multi_label_classification"};
     const json_t *labels = NULL;
+    const char *problem = "";
+    m->n_labels = 2;
     TRY(json_get_object(&labels, m->config, name, "id2label", false, err));
     if (labels) m->n_labels = (int64_t)json_object_size(labels);
     if (!labels) TRY(json_get_int(&m->n_labels, m->config, name, "num_labels", 1, 1 << 20, false, err));
     if (m->n_labels < 1) FAIL(err, CB_E_FORMAT, "%s: id2label: found no label; wanted one or more", name);
-    return CB_OK;
+    TRY(json_get_str(&problem, m->config, name, "problem_type", false, err));
+    for (int i = 0; i < 4; i++)
+        if (strcmp(problem, problems[i]) == 0) {
+            m->problem = (enum model_problem)i;
+            return CB_OK;
+        }
+    FAIL(err, CB_E_UNSUPPORTED, "%s: problem_type: found %.60s; wanted %s, %s or %s", name, problem, problems[1], problems[2], problems[3]);
+}
+
+/* The class, from the first of "architectures" (absent: the family's first). */
+static enum cb_status class_parse(struct model *m, const char *name, struct cb_err *err) {
+    const json_t *names = NULL;
+    TRY(json_get_array(&names, m->config, name, "architectures", false, err));
+    const json_t *first = names ? json_array_get(names, 0) : NULL;
+    const char *wanted = first ? json_string_value(first) : m->family->classes->name;
+    for (const struct model_class *c = m->family->classes; c->name && !m->class; c++)
+        if (wanted && strcmp(c->name, wanted) == 0) m->class = c;
+    if (m->class) return m->class->head->has_labels ? labels_parse(m, name, err) : CB_OK;
+    char text[JSON_TEXT], list[400] = "";
+    size_t used = 0;
+    for (const struct model_class *c = m->family->classes; c->name && used + strlen(c->name) + 3 < sizeof list; c++)
+        used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", c->name);
+    FAIL(err, CB_E_UNSUPPORTED, "%s: architectures: found %s; wanted one of %s", name, json_text(first, text), list);
 }
 
 static enum cb_status model_parse(struct model *m, const char *name, struct cb_err *err) {
@@ -135,17 +148,16 @@ static enum cb_status model_parse(struct model *m, const char *name, struct cb_e
     m->init_std = 0.02;
     TRY(json_get_float(&m->init_std, m->config, name, "initializer_range", 0, 1e3, false, err));
     TRY(m->family->parse(m, name, err));
-    TRY(head_parse(m, name, err));
+    TRY(class_parse(m, name, err));
+    m->n_features = m->n_embd;
     // special tokens
     TRY(json_get_ints(m->eos, &m->n_eos, MODEL_MAX_EOS, m->config, name, "eos_token_id", 0, m->vocab - 1, false, err));
     TRY(json_get_int(&m->bos, m->config, name, "bos_token_id", -1, INT32_MAX, false, err));
     TRY(json_get_int(&m->pad, m->config, name, "pad_token_id", -1, INT32_MAX, false, err));
     // weights of the body, then of the head
     TRY(m->family->weights(m, err));
-    if (m->head == MODEL_CLASSIFIER)
-        TRY(model_add_weight(m, err, MODEL_NORMAL, m->init_std, 2, (const int64_t[]){m->n_labels, m->n_embd}, "score.weight"));
-    else if (!m->tied)
-        TRY(model_add_weight(m, err, MODEL_NORMAL, m->init_std, 2, (const int64_t[]){m->vocab, m->n_embd}, "lm_head.weight"));
+    if (m->class->weights) TRY(m->class->weights(m, err));
+    if (m->class->head->weights) TRY(m->class->head->weights(m, err));
     return weights_index(m, err);
 }
 
@@ -187,13 +199,16 @@ void model_destroy(struct model **model) {
     arena_destroy(&arena);
 }
 
+/* What any family takes besides its defaults' keys. */
+static const char *const class_keys[] = {"id2label", "label2id", "num_labels", "problem_type", NULL};
+
 /* One change "key=value": a JSON value, else text. */
 static enum cb_status config_change(json_t *config, const char *change, size_t n, struct cb_err *err) {
     const char *equals = memchr(change, '=', n);
     if (!equals) FAIL(err, CB_E_USAGE, "%.*s: no value; wanted KEY=VALUE", (int)n, change);
     char key[128];
     snprintf(key, sizeof key, "%.*s", (int)(equals - change), change);
-    if (!json_object_get(config, key)) FAIL(err, CB_E_NAME, "%s: no such key of the configuration", key);
+    if (!json_object_get(config, key) && !listed(class_keys, key)) FAIL(err, CB_E_NAME, "%s: no such key of the configuration", key);
     size_t length = n - (size_t)(equals - change) - 1;
     json_t *value = NULL;
     struct cb_err quiet = {0};

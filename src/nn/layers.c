@@ -17,7 +17,7 @@ static struct nn_site linear_site(struct nn *nn, const struct nn_linear *linear)
     struct nn_site site = {.name = nn_name(nn, "%s", linear->name), .kind = linear->kind, .in = linear->in, .out = linear->out};
     site.weight_is_in_out = linear->weight_is_in_out;
     site.weight = linear->weight ? nn_name(nn, "%s", linear->weight) : nn_name(nn, "%s.weight", linear->name);
-    site.bias = linear->bias ? nn_name(nn, "%s.bias", linear->name) : NULL;
+    if (linear->bias) site.bias = linear->bias_name ? nn_name(nn, "%s", linear->bias_name) : nn_name(nn, "%s.bias", linear->name);
     site.n_slices = linear->n_slices;
     memcpy(site.slice, linear->slice, sizeof site.slice);
     return site;

@@ -73,6 +73,7 @@ struct nn_linear {
     int64_t in, out;
     bool weight_is_in_out, bias;
     const char *weight;  // NULL: "<name>.weight"; else the tied parameter
+    const char *bias_name;  // NULL: "<name>.bias"
     int n_slices;
     struct nn_slice slice[NN_MAX_SLICES];
 };

@@ -77,9 +77,8 @@ static int64_t cache_bytes(const struct session *s) {
 
 static enum cb_status options_check(const struct session_options *o, struct cb_err *err) {
     const struct model *m = o->model;
-    if (m->head != MODEL_LM)
-        FAIL(err, CB_E_UNSUPPORTED, "%s: a classifier of %lld labels; wanted a model with a language head", m->family->name,
-             (long long)m->n_labels);
+    if (!m->class->head->generates)
+        FAIL(err, CB_E_UNSUPPORTED, "%s: gives no next token; wanted a model with a language head", m->class->name);
     if (o->prompt < 1 || o->context > INT32_MAX || o->prompt >= o->context)
         FAIL(err, CB_E_ARGUMENT, "context: %lld positions for a prompt of %lld tokens; wanted room for one more, at most 2^31 - 1",
              (long long)o->context, (long long)o->prompt);

@@ -85,10 +85,6 @@ static enum cb_status forward_fill(struct fixture *f, struct runner *r, struct c
         const struct tensor *t = tensors_find(f->golden, inputs[i]);
         if (t) TRY(runner_fill(r, inputs[i], t, err));
     }
-    int32_t *last = runner_data(r, "last");
-    if (last)
-        model_last_tokens(f->model, last, runner_data(r, "input_ids"), runner_elements(r, "last"),
-                          runner_elements(r, "input_ids") / runner_elements(r, "last"));
     return CB_OK;
 }
 

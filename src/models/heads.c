@@ -1,0 +1,197 @@
+/* Heads that families share: the next token, a label or number a sequence, a label a token, a span, a choice among candidates. */
+#include "models/model.h"
+#include "ops/losses.h"
+#include "ops/ops.h"
+
+static const char *const labels_only[] = {"labels", NULL};
+
+/* ---- the linear layer */
+static const char *linear_name(const struct model *model) { return model->class->linear ? model->class->linear : "lm_head"; }
+
+enum cb_status model_head_weights(struct model *model, int64_t out, struct cb_err *err) {
+    const struct model_class *class = model->class;
+    const char *name = linear_name(model);
+    TRY(model_add_weight(model, err, MODEL_NORMAL, model->init_std, 2, (const int64_t[]){out, model->n_features}, "%s.weight", name));
+    if (class->bias && !*class->bias) return CB_OK;
+    return class->bias ? model_add_weight(model, err, MODEL_ZEROS, 0, 1, &out, "%s", class->bias)
+                       : model_add_weight(model, err, MODEL_ZEROS, 0, 1, &out, "%s.bias", name);
+}
+
+struct nn_linear model_head_linear(const struct model *model, int64_t out) {
+    const char *bias = model->class->bias;
+    return (struct nn_linear){.name = linear_name(model),
+                              .kind = NN_HEAD,
+                              .in = model->n_features,
+                              .out = out,
+                              .bias = !bias || *bias,
+                              .bias_name = bias && *bias ? bias : NULL};
+}
+
+/* Logits of the class's linear layer, an output where wanted. */
+static struct cb_tensor *logits_make(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x, int64_t out) {
+    struct nn_linear head = model_head_linear(model, out);
+    io->logits = nn_linear(nn, x, &head);
+    if (io->want_logits) graph_output(nn->g, io->logits, "logits");
+    return io->logits;
+}
+
+/* ---- features */
+struct cb_tensor *model_features_last(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                      struct cb_tensor *x) {
+    struct cb_graph *g = nn->g;
+    const int64_t t = io->tokens, row[2] = {1, t}, flat[2] = {io->batch * t, x->type.dim[2]};
+    struct cb_tensor *last = model_counting(g, io->batch, t - 1, 0);
+    if (model->pad >= 0 && model->pad <= INT32_MAX) {
+        // the largest t whose id is not padding
+        const int32_t pad = (int32_t)model->pad;
+        struct cb_tensor *is_token = op_compare(g, "ne", leaves->ids, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &pad));
+        struct cb_tensor *place = op_reshape(g, model_counting(g, t, 0, 1), 2, row);
+        last = op_argmax(g, op_mul(g, op_cast(g, is_token, CB_DTYPE_I32), place), 1, 1, false);
+    }
+    return op_embedding(g, op_reshape(g, x, 2, flat), op_add(g, last, model_counting(g, io->batch, 0, t)));
+}
+
+struct cb_tensor *model_features_first(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                       struct cb_tensor *x) {
+    (void)model;
+    (void)leaves;
+    return op_reshape(nn->g, op_slice(nn->g, x, 1, 0, 1, 1), 2, (const int64_t[]){io->batch, x->type.dim[2]});
+}
+
+/* ---- the next token */
+/* Row last[b] of x (B,T,C): (B,C). */
+static struct cb_tensor *rows_pick(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
+    (void)model;
+    struct cb_graph *g = nn->g;
+    struct cb_tensor *last = model_input(nn, io, "last", 1, &io->batch, 0, io->tokens, false);
+    const int64_t flat[2] = {io->batch * io->tokens, x->type.dim[2]};
+    return op_embedding(g, op_reshape(g, x, 2, flat), op_add(g, last, model_counting(g, io->batch, 0, io->tokens)));
+}
+
+/* (B,T,N) or (B,T) without its first or last step, rows joined. */
+static struct cb_tensor *rows_shifted(struct cb_graph *g, struct cb_tensor *x, int64_t begin, int64_t end) {
+    if (graph_is_bad(g, x)) return x;
+    if (end - begin != x->type.dim[1]) x = op_slice(g, x, 1, begin, end, 1);
+    if (graph_is_bad(g, x)) return x;
+    const int64_t flat[2] = {x->type.dim[0] * x->type.dim[1], x->type.rank > 2 ? x->type.dim[2] : 0};
+    return op_reshape(g, x, x->type.rank - 1, flat);
+}
+
+static enum cb_status causal_weights(struct model *model, struct cb_err *err) {
+    return model->tied ? CB_OK : model_head_weights(model, model->vocab, err);
+}
+
+static void causal_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
+    struct cb_graph *g = nn->g;
+    struct nn_linear head = model_head_linear(model, model->vocab);
+    if (model->tied) head.weight = model->embedding;
+    if (io->want_logits) {
+        io->logits = nn_linear(nn, io->last_only ? rows_pick(model, nn, io, x) : x, &head);
+        graph_output(g, io->logits, "logits");
+    }
+    if (!io->want_loss) return;
+    const int64_t t = io->tokens, shift = io->labels_shifted ? 0 : 1, rows[2] = {io->batch, t};
+    if (t <= shift) {
+        graph_fail(g, CB_E_SHAPE, "model: loss of 1 token; wanted 2 or more");
+        return;
+    }
+    struct cb_tensor *labels = rows_shifted(g, model_input(nn, io, "labels", 2, rows, 0, model->vocab, true), shift, t);
+    if (io->want_logits)
+        io->loss = op_cross_entropy(g, rows_shifted(g, io->logits, 0, t - shift), labels, "mean");
+    else
+        io->loss = nn_head_loss(nn, rows_shifted(g, x, 0, t - shift), &head, labels);
+}
+
+const struct model_head model_head_causal_lm = {
+    .name = "causal_lm",
+    .labels = labels_only,
+    .generates = true,
+    .learns_text = true,
+    .weights = causal_weights,
+    .build = causal_build,
+};
+
+/* ---- a sequence */
+static enum cb_status label_weights(struct model *model, struct cb_err *err) { return model_head_weights(model, model->n_labels, err); }
+
+/* One number: mean squared error; one label: cross-entropy; several: binary cross-entropy. */
+static void sequence_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
+    struct cb_graph *g = nn->g;
+    struct cb_tensor *logits = logits_make(model, nn, io, x, model->n_labels);
+    if (!io->want_loss) return;
+    enum model_problem problem = model->problem;
+    if (problem == MODEL_PROBLEM_BY_LABELS)
+        problem = model->n_labels == 1 ? MODEL_REGRESSION : io->float_labels ? MODEL_MULTI_LABEL : MODEL_SINGLE_LABEL;
+    if (problem == MODEL_SINGLE_LABEL) {
+        io->loss = op_cross_entropy(g, logits, model_input(nn, io, "labels", 1, &io->batch, 0, model->n_labels, true), "mean");
+        return;
+    }
+    const int64_t shape[2] = {io->batch, model->n_labels};
+    struct cb_tensor *labels = graph_input(g, "labels", type_make(CB_DTYPE_F32, model->n_labels == 1 ? 1 : 2, shape));
+    labels = op_reshape(g, labels, 2, shape);
+    io->loss =
+        problem == MODEL_REGRESSION ? loss_mse(g, logits, labels, "mean") : loss_bce_with_logits(g, logits, labels, NULL, NULL, "mean");
+}
+
+const struct model_head model_head_sequence = {
+    .name = "sequence_classification", .labels = labels_only, .has_labels = true, .weights = label_weights, .build = sequence_build};
+
+/* ---- a label a token */
+static void tokens_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
+    struct cb_graph *g = nn->g;
+    const int64_t rows[2] = {io->batch, io->tokens}, n = io->batch * io->tokens;
+    struct cb_tensor *logits = logits_make(model, nn, io, x, model->n_labels);
+    if (!io->want_loss) return;
+    struct cb_tensor *labels = op_reshape(g, model_input(nn, io, "labels", 2, rows, 0, model->n_labels, true), 1, &n);
+    io->loss = op_cross_entropy(g, op_reshape(g, logits, 2, (const int64_t[]){n, model->n_labels}), labels, "mean");
+}
+
+const struct model_head model_head_tokens = {
+    .name = "token_classification", .labels = labels_only, .has_labels = true, .weights = label_weights, .build = tokens_build};
+
+/* ---- a span: where it starts and where it ends; positions outside the sequence are ignored */
+static enum cb_status span_weights(struct model *model, struct cb_err *err) { return model_head_weights(model, 2, err); }
+
+/* Cross-entropy of scores (B,T) over T, positions of T and more being no answer. */
+static struct cb_tensor *span_loss(struct nn *nn, struct model_io *io, const char *name, struct cb_tensor *scores) {
+    struct cb_graph *g = nn->g;
+    const int32_t end = (int32_t)io->tokens, none = -100;
+    struct cb_tensor *at = model_input(nn, io, name, 1, &io->batch, 0, INT32_MAX, false);
+    struct cb_tensor *inside = op_compare(g, "lt", at, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &end));
+    at = op_where(g, inside, at, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &none));
+    return op_cross_entropy(g, scores, at, "mean");
+}
+
+static void span_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
+    struct cb_graph *g = nn->g;
+    struct nn_linear head = model_head_linear(model, 2);
+    const int64_t rows[2] = {io->batch, io->tokens};
+    struct cb_tensor *score[2];
+    static const char *const output[2] = {"start_logits", "end_logits"}, *const input[2] = {"start_positions", "end_positions"};
+    struct cb_tensor *both = op_split(g, nn_linear(nn, x, &head), -1, 2, (const int64_t[]){1, 1});
+    for (int i = 0; i < 2; i++) {
+        score[i] = op_reshape(g, graph_out(g, both, i), 2, rows);
+        if (io->want_logits) graph_output(g, score[i], output[i]);
+    }
+    if (io->want_loss)
+        io->loss = op_scale(g, op_add(g, span_loss(nn, io, input[0], score[0]), span_loss(nn, io, input[1], score[1])), 0.5, 0);
+}
+
+static const char *const span_labels[] = {"start_positions", "end_positions", NULL};
+const struct model_head model_head_span = {
+    .name = "question_answering", .labels = span_labels, .weights = span_weights, .build = span_build};
+
+/* ---- one of several candidates */
+static enum cb_status choice_weights(struct model *model, struct cb_err *err) { return model_head_weights(model, 1, err); }
+
+static void choice_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
+    struct cb_graph *g = nn->g;
+    struct nn_linear head = model_head_linear(model, 1);
+    const int64_t n = io->choices ? io->choices : 1, rows = io->batch / n;
+    io->logits = op_reshape(g, nn_linear(nn, x, &head), 2, (const int64_t[]){rows, n});
+    if (io->want_logits) graph_output(g, io->logits, "logits");
+    if (io->want_loss) io->loss = op_cross_entropy(g, io->logits, model_input(nn, io, "labels", 1, &rows, 0, n, true), "mean");
+}
+
+const struct model_head model_head_choice = {
+    .name = "multiple_choice", .labels = labels_only, .weights = choice_weights, .build = choice_build};
