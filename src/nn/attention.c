@@ -1,4 +1,4 @@
-/* Causal attention as a block: cache, visibility and, where weights are dropped in training, the long way round. */
+/* Attention as a block: cache, visibility and, where weights are dropped in training, the long way round. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -39,14 +39,16 @@ static struct cb_tensor *causal_bias(struct cb_graph *g, int64_t t, int64_t wind
 static struct cb_tensor *attention_dropped(struct nn *nn, struct cb_tensor *q, struct cb_tensor *k, struct cb_tensor *v,
                                            const struct nn_attention *o) {
     struct cb_graph *g = nn->g;
-    int64_t b = q->type.dim[0], t = q->type.dim[1], heads = q->type.dim[2];
+    int64_t b = q->type.dim[0], t = q->type.dim[1], tk = k->type.dim[1], heads = q->type.dim[2];
     double scale = o->scale != 0 ? o->scale : 1 / sqrt((double)q->type.dim[3]);
     struct cb_tensor *score = op_matmul(g, op_transpose(g, q, 1, 2), heads_spread(g, k, heads), false, true);
-    score = op_add(g, op_scale(g, score, scale, 0), causal_bias(g, t, o->window));
+    score = op_scale(g, score, scale, 0);
+    if (!o->bidirectional) score = op_add(g, score, causal_bias(g, t, o->window));
+    if (o->bias) score = op_add(g, score, o->bias);
     // rows of other segments
     if (o->q_segment) {
         struct cb_tensor *rows = op_reshape(g, o->q_segment, 4, (const int64_t[]){b, 1, t, 1});
-        struct cb_tensor *columns = op_reshape(g, o->k_segment, 4, (const int64_t[]){b, 1, 1, t});
+        struct cb_tensor *columns = op_reshape(g, o->k_segment, 4, (const int64_t[]){b, 1, 1, tk});
         score = op_where(g, op_compare(g, "eq", rows, columns), score, graph_const_f32(g, -1e30f));
     }
     struct cb_tensor *weight = nn_dropout(nn, op_softmax(g, score, -1), o->dropout);
@@ -65,7 +67,8 @@ struct cb_tensor *nn_attention(struct nn *nn, struct cb_tensor *q, struct cb_ten
     v = nn_site(nn, &site, v, v);
     if (nn->train && options->dropout > 0 && !options->cache && !graph_is_bad(g, k) && !graph_is_bad(g, v))
         return attention_dropped(nn, q, k, v, options);
-    struct attention_options o = {.causal = true, .scale = options->scale, .window = options->window};
+    struct attention_options o = {.causal = !options->bidirectional, .scale = options->scale, .window = options->window};
+    o.bias = options->bias;
     o.q_segment = options->q_segment;
     o.k_segment = options->k_segment;
     if (options->cache) {

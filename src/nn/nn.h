@@ -98,12 +98,14 @@ struct nn_attention {
     const char *name;  // path of the attention block
     double scale;  // of q.k; 0: 1/sqrt(D)
     int64_t window;  // 0: none
+    bool bidirectional;  // queries see the keys after them too
+    struct cb_tensor *bias;  // f32, broadcast to (B,H,Tq,Tk), added to the scores; NULL: none
     struct cb_tensor *q_segment, *k_segment;  // i32 (B,T) and (B,Tk): visible where equal; NULL: all
     int64_t cache;  // capacity of the key-value cache; 0: none
     struct cb_tensor *start;  // i32 (B): rows already in the cache; with cache only
     double dropout;  // of the attention weights, in training
 };
-/* Causal attention: y (B,T,H,D) of q (B,T,H,D), k and v (B,T,Hkv,D). With a cache, params and outputs "cache.<layer>.k" and ".v" (B,cache,Hkv,D)
+/* Attention: y (B,T,H,D) of q (B,T,H,D), k and v (B,Tk,Hkv,D); causal unless bidirectional. With a cache, params and outputs "cache.<layer>.k" and ".v" (B,cache,Hkv,D)
    are written at start and read. */
 struct cb_tensor *nn_attention(struct nn *nn, struct cb_tensor *q, struct cb_tensor *k, struct cb_tensor *v,
                                const struct nn_attention *options);
