@@ -76,6 +76,7 @@ enum cb_status pass_begin(struct pass *pass, struct instance *in, struct nn *nn,
     TRY(store_create(&pass->own, err));
     *nn = nn_make(pass->graph);
     nn->param_dtype = store_dtype;
+    nn->param_turned = store_turned;
     nn->dtype_user = in->store;
     if (in->list.n) nn->hook = module_hook(&in->list);
     return CB_OK;

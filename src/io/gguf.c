@@ -100,8 +100,8 @@ static bool is_utf8(const unsigned char *p, size_t n) {
 
 /* A name of a key or tensor: UTF-8 without control characters. Copied into the arena. */
 static enum cb_status take_name(struct reader *r, struct gguf *g, const char *kind, int number, const char **out, struct cb_err *err) {
-    const unsigned char *text;
-    size_t n;
+    const unsigned char *text = NULL;
+    size_t n = 0;
     snprintf(r->what, sizeof r->what, "name of %s %d", kind, number);
     TRY(take_string(r, &text, &n, err));
     if (!n) FAIL(err, CB_E_FORMAT, "%s: %s: empty; wanted a text", r->path, r->what);
@@ -143,8 +143,8 @@ static enum cb_status take_value(struct reader *r, struct gguf_key *key, struct 
     key->data = r->data + r->at;
     if (type != GGUF_STR) TRY(take(r, (size_t)n * each, err));
     for (uint64_t i = 0; type == GGUF_STR && i < n; i++) {
-        const unsigned char *text;
-        size_t length;
+        const unsigned char *text = NULL;
+        size_t length = 0;
         TRY(take_string(r, &text, &length, err));
         if (!key->is_array && !is_utf8(text, length)) FAIL(err, CB_E_FORMAT, "%s: %s: the text is not UTF-8", r->path, r->what);
     }
@@ -342,15 +342,13 @@ static enum cb_status part_of(const struct gguf *g, int64_t *no, int64_t *count,
 
 /* Adds the tensors of part i, which lies beside `path`. */
 static enum cb_status part_add(struct gguf *into, const char *path, int64_t i, int64_t count, struct cb_err *err) {
-    char *name = malloc(strlen(path) + 1);
+    const int stem = (int)(strlen(path) - strlen("-00001-of-00003.gguf"));
+    char name[4096];
     struct map *map = NULL;
     struct gguf *part = NULL;
-    int64_t no, n;
-    if (!name) FAIL(err, CB_E_MEMORY, "%s: out of memory", path);
-    strcpy(name, path);
-    // the same length, since the path was checked to end like this
-    const size_t tail = strlen("-00001-of-00003.gguf");
-    snprintf(name + strlen(path) - tail, tail + 1, "-%05lld-of-%05lld.gguf", (long long)i + 1, (long long)count);
+    int64_t no = 0, n = 0;
+    if (snprintf(name, sizeof name, "%.*s-%05lld-of-%05lld.gguf", stem, path, (long long)i + 1, (long long)count) >= (int)sizeof name)
+        FAIL(err, CB_E_LIMIT, "%.200s...: the path is too long", path);
     enum cb_status status = map_open(&map, name, err);
     if (status == CB_OK) status = gguf_read(&part, map, err);
     if (status == CB_OK) status = part_of(part, &no, &n, err);
@@ -364,7 +362,6 @@ static enum cb_status part_add(struct gguf *into, const char *path, int64_t i, i
     if (status != CB_OK && map == NULL) err_prefix(err, "%s: split in %lld parts", path, (long long)count);
     gguf_destroy(&part);
     map_release(&map);
-    free(name);
     return status;
 }
 

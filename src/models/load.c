@@ -5,6 +5,7 @@
 
 #include "io/file.h"
 #include "io/safetensors.h"
+#include "models/gguf.h"
 #include "models/model.h"
 
 #define GENERATION_LIMIT ((size_t)1 << 20)
@@ -111,6 +112,7 @@ static enum cb_status generation_load(struct model *m, const char *folder, struc
 
 enum cb_status model_load(struct model **model, struct store *store, const char *folder, struct cb_err *err) {
     *model = NULL;
+    if (gguf_is_path(folder) && !io_is_folder(folder)) return gguf_load_model(model, store, folder, err);
     char *path = io_path_join(folder, "config.json");
     if (!path) FAIL(err, CB_E_MEMORY, "%s: no memory for a path", folder);
     struct model *m = NULL;

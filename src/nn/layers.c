@@ -5,18 +5,19 @@
 #include "ops/ops.h"
 
 /* The linear map without its hook. */
-static struct cb_tensor *linear_plain(struct nn *nn, struct cb_tensor *x, const struct nn_linear *linear, const char *weight,
-                                      const char *bias, struct cb_tensor **w, struct cb_tensor **b) {
-    const int64_t shape[2] = {linear->weight_is_in_out ? linear->in : linear->out, linear->weight_is_in_out ? linear->out : linear->in};
-    *w = nn_site_param(nn, linear->name, "weight", weight, 2, shape, false);
-    *b = linear->bias ? nn_site_param(nn, linear->name, "bias", bias, 1, &linear->out, true) : NULL;
-    return op_linear(nn->g, x, *w, *b, linear->weight_is_in_out);
+static struct cb_tensor *linear_plain(struct nn *nn, struct cb_tensor *x, const struct nn_linear *linear, const struct nn_site *site,
+                                      struct cb_tensor **w, struct cb_tensor **b) {
+    const bool in_out = site->weight_is_in_out;
+    const int64_t shape[2] = {in_out ? linear->in : linear->out, in_out ? linear->out : linear->in};
+    *w = nn_site_param(nn, linear->name, "weight", site->weight, 2, shape, false);
+    *b = linear->bias ? nn_site_param(nn, linear->name, "bias", site->bias, 1, &linear->out, true) : NULL;
+    return op_linear(nn->g, x, *w, *b, in_out);
 }
 
 static struct nn_site linear_site(struct nn *nn, const struct nn_linear *linear) {
     struct nn_site site = {.name = nn_name(nn, "%s", linear->name), .kind = linear->kind, .in = linear->in, .out = linear->out};
-    site.weight_is_in_out = linear->weight_is_in_out;
     site.weight = linear->weight ? nn_name(nn, "%s", linear->weight) : nn_name(nn, "%s.weight", linear->name);
+    site.weight_is_in_out = linear->weight_is_in_out != (nn->param_turned && nn->param_turned(nn->dtype_user, site.weight));
     if (linear->bias) site.bias = linear->bias_name ? nn_name(nn, "%s", linear->bias_name) : nn_name(nn, "%s.bias", linear->name);
     site.n_slices = linear->n_slices;
     memcpy(site.slice, linear->slice, sizeof site.slice);
@@ -26,7 +27,7 @@ static struct nn_site linear_site(struct nn *nn, const struct nn_linear *linear)
 struct cb_tensor *nn_linear(struct nn *nn, struct cb_tensor *x, const struct nn_linear *linear) {
     struct cb_tensor *w, *b;
     struct nn_site site = linear_site(nn, linear);
-    struct cb_tensor *y = linear_plain(nn, x, linear, site.weight, site.bias, &w, &b);
+    struct cb_tensor *y = linear_plain(nn, x, linear, &site, &w, &b);
     return nn_site(nn, &site, x, y);
 }
 
@@ -34,11 +35,11 @@ struct cb_tensor *nn_head_loss(struct nn *nn, struct cb_tensor *x, const struct 
     struct cb_tensor *w, *b;
     struct nn_site site = linear_site(nn, head);
     // a hook that leaves the logits leaves them without a reader: no plan computes them
-    struct cb_tensor *plain = linear_plain(nn, x, head, site.weight, site.bias, &w, &b);
+    struct cb_tensor *plain = linear_plain(nn, x, head, &site, &w, &b);
     struct cb_tensor *y = nn_site(nn, &site, x, plain);
     if (graph_is_bad(nn->g, y)) return y;
     if (y != plain) return op_cross_entropy(nn->g, y, labels, "mean");
-    return op_linear_cross_entropy(nn->g, x, w, b, labels, head->weight_is_in_out, "mean");
+    return op_linear_cross_entropy(nn->g, x, w, b, labels, site.weight_is_in_out, "mean");
 }
 
 struct cb_tensor *nn_embedding(struct nn *nn, struct cb_tensor *ids, const char *name, int64_t rows, int64_t channels) {

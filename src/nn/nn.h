@@ -43,6 +43,8 @@ struct nn {
     struct nn_hook hook;
     /* Type that a weight is stored in; NULL: f32. */
     enum cb_dtype (*param_dtype)(void *user, const char *name);
+    /* Whether a linear layer's weight is stored as its transpose; NULL: none is. */
+    bool (*param_turned)(void *user, const char *name);
     void *dtype_user;
     bool train;  // dropout is on
     struct cb_tensor *seed;  // i64 (1), made at its first use: input "seed"

@@ -56,6 +56,7 @@ static enum cb_status reader_open(struct session *s, struct reader *r, int64_t t
     struct nn nn = nn_make(r->graph);
     nn.hook = s->o.hook;
     nn.param_dtype = store_dtype;
+    nn.param_turned = store_turned;
     nn.dtype_user = (void *)(uintptr_t)s->o.store;
     TRY(model_build(s->o.model, &nn, &io, err));
     options.memory_limit = limit_left(s);

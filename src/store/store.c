@@ -185,12 +185,28 @@ int64_t store_bytes(const struct store *store, enum store_place place) { return 
 
 // ---- converting
 
+/* The transpose of a matrix, converted; to: a plain type. A row at a time is read as f32. */
+static enum cb_status turn(void *out, enum cb_dtype to, const struct store_entry *entry, struct cb_err *err) {
+    const int64_t rows = entry->type.dim[0], columns = entry->type.dim[1];
+    const struct dtype *from = dtype_of(entry->type.dtype), *kind = dtype_of(to);
+    if (kind->is_quantised) FAIL(err, CB_E_DTYPE, "%s: cannot be turned in %s; wanted a plain type", entry->name, kind->name);
+    float *row = malloc((size_t)columns * sizeof *row);
+    if (!row) FAIL(err, CB_E_MEMORY, "%s: out of memory for a row of %lld", entry->name, (long long)columns);
+    for (int64_t r = 0; r < rows; r++) {
+        from->to_f32(row, (const char *)entry->data + r * (entry->bytes / rows), columns);
+        for (int64_t c = 0; c < columns; c++) kind->from_f32((char *)out + (c * rows + r) * kind->block_bytes, row + c, 1);
+    }
+    free(row);
+    return CB_OK;
+}
+
 enum cb_status store_make(struct store *store, struct store_entry *entry, enum cb_dtype dtype, bool writable, struct cb_err *err) {
     char text[TYPE_TEXT];
     struct slot *slot = slot_of(entry);
     struct cb_type type = entry->type;
-    if (type.dtype == dtype && (!writable || entry->place == STORE_HEAP)) return CB_OK;
+    if (type.dtype == dtype && (!writable || (entry->place == STORE_HEAP && !entry->turned))) return CB_OK;
     type.dtype = dtype;
+    if (entry->turned) type.dim[0] = entry->type.dim[1], type.dim[1] = entry->type.dim[0];
     TRY(type_check(&type, entry->name, err));
     const struct dtype *from = dtype_of(entry->type.dtype), *to = dtype_of(dtype);
     bool number = (from->is_float || from->is_quantised) && (to->is_float || to->is_quantised) && to->from_f32;
@@ -201,7 +217,13 @@ enum cb_status store_make(struct store *store, struct store_entry *entry, enum c
     int64_t bytes = type_bytes(&type);
     void *data = heap_take(bytes);
     if (!data) FAIL(err, CB_E_MEMORY, "%s: out of memory for %lld bytes", entry->name, (long long)bytes);
-    dtype_convert(data, dtype, entry->data, entry->type.dtype, type_elements(&type));
+    enum cb_status status = entry->turned ? turn(data, dtype, entry, err) : CB_OK;
+    if (status != CB_OK) {
+        heap_give(data, bytes);
+        return status;
+    }
+    if (!entry->turned) dtype_convert(data, dtype, entry->data, entry->type.dtype, type_elements(&type));
+    entry->turned = false;
     store->bytes[entry->place] -= entry->bytes;
     slot_data_free(slot);
     entry->type = type;

@@ -15,6 +15,7 @@ struct store_entry {
     int64_t bytes;
     enum store_place place;  // STORE_MAP is read-only
     bool trainable;
+    bool turned;  // a matrix that is held as its transpose, of which type is
 };
 
 /* Owned by caller, free with store_destroy. */
@@ -34,7 +35,7 @@ void store_remove(struct store *store, const char *name);
 int store_count(const struct store *store);
 struct store_entry *store_at(const struct store *store, int i);
 /* Converts an entry to another plain type on the heap (e.g. a mapped bf16 weight to f32 for training); nothing to do if it has it and is writable
-   as asked. */
+   as asked. A writable one is no longer turned. */
 enum cb_status store_make(struct store *store, struct store_entry *entry, enum cb_dtype dtype, bool writable, struct cb_err *err);
 /* Adds every tensor of a file as a mapped entry. rename: the store's name for a tensor, NULL to leave it out. Nullable: rename (names as in the file). */
 struct tensor;
@@ -49,8 +50,9 @@ typedef bool store_pick(void *context, const struct store_entry *entry, const ch
    metadata: a json_t object of strings. Nullable: pick (everything), metadata. */
 enum cb_status store_save(const struct store *store, const char *path, int64_t max_shard_bytes, store_pick *pick, void *context,
                           const void *metadata, struct cb_err *err);
-/* Type of the named entry, f32 where there is none: what nn's param_dtype asks of a store. */
+/* Type of the named entry, f32 where there is none, and whether it is turned: what nn's param_dtype and param_turned ask of a store. */
 enum cb_dtype store_dtype(void *store, const char *name);
+bool store_turned(void *store, const char *name);
 /* Binds a plan's params to the entries of their names in store, else in cache, where params "cache.*" are made on first sight (nullable: none are).
    all: a param without entry is CB_E_NAME; else it stays unbound. Another type than the plan's is CB_E_SHAPE. */
 struct plan;

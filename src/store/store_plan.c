@@ -9,6 +9,11 @@ enum cb_dtype store_dtype(void *store, const char *name) {
     return entry ? entry->type.dtype : CB_DTYPE_F32;
 }
 
+bool store_turned(void *store, const char *name) {
+    const struct store_entry *entry = store_find(store, name);
+    return entry && entry->turned;
+}
+
 enum cb_status store_bind(const struct store *store, struct store *cache, bool all, struct plan *plan, struct cb_err *err) {
     for (int i = 0; i < plan_n_slots(plan); i++) {
         const struct plan_slot *slot = plan_slot(plan, i);

@@ -1,0 +1,60 @@
+/* Models and GGUF files: what ggml's architectures are called, how their keys make a config.json and their tensors the weights of a family, and back. */
+#ifndef MODELS_GGUF_H
+#define MODELS_GGUF_H
+#include "io/gguf.h"
+#include "models/model.h"
+
+/* An option of config.json and its key, whose name follows "<architecture>.". */
+struct gguf_option {
+    const char *key, *option;
+    enum gguf_type type;  // U32, F32 or BOOL
+    bool required;
+    double min, max;
+    size_t field;  // int64_t of struct model that has the value where config.json is silent; 0: none
+    double usual;  // of an absent key, where this is to stand in config.json; 0: left out; negative: of an absent option, times the width
+};
+
+/* A tensor: '#' is the number of the layer; ".weight" or ".bias" follows. */
+struct gguf_name {
+    const char *file, *name;  // in the file, in the checkpoint
+    size_t heads;  // int64_t of struct model: rows of this many heads lie in adjacent pairs, in the checkpoint in halves; 0: as they are
+    bool turned;  // the checkpoint has the transpose (Conv1D)
+    float plus;  // the file holds the weight plus this
+};
+
+struct gguf_arch {
+    const char *name;  // general.architecture
+    const char *config;  // what else config.json says, as JSON: architectures, model_type, ...
+    const struct gguf_option *options;  // ended by a NULL key
+    const struct gguf_name *names;  // ended by a NULL file
+    const char *bias_option;  // option that is true where a tensor of that name is there ("attention_bias", "blk.0.attn_q.bias"); nullable
+    const char *bias_tensor;
+    bool rope;  // positions turn: rope.* keys
+    bool head;  // output.weight, or a tied head
+};
+/* By general.architecture; NULL where unknown. */
+const struct gguf_arch *gguf_arch_find(const char *name);
+/* By a model's family; NULL where there is none. */
+const struct gguf_arch *gguf_arch_of(const struct model *model);
+/* Names of all, for messages. */
+const char *gguf_arch_names(char text[200]);
+
+/* gguf_arch.c: the row of a tensor of the file and its checkpoint name, in name; NULL where there is none. */
+const struct gguf_name *gguf_name_of_file(const struct gguf_arch *arch, const char *file, char name[256]);
+/* The row of a weight and its name in the file; prefix: of the family, which names may lack. */
+const struct gguf_name *gguf_name_of_weight(const struct gguf_arch *arch, const char *weight, const char *prefix, char file[256]);
+
+/* gguf_config.c: the config.json that the keys amount to, everything checked and told by the file's own names. *config: owned by caller. */
+enum cb_status gguf_config(json_t **config, const struct gguf_arch *arch, struct gguf *gguf, struct cb_err *err);
+/* The keys of a model: general.* and those of its architecture. */
+enum cb_status gguf_put_config(struct gguf_builder *b, const struct gguf_arch *arch, const struct model *model, const char *title,
+                               struct cb_err *err);
+
+/* gguf_load.c: model_load of a .gguf file. Blocks stay as they are stored, mapped; rows of permuted heads are copied in their type, vectors that are changed are f32.
+   Missing, unexpected and wrong-shaped tensors are one CB_E_FORMAT that lists them by the file's names. */
+enum cb_status gguf_load_model(struct model **model, struct store *store, const char *path, struct cb_err *err);
+/* Whether an open file claims to hold a model, rather than some tensors or keys. */
+bool gguf_has_model(const struct gguf *gguf, const char *arch);
+/* The same from an open file; nullable: store (checks alone). */
+enum cb_status gguf_model(struct model **model, struct store *store, struct gguf *gguf, struct cb_err *err);
+#endif

@@ -1,0 +1,240 @@
+/* The table of ggml's architectures: keys and tensor names as gguf-py/gguf/constants.py and tensor_mapping.py of llama.cpp have them, beside those of
+   Transformers. */
+#include <stdio.h>
+#include <string.h>
+
+#include "models/gguf.h"
+
+#define MODEL_FIELD(name) offsetof(struct model, name)
+#define SIZE(key, option, wanted, most, field) \
+    { key, option, GGUF_U32, wanted, 1, most, field, 0 }
+#define NUMBER(key, option, wanted, low, high, usual) \
+    { key, option, GGUF_F32, wanted, low, high, 0, usual }
+
+enum { MOST_LAYERS = 4096, MOST_HEADS = 1 << 16, MOST_WIDTH = 1 << 20, MOST_INNER = 1 << 24 };
+#define MOST_POSITIONS 2147483647.0
+
+/* ---- llama and its kin */
+#define LLAMA_OPTIONS                                                                                      \
+    SIZE("context_length", "max_position_embeddings", true, MOST_POSITIONS, MODEL_FIELD(max_positions)),   \
+        SIZE("embedding_length", "hidden_size", true, MOST_WIDTH, MODEL_FIELD(n_embd)),                    \
+        SIZE("block_count", "num_hidden_layers", true, MOST_LAYERS, MODEL_FIELD(n_layer)),                 \
+        SIZE("feed_forward_length", "intermediate_size", true, MOST_INNER, 0),                             \
+        SIZE("attention.head_count", "num_attention_heads", true, MOST_HEADS, MODEL_FIELD(n_head)),        \
+        SIZE("attention.head_count_kv", "num_key_value_heads", false, MOST_HEADS, MODEL_FIELD(n_kv_head)), \
+        SIZE("attention.key_length", "head_dim", false, MOST_HEADS, MODEL_FIELD(head_dim)),                \
+        NUMBER("attention.layer_norm_rms_epsilon", "rms_norm_eps", true, 0, 1, 0),                         \
+        NUMBER("rope.freq_base", "rope_theta", false, 1e-3, 1e15, 10000)
+
+#define LLAMA_OUTSIDE \
+    {"token_embd", "model.embed_tokens", 0, false, 0}, { "output", "lm_head", 0, false, 0 }
+#define LLAMA_PRODUCTS                                                                                                                  \
+    {"blk.#.attn_v", "model.layers.#.self_attn.v_proj", 0, false, 0},                                                                   \
+        {"blk.#.attn_output", "model.layers.#.self_attn.o_proj", 0, false, 0},                                                          \
+        {"blk.#.ffn_gate", "model.layers.#.mlp.gate_proj", 0, false, 0}, {"blk.#.ffn_up", "model.layers.#.mlp.up_proj", 0, false, 0}, { \
+        "blk.#.ffn_down", "model.layers.#.mlp.down_proj", 0, false, 0                                                                   \
+    }
+#define LLAMA_NORMS                                                                                                   \
+    {"output_norm", "model.norm", 0, false, 0}, {"blk.#.attn_norm", "model.layers.#.input_layernorm", 0, false, 0}, { \
+        "blk.#.ffn_norm", "model.layers.#.post_attention_layernorm", 0, false, 0                                      \
+    }
+#define LLAMA_HALVES \
+    {"blk.#.attn_q", "model.layers.#.self_attn.q_proj", 0, false, 0}, { "blk.#.attn_k", "model.layers.#.self_attn.k_proj", 0, false, 0 }
+
+static const struct gguf_option llama_options[] = {LLAMA_OPTIONS, {0}};
+static const struct gguf_name llama_names[] = {
+    LLAMA_OUTSIDE,
+    LLAMA_NORMS,
+    LLAMA_PRODUCTS,
+    {"blk.#.attn_q", "model.layers.#.self_attn.q_proj", MODEL_FIELD(n_head), false, 0},
+    {"blk.#.attn_k", "model.layers.#.self_attn.k_proj", MODEL_FIELD(n_kv_head), false, 0},
+    {0},
+};
+static const struct gguf_name qwen_names[] = {
+    LLAMA_OUTSIDE,
+    LLAMA_NORMS,
+    LLAMA_PRODUCTS,
+    LLAMA_HALVES,
+    {"blk.#.attn_q_norm", "model.layers.#.self_attn.q_norm", 0, false, 0},
+    {"blk.#.attn_k_norm", "model.layers.#.self_attn.k_norm", 0, false, 0},
+    {0},
+};
+// the norms multiply by one plus their weight; the file holds the sum
+static const struct gguf_name gemma_names[] = {
+    LLAMA_OUTSIDE,
+    LLAMA_PRODUCTS,
+    LLAMA_HALVES,
+    {"output_norm", "model.norm", 0, false, 1},
+    {"blk.#.attn_norm", "model.layers.#.input_layernorm", 0, false, 1},
+    {"blk.#.ffn_norm", "model.layers.#.post_attention_layernorm", 0, false, 1},
+    {0},
+};
+
+/* ---- GPT-2 */
+static const struct gguf_option gpt2_options[] = {
+    SIZE("context_length", "n_positions", true, MOST_POSITIONS, MODEL_FIELD(max_positions)),
+    SIZE("embedding_length", "n_embd", true, MOST_WIDTH, MODEL_FIELD(n_embd)),
+    SIZE("block_count", "n_layer", true, MOST_LAYERS, MODEL_FIELD(n_layer)),
+    {"feed_forward_length", "n_inner", GGUF_U32, true, 1, MOST_INNER, 0, -4},
+    SIZE("attention.head_count", "n_head", true, MOST_HEADS, MODEL_FIELD(n_head)),
+    NUMBER("attention.layer_norm_epsilon", "layer_norm_epsilon", true, 0, 1, 0),
+    {0},
+};
+static const struct gguf_name gpt2_names[] = {
+    {"token_embd", "transformer.wte", 0, false, 0},
+    {"position_embd", "transformer.wpe", 0, false, 0},
+    {"output_norm", "transformer.ln_f", 0, false, 0},
+    {"output", "lm_head", 0, false, 0},
+    {"blk.#.attn_norm", "transformer.h.#.ln_1", 0, false, 0},
+    {"blk.#.ffn_norm", "transformer.h.#.ln_2", 0, false, 0},
+    {"blk.#.attn_qkv", "transformer.h.#.attn.c_attn", 0, true, 0},
+    {"blk.#.attn_output", "transformer.h.#.attn.c_proj", 0, true, 0},
+    {"blk.#.ffn_up", "transformer.h.#.mlp.c_fc", 0, true, 0},
+    {"blk.#.ffn_down", "transformer.h.#.mlp.c_proj", 0, true, 0},
+    {0},
+};
+
+/* ---- BERT */
+static const struct gguf_option bert_options[] = {
+    SIZE("context_length", "max_position_embeddings", true, MOST_POSITIONS, MODEL_FIELD(max_positions)),
+    SIZE("embedding_length", "hidden_size", true, MOST_WIDTH, MODEL_FIELD(n_embd)),
+    SIZE("block_count", "num_hidden_layers", true, MOST_LAYERS, MODEL_FIELD(n_layer)),
+    SIZE("feed_forward_length", "intermediate_size", true, MOST_INNER, 0),
+    SIZE("attention.head_count", "num_attention_heads", true, MOST_HEADS, MODEL_FIELD(n_head)),
+    NUMBER("attention.layer_norm_epsilon", "layer_norm_eps", true, 0, 1, 0),
+    {0},
+};
+static const struct gguf_name bert_names[] = {
+    {"token_embd", "embeddings.word_embeddings", 0, false, 0},
+    {"position_embd", "embeddings.position_embeddings", 0, false, 0},
+    {"token_types", "embeddings.token_type_embeddings", 0, false, 0},
+    {"token_embd_norm", "embeddings.LayerNorm", 0, false, 0},
+    {"blk.#.attn_q", "encoder.layer.#.attention.self.query", 0, false, 0},
+    {"blk.#.attn_k", "encoder.layer.#.attention.self.key", 0, false, 0},
+    {"blk.#.attn_v", "encoder.layer.#.attention.self.value", 0, false, 0},
+    {"blk.#.attn_output", "encoder.layer.#.attention.output.dense", 0, false, 0},
+    {"blk.#.attn_output_norm", "encoder.layer.#.attention.output.LayerNorm", 0, false, 0},
+    {"blk.#.ffn_up", "encoder.layer.#.intermediate.dense", 0, false, 0},
+    {"blk.#.ffn_down", "encoder.layer.#.output.dense", 0, false, 0},
+    {"blk.#.layer_output_norm", "encoder.layer.#.output.LayerNorm", 0, false, 0},
+    {0},
+};
+
+static const struct gguf_arch archs[] = {
+    {.name = "llama",
+     .config = "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_act\":\"silu\"}",
+     .options = llama_options,
+     .names = llama_names,
+     .bias_option = "attention_bias",
+     .bias_tensor = "blk.0.attn_q.bias",
+     .rope = true,
+     .head = true},
+    {.name = "qwen2",
+     .config = "{\"architectures\":[\"Qwen2ForCausalLM\"],\"model_type\":\"qwen2\",\"hidden_act\":\"silu\"}",
+     .options = llama_options,
+     .names = qwen_names,
+     .rope = true,
+     .head = true},
+    {.name = "qwen3",
+     .config = "{\"architectures\":[\"Qwen3ForCausalLM\"],\"model_type\":\"qwen3\",\"hidden_act\":\"silu\"}",
+     .options = llama_options,
+     .names = qwen_names,
+     .bias_option = "attention_bias",
+     .bias_tensor = "blk.0.attn_q.bias",
+     .rope = true,
+     .head = true},
+    {.name = "gemma",
+     .config = "{\"architectures\":[\"GemmaForCausalLM\"],\"model_type\":\"gemma\",\"hidden_act\":\"gelu_pytorch_tanh\"}",
+     .options = llama_options,
+     .names = gemma_names,
+     .rope = true,
+     .head = true},
+    {.name = "gpt2",
+     .config = "{\"architectures\":[\"GPT2LMHeadModel\"],\"model_type\":\"gpt2\",\"activation_function\":\"gelu_new\"}",
+     .options = gpt2_options,
+     .names = gpt2_names,
+     .head = true},
+    {.name = "bert",
+     .config = "{\"architectures\":[\"BertModel\"],\"model_type\":\"bert\",\"hidden_act\":\"gelu\"}",
+     .options = bert_options,
+     .names = bert_names},
+};
+enum { N_ARCHS = sizeof archs / sizeof *archs };
+
+const struct gguf_arch *gguf_arch_find(const char *name) {
+    for (int i = 0; i < N_ARCHS; i++)
+        if (!strcmp(archs[i].name, name)) return &archs[i];
+    return NULL;
+}
+
+const struct gguf_arch *gguf_arch_of(const struct model *model) { return gguf_arch_find(model->family->name); }
+
+const char *gguf_arch_names(char text[200]) {
+    size_t n = 0;
+    for (int i = 0; i < N_ARCHS; i++) n += (size_t)snprintf(text + n, 200 - n, "%s%s", i ? ", " : "", archs[i].name);
+    return text;
+}
+
+/* ---- names */
+
+/* Whether text, up to its last '.', is the pattern; *number: what stands for '#'. */
+static bool matches(const char *pattern, const char *text, size_t n, const char **number, size_t *n_number) {
+    const char *end = text + n;
+    *number = "";
+    *n_number = 0;
+    for (; *pattern; pattern++) {
+        if (*pattern == '#') {
+            size_t digits = strspn(text, "0123456789");
+            if (!digits || digits > 9 || (digits > 1 && *text == '0') || text + digits > end) return false;
+            *number = text;
+            *n_number = digits;
+            text += digits;
+        } else if (text == end || *text++ != *pattern) {
+            return false;
+        }
+    }
+    return text == end;
+}
+
+/* The pattern with its number, and the ending. */
+static void compose(char out[256], const char *pattern, const char *number, size_t n_number, const char *ending) {
+    const char *hash = strchr(pattern, '#');
+    if (hash)
+        snprintf(out, 256, "%.*s%.*s%s%s", (int)(hash - pattern), pattern, (int)n_number, number, hash + 1, ending);
+    else
+        snprintf(out, 256, "%s%s", pattern, ending);
+}
+
+/* Length up to the last '.', 0 where the ending is not of a parameter. */
+static size_t stem(const char *text) {
+    const char *dot = strrchr(text, '.');
+    return dot && (!strcmp(dot, ".weight") || !strcmp(dot, ".bias")) ? (size_t)(dot - text) : 0;
+}
+
+const struct gguf_name *gguf_name_of_file(const struct gguf_arch *arch, const char *file, char name[256]) {
+    const char *number;
+    size_t n = stem(file), digits;
+    for (const struct gguf_name *row = arch->names; n && row->file; row++)
+        if (matches(row->file, file, n, &number, &digits)) {
+            compose(name, row->name, number, digits, file + n);
+            return row;
+        }
+    return NULL;
+}
+
+const struct gguf_name *gguf_name_of_weight(const struct gguf_arch *arch, const char *weight, const char *prefix, char file[256]) {
+    const char *number;
+    size_t digits, skip = strlen(prefix);
+    for (int part = 0; part < 2; part++) {
+        // as it is, then without the family's prefix
+        if (part && (!skip || strncmp(weight, prefix, skip) != 0)) break;
+        const char *text = part ? weight + skip : weight;
+        size_t n = stem(text);
+        for (const struct gguf_name *row = arch->names; n && row->file; row++)
+            if (matches(row->name, text, n, &number, &digits)) {
+                compose(file, row->file, number, digits, text + n);
+                return row;
+            }
+    }
+    return NULL;
+}

@@ -1,0 +1,212 @@
+/* The options of a model from the keys of a GGUF file, and the keys from the options. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "models/gguf.h"
+
+enum { NAME = 256 };
+
+static enum cb_status put(json_t *object, const char *key, json_t *value, struct cb_err *err) {
+    if (!value || json_object_set_new(object, key, value) != 0) FAIL(err, CB_E_MEMORY, "%s: out of memory", key);
+    return CB_OK;
+}
+
+static const char *full(char name[NAME], const struct gguf_arch *arch, const char *key) {
+    snprintf(name, NAME, "%s.%s", arch->name, key);
+    return name;
+}
+
+/* ---- from a file */
+
+static enum cb_status read_option(json_t *config, const struct gguf_arch *arch, const struct gguf *g, const struct gguf_option *o,
+                                  struct cb_err *err) {
+    char name[NAME];
+    const bool there = gguf_find(g, full(name, arch, o->key));
+    if (!there && !o->required && o->usual <= 0) return CB_OK;
+    if (o->type == GGUF_U32) {
+        int64_t value = (int64_t)o->usual;
+        TRY(gguf_get_int(&value, g, name, (int64_t)o->min, (int64_t)o->max, o->required, err));
+        return put(config, o->option, json_integer(value), err);
+    }
+    double value = o->usual;
+    TRY(gguf_get_float(&value, g, name, o->min, o->max, o->required, err));
+    return put(config, o->option, json_real(value), err);
+}
+
+/* Heads must divide the width, key heads the heads; all of a head turns. */
+static enum cb_status check_heads(const struct gguf_arch *arch, const struct gguf *g, struct cb_err *err) {
+    char name[NAME];
+    int64_t width = 0, heads = 0, key_heads, size = 0, value_size, turned;
+    TRY(gguf_get_int(&width, g, full(name, arch, "embedding_length"), 1, INT32_MAX, true, err));
+    TRY(gguf_get_int(&heads, g, full(name, arch, "attention.head_count"), 1, INT32_MAX, true, err));
+    TRY(gguf_get_int(&size, g, full(name, arch, "attention.key_length"), 1, INT32_MAX, false, err));
+    if (!size && width % heads)
+        FAIL(err, CB_E_FORMAT, "%s: %s.attention.head_count: found %lld; wanted a divisor of embedding_length %lld", gguf_name(g),
+             arch->name, (long long)heads, (long long)width);
+    if (!size) size = width / heads;
+    key_heads = heads;
+    value_size = turned = size;
+    TRY(gguf_get_int(&key_heads, g, full(name, arch, "attention.head_count_kv"), 1, INT32_MAX, false, err));
+    if (heads % key_heads)
+        FAIL(err, CB_E_FORMAT, "%s: %s: found %lld; wanted a divisor of head_count %lld", gguf_name(g), name, (long long)key_heads,
+             (long long)heads);
+    TRY(gguf_get_int(&value_size, g, full(name, arch, "attention.value_length"), 1, INT32_MAX, false, err));
+    if (value_size != size)
+        FAIL(err, CB_E_UNSUPPORTED, "%s: %s: found %lld; wanted the keys' %lld", gguf_name(g), name, (long long)value_size,
+             (long long)size);
+    TRY(gguf_get_int(&turned, g, full(name, arch, "rope.dimension_count"), 0, INT32_MAX, false, err));
+    if (arch->rope && turned != size)
+        FAIL(err, CB_E_UNSUPPORTED, "%s: %s: found %lld; wanted a whole head, %lld", gguf_name(g), name, (long long)turned,
+             (long long)size);
+    return CB_OK;
+}
+
+/* rope.scaling.* and the divisors in rope_freqs.weight. */
+static enum cb_status read_scaling(json_t *config, const struct gguf_arch *arch, struct gguf *g, struct cb_err *err) {
+    char name[NAME];
+    const char *type = "none";
+    double factor = 1;
+    int64_t original = 0;
+    const struct tensor *divisors = tensors_find(gguf_tensors(g), "rope_freqs.weight");
+    TRY(gguf_get_str(&type, g, full(name, arch, "rope.scaling.type"), false, err));
+    TRY(gguf_get_float(&factor, g, full(name, arch, "rope.scaling.factor"), 1e-6, 1e6, false, err));
+    TRY(gguf_get_int(&original, g, full(name, arch, "rope.scaling.original_context_length"), 1, INT32_MAX, false, err));
+    if (divisors) {
+        int64_t n = type_elements(&divisors->type);
+        if (divisors->type.dtype != CB_DTYPE_F32 || divisors->type.rank != 1 || n > 1 << 16)
+            FAIL(err, CB_E_UNSUPPORTED, "%s: rope_freqs.weight: wanted a vector of f32", gguf_name(g));
+        // a divisor a pair, at any length
+        json_t *list = json_array();
+        const float *value = tensor_data(divisors);
+        for (int64_t i = 0; list && i < n; i++) json_array_append_new(list, json_real((double)value[i]));
+        json_t *scaling = json_pack("{s:s,s:f,s:f,s:O,s:o}", "rope_type", "longrope", "factor", 1.0, "attention_factor", 1.0,
+                                    "short_factor", list, "long_factor", list);
+        return put(config, "rope_scaling", scaling, err);
+    }
+    if (!strcmp(type, "none") || factor == 1) return CB_OK;
+    if (strcmp(type, "linear") != 0 && strcmp(type, "yarn") != 0)
+        FAIL(err, CB_E_UNSUPPORTED, "%s: %s.rope.scaling.type: found %.60s; wanted none, linear or yarn", gguf_name(g), arch->name, type);
+    json_t *scaling = json_pack("{s:s,s:f}", "rope_type", type, "factor", factor);
+    if (scaling && original) json_object_set_new(scaling, "original_max_position_embeddings", json_integer(original));
+    return put(config, "rope_scaling", scaling, err);
+}
+
+/* Whether the head repeats the embedding. */
+static bool is_tied(const struct tensors *t) {
+    const struct tensor *head = tensors_find(t, "output.weight"), *table = tensors_find(t, "token_embd.weight");
+    if (!head || !table) return true;
+    return type_equal(&head->type, &table->type) && !memcmp(tensor_data(head), tensor_data(table), (size_t)table->bytes);
+}
+
+/* Special tokens, bounded by the vocabulary. */
+static enum cb_status read_tokens(json_t *config, const struct gguf *g, int64_t vocab, struct cb_err *err) {
+    static const char *const keys[][2] = {{"tokenizer.ggml.bos_token_id", "bos_token_id"},
+                                          {"tokenizer.ggml.eos_token_id", "eos_token_id"},
+                                          {"tokenizer.ggml.padding_token_id", "pad_token_id"}};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        int64_t id = -1, end = -1;
+        TRY(gguf_get_int(&id, g, keys[i][0], 0, vocab - 1, false, err));
+        if (i == 1) TRY(gguf_get_int(&end, g, "tokenizer.ggml.eot_token_id", 0, vocab - 1, false, err));
+        json_t *value = id < 0                  ? json_null()
+                        : end >= 0 && end != id ? json_pack("[I,I]", (json_int_t)id, (json_int_t)end)
+                                                : json_integer(id);
+        TRY(put(config, keys[i][1], value, err));
+    }
+    return CB_OK;
+}
+
+static enum cb_status read_config(json_t *config, const struct gguf_arch *arch, struct gguf *g, struct cb_err *err) {
+    char name[NAME];
+    const struct tensor *table;
+    const struct gguf_key *tokens;
+    int64_t experts = 0;
+    for (const struct gguf_option *o = arch->options; o->key; o++) TRY(read_option(config, arch, g, o, err));
+    TRY(check_heads(arch, g, err));
+    TRY(gguf_get_int(&experts, g, full(name, arch, "expert_count"), 0, INT32_MAX, false, err));
+    if (experts) FAIL(err, CB_E_UNSUPPORTED, "%s: %s: found %lld; wanted a model without experts", gguf_name(g), name, (long long)experts);
+    TRY(tensors_need(&table, gguf_tensors(g), "token_embd.weight", err));
+    if (table->type.rank != 2) FAIL(err, CB_E_SHAPE, "%s: token_embd.weight: rank %d; wanted 2", gguf_name(g), table->type.rank);
+    const int64_t vocab = table->type.dim[0];
+    TRY(gguf_get_array(&tokens, g, "tokenizer.ggml.tokens", GGUF_STR, false, err));
+    if (tokens && tokens->n != vocab)
+        FAIL(err, CB_E_FORMAT, "%s: tokenizer.ggml.tokens: %lld tokens; token_embd.weight has %lld rows", gguf_name(g),
+             (long long)tokens->n, (long long)vocab);
+    TRY(put(config, "vocab_size", json_integer(vocab), err));
+    if (arch->head) TRY(put(config, "tie_word_embeddings", json_boolean(is_tied(gguf_tensors(g))), err));
+    if (arch->bias_option) TRY(put(config, arch->bias_option, json_boolean(tensors_find(gguf_tensors(g), arch->bias_tensor) != NULL), err));
+    const struct tensor *types = tensors_find(gguf_tensors(g), "token_types.weight");
+    if (types && types->type.rank == 2) TRY(put(config, "type_vocab_size", json_integer(types->type.dim[0]), err));
+    if (arch->rope) TRY(read_scaling(config, arch, g, err));
+    return read_tokens(config, g, vocab, err);
+}
+
+enum cb_status gguf_config(json_t **config, const struct gguf_arch *arch, struct gguf *g, struct cb_err *err) {
+    TRY(json_parse_object(config, arch->config, strlen(arch->config), arch->name, err));
+    enum cb_status status = read_config(*config, arch, g, err);
+    if (status != CB_OK) {
+        json_decref(*config);
+        *config = NULL;
+    }
+    return status;
+}
+
+/* ---- into a file */
+
+/* An option of config.json, or of its rope_parameters. */
+static const json_t *option_of(const struct model *m, const char *option) {
+    const json_t *value = json_object_get(m->config, option);
+    if (!value || json_is_null(value)) value = json_object_get(json_object_get(m->config, "rope_parameters"), option);
+    return value && !json_is_null(value) ? value : NULL;
+}
+
+static void put_option(struct gguf_builder *b, const struct gguf_arch *arch, const struct model *m, const struct gguf_option *o) {
+    char name[NAME];
+    const json_t *value = option_of(m, o->option);
+    full(name, arch, o->key);
+    if (o->type == GGUF_F32) {
+        if (value || o->usual != 0) gguf_put_f32(b, name, value ? json_number_value(value) : o->usual);
+        return;
+    }
+    int64_t number = value ? (int64_t)json_number_value(value) : o->usual < 0 ? (int64_t)-o->usual * m->n_embd : 0;
+    if (o->field) memcpy(&number, (const char *)m + o->field, sizeof number);
+    if (number > 0) gguf_put_int(b, name, o->type, number);
+}
+
+/* Scalings that a key can say; divisors of frequencies are a tensor (gguf_save.c). */
+static enum cb_status put_scaling(struct gguf_builder *b, const struct gguf_arch *arch, const struct model *m, struct cb_err *err) {
+    char name[NAME];
+    const json_t *o = json_object_get(m->config, "rope_parameters");
+    if (!json_is_object(o)) o = json_object_get(m->config, "rope_scaling");
+    const char *kind = json_string_value(json_object_get(o, "rope_type"));
+    if (!kind) kind = json_string_value(json_object_get(o, "type"));
+    if (!kind || !strcmp(kind, "default") || !strcmp(kind, "llama3") || !strcmp(kind, "longrope")) return CB_OK;
+    if (strcmp(kind, "linear") != 0 && strcmp(kind, "yarn") != 0)
+        FAIL(err, CB_E_UNSUPPORTED, "rope_type %.60s: GGUF has no key for it; wanted default, linear, yarn or llama3", kind);
+    gguf_put_str(b, full(name, arch, "rope.scaling.type"), kind);
+    gguf_put_f32(b, full(name, arch, "rope.scaling.factor"), json_number_value(json_object_get(o, "factor")));
+    const json_t *original = json_object_get(o, "original_max_position_embeddings");
+    if (original) gguf_put_int(b, full(name, arch, "rope.scaling.original_context_length"), GGUF_U32, json_integer_value(original));
+    return CB_OK;
+}
+
+enum cb_status gguf_put_config(struct gguf_builder *b, const struct gguf_arch *arch, const struct model *m, const char *title,
+                               struct cb_err *err) {
+    char name[NAME];
+    gguf_put_str(b, "general.architecture", arch->name);
+    gguf_put_str(b, "general.type", "model");
+    gguf_put_str(b, "general.name", title);
+    for (const struct gguf_option *o = arch->options; o->key; o++) put_option(b, arch, m, o);
+    if (arch->rope) {
+        gguf_put_int(b, full(name, arch, "attention.value_length"), GGUF_U32, m->head_dim);
+        gguf_put_int(b, full(name, arch, "rope.dimension_count"), GGUF_U32, m->head_dim);
+        TRY(put_scaling(b, arch, m, err));
+    }
+    if (!arch->head) {
+        gguf_put_bool(b, full(name, arch, "attention.causal"), false);
+        gguf_put_int(b, full(name, arch, "pooling_type"), GGUF_U32, 0);
+    }
+    gguf_put_int(b, full(name, arch, "vocab_size"), GGUF_U32, m->vocab);
+    return CB_OK;
+}

@@ -1,0 +1,165 @@
+/* Loading a model from a GGUF file: options, then every tensor under its checkpoint name, in the type in which it is stored. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "models/gguf.h"
+
+enum { NAME = 256 };
+
+/* One weight of the model and where it lies in the file. */
+struct place {
+    const struct model_weight *weight;
+    const struct gguf_name *row;
+    const struct tensor *tensor;
+};
+
+/* ---- comparing */
+
+/* Names of one kind of trouble, the first ones as text. */
+struct trouble {
+    int n;
+    size_t used;
+    char text[260];
+};
+static void trouble_add(struct trouble *t, const char *name) {
+    t->n++;
+    if (t->used + strlen(name) + 3 < sizeof t->text)
+        t->used += (size_t)snprintf(t->text + t->used, sizeof t->text - t->used, "%s%s", t->used ? ", " : "", name);
+}
+
+static int64_t heads_of(const struct gguf_name *row, const struct model *m) {
+    int64_t heads;
+    memcpy(&heads, (const char *)m + row->heads, sizeof heads);
+    return heads;
+}
+
+/* The shape in which the file should hold a weight. */
+static struct cb_type wanted_type(const struct place *p, enum cb_dtype dtype) {
+    struct cb_type type = p->weight->type;
+    type.dtype = dtype;
+    if (p->row->turned && type.rank == 2) {
+        int64_t rows = type.dim[1];
+        type.dim[1] = type.dim[0];
+        type.dim[0] = rows;
+    }
+    return type;
+}
+
+/* Fills one place a weight; the rest of the file's tensors must be known too. */
+static enum cb_status places_find(struct place *places, const struct gguf_arch *arch, const struct model *m, const struct tensors *t,
+                                  struct cb_err *err) {
+    struct trouble missing = {0}, unexpected = {0}, wrong = {0};
+    char name[NAME], both[400], text[2][TYPE_TEXT];
+    for (int i = 0; i < m->n_weights; i++) {
+        struct place *p = &places[i];
+        p->weight = &m->weights[i];
+        p->row = gguf_name_of_weight(arch, p->weight->name, m->family->prefix, name);
+        p->tensor = p->row ? tensors_find(t, name) : NULL;
+        if (!p->tensor) {
+            trouble_add(&missing, p->row ? name : p->weight->name);
+            continue;
+        }
+        struct cb_type want = wanted_type(p, p->tensor->type.dtype);
+        const struct dtype *kind = dtype_of(want.dtype);
+        if (type_equal(&want, &p->tensor->type) && (kind->is_float || kind->is_quantised)) continue;
+        snprintf(both, sizeof both, "%.120s: found %s, wanted %s", name, type_text(&p->tensor->type, text[0]), type_text(&want, text[1]));
+        trouble_add(&wrong, both);
+    }
+    for (int i = 0; i < tensors_count(t); i++) {
+        const char *file = tensors_at(t, i)->name;
+        bool ignored = false;
+        // a head that repeats the embedding, and divisors of frequencies, have been seen
+        bool seen = !strcmp(file, "rope_freqs.weight") || (m->tied && !strcmp(file, "output.weight"));
+        if (!seen && (!gguf_name_of_file(arch, file, name) || !model_weight_name(m, name, &ignored))) trouble_add(&unexpected, file);
+    }
+    if (!missing.n && !unexpected.n && !wrong.n) return CB_OK;
+    FAIL(err, CB_E_FORMAT, "%s: %d missing (%s), %d unexpected (%s), %d of another shape (%s); wanted the %d weights of this %s",
+         tensors_name(t), missing.n, missing.text, unexpected.n, unexpected.text, wrong.n, wrong.text, m->n_weights, m->family->name);
+}
+
+/* ---- loading */
+
+/* Row (h, 2 j + s) of the file is row (h, s, j) of the checkpoint: pairs of a head are adjacent there, halves apart here. Whole rows move, in any type. */
+static void unpair_rows(void *out, const void *in, int64_t rows, int64_t heads, size_t row_bytes) {
+    const int64_t size = rows / heads, half = size / 2;
+    for (int64_t h = 0; h < heads; h++)
+        for (int64_t s = 0; s < 2; s++)
+            for (int64_t j = 0; j < half; j++)
+                memcpy((char *)out + (size_t)(h * size + s * half + j) * row_bytes,
+                       (const char *)in + (size_t)(h * size + 2 * j + s) * row_bytes, row_bytes);
+}
+
+static enum cb_status place_load(struct store *store, const struct model *m, const struct place *p, struct cb_err *err) {
+    struct store_entry *entry;
+    const struct tensor *t = p->tensor;
+    const char *name = p->weight->name;
+    if (p->row->heads) {
+        const int64_t heads = heads_of(p->row, m), rows = t->type.dim[0];
+        if (rows % (2 * heads))
+            FAIL(err, CB_E_SHAPE, "%s: %lld rows; wanted %lld heads of pairs", t->name, (long long)rows, (long long)heads);
+        TRY(store_add(store, name, t->type, &entry, err));
+        unpair_rows(entry->data, tensor_data(t), rows, heads, (size_t)(t->bytes / rows));
+    } else if (p->row->plus != 0) {
+        struct cb_type type = t->type;
+        type.dtype = CB_DTYPE_F32;
+        TRY(store_add(store, name, type, &entry, err));
+        float *value = entry->data;
+        tensor_read_f32(value, t);
+        for (int64_t i = 0; i < type_elements(&type); i++) value[i] -= p->row->plus;
+    } else {
+        TRY(store_add_map(store, name, t->type, t->map, t->offset, &entry, err));
+        entry->turned = p->row->turned && t->type.rank == 2;
+    }
+    return CB_OK;
+}
+
+static enum cb_status weights_load(const struct gguf_arch *arch, const struct model *m, struct store *store, const struct tensors *t,
+                                   struct cb_err *err) {
+    struct place *places = calloc((size_t)m->n_weights, sizeof *places);
+    if (!places) FAIL(err, CB_E_MEMORY, "%s: out of memory for %d weights", tensors_name(t), m->n_weights);
+    enum cb_status status = places_find(places, arch, m, t, err);
+    const int before = store ? store_count(store) : 0;
+    for (int i = 0; store && i < m->n_weights && status == CB_OK; i++) status = place_load(store, m, &places[i], err);
+    // a failure leaves the store as it was
+    while (status != CB_OK && store && store_count(store) > before) store_remove(store, store_at(store, store_count(store) - 1)->name);
+    free(places);
+    return status;
+}
+
+bool gguf_has_model(const struct gguf *g, const char *arch) {
+    const size_t n = strlen(arch);
+    if (tensors_find(gguf_tensors(g), "token_embd.weight")) return true;
+    for (int i = 0; i < gguf_n_keys(g) && tensors_count(gguf_tensors(g)); i++) {
+        const char *key = gguf_key_at(g, i)->name;
+        if (!strncmp(key, arch, n) && key[n] == '.') return true;
+    }
+    return false;
+}
+
+enum cb_status gguf_model(struct model **model, struct store *store, struct gguf *g, struct cb_err *err) {
+    const char *name = NULL, *type = "model";
+    char known[200];
+    json_t *config = NULL;
+    *model = NULL;
+    TRY(gguf_get_str(&name, g, "general.architecture", true, err));
+    TRY(gguf_get_str(&type, g, "general.type", false, err));
+    if (strcmp(type, "model") != 0) FAIL(err, CB_E_UNSUPPORTED, "%s: general.type: found %.60s; wanted model", gguf_name(g), type);
+    const struct gguf_arch *arch = gguf_arch_find(name);
+    if (!arch) FAIL(err, CB_E_UNSUPPORTED, "%s: general.architecture: found %.60s; wanted %s", gguf_name(g), name, gguf_arch_names(known));
+    TRY(gguf_config(&config, arch, g, err));
+    enum cb_status status = model_from_config(model, config, gguf_name(g), err);
+    json_decref(config);
+    if (status == CB_OK) status = weights_load(arch, *model, store, gguf_tensors(g), err);
+    if (status != CB_OK) model_destroy(model);
+    return status;
+}
+
+enum cb_status gguf_load_model(struct model **model, struct store *store, const char *path, struct cb_err *err) {
+    struct gguf *g;
+    *model = NULL;
+    TRY(gguf_open(&g, path, err));
+    enum cb_status status = gguf_model(model, store, g, err);
+    gguf_destroy(&g);
+    return status;
+}
