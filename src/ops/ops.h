@@ -97,6 +97,13 @@ struct cb_tensor *op_matmul(struct cb_graph *g, struct cb_tensor *a, struct cb_t
 struct cb_tensor *op_linear(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *weight, struct cb_tensor *bias,
                             bool weight_is_in_out);
 
+/* op_grouped.c: rows in groups, one matrix a group. group_rows sorts choices ids i32 (N,K) by group: source i32 (N K), row of each sorted choice;
+   outputs 1 and 2: place i32 (N,K) and ends i32 (groups+1), group g having the sorted rows [ends[g], ends[g+1]). grouped_linear: y (R,out) = acc
+   (nullable: 0) plus, in the rows of groups first .. first+n-1, x (R,in) times their weights (out,in), or (in,out). */
+struct cb_tensor *op_group_rows(struct cb_graph *g, struct cb_tensor *ids, int64_t groups);
+struct cb_tensor *op_grouped_linear(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *ends, struct cb_tensor *acc, int n,
+                                    struct cb_tensor *const *weights, int64_t first, bool weight_is_in_out);
+
 /* op_softmax.c, op_norm.c */
 struct cb_tensor *op_softmax(struct cb_graph *g, struct cb_tensor *x, int axis);
 struct cb_tensor *op_log_softmax(struct cb_graph *g, struct cb_tensor *x, int axis);
