@@ -34,6 +34,7 @@ static enum cb_status read_shapes(struct forward *f, struct cb_err *err) {
                               .want_loss = true,
                               .want_hidden = f->o->hidden,
                               .attention_mask = tensors_find(f->input, "attention_mask") != NULL,
+                              .token_types = tensors_find(f->input, "token_type_ids") != NULL && f->instance.model->n_types > 0,
                               .position_ids = tensors_find(f->input, "position_ids") != NULL};
     if (is_choice) {
         f->io.choices = ids->type.dim[1];

@@ -25,6 +25,9 @@ static enum cb_status io_check(const struct model *model, const struct model_io 
     if (io->cache && (io->cache < t || io->cache > INT32_MAX))
         FAIL(err, CB_E_SHAPE, "model: cache of %lld for %lld tokens; wanted as many or more", (long long)io->cache, t);
     if (io->cache && (io->segments || io->want_loss)) FAIL(err, CB_E_ARGUMENT, "model: segments and loss are for graphs without a cache");
+    if (io->token_types && !model->n_types) FAIL(err, CB_E_ARGUMENT, "model: token_type_ids; %s has none", model->class->name);
+    if (io->cache && model->family->bidirectional)
+        FAIL(err, CB_E_UNSUPPORTED, "model: a cache for %s; it reads both ways", model->class->name);
     if (io->segments && io->attention_mask) FAIL(err, CB_E_ARGUMENT, "model: segments and attention_mask together; wanted one of them");
     if (io->last_only && io->want_loss) FAIL(err, CB_E_ARGUMENT, "model: last_only and loss together; wanted one of them");
     if (io->choices > 1 && b % io->choices)
@@ -37,7 +40,7 @@ static enum cb_status io_check(const struct model *model, const struct model_io 
 
 static struct model_leaves leaves_make(const struct model *model, struct nn *nn, struct model_io *io) {
     struct cb_graph *g = nn->g;
-    const int64_t top = model->learned_positions ? model->max_positions : INT32_MAX;
+    const int64_t top = model->learned_positions ? model->max_positions + model->position_offset : INT32_MAX;
     const int64_t b = io->batch, t = io->tokens, rows[2] = {b, t}, column[2] = {b, 1};
     struct model_leaves leaves = {.ids = model_input(nn, io, "input_ids", 2, rows, 0, model->vocab, false),
                                   .length = io->cache ? io->cache : t};
@@ -49,9 +52,13 @@ static struct model_leaves leaves_make(const struct model *model, struct nn *nn,
         leaves.positions = model_counting(g, t, 0, 1);
         if (io->cache) leaves.positions = op_add(g, op_reshape(g, leaves.start, 2, column), leaves.positions);
     }
+    if (model->n_types)
+        leaves.types = io->token_types ? model_input(nn, io, "token_type_ids", 2, rows, 0, model->n_types, false)
+                                       : op_reshape(g, model_counting(g, t, 0, 0), 2, (const int64_t[]){1, t});
     // a mask is two segments: tokens 1, padding 0
     if (io->segments) leaves.q_segment = leaves.k_segment = model_input(nn, io, "segments", 2, rows, INT32_MIN, INT32_MAX, false);
     if (io->attention_mask && !io->cache) leaves.q_segment = leaves.k_segment = model_input(nn, io, "attention_mask", 2, rows, 0, 2, false);
+    if (io->attention_mask && model->family->bidirectional) leaves.q_segment = op_reshape(g, model_counting(g, b * t, 1, 0), 2, rows);
     if (io->attention_mask && io->cache) {
         leaves.k_segment = model_input(nn, io, "attention_mask", 2, (const int64_t[]){b, io->cache}, 0, 2, false);
         leaves.q_segment = op_reshape(g, model_counting(g, b * t, 1, 0), 2, rows);

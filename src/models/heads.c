@@ -60,8 +60,7 @@ struct cb_tensor *model_features_first(const struct model *model, struct nn *nn,
 
 /* ---- the next token */
 /* Row last[b] of x (B,T,C): (B,C). */
-static struct cb_tensor *rows_pick(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
-    (void)model;
+static struct cb_tensor *rows_pick(struct nn *nn, struct model_io *io, struct cb_tensor *x) {
     struct cb_graph *g = nn->g;
     struct cb_tensor *last = model_input(nn, io, "last", 1, &io->batch, 0, io->tokens, false);
     const int64_t flat[2] = {io->batch * io->tokens, x->type.dim[2]};
@@ -77,20 +76,26 @@ static struct cb_tensor *rows_shifted(struct cb_graph *g, struct cb_tensor *x, i
     return op_reshape(g, x, x->type.rank - 1, flat);
 }
 
-static enum cb_status causal_weights(struct model *model, struct cb_err *err) {
-    return model->tied ? CB_OK : model_head_weights(model, model->vocab, err);
+/* The vocabulary's layer: its weight where it is not the embedding, its bias. */
+static enum cb_status vocabulary_weights(struct model *model, struct cb_err *err) {
+    const char *bias = model->class->bias;
+    if (!model->tied) return model_head_weights(model, model->vocab, err);
+    if (bias && !*bias) return CB_OK;
+    return bias ? model_add_weight(model, err, MODEL_ZEROS, 0, 1, &model->vocab, "%s", bias)
+                : model_add_weight(model, err, MODEL_ZEROS, 0, 1, &model->vocab, "%s.bias", linear_name(model));
 }
 
-static void causal_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
+/* Row t of x learns label t + shift. */
+static void vocabulary_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x, int64_t shift) {
     struct cb_graph *g = nn->g;
     struct nn_linear head = model_head_linear(model, model->vocab);
     if (model->tied) head.weight = model->embedding;
     if (io->want_logits) {
-        io->logits = nn_linear(nn, io->last_only ? rows_pick(model, nn, io, x) : x, &head);
+        io->logits = nn_linear(nn, io->last_only ? rows_pick(nn, io, x) : x, &head);
         graph_output(g, io->logits, "logits");
     }
     if (!io->want_loss) return;
-    const int64_t t = io->tokens, shift = io->labels_shifted ? 0 : 1, rows[2] = {io->batch, t};
+    const int64_t t = x->type.dim[1], rows[2] = {io->batch, t};
     if (t <= shift) {
         graph_fail(g, CB_E_SHAPE, "model: loss of 1 token; wanted 2 or more");
         return;
@@ -102,14 +107,25 @@ static void causal_build(const struct model *model, struct nn *nn, struct model_
         io->loss = nn_head_loss(nn, rows_shifted(g, x, 0, t - shift), &head, labels);
 }
 
+static void causal_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
+    vocabulary_build(model, nn, io, x, io->labels_shifted ? 0 : 1);
+}
+
+static void masked_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
+    vocabulary_build(model, nn, io, x, 0);
+}
+
 const struct model_head model_head_causal_lm = {
     .name = "causal_lm",
     .labels = labels_only,
     .generates = true,
     .learns_text = true,
-    .weights = causal_weights,
+    .weights = vocabulary_weights,
     .build = causal_build,
 };
+
+const struct model_head model_head_masked_lm = {
+    .name = "masked_lm", .labels = labels_only, .learns_text = true, .weights = vocabulary_weights, .build = masked_build};
 
 /* ---- a sequence */
 static enum cb_status label_weights(struct model *model, struct cb_err *err) { return model_head_weights(model, model->n_labels, err); }

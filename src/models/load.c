@@ -40,6 +40,21 @@ static bool type_serves(const struct cb_type *have, const struct cb_type *want) 
     return true;
 }
 
+/* The weight that a tensor of the file is; an alias only where the weight's own name is not in the file. */
+static const char *name_in_model(const struct model *model, const struct tensors *tensors, const char *name, bool *ignored) {
+    const char *found = model_weight_name(model, name, ignored);
+    if (!found || !*ignored) return found;
+    const char *prefix = model->family->prefix;
+    size_t n = strlen(prefix);
+    bool has_own = tensors_find(tensors, found) || (strncmp(found, prefix, n) == 0 && tensors_find(tensors, found + n));
+    for (int i = 0; i < model->n_aliases && !has_own; i++) {
+        // of several aliases the first counts
+        if (strcmp(model->aliases[i].alias, name) == 0) break;
+        has_own = strcmp(model->aliases[i].name, found) == 0 && tensors_find(tensors, model->aliases[i].alias);
+    }
+    return has_own ? NULL : found;
+}
+
 /* Compares names and shapes of all tensors with the table; every difference is told. */
 static enum cb_status weights_compare(const struct model *model, const struct tensors *tensors, struct cb_err *err) {
     struct list missing = {0}, unexpected = {0}, wrong = {0};
@@ -48,7 +63,7 @@ static enum cb_status weights_compare(const struct model *model, const struct te
     for (int i = 0; i < tensors_count(tensors); i++) {
         const struct tensor *t = tensors_at(tensors, i);
         bool ignored;
-        const char *name = model_weight_name(model, t->name, &ignored);
+        const char *name = name_in_model(model, tensors, t->name, &ignored);
         if (!name && !ignored) list_add(&unexpected, t->name);
         if (!name) continue;
         const struct model_weight *w = model_find_weight(model, name);
@@ -70,9 +85,15 @@ static enum cb_status weights_compare(const struct model *model, const struct te
          model->family->name);
 }
 
+struct rename {
+    const struct model *model;
+    const struct tensors *tensors;
+};
+
 static const char *weight_rename(void *context, const struct tensor *tensor) {
+    const struct rename *r = context;
     bool ignored;
-    return model_weight_name(context, tensor->name, &ignored);
+    return name_in_model(r->model, r->tensors, tensor->name, &ignored);
 }
 
 static enum cb_status weights_load(struct model *model, struct store *store, const char *folder, struct cb_err *err) {
@@ -80,7 +101,7 @@ static enum cb_status weights_load(struct model *model, struct store *store, con
     TRY(tensors_open(&tensors, folder, err));
     enum cb_status status = weights_compare(model, tensors, err);
     int before = store_count(store);
-    if (status == CB_OK) status = store_load(store, tensors, weight_rename, model, err);
+    if (status == CB_OK) status = store_load(store, tensors, weight_rename, &(struct rename){model, tensors}, err);
     // a failure leaves the store as it was
     while (status != CB_OK && store_count(store) > before) store_remove(store, store_at(store, store_count(store) - 1)->name);
     tensors_destroy(&tensors);

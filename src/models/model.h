@@ -53,7 +53,9 @@ struct family {
     const char *const *model_types;  // of config.json; NULL-ended
     const struct model_class *classes;  // the first is meant where a file names none; ended by a NULL name
     const char *prefix;  // of the body's weights, "transformer."; may be absent in files
-    const char *const *ignored;  // endings of stored buffers that are no weights; NULL-ended
+    const char *const
+        *ignored;  // what files hold besides and may be left out: endings of names (".attn.bias"), or beginnings ("pooler."); NULL-ended
+    bool bidirectional;  // rows see the rows after them: padding hides keys alone, not queries
     const char *defaults;  // config.json of a new model, as JSON text
     const char *tiny;  // a small one for the generic tests
     size_t options_bytes;  // of model->options
@@ -84,6 +86,8 @@ struct model {
     enum model_problem problem;
     int64_t n_features;  // that the head takes
     int64_t n_layer, n_embd, n_head, n_kv_head, head_dim, vocab, max_positions;
+    int64_t position_offset;  // of explicit position_ids: they begin here (RoBERTa)
+    int64_t n_types;  // of token_type_ids; 0: none
     int64_t eos[MODEL_MAX_EOS];
     int n_eos;
     int64_t bos, pad;  // -1: none
@@ -96,6 +100,10 @@ struct model {
     const struct model_weight *weights;
     const struct model_weight **by_name;  // sorted
     int n_weights, weights_size;
+    struct model_alias {
+        const char *alias, *name;
+    } * aliases;  // other names that files have for a shared weight
+    int n_aliases, aliases_size;
 };
 
 /* From a config.json object, to which a reference is taken. name: for messages. Owned by caller, free with model_destroy. */
@@ -114,8 +122,14 @@ int64_t model_parameters(const struct model *model);
 /* For families: one more row of the table, its name from a format. */
 enum cb_status model_add_weight(struct model *model, struct cb_err *err, enum model_init init, double std, int rank, const int64_t *dim,
                                 const char *format, ...) __attribute__((format(printf, 7, 8)));
-/* The name in this model of a tensor of a file ("h.0.ln_1.weight" -> "transformer.h.0.ln_1.weight"); NULL: none of its weights. *ignored: whether it is
-   a buffer that files may hold besides. */
+/* Weight (out,in) and bias of "<path>.<name>"; path may be "". */
+enum cb_status model_add_linear(struct model *model, int64_t in, int64_t out, bool bias, const char *path, const char *name,
+                                struct cb_err *err);
+/* Weight and bias (n) of a norm. */
+enum cb_status model_add_norm(struct model *model, int64_t n, bool bias, const char *path, const char *name, struct cb_err *err);
+enum cb_status model_add_alias(struct model *model, const char *alias, const char *name, struct cb_err *err);
+/* The name in this model of a tensor of a file ("h.0.ln_1.weight" -> "transformer.h.0.ln_1.weight"); NULL: none of its weights. *ignored: whether it may
+   be left out: a buffer, another head's weight, or (with a name) an alias of a weight that stands for it only where that is missing. */
 const char *model_weight_name(const struct model *model, const char *name, bool *ignored);
 
 /* load.c: reads config.json, generation_config.json and the weights of a folder; the entries, mapped, get the weights' names. Missing, unexpected and
@@ -145,6 +159,7 @@ struct model_io {
     bool want_logits, want_loss;  // outputs "logits" and "loss"
     bool want_hidden;  // outputs "hidden.0" .. "hidden.N", "final"
     bool attention_mask;  // input: 1 token, 0 padding; with a cache (B,cache), over all positions
+    bool token_types;  // input token_type_ids; else all are 0
     bool position_ids;  // input; else 0,1,2,... (with a cache: from start)
     bool segments;  // input "segments" (B,T): packed documents see themselves only; without a cache
     bool labels_shifted;  // causal models: labels[t] is the target of row t; else, as in Transformers, of row t-1
@@ -161,6 +176,7 @@ struct model_io {
 /* The inputs of a body, made by model_build. */
 struct model_leaves {
     struct cb_tensor *ids, *positions;  // (B,T); (B,T) or (T)
+    struct cb_tensor *types;  // (B,T) or, all 0, (1,T)
     struct cb_tensor *q_segment, *k_segment;  // NULL: one
     struct cb_tensor *start;  // with a cache only
     int64_t length;  // positions that may occur: T, or the cache's capacity
@@ -177,6 +193,7 @@ struct cb_tensor *model_hidden(struct nn *nn, const struct model_io *io, struct 
 
 /* heads.c: those that families share. x is (B,T,C) unless said otherwise. */
 extern const struct model_head model_head_causal_lm;  // lm_head, tied where the model is; the next token
+extern const struct model_head model_head_masked_lm;  // the same weights, each row's own token
 extern const struct model_head model_head_sequence;  // (B,C): regression, one label of many, several labels
 extern const struct model_head model_head_tokens;  // a label a token
 extern const struct model_head model_head_span;  // start_logits, end_logits

@@ -61,6 +61,35 @@ enum cb_status model_add_weight(struct model *model, struct cb_err *err, enum mo
     return CB_OK;
 }
 
+enum cb_status model_add_linear(struct model *model, int64_t in, int64_t out, bool bias, const char *path, const char *name,
+                                struct cb_err *err) {
+    const char *dot = *path ? "." : "";
+    const int64_t shape[2] = {out, in};
+    TRY(model_add_weight(model, err, MODEL_NORMAL, model->init_std, 2, shape, "%s%s%s.weight", path, dot, name));
+    return bias ? model_add_weight(model, err, MODEL_ZEROS, 0, 1, &out, "%s%s%s.bias", path, dot, name) : CB_OK;
+}
+
+enum cb_status model_add_norm(struct model *model, int64_t n, bool bias, const char *path, const char *name, struct cb_err *err) {
+    const char *dot = *path ? "." : "";
+    TRY(model_add_weight(model, err, MODEL_ONES, 0, 1, &n, "%s%s%s.weight", path, dot, name));
+    return bias ? model_add_weight(model, err, MODEL_ZEROS, 0, 1, &n, "%s%s%s.bias", path, dot, name) : CB_OK;
+}
+
+enum cb_status model_add_alias(struct model *model, const char *alias, const char *name, struct cb_err *err) {
+    if (model->n_aliases == model->aliases_size) {
+        int size = model->aliases_size ? 2 * model->aliases_size : 8;
+        struct model_alias *grown = arena_array(model->arena, (size_t)size, sizeof *grown);
+        if (!grown) FAIL(err, CB_E_MEMORY, "%s: no memory for %d names", alias, size);
+        if (model->n_aliases) memcpy(grown, model->aliases, (size_t)model->n_aliases * sizeof *grown);
+        model->aliases = grown;
+        model->aliases_size = size;
+    }
+    struct model_alias a = {arena_strdup(model->arena, alias), arena_strdup(model->arena, name)};
+    if (!a.alias || !a.name) FAIL(err, CB_E_MEMORY, "%s: no memory for a name", alias);
+    model->aliases[model->n_aliases++] = a;
+    return CB_OK;
+}
+
 static int compare_names(const void *a, const void *b) {
     return strcmp((*(const struct model_weight *const *)a)->name, (*(const struct model_weight *const *)b)->name);
 }
@@ -85,18 +114,49 @@ int64_t model_parameters(const struct model *model) {
     return n;
 }
 
-const char *model_weight_name(const struct model *model, const char *name, bool *ignored) {
-    *ignored = false;
-    const struct model_weight *w = model_find_weight(model, name);
-    if (w) return w->name;
+static const struct model_weight *find_plain(const struct model *model, const char *name) {
     // a body saved alone lacks the prefix
     char full[512];
-    if (snprintf(full, sizeof full, "%s%s", model->family->prefix, name) < (int)sizeof full && (w = model_find_weight(model, full)))
-        return w->name;
+    const struct model_weight *w = model_find_weight(model, name);
+    if (!w && snprintf(full, sizeof full, "%s%s", model->family->prefix, name) < (int)sizeof full) w = model_find_weight(model, full);
+    return w;
+}
+
+/* Norms of the first checkpoints have gamma and beta. */
+static const struct model_weight *find_old(const struct model *model, const char *name) {
+    static const char *const old[2] = {".gamma", ".beta"}, *const new[2] = {".weight", ".bias"};
+    char full[512];
     size_t n = strlen(name);
-    for (const char *const *end = model->family->ignored; *end; end++)
-        if (n >= strlen(*end) && strcmp(name + n - strlen(*end), *end) == 0) *ignored = true;
-    if (model->tied && strcmp(name, "lm_head.weight") == 0) *ignored = true;
+    for (int i = 0; i < 2; i++) {
+        size_t end = strlen(old[i]);
+        if (n < end || n > 400 || strcmp(name + n - end, old[i]) != 0) continue;
+        snprintf(full, sizeof full, "%.*s%s", (int)(n - end), name, new[i]);
+        return find_plain(model, full);
+    }
+    return NULL;
+}
+
+static bool may_be_left(const struct model *model, const char *name) {
+    size_t n = strlen(name);
+    for (const char *const *word = model->family->ignored; word && *word; word++) {
+        size_t w = strlen(*word);
+        bool begins = (*word)[w - 1] == '.';
+        if (n >= w && strncmp(begins ? name : name + n - w, *word, w) == 0) return true;
+    }
+    return model->tied && strcmp(name, "lm_head.weight") == 0;
+}
+
+const char *model_weight_name(const struct model *model, const char *name, bool *ignored) {
+    *ignored = false;
+    const struct model_weight *w = find_plain(model, name);
+    if (!w) w = find_old(model, name);
+    if (w) return w->name;
+    for (int i = 0; i < model->n_aliases; i++) {
+        if (strcmp(model->aliases[i].alias, name) != 0) continue;
+        *ignored = true;
+        return model->aliases[i].name;
+    }
+    *ignored = may_be_left(model, name);
     return NULL;
 }
 

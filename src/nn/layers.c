@@ -43,11 +43,17 @@ struct cb_tensor *nn_head_loss(struct nn *nn, struct cb_tensor *x, const struct 
 }
 
 struct cb_tensor *nn_embedding(struct nn *nn, struct cb_tensor *ids, const char *name, int64_t rows, int64_t channels) {
+    return nn_embedding_padded(nn, ids, name, rows, channels, -1);
+}
+
+struct cb_tensor *nn_embedding_padded(struct nn *nn, struct cb_tensor *ids, const char *name, int64_t rows, int64_t channels,
+                                      int64_t padding_idx) {
     struct nn_site site = {.name = nn_name(nn, "%s", name), .kind = NN_EMBEDDING, .in = rows, .out = channels};
     site.weight = nn_name(nn, "%s.weight", name);
     const int64_t shape[2] = {rows, channels};
     struct cb_tensor *table = nn_site_param(nn, site.name, "weight", site.weight, 2, shape, false);
-    struct cb_tensor *y = op_embedding(nn->g, table, ids);
+    struct cb_tensor *y =
+        padding_idx >= 0 && padding_idx < rows ? op_embedding_padded(nn->g, table, ids, padding_idx) : op_embedding(nn->g, table, ids);
     if (!graph_is_bad(nn->g, y) && y->type.dtype != CB_DTYPE_F32) y = op_cast(nn->g, y, CB_DTYPE_F32);
     return nn_site(nn, &site, ids, y);
 }

@@ -45,7 +45,9 @@ struct cb_tensor *nn_site_param(struct nn *nn, const char *site, const char *fie
 struct cb_tensor *nn_site(struct nn *nn, const struct nn_site *site, struct cb_tensor *x, struct cb_tensor *y) {
     struct cb_graph *g = nn->g;
     if (graph_is_bad(g, y)) return y;
-    // record
+    // record; a layer that is used again has its record already
+    const struct nn_site *old = nn_find_site(nn, site->name);
+    if (old) return nn->hook.site ? nn->hook.site(nn->hook.user, nn, old, x, y) : y;
     if (nn->n_sites == nn->sites_size) {
         int size = nn->sites_size ? 2 * nn->sites_size : 64;
         const struct nn_site **grown = arena_array(g->arena, (size_t)size, sizeof *grown);

@@ -83,6 +83,9 @@ struct nn_linear {
 struct cb_tensor *nn_linear(struct nn *nn, struct cb_tensor *x, const struct nn_linear *linear);
 /* ids i32 (...) -> f32 (...,channels). */
 struct cb_tensor *nn_embedding(struct nn *nn, struct cb_tensor *ids, const char *name, int64_t rows, int64_t channels);
+/* The row of padding_idx learns nothing; negative: none. */
+struct cb_tensor *nn_embedding_padded(struct nn *nn, struct cb_tensor *ids, const char *name, int64_t rows, int64_t channels,
+                                      int64_t padding_idx);
 struct cb_tensor *nn_layer_norm(struct nn *nn, struct cb_tensor *x, const char *name, double eps);
 struct cb_tensor *nn_rms_norm(struct nn *nn, struct cb_tensor *x, const char *name, double eps);
 /* The residual stream between blocks, a site of kind NN_HIDDEN. */

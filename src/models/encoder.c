@@ -1,0 +1,248 @@
+/* The body and features of BERT and its kin, by the names that a family gives. */
+#include "models/encoder.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "nn/block.h"
+#include "ops/ops.h"
+
+/* ---- configuration */
+static const struct encoder_keys bert_keys = {"hidden_size", "num_hidden_layers",   "num_attention_heads",          "intermediate_size",
+                                              "hidden_act",  "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"};
+
+static enum cb_status parse_positions(struct model *m, struct encoder *e, const char *name, struct cb_err *err) {
+    const char *kind = "absolute";
+    TRY(json_get_str(&kind, m->config, name, "position_embedding_type", false, err));
+    if (strcmp(kind, "absolute") != 0) FAIL(err, CB_E_UNSUPPORTED, "%s: position_embedding_type: found %.60s; wanted absolute", name, kind);
+    TRY(json_get_int(&e->table, m->config, name, "max_position_embeddings", 1, INT32_MAX, true, err));
+    TRY(json_get_int(&m->pad, m->config, name, "pad_token_id", -1, m->vocab - 1, false, err));
+    if (e->names->counts_positions) {
+        if (m->pad < 0) FAIL(err, CB_E_FORMAT, "%s: pad_token_id: found none; wanted one, positions are counted from it", name);
+        m->position_offset = m->pad + 1;
+    }
+    m->max_positions = e->table - m->position_offset;
+    if (m->max_positions < 1)
+        FAIL(err, CB_E_FORMAT, "%s: max_position_embeddings: found %lld; wanted more than %lld, where positions begin", name,
+             (long long)e->table, (long long)m->position_offset);
+    m->learned_positions = true;
+    return CB_OK;
+}
+
+enum cb_status encoder_parse(struct model *m, const char *name, const struct encoder_names *names, const struct encoder_keys *keys,
+                             struct cb_err *err) {
+    struct encoder *e = (struct encoder *)m->options;
+    const json_t *c = m->config;
+    if (!keys) keys = &bert_keys;
+    e->names = names;
+    // sizes
+    TRY(json_get_int(&m->vocab, c, name, "vocab_size", 1, INT32_MAX, true, err));
+    TRY(json_get_int(&m->n_embd, c, name, keys->hidden, 1, 1 << 20, true, err));
+    TRY(json_get_int(&m->n_layer, c, name, keys->layers, 1, 4096, true, err));
+    TRY(json_get_int(&m->n_head, c, name, keys->heads, 1, 1 << 16, true, err));
+    TRY(json_get_int(&e->inner, c, name, keys->inner, 1, 1 << 24, true, err));
+    if (m->n_embd % m->n_head)
+        FAIL(err, CB_E_FORMAT, "%s: %s: found %lld; wanted a divisor of %s %lld", name, keys->heads, (long long)m->n_head, keys->hidden,
+             (long long)m->n_embd);
+    m->n_kv_head = m->n_head;
+    m->head_dim = m->n_embd / m->n_head;
+    e->embedding = m->n_embd;
+    if (names->project) TRY(json_get_int(&e->embedding, c, name, "embedding_size", 1, 1 << 20, false, err));
+    TRY(json_get_int(&m->n_types, c, name, "type_vocab_size", 0, 1 << 16, false, err));
+    TRY(parse_positions(m, e, name, err));
+    // options
+    e->activation = "gelu";
+    TRY(json_get_str(&e->activation, c, name, keys->activation, false, err));
+    if (!nn_is_activation(e->activation))
+        FAIL(err, CB_E_UNSUPPORTED, "%s: %s: found %.60s; wanted gelu, gelu_new, relu, silu, ...", name, keys->activation, e->activation);
+    e->eps = 1e-12;
+    e->dropout = e->attention_dropout = 0.1;
+    TRY(json_get_float(&e->eps, c, name, "layer_norm_eps", 0, 1, false, err));
+    TRY(json_get_float(&e->dropout, c, name, keys->dropout, 0, 0.999, false, err));
+    TRY(json_get_float(&e->attention_dropout, c, name, keys->attention_dropout, 0, 0.999, false, err));
+    e->classifier_dropout = e->dropout;
+    TRY(json_get_float(&e->classifier_dropout, c, name, keys->classifier_dropout, 0, 0.999, false, err));
+    m->tied = true;
+    TRY(json_get_bool(&m->tied, c, name, "tie_word_embeddings", false, err));
+    m->embedding = arena_printf(m->arena, "%s.word_embeddings.weight", names->embeddings);
+    if (!m->embedding) FAIL(err, CB_E_MEMORY, "%s: no memory for a name", name);
+    return CB_OK;
+}
+
+/* ---- weights */
+/* Path of block j of layer (or group) i. */
+static void layer_path(const struct encoder *e, char path[256], int64_t i, int64_t j) {
+    snprintf(path, 256, e->names->layer, (int)i, (int)j);
+}
+
+enum cb_status encoder_embedding_weights(struct model *m, struct cb_err *err) {
+    const struct encoder *e = m->options;
+    const char *path = e->names->embeddings;
+    const int64_t c = e->embedding;
+    TRY(model_add_weight(m, err, MODEL_NORMAL, m->init_std, 2, (const int64_t[]){m->vocab, c}, "%s.word_embeddings.weight", path));
+    TRY(model_add_weight(m, err, MODEL_NORMAL, m->init_std, 2, (const int64_t[]){e->table, c}, "%s.position_embeddings.weight", path));
+    if (m->n_types)
+        TRY(model_add_weight(m, err, MODEL_NORMAL, m->init_std, 2, (const int64_t[]){m->n_types, c}, "%s.token_type_embeddings.weight",
+                             path));
+    return model_add_norm(m, c, true, path, "LayerNorm", err);
+}
+
+static bool projects(const struct model *m) {
+    const struct encoder *e = m->options;
+    return e->names->project && (e->names->project_always || e->embedding != m->n_embd);
+}
+
+static enum cb_status block_weights(struct model *m, const char *path, struct cb_err *err) {
+    const struct encoder *e = m->options;
+    const struct encoder_names *n = e->names;
+    const int64_t c = m->n_embd;
+    TRY(model_add_linear(m, c, c, true, path, n->q, err));
+    TRY(model_add_linear(m, c, c, true, path, n->k, err));
+    TRY(model_add_linear(m, c, c, true, path, n->v, err));
+    TRY(model_add_linear(m, c, c, true, path, n->out, err));
+    TRY(model_add_norm(m, c, true, path, n->attention_norm, err));
+    TRY(model_add_linear(m, c, e->inner, true, path, n->up, err));
+    TRY(model_add_linear(m, e->inner, c, true, path, n->down, err));
+    return model_add_norm(m, c, true, path, n->norm, err);
+}
+
+enum cb_status encoder_weights(struct model *m, struct cb_err *err) {
+    const struct encoder *e = m->options;
+    char path[256];
+    TRY(encoder_embedding_weights(m, err));
+    if (projects(m)) TRY(model_add_linear(m, e->embedding, m->n_embd, true, "", e->names->project, err));
+    for (int64_t i = 0; i < (e->groups ? e->groups : m->n_layer); i++)
+        for (int64_t j = 0; j < (e->groups ? e->group_size : 1); j++) {
+            layer_path(e, path, i, j);
+            TRY(block_weights(m, path, err));
+        }
+    return CB_OK;
+}
+
+/* ---- graph */
+/* Numbers of the rows of position_embeddings, (B,T) or (T). */
+static struct cb_tensor *position_rows(const struct model *m, struct nn *nn, const struct model_io *io, const struct model_leaves *leaves) {
+    const struct encoder *e = m->options;
+    struct cb_graph *g = nn->g;
+    const int32_t pad = (int32_t)m->pad, first = pad + 1;
+    if (!e->names->counts_positions || (io->position_ids && !io->segments)) return leaves->positions;
+    if (io->position_ids) return op_add(g, leaves->positions, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &first));
+    // tokens count from pad + 1, padding stays at pad
+    struct cb_tensor *pad_id = graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &pad);
+    struct cb_tensor *is_token = op_cast(g, op_compare(g, "ne", leaves->ids, pad_id), CB_DTYPE_F32);
+    return op_add(g, op_cast(g, op_mul(g, op_cumsum(g, is_token, 1, false), is_token), CB_DTYPE_I32), pad_id);
+}
+
+struct cb_tensor *encoder_embed(const struct model *m, struct nn *nn, const struct model_io *io, const struct model_leaves *leaves) {
+    const struct encoder *e = m->options;
+    struct cb_graph *g = nn->g;
+    const char *path = e->names->embeddings;
+    const int64_t c = e->embedding;
+    struct cb_tensor *x = nn_embedding_padded(nn, leaves->ids, nn_name(nn, "%s.word_embeddings", path), m->vocab, c, m->pad);
+    if (m->n_types) x = op_add(g, x, nn_embedding(nn, leaves->types, nn_name(nn, "%s.token_type_embeddings", path), m->n_types, c));
+    struct cb_tensor *rows = position_rows(m, nn, io, leaves);
+    x = op_add(g, x, nn_embedding_padded(nn, rows, nn_name(nn, "%s.position_embeddings", path), e->table, c, m->position_offset - 1));
+    x = nn_layer_norm(nn, x, nn_name(nn, "%s.LayerNorm", path), e->eps);
+    return nn_dropout(nn, x, e->dropout);
+}
+
+/* One block: x = norm(x + attention(x)), x = norm(x + mlp(x)). */
+static struct cb_tensor *block(const struct model *m, struct nn *nn, const struct model_leaves *leaves, const char *path,
+                               struct cb_tensor *x) {
+    const struct encoder *e = m->options;
+    const struct encoder_names *n = e->names;
+    struct nn_heads heads = {.path = path, .q = n->q, .k = n->k, .v = n->v, .out = n->out, .width = m->n_embd, .heads = m->n_head};
+    heads.head_dim = m->head_dim;
+    struct nn_attention attention = {.name = nn_name(nn, "%s.attention", path), .bidirectional = true, .dropout = e->attention_dropout};
+    attention.q_segment = leaves->q_segment;
+    attention.k_segment = leaves->k_segment;
+    struct cb_tensor *y = nn_dropout(nn, nn_heads(nn, x, NULL, NULL, &heads, &attention), e->dropout);
+    x = nn_layer_norm(nn, op_add(nn->g, x, y), nn_name(nn, "%s.%s", path, n->attention_norm), e->eps);
+    struct nn_feed_forward mlp = {.path = path, .up = n->up, .down = n->down, .width = m->n_embd, .inner = e->inner};
+    mlp.activation = e->activation;
+    y = nn_dropout(nn, nn_feed_forward(nn, x, &mlp), e->dropout);
+    return nn_layer_norm(nn, op_add(nn->g, x, y), nn_name(nn, "%s.%s", path, n->norm), e->eps);
+}
+
+struct cb_tensor *encoder_body(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves) {
+    const struct encoder *e = m->options;
+    struct cb_graph *g = nn->g;
+    char path[256];
+    struct cb_tensor *x = encoder_embed(m, nn, io, leaves);
+    if (projects(m))
+        x = nn_linear(nn, x, &(struct nn_linear){.name = e->names->project, .in = e->embedding, .out = m->n_embd, .bias = true});
+    x = model_hidden(nn, io, x, 0, NULL);
+    for (nn->layer = 0; nn->layer < m->n_layer && !graph_is_bad(g, x); nn->layer++) {
+        const char *old = graph_push(g, "layer.%d", nn->layer);
+        // layers of a group share their blocks
+        int64_t shared = e->groups ? nn->layer * e->groups / m->n_layer : nn->layer;
+        for (int64_t j = 0; j < (e->groups ? e->group_size : 1); j++) {
+            layer_path(e, path, shared, j);
+            x = block(m, nn, leaves, path, x);
+        }
+        x = model_hidden(nn, io, x, nn->layer + 1, nn_name(nn, "%s", path));
+        graph_pop(g, old);
+    }
+    nn->layer = -1;
+    return x;
+}
+
+/* ---- features */
+enum cb_status encoder_masked_weights(struct model *m, struct cb_err *err) {
+    const struct encoder *e = m->options;
+    char alias[256];
+    m->n_features = e->embedding;
+    TRY(model_add_linear(m, m->n_embd, e->embedding, true, "", e->names->transform, err));
+    TRY(model_add_norm(m, e->embedding, true, "", e->names->transform_norm, err));
+    // other names of the shared table and of the bias
+    snprintf(alias, sizeof alias, "%s.weight", m->class->linear);
+    if (m->tied) TRY(model_add_alias(m, alias, m->embedding, err));
+    snprintf(alias, sizeof alias, "%s.bias", m->class->linear);
+    return m->class->bias ? model_add_alias(m, alias, m->class->bias, err) : CB_OK;
+}
+
+struct cb_tensor *encoder_masked(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                 struct cb_tensor *x) {
+    (void)io;
+    (void)leaves;
+    const struct encoder *e = m->options;
+    const struct encoder_names *n = e->names;
+    x = nn_linear(nn, x, &(struct nn_linear){.name = n->transform, .in = m->n_embd, .out = e->embedding, .bias = true});
+    x = nn_activation(nn, n->transform_activation ? n->transform_activation : e->activation, x);
+    return nn_layer_norm(nn, x, n->transform_norm, e->eps);
+}
+
+enum cb_status encoder_pooled_weights(struct model *m, struct cb_err *err) {
+    const struct encoder *e = m->options;
+    return model_add_linear(m, m->n_embd, m->n_embd, true, "", e->names->pooler, err);
+}
+
+struct cb_tensor *encoder_pooled(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                 struct cb_tensor *x) {
+    const struct encoder *e = m->options;
+    x = model_features_first(m, nn, io, leaves, x);
+    x = nn_linear(nn, x, &(struct nn_linear){.name = e->names->pooler, .in = m->n_embd, .out = m->n_embd, .bias = true});
+    return nn_dropout(nn, nn_activation(nn, "tanh", x), e->classifier_dropout);
+}
+
+enum cb_status encoder_dense_weights(struct model *m, struct cb_err *err) {
+    const struct encoder *e = m->options;
+    return model_add_linear(m, m->n_embd, m->n_embd, true, "", e->names->dense, err);
+}
+
+struct cb_tensor *encoder_dense(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                struct cb_tensor *x) {
+    const struct encoder *e = m->options;
+    const struct nn_linear dense = {.name = e->names->dense, .kind = NN_HEAD, .in = m->n_embd, .out = m->n_embd, .bias = true};
+    x = nn_dropout(nn, model_features_first(m, nn, io, leaves, x), e->classifier_dropout);
+    x = nn_activation(nn, e->names->dense_activation, nn_linear(nn, x, &dense));
+    return nn_dropout(nn, x, e->classifier_dropout);
+}
+
+struct cb_tensor *encoder_tokens(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                 struct cb_tensor *x) {
+    (void)io;
+    (void)leaves;
+    const struct encoder *e = m->options;
+    return nn_dropout(nn, x, e->classifier_dropout);
+}

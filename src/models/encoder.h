@@ -1,0 +1,56 @@
+/* The body that BERT and its kin share (Devlin et al. 2019): embeddings of words, positions and segments, then blocks with a norm after each part.
+   A family's options begin with struct encoder; names and a few switches are its own. */
+#ifndef MODELS_ENCODER_H
+#define MODELS_ENCODER_H
+#include "models/model.h"
+
+/* Names of weights, and what differs between families but not between checkpoints. */
+struct encoder_names {
+    const char *embeddings;  // path of word_embeddings, position_embeddings, token_type_embeddings and LayerNorm
+    const char *project;  // from the embeddings' width to the blocks'; NULL: none
+    const char *layer;  // path of a block: a format for its number; with shared layers for the group's and the block's
+    const char *q, *k, *v, *out, *attention_norm, *up, *down, *norm;  // below a block's path
+    const char *pooler;  // tanh of a linear layer over the first row; NULL: none
+    const char *transform, *transform_norm;  // before a masked language model's vocabulary
+    const char *transform_activation;  // NULL: the blocks'
+    const char *dense, *dense_activation;  // before a classifier; NULL: none
+    bool project_always;  // also where the widths are equal
+    bool counts_positions;  // from pad + 1, padding left out (RoBERTa)
+};
+/* Keys of config.json; NULL in a family's table: BERT's. */
+struct encoder_keys {
+    const char *hidden, *layers, *heads, *inner, *activation, *dropout, *attention_dropout, *classifier_dropout;
+};
+
+struct encoder {
+    const struct encoder_names *names;
+    int64_t embedding, inner, table;  // widths; rows of position_embeddings
+    int64_t groups, group_size;  // of shared layers; 0: each layer is its own
+    const char *activation;
+    double eps, dropout, attention_dropout, classifier_dropout;
+};
+
+enum cb_status encoder_parse(struct model *model, const char *name, const struct encoder_names *names, const struct encoder_keys *keys,
+                             struct cb_err *err);
+enum cb_status encoder_weights(struct model *model, struct cb_err *err);
+struct cb_tensor *encoder_body(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves);
+/* The embeddings alone, up to their dropout: (B,T,embedding). */
+enum cb_status encoder_embedding_weights(struct model *model, struct cb_err *err);
+struct cb_tensor *encoder_embed(const struct model *model, struct nn *nn, const struct model_io *io, const struct model_leaves *leaves);
+
+/* For model_class: dense, activation and norm of a masked language model; with model_head_masked_lm, whose bias the class names. */
+enum cb_status encoder_masked_weights(struct model *model, struct cb_err *err);
+struct cb_tensor *encoder_masked(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                 struct cb_tensor *x);
+/* The pooler over the first row, then dropout: (B,C). */
+enum cb_status encoder_pooled_weights(struct model *model, struct cb_err *err);
+struct cb_tensor *encoder_pooled(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                 struct cb_tensor *x);
+/* The first row through names->dense, dropout before and after: (B,C). */
+enum cb_status encoder_dense_weights(struct model *model, struct cb_err *err);
+struct cb_tensor *encoder_dense(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                struct cb_tensor *x);
+/* All rows with the classifier's dropout. */
+struct cb_tensor *encoder_tokens(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                 struct cb_tensor *x);
+#endif

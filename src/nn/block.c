@@ -1,0 +1,35 @@
+/* Multi-head attention with its projections, and feed-forward layers, by names that a family gives. */
+#include "nn/block.h"
+
+#include "ops/ops.h"
+
+static struct cb_tensor *linear(struct nn *nn, struct cb_tensor *x, const char *path, const char *name, int64_t in, int64_t out,
+                                bool bias) {
+    struct nn_linear l = {.name = nn_name(nn, "%s%s%s", path, *path ? "." : "", name), .in = in, .out = out, .bias = bias};
+    return nn_linear(nn, x, &l);
+}
+
+struct cb_tensor *nn_heads_project(struct nn *nn, struct cb_tensor *x, const struct nn_heads *h, const char *name, bool bias) {
+    struct cb_tensor *y = linear(nn, x, h->path, name, h->width, h->heads * h->head_dim, bias);
+    if (graph_is_bad(nn->g, y)) return y;
+    return op_reshape(nn->g, y, 4, (const int64_t[]){x->type.dim[0], x->type.dim[1], h->heads, h->head_dim});
+}
+
+struct cb_tensor *nn_heads(struct nn *nn, struct cb_tensor *x, struct cb_tensor *k, struct cb_tensor *v, const struct nn_heads *h,
+                           const struct nn_attention *attention) {
+    struct cb_graph *g = nn->g;
+    if (graph_is_bad(g, x)) return x;
+    const int64_t joined[3] = {x->type.dim[0], x->type.dim[1], h->heads * h->head_dim};
+    struct cb_tensor *q = nn_heads_project(nn, x, h, h->q, !h->no_bias);
+    if (!k) k = nn_heads_project(nn, x, h, h->k, !h->no_bias && !h->k_without_bias);
+    if (!v) v = nn_heads_project(nn, x, h, h->v, !h->no_bias);
+    struct cb_tensor *y = op_reshape(g, nn_attention(nn, q, k, v, attention), 3, joined);
+    return linear(nn, y, h->path, h->out, joined[2], h->width, !h->no_bias);
+}
+
+struct cb_tensor *nn_feed_forward(struct nn *nn, struct cb_tensor *x, const struct nn_feed_forward *f) {
+    struct cb_tensor *y = linear(nn, x, f->path, f->gate ? f->gate : f->up, f->width, f->inner, !f->no_bias);
+    y = nn_activation(nn, f->activation, y);
+    if (f->gate) y = op_mul(nn->g, y, linear(nn, x, f->path, f->up, f->width, f->inner, !f->no_bias));
+    return linear(nn, nn_dropout(nn, y, f->dropout), f->path, f->down, f->inner, f->width, !f->no_bias);
+}
