@@ -1,4 +1,6 @@
 /* cb_inspect: what a file or folder is, and whether it is whole. One row of a table per kind of file. */
+#include "api/inspect.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,14 +13,7 @@
 #include "text/tokenizer.h"
 #include "train/ckpt.h"
 
-/* One call. */
-struct inspection {
-    const char *path, *model;
-    bool tensors;
-    json_t *root;  // what was found
-};
-
-static void put(json_t *root, const char *key, json_t *value) { json_object_set_new(root, key, value); }
+void inspect_put(json_t *root, const char *key, json_t *value) { json_object_set_new(root, key, value); }
 
 static json_t *shape_json(const struct cb_type *type) {
     json_t *shape = json_array();
@@ -26,8 +21,7 @@ static json_t *shape_json(const struct cb_type *type) {
     return shape;
 }
 
-/* Tensors of an open set: count, bytes, types; each one where asked. */
-static void describe_tensors(const struct inspection *in, const struct tensors *t) {
+void inspect_tensors(const struct inspection *in, const struct tensors *t) {
     int64_t bytes = 0, elements = 0;
     json_t *types = json_object(), *list = json_array();
     for (int i = 0; i < tensors_count(t); i++) {
@@ -35,20 +29,20 @@ static void describe_tensors(const struct inspection *in, const struct tensors *
         const char *dtype = dtype_of(tensor->type.dtype)->name;
         bytes += tensor->bytes;
         elements += type_elements(&tensor->type);
-        put(types, dtype, json_integer(json_integer_value(json_object_get(types, dtype)) + 1));
+        inspect_put(types, dtype, json_integer(json_integer_value(json_object_get(types, dtype)) + 1));
         json_t *one = json_object();
-        put(one, "name", json_string(tensor->name));
-        put(one, "dtype", json_string(dtype));
-        put(one, "shape", shape_json(&tensor->type));
+        inspect_put(one, "name", json_string(tensor->name));
+        inspect_put(one, "dtype", json_string(dtype));
+        inspect_put(one, "shape", shape_json(&tensor->type));
         json_array_append_new(list, one);
     }
-    put(in->root, "tensors", json_integer(tensors_count(t)));
-    put(in->root, "elements", json_integer(elements));
-    put(in->root, "bytes", json_integer(bytes));
-    put(in->root, "dtypes", types);
+    inspect_put(in->root, "tensors", json_integer(tensors_count(t)));
+    inspect_put(in->root, "elements", json_integer(elements));
+    inspect_put(in->root, "bytes", json_integer(bytes));
+    inspect_put(in->root, "dtypes", types);
     if (tensors_metadata_all(t)) json_object_set(in->root, "metadata", (json_t *)(uintptr_t)tensors_metadata_all(t));
     if (in->tensors)
-        put(in->root, "list", list);
+        inspect_put(in->root, "list", list);
     else
         json_decref(list);
 }
@@ -56,7 +50,7 @@ static void describe_tensors(const struct inspection *in, const struct tensors *
 static enum cb_status inspect_safetensors(struct inspection *in, struct cb_err *err) {
     struct tensors *t;
     TRY(tensors_open(&t, in->path, err));
-    describe_tensors(in, t);
+    inspect_tensors(in, t);
     tensors_destroy(&t);
     return CB_OK;
 }
@@ -66,25 +60,25 @@ static enum cb_status inspect_checkpoint(struct inspection *in, struct cb_err *e
     return ckpt_check(in->path, err);
 }
 
-static void describe_model(const struct inspection *in, const struct model *m) {
-    put(in->root, "family", json_string(m->family->name));
-    put(in->root, "parameters", json_integer(model_parameters(m)));
-    put(in->root, "layers", json_integer(m->n_layer));
-    put(in->root, "width", json_integer(m->n_embd));
-    put(in->root, "heads", json_integer(m->n_head));
-    put(in->root, "key_heads", json_integer(m->n_kv_head));
-    put(in->root, "vocab", json_integer(m->vocab));
-    put(in->root, "positions", json_integer(m->max_positions));
-    put(in->root, "tied", json_boolean(m->tied));
+void inspect_model(const struct inspection *in, const struct model *m) {
+    inspect_put(in->root, "family", json_string(m->family->name));
+    inspect_put(in->root, "parameters", json_integer(model_parameters(m)));
+    inspect_put(in->root, "layers", json_integer(m->n_layer));
+    inspect_put(in->root, "width", json_integer(m->n_embd));
+    inspect_put(in->root, "heads", json_integer(m->n_head));
+    inspect_put(in->root, "key_heads", json_integer(m->n_kv_head));
+    inspect_put(in->root, "vocab", json_integer(m->vocab));
+    inspect_put(in->root, "positions", json_integer(m->max_positions));
+    inspect_put(in->root, "tied", json_boolean(m->tied));
     json_t *eos = json_array();
     for (int i = 0; i < m->n_eos; i++) json_array_append_new(eos, json_integer(m->eos[i]));
-    put(in->root, "eos", eos);
+    inspect_put(in->root, "eos", eos);
 }
 
 static enum cb_status inspect_config(struct inspection *in, struct cb_err *err) {
     struct model *m;
     TRY(model_check_config(&m, in->path, err));
-    describe_model(in, m);
+    inspect_model(in, m);
     model_destroy(&m);
     return CB_OK;
 }
@@ -92,10 +86,10 @@ static enum cb_status inspect_config(struct inspection *in, struct cb_err *err) 
 static enum cb_status inspect_tokenizer(struct inspection *in, struct cb_err *err) {
     struct tokenizer *t;
     TRY(tokenizer_load(&t, in->path, err));
-    put(in->root, "vocab", json_integer(tokenizer_size(t)));
+    inspect_put(in->root, "vocab", json_integer(tokenizer_size(t)));
     int32_t bos = tokenizer_bos(t), eos = tokenizer_eos(t);
-    if (bos >= 0) put(in->root, "bos", json_integer(bos));
-    if (eos >= 0) put(in->root, "eos", json_integer(eos));
+    if (bos >= 0) inspect_put(in->root, "bos", json_integer(bos));
+    if (eos >= 0) inspect_put(in->root, "eos", json_integer(eos));
     tokenizer_destroy(&t);
     return CB_OK;
 }
@@ -103,21 +97,21 @@ static enum cb_status inspect_tokenizer(struct inspection *in, struct cb_err *er
 static enum cb_status inspect_jsonl(struct inspection *in, struct cb_err *err) {
     struct jsonl_summary s;
     TRY(jsonl_check(in->path, &s, err));
-    put(in->root, "found", json_string(s.text));
-    put(in->root, "records", json_integer(s.records));
-    put(in->root, "shape", json_string(jsonl_shape_text(s.shape)));
-    put(in->root, "characters", json_integer(s.characters));
+    inspect_put(in->root, "found", json_string(s.text));
+    inspect_put(in->root, "records", json_integer(s.records));
+    inspect_put(in->root, "shape", json_string(jsonl_shape_text(s.shape)));
+    inspect_put(in->root, "characters", json_integer(s.characters));
     return CB_OK;
 }
 
 static void describe_module(const struct inspection *in, const struct module *m) {
     json_t *sites = json_array();
-    put(in->root, "tuner", json_string(module_tuner(m)->name));
-    put(in->root, "parameters", json_integer(module_parameters(m)));
+    inspect_put(in->root, "tuner", json_string(module_tuner(m)->name));
+    inspect_put(in->root, "parameters", json_integer(module_parameters(m)));
     for (int i = 0; i < module_n_sites(m); i++) json_array_append_new(sites, json_string(module_site_name(m, i)));
-    put(in->root, "sites", sites);
+    inspect_put(in->root, "sites", sites);
     json_object_set(in->root, "config", (json_t *)(uintptr_t)module_config(m));
-    if (module_warning(m)) put(in->root, "warning", json_string(module_warning(m)));
+    if (module_warning(m)) inspect_put(in->root, "warning", json_string(module_warning(m)));
 }
 
 /* An adapter's configuration, against a base where one is given; with a folder, its tensors as well. */
@@ -177,10 +171,10 @@ static enum cb_status inspect_model_folder(struct inspection *in, struct cb_err 
     enum cb_status status = model_load(&m, store, in->path, err);
     if (status == CB_OK) status = tensors_open(&t, in->path, err);
     if (status == CB_OK) {
-        describe_tensors(in, t);
-        describe_model(in, m);
-        put(in->root, "tokenizer",
-            json_boolean(has(in->path, "tokenizer.json") || has(in->path, "vocab.json") || has(in->path, "encoder.json")));
+        inspect_tensors(in, t);
+        inspect_model(in, m);
+        inspect_put(in->root, "tokenizer",
+                    json_boolean(has(in->path, "tokenizer.json") || has(in->path, "vocab.json") || has(in->path, "encoder.json")));
         if (json_is_true(json_object_get(in->root, "tokenizer"))) status = check_vocab(in, m, err);
     }
     tensors_destroy(&t);
@@ -193,7 +187,7 @@ static enum cb_status inspect_adapter_folder(struct inspection *in, struct cb_er
     TRY(inspect_adapter(in, in->path, err));
     struct tensors *t;
     TRY(tensors_open(&t, in->path, err));
-    describe_tensors(in, t);
+    inspect_tensors(in, t);
     tensors_destroy(&t);
     return CB_OK;
 }
@@ -225,6 +219,7 @@ static const struct {
     {"checkpoint", ".safetensors", false, inspect_checkpoint, "ckpt-"},
     {"checkpoint", ".safetensors", false, inspect_checkpoint, "best.safetensors"},
     {"safetensors", ".safetensors", false, inspect_safetensors, NULL},
+    {"gguf", ".gguf", false, inspect_gguf, NULL},
     {"safetensors index", ".safetensors.index.json", false, inspect_safetensors, NULL},
     {"adapter configuration", "adapter_config.json", false, inspect_adapter_config, NULL},
     {"tokenizer", "tokenizer.json", false, inspect_tokenizer, NULL},
@@ -241,13 +236,13 @@ static enum cb_status inspect(struct inspection *in, struct cb_err *err) {
         if (kinds[i].is_folder != is_folder) continue;
         if (is_folder ? !has(in->path, kinds[i].ending) : !ends_with(in->path, kinds[i].ending)) continue;
         if (kinds[i].beginning && !begins_with(in->path, kinds[i].beginning)) continue;
-        put(in->root, "kind", json_string(kinds[i].kind));
+        inspect_put(in->root, "kind", json_string(kinds[i].kind));
         return kinds[i].inspect(in, err);
     }
     FAIL(err, CB_E_UNSUPPORTED, "%s: %s", in->path,
-         is_folder
-             ? "no config.json, adapter_config.json, tokenizer.json or model.safetensors in it"
-             : "not a kind of file that is known by its name (.safetensors, .jsonl, config.json, adapter_config.json, tokenizer.json)");
+         is_folder ? "no config.json, adapter_config.json, tokenizer.json or model.safetensors in it"
+                   : "not a kind of file that is known by its name (.safetensors, .gguf, .jsonl, config.json, adapter_config.json, "
+                     "tokenizer.json)");
 }
 
 /* "key: value" lines; lists of objects one a line. */
@@ -283,14 +278,14 @@ enum cb_status cb_inspect(const char *path, const char *model, bool check, bool 
     struct cb_err problem = {0};
     *text = NULL;
     if (!in.root) FAIL(err, CB_E_MEMORY, "inspect: out of memory");
-    put(in.root, "path", json_string(path));
+    inspect_put(in.root, "path", json_string(path));
     enum cb_status status = inspect(&in, &problem);
     if (status != CB_OK && (check || status == CB_E_MEMORY || !json_object_get(in.root, "kind"))) {
         json_decref(in.root);
         if (err && err->code == CB_OK) *err = problem;
         return status;
     }
-    if (status != CB_OK) put(in.root, "problem", json_string(problem.message));
+    if (status != CB_OK) inspect_put(in.root, "problem", json_string(problem.message));
     *text = json ? json_dumps(in.root, JSON_COMPACT) : as_text(in.root);
     json_decref(in.root);
     if (!*text) FAIL(err, CB_E_MEMORY, "inspect: out of memory");

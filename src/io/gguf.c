@@ -152,15 +152,22 @@ static enum cb_status take_value(struct reader *r, struct gguf_key *key, struct 
     return check_bools(r, key, err);
 }
 
+/* Room for element n of a list that doubles: what is allocated follows what has been read, not what the file claims. */
+static void *grow(void *list, uint64_t n, size_t bytes) {
+    if (n & (n - 1)) return list;
+    return realloc(list, (n ? (size_t)n * 2 : 1) * bytes);
+}
+
 static enum cb_status read_keys(struct reader *r, struct gguf *g, uint64_t count, struct cb_err *err) {
-    // a key takes 14 bytes at least
-    if (count > (r->size - r->at) / 14)
+    if (count > r->size)
         FAIL(err, CB_E_FORMAT, "%s: key count %llu; the file of %zu bytes has no room for them", r->path, (unsigned long long)count,
              r->size);
-    g->keys = calloc((size_t)count + 1, sizeof *g->keys);
-    if (!g->keys) FAIL(err, CB_E_MEMORY, "%s: out of memory for %llu keys", r->path, (unsigned long long)count);
     for (uint64_t i = 0; i < count; i++) {
+        void *keys = grow(g->keys, i, sizeof *g->keys);
+        if (!keys) FAIL(err, CB_E_MEMORY, "%s: out of memory for %llu keys", r->path, (unsigned long long)count);
+        g->keys = keys;
         struct gguf_key *key = &g->keys[i];
+        memset(key, 0, sizeof *key);
         TRY(take_name(r, g, "key", (int)i, &key->name, err));
         if (gguf_find(g, key->name)) FAIL(err, CB_E_NAME, "%s: %s: duplicate; wanted each key once", r->path, r->what);
         TRY(take_value(r, key, err));
@@ -245,14 +252,18 @@ static enum cb_status add_infos(struct reader *r, struct gguf *g, struct map *ma
 }
 
 static enum cb_status read_tensors(struct reader *r, struct gguf *g, struct map *map, uint64_t count, struct cb_err *err) {
-    // a tensor takes 33 bytes at least
-    if (count > (r->size - r->at) / 33 || count > INT32_MAX)
+    if (count > r->size || count > INT32_MAX)
         FAIL(err, CB_E_FORMAT, "%s: tensor count %llu; the file of %zu bytes has no room for them", r->path, (unsigned long long)count,
              r->size);
-    struct info *info = calloc((size_t)count + 1, sizeof *info);
-    if (!info) FAIL(err, CB_E_MEMORY, "%s: out of memory for %llu tensors", r->path, (unsigned long long)count);
+    struct info *info = NULL;
     enum cb_status status = CB_OK;
-    for (uint64_t i = 0; i < count && status == CB_OK; i++) status = take_info(r, g, (int)i, &info[i], err);
+    for (uint64_t i = 0; i < count && status == CB_OK; i++) {
+        struct info *grown = grow(info, i, sizeof *info);
+        if (grown) info = grown;
+        status =
+            grown ? take_info(r, g, (int)i, &info[i], err)
+                  : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: out of memory for %llu tensors", r->path, (unsigned long long)count);
+    }
     if (status == CB_OK) status = add_infos(r, g, map, info, (int)count, err);
     free(info);
     return status;

@@ -44,6 +44,13 @@ const struct gguf_name *gguf_name_of_file(const struct gguf_arch *arch, const ch
 /* The row of a weight and its name in the file; prefix: of the family, which names may lack. */
 const struct gguf_name *gguf_name_of_weight(const struct gguf_arch *arch, const char *weight, const char *prefix, char file[256]);
 
+/* Heads whose rows lie in pairs in the file; 0: they do not. */
+int64_t gguf_name_heads(const struct gguf_name *row, const struct model *model);
+/* Rows as the checkpoint has them from rows as the file has them, and back: row (h, 2 j + s) of the file is row (h, s, j) of the checkpoint, pairs of a head are
+   adjacent there, halves apart here. Whole rows move, in any type. */
+void gguf_unpair_rows(void *out, const void *in, int64_t rows, int64_t heads, size_t row_bytes);
+void gguf_pair_rows(void *out, const void *in, int64_t rows, int64_t heads, size_t row_bytes);
+
 /* gguf_config.c: the config.json that the keys amount to, everything checked and told by the file's own names. *config: owned by caller. */
 enum cb_status gguf_config(json_t **config, const struct gguf_arch *arch, struct gguf *gguf, struct cb_err *err);
 /* The keys of a model: general.* and those of its architecture. */

@@ -238,3 +238,25 @@ const struct gguf_name *gguf_name_of_weight(const struct gguf_arch *arch, const 
     }
     return NULL;
 }
+
+int64_t gguf_name_heads(const struct gguf_name *row, const struct model *model) {
+    int64_t heads = 0;
+    if (row->heads) memcpy(&heads, (const char *)model + row->heads, sizeof heads);
+    return heads;
+}
+
+static void move_rows(char *out, const char *in, int64_t rows, int64_t heads, size_t row_bytes, bool pair) {
+    const int64_t size = rows / heads, half = size / 2;
+    for (int64_t h = 0; h < heads; h++)
+        for (int64_t s = 0; s < 2; s++)
+            for (int64_t j = 0; j < half; j++) {
+                const size_t halves = (size_t)(h * size + s * half + j) * row_bytes, pairs = (size_t)(h * size + 2 * j + s) * row_bytes;
+                memcpy(out + (pair ? pairs : halves), in + (pair ? halves : pairs), row_bytes);
+            }
+}
+void gguf_unpair_rows(void *out, const void *in, int64_t rows, int64_t heads, size_t row_bytes) {
+    move_rows(out, in, rows, heads, row_bytes, false);
+}
+void gguf_pair_rows(void *out, const void *in, int64_t rows, int64_t heads, size_t row_bytes) {
+    move_rows(out, in, rows, heads, row_bytes, true);
+}

@@ -28,12 +28,6 @@ static void trouble_add(struct trouble *t, const char *name) {
         t->used += (size_t)snprintf(t->text + t->used, sizeof t->text - t->used, "%s%s", t->used ? ", " : "", name);
 }
 
-static int64_t heads_of(const struct gguf_name *row, const struct model *m) {
-    int64_t heads;
-    memcpy(&heads, (const char *)m + row->heads, sizeof heads);
-    return heads;
-}
-
 /* The shape in which the file should hold a weight. */
 static struct cb_type wanted_type(const struct place *p, enum cb_dtype dtype) {
     struct cb_type type = p->weight->type;
@@ -80,26 +74,17 @@ static enum cb_status places_find(struct place *places, const struct gguf_arch *
 
 /* ---- loading */
 
-/* Row (h, 2 j + s) of the file is row (h, s, j) of the checkpoint: pairs of a head are adjacent there, halves apart here. Whole rows move, in any type. */
-static void unpair_rows(void *out, const void *in, int64_t rows, int64_t heads, size_t row_bytes) {
-    const int64_t size = rows / heads, half = size / 2;
-    for (int64_t h = 0; h < heads; h++)
-        for (int64_t s = 0; s < 2; s++)
-            for (int64_t j = 0; j < half; j++)
-                memcpy((char *)out + (size_t)(h * size + s * half + j) * row_bytes,
-                       (const char *)in + (size_t)(h * size + 2 * j + s) * row_bytes, row_bytes);
-}
-
 static enum cb_status place_load(struct store *store, const struct model *m, const struct place *p, struct cb_err *err) {
     struct store_entry *entry;
     const struct tensor *t = p->tensor;
     const char *name = p->weight->name;
-    if (p->row->heads) {
-        const int64_t heads = heads_of(p->row, m), rows = t->type.dim[0];
+    const int64_t heads = gguf_name_heads(p->row, m);
+    if (heads) {
+        const int64_t rows = t->type.dim[0];
         if (rows % (2 * heads))
             FAIL(err, CB_E_SHAPE, "%s: %lld rows; wanted %lld heads of pairs", t->name, (long long)rows, (long long)heads);
         TRY(store_add(store, name, t->type, &entry, err));
-        unpair_rows(entry->data, tensor_data(t), rows, heads, (size_t)(t->bytes / rows));
+        gguf_unpair_rows(entry->data, tensor_data(t), rows, heads, (size_t)(t->bytes / rows));
     } else if (p->row->plus != 0) {
         struct cb_type type = t->type;
         type.dtype = CB_DTYPE_F32;
