@@ -20,6 +20,7 @@ static const struct encoder_names names = {
 
 static enum cb_status parse(struct model *m, const char *name, struct cb_err *err) {
     m->n_types = 2;
+    m->pad = 0;
     return encoder_parse(m, name, &names, NULL, err);
 }
 

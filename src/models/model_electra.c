@@ -1,0 +1,126 @@
+/* ELECTRA (Clark et al. 2020) as Transformers stores it: BERT's body over narrower embeddings; a generator of masked tokens, a discriminator of
+   replaced ones. */
+#include "models/encoder.h"
+#include "ops/losses.h"
+#include "ops/ops.h"
+
+static const struct encoder_names names = {
+    .embeddings = "electra.embeddings",
+    .project = "electra.embeddings_project",
+    .layer = "electra.encoder.layer.%d",
+    .q = "attention.self.query",
+    .k = "attention.self.key",
+    .v = "attention.self.value",
+    .out = "attention.output.dense",
+    .attention_norm = "attention.output.LayerNorm",
+    .up = "intermediate.dense",
+    .down = "output.dense",
+    .norm = "output.LayerNorm",
+    .transform = "generator_predictions.dense",
+    .transform_norm = "generator_predictions.LayerNorm",
+    .transform_activation = "gelu",
+    .dense = "classifier.dense",
+    .dense_activation = "gelu",
+};
+
+static enum cb_status parse(struct model *m, const char *name, struct cb_err *err) {
+    m->n_types = 2;
+    m->pad = 0;
+    TRY(encoder_parse(m, name, &names, NULL, err));
+    struct encoder *e = (struct encoder *)m->options;
+    if (!json_object_get(m->config, "embedding_size")) e->embedding = 128;
+    return CB_OK;
+}
+
+/* ---- the discriminator: whether each token was replaced */
+static enum cb_status replaced_weights(struct model *m, struct cb_err *err) {
+    TRY(model_add_linear(m, m->n_embd, m->n_embd, true, "", "discriminator_predictions.dense", err));
+    return model_head_weights(m, 1, err);
+}
+
+/* Binary cross-entropy of every token that is not padding, mean. */
+static void replaced_build(const struct model *m, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
+    const struct encoder *e = m->options;
+    struct cb_graph *g = nn->g;
+    const struct nn_linear dense = {
+        .name = "discriminator_predictions.dense", .kind = NN_HEAD, .in = m->n_embd, .out = m->n_embd, .bias = true};
+    const struct nn_linear last = model_head_linear(m, 1);
+    const int64_t rows[2] = {io->batch, io->tokens};
+    x = nn_activation(nn, e->activation, nn_linear(nn, x, &dense));
+    io->logits = op_reshape(g, nn_linear(nn, x, &last), 2, rows);
+    if (io->want_logits) graph_output(g, io->logits, "logits");
+    if (!io->want_loss) return;
+    struct cb_tensor *labels = op_cast(g, model_input(nn, io, "labels", 2, rows, 0, 2, false), CB_DTYPE_F32);
+    struct cb_tensor *miss = loss_bce_with_logits(g, io->logits, labels, NULL, NULL, "none");
+    struct cb_tensor *mask = io->attention_mask ? graph_find_leaf(g, "attention_mask") : NULL;
+    if (!mask) {
+        io->loss = op_mean(g, miss, 0, NULL, false);
+        return;
+    }
+    mask = op_cast(g, mask, CB_DTYPE_F32);
+    io->loss = op_div(g, op_sum(g, op_mul(g, miss, mask), 0, NULL, false), op_sum(g, mask, 0, NULL, false));
+}
+
+static const char *const replaced_labels[] = {"labels", NULL};
+static const struct model_head head_replaced = {
+    .name = "replaced_tokens", .labels = replaced_labels, .weights = replaced_weights, .build = replaced_build};
+
+/* ---- candidates: the first row through sequence_summary */
+static enum cb_status summary_weights(struct model *m, struct cb_err *err) {
+    return model_add_linear(m, m->n_embd, m->n_embd, true, "", "sequence_summary.summary", err);
+}
+
+static struct cb_tensor *summary(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                 struct cb_tensor *x) {
+    const struct nn_linear l = {.name = "sequence_summary.summary", .kind = NN_HEAD, .in = m->n_embd, .out = m->n_embd, .bias = true};
+    x = nn_activation(nn, "gelu", nn_linear(nn, model_features_first(m, nn, io, leaves, x), &l));
+    return nn_dropout(nn, x, ((const struct encoder *)m->options)->classifier_dropout);
+}
+
+static const char *const model_types[] = {"electra", NULL};
+static const char *const ignored[] = {".position_ids", "generator_predictions.", "generator_lm_head.", "discriminator_predictions.", NULL};
+static const struct model_class classes[] = {
+    {.name = "ElectraForMaskedLM",
+     .head = &model_head_masked_lm,
+     .linear = "generator_lm_head",
+     .weights = encoder_masked_weights,
+     .features = encoder_masked},
+    {.name = "ElectraForPreTraining", .head = &head_replaced, .linear = "discriminator_predictions.dense_prediction"},
+    {.name = "ElectraForSequenceClassification",
+     .head = &model_head_sequence,
+     .linear = "classifier.out_proj",
+     .weights = encoder_dense_weights,
+     .features = encoder_dense},
+    {.name = "ElectraForTokenClassification", .head = &model_head_tokens, .linear = "classifier", .features = encoder_tokens},
+    {.name = "ElectraForQuestionAnswering", .head = &model_head_span, .linear = "qa_outputs"},
+    {.name = "ElectraForMultipleChoice",
+     .head = &model_head_choice,
+     .linear = "classifier",
+     .weights = summary_weights,
+     .features = summary},
+    {.name = NULL},
+};
+
+const struct family model_electra = {
+    .name = "electra",
+    .doc = "ELECTRA: BERT's body over narrower embeddings; generator of masked tokens, discriminator of replaced ones, labels, spans.",
+    .model_types = model_types,
+    .classes = classes,
+    .prefix = "electra.",
+    .ignored = ignored,
+    .bidirectional = true,
+    .defaults =
+        "{\"architectures\":[\"ElectraForMaskedLM\"],\"attention_probs_dropout_prob\":0.1,\"classifier_dropout\":null,"
+        "\"dtype\":\"float32\",\"embedding_size\":128,\"hidden_act\":\"gelu\",\"hidden_dropout_prob\":0.1,\"hidden_size\":256,"
+        "\"initializer_range\":0.02,\"intermediate_size\":1024,\"layer_norm_eps\":1e-12,\"max_position_embeddings\":512,"
+        "\"model_type\":\"electra\",\"num_attention_heads\":4,\"num_hidden_layers\":12,\"pad_token_id\":0,"
+        "\"position_embedding_type\":\"absolute\",\"summary_activation\":\"gelu\",\"summary_last_dropout\":0.1,\"summary_type\":\"first\","
+        "\"summary_use_proj\":true,\"type_vocab_size\":2,\"use_cache\":true,\"vocab_size\":30522}",
+    .tiny =
+        "embedding_size=16,hidden_size=24,intermediate_size=40,num_attention_heads=3,num_hidden_layers=2,max_position_embeddings=40,"
+        "vocab_size=71",
+    .options_bytes = sizeof(struct encoder),
+    .parse = parse,
+    .weights = encoder_weights,
+    .body = encoder_body,
+};
