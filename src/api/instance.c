@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "models/gguf_lora.h"
 #include "ops/ops.h"
 
 enum cb_status instance_open(struct instance *in, struct cb_engine *engine, const char *model, const char *modules, struct cb_err *err) {
@@ -42,12 +43,26 @@ static void keep_module(struct instance *in, struct module *module) {
     if (module_warning(module)) engine_warn(in->engine, "%s", module_warning(module));
 }
 
+/* An adapter of a GGUF file. */
+static enum cb_status load_gguf(struct module **module, struct instance *in, const char *path, const char *name, struct cb_err *err) {
+    struct gguf *g;
+    json_t *config = NULL;
+    struct tensors *tensors = NULL;
+    TRY(gguf_open(&g, path, err));
+    enum cb_status status = gguf_lora_read(&config, &tensors, g, in->model, err);
+    if (status == CB_OK) status = module_make(module, in->store, config, tensors, name, &in->sites, err);
+    json_decref(config);
+    tensors_destroy(&tensors);
+    gguf_destroy(&g);
+    return status;
+}
+
 enum cb_status instance_load_module(struct instance *in, const char *folder, double scale, struct cb_err *err) {
     char name[16];
     struct module *module;
     TRY(next_name(in, name, err));
     TRY(instance_sites(in, err));
-    TRY(module_load(&module, in->store, folder, name, &in->sites, err));
+    TRY(gguf_is_path(folder) ? load_gguf(&module, in, folder, name, err) : module_load(&module, in->store, folder, name, &in->sites, err));
     keep_module(in, module);
     module_set_scale(module, in->store, scale);
     return CB_OK;

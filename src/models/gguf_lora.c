@@ -72,6 +72,7 @@ struct reading {
     json_t *targets, *ranks, *alphas;
     int64_t rank;
     double alpha;
+    bool turned;  // of a weight that the checkpoint has as (in,out)
 };
 
 static enum cb_status pair_read(struct reading *r, struct tensors *out, const struct pair *p, const struct gguf_arch *arch,
@@ -92,6 +93,7 @@ static enum cb_status pair_read(struct reading *r, struct tensors *out, const st
     *strrchr(name, '.') = 0;
     const int64_t rank = p->a->type.dim[0];
     if (!r->rank) r->rank = rank;
+    r->turned |= row->turned;
     json_array_append_new(r->targets, json_string(name));
     if (rank != r->rank) json_object_set_new(r->ranks, name, json_integer(rank));
     if (rank != r->rank && r->alpha == 0) json_object_set_new(r->alphas, name, json_integer(rank));
@@ -101,14 +103,13 @@ static enum cb_status pair_read(struct reading *r, struct tensors *out, const st
     return add_f32(out, key, p->b, gguf_name_heads(row, m), err);
 }
 
-static enum cb_status config_make(json_t **config, const struct reading *r, const char *name, struct cb_err *err) {
-    *config =
-        json_pack("{s:s,s:s,s:s,s:I,s:f,s:f,s:s,s:b,s:O,s:O,s:O}", "peft_type", "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path",
-                  name, "r", (json_int_t)r->rank, "lora_alpha", r->alpha != 0 ? r->alpha : (double)r->rank, "lora_dropout", 0.0, "bias",
-                  "none", "fan_in_fan_out", 0, "target_modules", r->targets, "rank_pattern", r->ranks, "alpha_pattern", r->alphas);
-    if (!*config) FAIL(err, CB_E_MEMORY, "%s: out of memory", name);
-    double whole = r->alpha != 0 ? r->alpha : (double)r->rank;
-    if (whole == (double)(int64_t)whole) json_object_set_new(*config, "lora_alpha", json_integer((int64_t)whole));
+static enum cb_status config_make(json_t **config, const struct reading *r, struct cb_err *err) {
+    const double alpha = r->alpha != 0 ? r->alpha : (double)r->rank;
+    json_t *whole = alpha == (double)(int64_t)alpha ? json_integer((int64_t)alpha) : json_real(alpha);
+    *config = json_pack("{s:s,s:s,s:n,s:I,s:o,s:f,s:s,s:b,s:O,s:O,s:O}", "peft_type", "LORA", "task_type", "CAUSAL_LM",
+                        "base_model_name_or_path", "r", (json_int_t)r->rank, "lora_alpha", whole, "lora_dropout", 0.0, "bias", "none",
+                        "fan_in_fan_out", r->turned, "target_modules", r->targets, "rank_pattern", r->ranks, "alpha_pattern", r->alphas);
+    if (!*config) FAIL(err, CB_E_MEMORY, "lora: out of memory");
     return CB_OK;
 }
 
@@ -122,7 +123,7 @@ static enum cb_status lora_read(struct reading *r, json_t **config, struct tenso
         TRY(pair_find(&p, t, tensors_at(t, i), &is_a, err));
         if (is_a && m) TRY(pair_read(r, out, &p, arch, m, err));
     }
-    return m ? config_make(config, r, gguf_name(g), err) : CB_OK;
+    return m ? config_make(config, r, err) : CB_OK;
 }
 
 enum cb_status gguf_lora_read(json_t **config, struct tensors **tensors, struct gguf *g, const struct model *m, struct cb_err *err) {
@@ -136,7 +137,7 @@ enum cb_status gguf_lora_read(json_t **config, struct tensors **tensors, struct 
     if (!arch) FAIL(err, CB_E_UNSUPPORTED, "%s: general.architecture: found %.60s; it is not known", gguf_name(g), name);
     if (m && gguf_arch_of(m) != arch)
         FAIL(err, CB_E_FORMAT, "%s: general.architecture: found %s; the model is of %s", gguf_name(g), name, m->family->name);
-    struct reading r = {json_array(), json_object(), json_object(), 0, 0};
+    struct reading r = {json_array(), json_object(), json_object(), 0, 0, false};
     enum cb_status status = r.targets && r.ranks && r.alphas
                                 ? tensors_create(tensors, gguf_name(g), err)
                                 : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: out of memory", gguf_name(g));

@@ -56,44 +56,53 @@ static enum cb_status keys_compare(const struct module *m, const struct tensors 
          n_missing, missing, n_unexpected, unexpected, m->n_params);
 }
 
-static enum cb_status params_load(const struct module *m, struct store *store, const char *folder, struct cb_err *err) {
-    char *path = io_path_join(folder, "adapter_model.safetensors");
-    if (!path) FAIL(err, CB_E_MEMORY, "%s: no memory for a path", folder);
-    struct tensors *tensors = NULL;
-    enum cb_status status = tensors_open(&tensors, path, err);
-    if (status == CB_OK) status = keys_compare(m, tensors, err);
-    if (status == CB_OK) status = module_add_scale(m, store, err);
-    for (int i = 0; status == CB_OK && i < m->n_params; i++) {
+static enum cb_status params_load(const struct module *m, struct store *store, const struct tensors *tensors, struct cb_err *err) {
+    TRY(keys_compare(m, tensors, err));
+    TRY(module_add_scale(m, store, err));
+    for (int i = 0; i < m->n_params; i++) {
         struct store_entry *entry;
-        status = store_add(store, m->params[i].public.name, m->params[i].public.type, &entry, err);
-        if (status == CB_OK) tensor_read_f32(entry->data, tensors_find(tensors, m->params[i].public.key));
+        TRY(store_add(store, m->params[i].public.name, m->params[i].public.type, &entry, err));
+        tensor_read_f32(entry->data, tensors_find(tensors, m->params[i].public.key));
     }
-    tensors_destroy(&tensors);
-    free(path);
+    return CB_OK;
+}
+
+enum cb_status module_make(struct module **module, struct store *store, json_t *config, const struct tensors *tensors, const char *name,
+                           const struct nn *sites, struct cb_err *err) {
+    struct module *m = NULL;
+    *module = NULL;
+    TRY(module_from_config(&m, config, tensors_name(tensors), name, sites, err));
+    // a second module of one name would take the first one's entries with it when it fails
+    enum cb_status status =
+        store_find(store, m->scale_name) ? err_set(err, CB_E_NAME, __FILE__, __LINE__, "%s: a module has this name already", name) : CB_OK;
+    if (status != CB_OK) {
+        module_destroy(&m);
+        return status;
+    }
+    status = params_load(m, store, tensors, err);
+    if (status != CB_OK) {
+        module_remove(m, store);
+        module_destroy(&m);
+    }
+    *module = m;
     return status;
 }
 
 enum cb_status module_load(struct module **module, struct store *store, const char *folder, const char *name, const struct nn *sites,
                            struct cb_err *err) {
     *module = NULL;
-    struct module *m = NULL;
-    char *path = io_path_join(folder, "adapter_config.json");
-    if (!path) FAIL(err, CB_E_MEMORY, "%s: no memory for a path", folder);
-    enum cb_status status = module_check_config(&m, path, name, sites, err);
+    struct module *checked = NULL;
+    struct tensors *tensors = NULL;
+    char *path = io_path_join(folder, "adapter_config.json"), *weights = io_path_join(folder, "adapter_model.safetensors");
+    enum cb_status status = path && weights ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory for a path", folder);
+    // what the configuration alone tells is told by its own name
+    if (status == CB_OK) status = module_check_config(&checked, path, name, sites, err);
+    if (status == CB_OK) status = tensors_open(&tensors, weights, err);
+    if (status == CB_OK) status = module_make(module, store, checked->config, tensors, name, sites, err);
+    tensors_destroy(&tensors);
+    module_destroy(&checked);
+    free(weights);
     free(path);
-    // a second module of one name would take the first one's entries with it when it fails
-    if (status == CB_OK && store_find(store, m->scale_name))
-        status = err_set(err, CB_E_NAME, __FILE__, __LINE__, "%s: a module has this name already", name);
-    if (status != CB_OK) {
-        module_destroy(&m);
-        return status;
-    }
-    status = params_load(m, store, folder, err);
-    if (status != CB_OK) {
-        module_remove(m, store);
-        module_destroy(&m);
-    }
-    *module = m;
     return status;
 }
 

@@ -15,6 +15,10 @@ enum cb_status module_check_config(struct module **module, const char *path, con
    "<name>/scale", a number that multiplies the module's effect at run time, starts at 1. Missing and unexpected keys are refused, all of them told. */
 enum cb_status module_load(struct module **module, struct store *store, const char *folder, const char *name, const struct nn *sites,
                            struct cb_err *err);
+/* The same from a configuration and the tensors under the keys of their file, wherever they come from. */
+struct tensors;  // io/safetensors.h
+enum cb_status module_make(struct module **module, struct store *store, json_t *config, const struct tensors *tensors, const char *name,
+                           const struct nn *sites, struct cb_err *err);
 /* A fresh module by a text such as "lora:r=8,alpha=16,targets=q_proj+v_proj", in its tuner's fresh state drawn from seed and names; its entries are
    trainable. base: base_model_name_or_path of the file to be. Copies of the model's weights are read from store. Nullable: base. */
 enum cb_status module_create(struct module **module, struct store *store, const char *spec, const char *name, const char *base,
