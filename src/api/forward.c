@@ -31,7 +31,7 @@ static enum cb_status read_shapes(struct forward *f, struct cb_err *err) {
     f->io = (struct model_io){.batch = ids->type.dim[0],
                               .tokens = ids->type.dim[rank - 1],
                               .want_logits = true,
-                              .want_loss = true,
+                              .want_loss = *head->labels != NULL,
                               .want_hidden = f->o->hidden,
                               .attention_mask = tensors_find(f->input, "attention_mask") != NULL,
                               .token_types = tensors_find(f->input, "token_type_ids") != NULL && f->instance.model->n_types > 0,
@@ -44,6 +44,7 @@ static enum cb_status read_shapes(struct forward *f, struct cb_err *err) {
         f->io.batch *= f->io.choices;
     }
     f->io.float_labels = labels && dtype_of(labels->type.dtype)->is_float;
+    if (f->o->grad && !f->io.want_loss) FAIL(err, CB_E_UNSUPPORTED, "%s: no loss; gradients want one", f->instance.model->class->name);
     // a loss where all that it wants is there
     for (const char *const *name = head->labels; *name; name++) {
         if (tensors_find(f->input, *name)) continue;

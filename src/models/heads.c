@@ -211,3 +211,13 @@ static void choice_build(const struct model *model, struct nn *nn, struct model_
 
 const struct model_head model_head_choice = {
     .name = "multiple_choice", .labels = labels_only, .weights = choice_weights, .build = choice_build};
+
+/* ---- none */
+static void states_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
+    io->logits = x;
+    if (io->want_logits) graph_output(nn->g, x, "last_hidden_state");
+    if (io->want_loss) graph_fail(nn->g, CB_E_UNSUPPORTED, "%s: a body without a head has no loss", model->class->name);
+}
+
+static const char *const no_labels[] = {NULL};
+const struct model_head model_head_states = {.name = "hidden_states", .labels = no_labels, .build = states_build};

@@ -197,6 +197,7 @@ extern const struct model_head model_head_masked_lm;  // the same weights, each 
 extern const struct model_head model_head_sequence;  // (B,C): regression, one label of many, several labels
 extern const struct model_head model_head_tokens;  // a label a token
 extern const struct model_head model_head_span;  // start_logits, end_logits
+extern const struct model_head model_head_states;  // the last states themselves
 extern const struct model_head model_head_choice;  // (B,C): one of io->choices neighbouring rows
 /* Weight and bias of the class's linear layer, from n_features to out. */
 enum cb_status model_head_weights(struct model *model, int64_t out, struct cb_err *err);
