@@ -32,6 +32,7 @@ struct attention_block {
     int64_t j0, keys;
     int64_t limit[ATT_VECTORS]; /* keys that each vector of queries can see by the causal rule; never falls */
     const float *bias; /* (keys, queries), or NULL */
+    const float *key_bias; /* of key j at key_bias[j * bias_step[3]], the same for all queries; or NULL */
 };
 
 static inline const void *attention_in(const struct op_run *run, int i) { return i < run->node->n_in ? run->in[i] : NULL; }
@@ -93,9 +94,13 @@ static inline void attention_keys(const struct attention *p, struct attention_bl
         k->limit[v] = p->causal ? tile_max(0, tile_min(k->keys, last + 1 - j0)) : k->keys;
     }
     if (!p->bias) return;
-    // the bias is turned once per block
     const int64_t *step = p->bias_step;
     const float *from = p->bias + k->batch * step[0] + k->head * step[1] + k->q0 * step[2] + j0 * step[3];
+    if (!step[2]) {
+        k->key_bias = from;
+        return;
+    }
+    // one of each query is turned once per block
     k->bias = bias;
     if (step[3]) {
         simd_turn(bias, ATT_QUERIES, from, step[2], k->rows, k->keys, 1, true);
@@ -138,6 +143,7 @@ SIMD_INLINE vf attention_score(const struct attention *p, const struct attention
         s = t * vf_set(p->softcap);
     }
     if (k->bias) s += vf_load(k->bias + j * ATT_QUERIES + v * SIMD_LANES);
+    if (k->key_bias) s += vf_set(k->key_bias[j * p->bias_step[3]]);
     if (m->causal) s = vf_select(vi_lt(m->position, vi_set((int32_t)j)), vf_set(-INFINITY), s);
     if (m->window) s = vf_select(vi_lt(m->position, vi_set((int32_t)(j + p->window))), s, vf_set(-INFINITY));
     if (m->k_segment) s = vf_select(vi_eq(m->segment, vi_set(m->k_segment[j])), s, vf_set(-INFINITY));
