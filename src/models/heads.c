@@ -90,6 +90,7 @@ static void vocabulary_build(const struct model *model, struct nn *nn, struct mo
     struct cb_graph *g = nn->g;
     struct nn_linear head = model_head_linear(model, model->vocab);
     if (model->tied) head.weight = model->embedding;
+    head.softcap = model->logit_softcap;
     if (io->want_logits) {
         io->logits = nn_linear(nn, io->last_only ? rows_pick(nn, io, x) : x, &head);
         graph_output(g, io->logits, "logits");

@@ -95,6 +95,7 @@ struct model {
     bool learned_positions;  // max_positions is a bound
     const char *embedding;  // name of the embedding's weight
     double init_std;
+    double logit_softcap;  // of a language head: logits are softcap tanh(logit / softcap); 0: none
     int64_t
         exact_cache;  // positions up to which cached decoding equals whole passes; beyond it (dynamic rope) a graph per length is wanted
     const struct model_weight *weights;

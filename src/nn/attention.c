@@ -42,7 +42,7 @@ static struct cb_tensor *attention_dropped(struct nn *nn, struct cb_tensor *q, s
     int64_t b = q->type.dim[0], t = q->type.dim[1], tk = k->type.dim[1], heads = q->type.dim[2];
     double scale = o->scale != 0 ? o->scale : 1 / sqrt((double)q->type.dim[3]);
     struct cb_tensor *score = op_matmul(g, op_transpose(g, q, 1, 2), heads_spread(g, k, heads), false, true);
-    score = op_scale(g, score, scale, 0);
+    score = nn_softcap(nn, op_scale(g, score, scale, 0), o->softcap);
     if (!o->bidirectional) score = op_add(g, score, causal_bias(g, t, o->window));
     if (o->bias) score = op_add(g, score, o->bias);
     // rows of other segments
@@ -68,6 +68,7 @@ struct cb_tensor *nn_attention(struct nn *nn, struct cb_tensor *q, struct cb_ten
     if (nn->train && options->dropout > 0 && !options->cache && !graph_is_bad(g, k) && !graph_is_bad(g, v))
         return attention_dropped(nn, q, k, v, options);
     struct attention_options o = {.causal = !options->bidirectional, .scale = options->scale, .window = options->window};
+    o.softcap = options->softcap;
     o.bias = options->bias;
     o.q_segment = options->q_segment;
     o.k_segment = options->k_segment;
@@ -77,4 +78,12 @@ struct cb_tensor *nn_attention(struct nn *nn, struct cb_tensor *q, struct cb_ten
         o.start = options->start;
     }
     return op_attention(g, q, k, v, &o);
+}
+
+void nn_split_heads(struct nn *nn, struct cb_tensor *x, int64_t heads, struct cb_tensor *qkv[3]) {
+    qkv[0] = qkv[1] = qkv[2] = &nn->g->bad_tensor;
+    if (graph_is_bad(nn->g, x)) return;
+    const int64_t d = x->type.dim[2] / heads / 3, shape[4] = {x->type.dim[0], x->type.dim[1], heads, 3 * d};
+    struct cb_tensor *parts = op_split(nn->g, op_reshape(nn->g, x, 4, shape), -1, 3, (const int64_t[]){d, d, d});
+    for (int i = 0; i < 3; i++) qkv[i] = graph_out(nn->g, parts, i);
 }

@@ -28,7 +28,14 @@ struct cb_tensor *nn_linear(struct nn *nn, struct cb_tensor *x, const struct nn_
     struct cb_tensor *w, *b;
     struct nn_site site = linear_site(nn, linear);
     struct cb_tensor *y = linear_plain(nn, x, linear, &site, &w, &b);
-    return nn_site(nn, &site, x, y);
+    return nn_softcap(nn, nn_site(nn, &site, x, y), linear->softcap);
+}
+
+struct cb_tensor *nn_product(struct nn *nn, struct cb_tensor *x, struct cb_tensor *weight, struct cb_tensor *acc) {
+    struct cb_graph *g = nn->g;
+    if (nn->group_ends) return op_grouped_linear(g, x, nn->group_ends, acc, 1, &weight, nn->group, false);
+    struct cb_tensor *y = op_linear(g, x, weight, NULL, false);
+    return acc ? op_add(g, acc, y) : y;
 }
 
 struct cb_tensor *nn_head_loss(struct nn *nn, struct cb_tensor *x, const struct nn_linear *head, struct cb_tensor *labels) {
@@ -38,7 +45,7 @@ struct cb_tensor *nn_head_loss(struct nn *nn, struct cb_tensor *x, const struct 
     struct cb_tensor *plain = linear_plain(nn, x, head, &site, &w, &b);
     struct cb_tensor *y = nn_site(nn, &site, x, plain);
     if (graph_is_bad(nn->g, y)) return y;
-    if (y != plain) return op_cross_entropy(nn->g, y, labels, "mean");
+    if (y != plain || head->softcap > 0) return op_cross_entropy(nn->g, nn_softcap(nn, y, head->softcap), labels, "mean");
     return op_linear_cross_entropy(nn->g, x, w, b, labels, site.weight_is_in_out, "mean");
 }
 
@@ -75,10 +82,14 @@ struct cb_tensor *nn_layer_norm(struct nn *nn, struct cb_tensor *x, const char *
 }
 
 struct cb_tensor *nn_rms_norm(struct nn *nn, struct cb_tensor *x, const char *name, double eps) {
+    return nn_rms_norm_offset(nn, x, name, eps, 0);
+}
+
+struct cb_tensor *nn_rms_norm_offset(struct nn *nn, struct cb_tensor *x, const char *name, double eps, double offset) {
     if (graph_is_bad(nn->g, x)) return x;
     struct nn_site site = norm_site(nn, x, name, false);
     struct cb_tensor *w = nn_site_param(nn, site.name, "weight", site.weight, 1, &site.out, true);
-    return nn_site(nn, &site, x, op_rms_norm(nn->g, x, w, eps, 0));
+    return nn_site(nn, &site, x, op_rms_norm(nn->g, x, w, eps, offset));
 }
 
 struct cb_tensor *nn_hidden(struct nn *nn, struct cb_tensor *x, const char *name) {
@@ -88,10 +99,14 @@ struct cb_tensor *nn_hidden(struct nn *nn, struct cb_tensor *x, const char *name
     return nn_site(nn, &site, x, x);
 }
 
+struct cb_tensor *nn_seed(struct nn *nn) {
+    if (!nn->seed) nn->seed = graph_input(nn->g, "seed", type_make(CB_DTYPE_I64, 1, (const int64_t[]){1}));
+    return nn->seed;
+}
+
 struct cb_tensor *nn_dropout(struct nn *nn, struct cb_tensor *x, double rate) {
     if (!nn->train || rate <= 0) return x;
-    if (!nn->seed) nn->seed = graph_input(nn->g, "seed", type_make(CB_DTYPE_I64, 1, (const int64_t[]){1}));
-    return op_dropout(nn->g, x, nn->seed, rate, ++nn->n_dropouts);
+    return op_dropout(nn->g, x, nn_seed(nn), rate, ++nn->n_dropouts);
 }
 
 /* Names of Transformers' ACT2FN and the unary op that each is; quick_gelu is x * sigmoid(1.702 x). */
@@ -124,4 +139,8 @@ struct cb_tensor *nn_activation(struct nn *nn, const char *name, struct cb_tenso
     if (i < 0) return graph_fail(nn->g, CB_E_NAME, "activation: found %s; wanted gelu, gelu_new, relu, silu, tanh, ...", name);
     if (!activations[i].op) return op_mul(nn->g, x, op_unary(nn->g, "sigmoid", op_scale(nn->g, x, 1.702, 0)));
     return *activations[i].op ? op_unary(nn->g, activations[i].op, x) : x;
+}
+
+struct cb_tensor *nn_softcap(struct nn *nn, struct cb_tensor *x, double cap) {
+    return cap > 0 ? op_scale(nn->g, op_unary(nn->g, "tanh", op_scale(nn->g, x, 1 / cap, 0)), cap, 0) : x;
 }

@@ -25,6 +25,7 @@ struct nn_site {
     int64_t in, out;  // features; embeddings: rows of the table, channels
     bool weight_is_in_out;  // Conv1D of GPT-2
     const char *weight, *bias;  // parameter names; NULL: none
+    bool some_rows;  // an expert's: of x and y only the rows of nn->group are its own, see nn_product
     int n_slices;
     struct nn_slice slice[NN_MAX_SLICES];
 };
@@ -49,6 +50,8 @@ struct nn {
     bool train;  // dropout is on
     struct cb_tensor *seed;  // i64 (1), made at its first use: input "seed"
     int layer;  // of the sites now being made; -1 outside
+    struct cb_tensor *group_ends;  // of op_group_rows, while sites of experts are made; else NULL
+    int64_t group;  // the expert's number
     const struct nn_site **sites;  // in order of building, in the graph's arena
     int n_sites, sites_size;
     uint64_t n_dropouts;  // keys of the dropouts so far
@@ -75,12 +78,15 @@ struct nn_linear {
     int64_t in, out;
     bool weight_is_in_out, bias;
     const char *weight;  // NULL: "<name>.weight"; else the tied parameter
+    double softcap;  // of what it gives (heads), after the hook; 0: none
     const char *bias_name;  // NULL: "<name>.bias"
     int n_slices;
     struct nn_slice slice[NN_MAX_SLICES];
 };
 /* y (...,out) of x (...,in). */
 struct cb_tensor *nn_linear(struct nn *nn, struct cb_tensor *x, const struct nn_linear *linear);
+/* acc + x (...,in) times a weight (out,in), for changes of a site's output; acc nullable: 0. Where the site has some rows only, the others keep acc. */
+struct cb_tensor *nn_product(struct nn *nn, struct cb_tensor *x, struct cb_tensor *weight, struct cb_tensor *acc);
 /* ids i32 (...) -> f32 (...,channels). */
 struct cb_tensor *nn_embedding(struct nn *nn, struct cb_tensor *ids, const char *name, int64_t rows, int64_t channels);
 /* The row of padding_idx learns nothing; negative: none. */
@@ -88,13 +94,19 @@ struct cb_tensor *nn_embedding_padded(struct nn *nn, struct cb_tensor *ids, cons
                                       int64_t padding_idx);
 struct cb_tensor *nn_layer_norm(struct nn *nn, struct cb_tensor *x, const char *name, double eps);
 struct cb_tensor *nn_rms_norm(struct nn *nn, struct cb_tensor *x, const char *name, double eps);
+/* By offset + weight. */
+struct cb_tensor *nn_rms_norm_offset(struct nn *nn, struct cb_tensor *x, const char *name, double eps, double offset);
 /* The residual stream between blocks, a site of kind NN_HIDDEN. */
 struct cb_tensor *nn_hidden(struct nn *nn, struct cb_tensor *x, const char *name);
 /* Dropout where nn->train and rate > 0; keyed by the order of the calls. */
 struct cb_tensor *nn_dropout(struct nn *nn, struct cb_tensor *x, double rate);
+/* Input "seed", made at its first use. */
+struct cb_tensor *nn_seed(struct nn *nn);
 /* Whether `name` is an activation of Transformers ("gelu_new", "silu", ...). */
 bool nn_is_activation(const char *name);
 struct cb_tensor *nn_activation(struct nn *nn, const char *name, struct cb_tensor *x);
+/* cap tanh(x / cap); cap 0: x. */
+struct cb_tensor *nn_softcap(struct nn *nn, struct cb_tensor *x, double cap);
 /* Mean cross-entropy of a head over rows x (N,C), labels i32 (N), -100 ignored. The logits are never held, unless a hook changes the head. */
 struct cb_tensor *nn_head_loss(struct nn *nn, struct cb_tensor *x, const struct nn_linear *head, struct cb_tensor *labels);
 
@@ -102,6 +114,7 @@ struct cb_tensor *nn_head_loss(struct nn *nn, struct cb_tensor *x, const struct 
 struct nn_attention {
     const char *name;  // path of the attention block
     double scale;  // of q.k; 0: 1/sqrt(D)
+    double softcap;  // 0: none; else scores are softcap tanh(score / softcap)
     int64_t window;  // 0: none
     bool bidirectional;  // queries see the keys after them too
     struct cb_tensor *bias;  // f32, broadcast to (B,H,Tq,Tk), added to the scores; NULL: none
@@ -114,4 +127,22 @@ struct nn_attention {
    are written at start and read. */
 struct cb_tensor *nn_attention(struct nn *nn, struct cb_tensor *q, struct cb_tensor *k, struct cb_tensor *v,
                                const struct nn_attention *options);
+/* Queries, keys and values (B,T,H,D) of a projection x (B,T,H 3 D) that holds them head by head. */
+void nn_split_heads(struct nn *nn, struct cb_tensor *x, int64_t heads, struct cb_tensor *qkv[3]);
+
+/* moe.c: a mixture of experts (Shazeer et al. 2017), each a gated MLP; a token goes to the top_k experts that its router scores highest. */
+struct nn_moe {
+    const char *name;  // path of the block
+    const char *gate, *up, *down;  // an expert's projections; the router is "<name>.gate", expert e "<name>.experts.<e>"
+    int64_t channels, inner, n_experts, top_k;
+    bool normalised;  // the chosen experts' weights are made to sum to 1
+    const char *activation;
+    double jitter;  // in training the input is multiplied by 1 - jitter to 1 + jitter; 0: not
+};
+struct nn_moe_routes {
+    struct cb_tensor *logits, *weights;  // f32 (N,n_experts), N rows; weights: their softmax
+    struct cb_tensor *chosen;  // i32 (N,top_k)
+};
+/* y (...,C) of x (...,C). routes: nullable. */
+struct cb_tensor *nn_moe(struct nn *nn, struct cb_tensor *x, const struct nn_moe *moe, struct nn_moe_routes *routes);
 #endif

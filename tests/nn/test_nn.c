@@ -193,30 +193,69 @@ TEST(nn, refusals) {
     tiny_close(&t);
 }
 
+/* The table of a configuration for a length; json: what stands in config.json. */
+static enum cb_status frequencies(struct rope *rope, float *f, const char *json, int64_t max_positions, int64_t length,
+                                  struct cb_err *err) {
+    json_t *config;
+    TRY(json_parse_object(&config, json, strlen(json), "t", err));
+    struct rope_source source = {.config = config, .name = "t", .head_dim = 16, .max_positions = max_positions};
+    enum cb_status status = rope_parse(rope, &source, err);
+    if (status == CB_OK) rope_frequencies(rope, length, f);
+    json_decref(config);
+    return status;
+}
+
 /* Against the definitions, at pairs where the rules are exact. */
 TEST(nn, rope_frequencies) {
     struct cb_err err = {0};
     struct rope rope;
     float plain[8], f[8];
-    json_t *config = json_pack("{s:f, s:{s:s, s:f}}", "rope_theta", 10000.0, "rope_scaling", "type", "linear", "factor", 4.0);
-    CHECK_OK(rope_parse(&rope, config, "t", 16, 64, &err));
-    rope_frequencies(&rope, 64, f);
-    rope.kind = ROPE_DEFAULT;
-    rope_frequencies(&rope, 64, plain);
-    json_decref(config);
+    CHECK_OK(frequencies(&rope, plain, "{\"rope_theta\":10000.0}", 64, 64, &err));
+    CHECK_OK(frequencies(&rope, f, "{\"rope_scaling\":{\"type\":\"linear\",\"factor\":4.0}}", 64, 64, &err));
     CHECK(plain[0] == 1 && fabs(plain[4] - 0.01) < 1e-8 && fabs(f[4] - 0.0025) < 1e-9);
     // dynamic: unchanged up to the length it was trained for
-    rope.kind = ROPE_DYNAMIC;
-    rope_frequencies(&rope, 64, f);
-    CHECK(memcmp(f, plain, sizeof f) == 0);
-    rope_frequencies(&rope, 128, f);
+    const char *dynamic = "{\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":4.0}}";
+    CHECK_OK(frequencies(&rope, f, dynamic, 64, 64, &err));
+    CHECK(memcmp(f, plain, sizeof f) == 0 && rope.exact_positions == 64);
+    CHECK_OK(frequencies(&rope, f, dynamic, 64, 128, &err));
     CHECK(f[0] == 1 && fabs(f[7] * (float)pow(5, 1) / plain[7] - 1) < 1e-5, "slowest %g of %g", f[7], plain[7]);
     // yarn: the fastest pair is kept, the slowest divided
-    config = json_pack("{s:{s:s, s:f, s:i, s:f}}", "rope_parameters", "rope_type", "yarn", "factor", 4.0,
-                       "original_max_position_embeddings", 64, "rope_theta", 10000.0);
-    CHECK_OK(rope_parse(&rope, config, "t", 16, 256, &err));
-    rope_frequencies(&rope, 64, f);
+    CHECK_OK(frequencies(&rope, f,
+                         "{\"rope_parameters\":{\"rope_type\":\"yarn\",\"factor\":4.0,\"original_max_position_embeddings\":64,"
+                         "\"rope_theta\":10000.0}}",
+                         256, 64, &err));
     CHECK(f[0] == 1 && fabs(f[7] * 4 / plain[7] - 1) < 1e-5);
-    CHECK(fabs(rope.attention_factor - (0.1 * log(4) + 1)) < 1e-12);
-    json_decref(config);
+    CHECK(fabs(rope.attention_factor - (0.1 * log(4) + 1)) < 1e-12 && rope.exact_positions == INT64_MAX);
+}
+
+/* LongRoPE: one list of factors up to the original length, another beyond; the original length in either form of config.json. */
+TEST(nn, rope_long) {
+    struct cb_err err = {0};
+    struct rope rope;
+    float plain[8], f[8];
+    CHECK_OK(frequencies(&rope, plain, "{}", 64, 64, &err));
+    static const char *const forms[] = {
+        "{\"original_max_position_embeddings\":32,\"rope_scaling\":{\"type\":\"su\",\"short_factor\":[1,1,1,1,1,1,1,2],"
+        "\"long_factor\":[1,2,3,4,5,6,7,8]}}",
+        "{\"rope_parameters\":{\"rope_type\":\"longrope\",\"original_max_position_embeddings\":32,"
+        "\"short_factor\":[1,1,1,1,1,1,1,2],\"long_factor\":[1,2,3,4,5,6,7,8]}}"};
+    for (int i = 0; i < 2; i++) {
+        CHECK_OK(frequencies(&rope, f, forms[i], 128, 32, &err));
+        CHECK(f[6] == plain[6] && fabs(f[7] * 2 / plain[7] - 1) < 1e-6 && rope.exact_positions == 32);
+        CHECK_OK(frequencies(&rope, f, forms[i], 128, 33, &err));
+        for (int k = 0; k < 8; k++) CHECK(fabs(f[k] * (float)(k + 1) / plain[k] - 1) < 1e-6);
+        CHECK(fabs(rope.attention_factor - sqrt(1 + log(4) / log(32))) < 1e-12);
+    }
+    // without an original length the factor is wanted; lists of another length and other things than numbers are refused
+    static const struct {
+        const char *json, *words;
+    } bad[] = {
+        {"{\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1,1,1,1,1,1,1,1],\"long_factor\":[1,1,1,1,1,1,1,1]}}", "factor"},
+        {"{\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1],\"long_factor\":[1]}}", "short_factor: found 1 numbers; wanted 8"},
+        {"{\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1,1,1,1,1,1,1,0]}}", "short_factor[7]: found 0"},
+        {"{\"rope_scaling\":{\"type\":\"ntk\"}}", "rope_type: found ntk"},
+        {"{\"partial_rotary_factor\":0.2}", "head_dim: found 16"},
+    };
+    for (int i = 0; i < (int)(sizeof bad / sizeof *bad); i++)
+        CHECK_FAILS(frequencies(&rope, f, bad[i].json, 64, 64, &err), i < 3 || i == 4 ? CB_E_FORMAT : CB_E_UNSUPPORTED, bad[i].words);
 }
