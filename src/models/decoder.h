@@ -50,7 +50,7 @@ struct decoder *decoder_options(const struct model *model);
 enum cb_status decoder_parse(struct model *model, const char *name, struct cb_err *err);
 /* Key `key`, an activation; absent: what it is. */
 enum cb_status decoder_parse_activation(struct model *model, const char *name, const char *key, struct cb_err *err);
-/* Key of a sliding window and of a soft cap; absent: what it is, null: 0, none. */
+/* Key of a sliding window and of a soft cap; absent: what it is; null, and a window of 0: none. */
 enum cb_status decoder_parse_window(struct model *model, const char *name, const char *key, int64_t *window, struct cb_err *err);
 enum cb_status decoder_parse_cap(struct model *model, const char *name, const char *key, double *cap, struct cb_err *err);
 /* window (0: none) into the layers that the list layer_types calls sliding_attention; where it is absent or not has_types, into those that is_sliding

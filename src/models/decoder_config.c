@@ -88,7 +88,7 @@ enum cb_status decoder_parse_local_rope(struct model *m, const char *name, doubl
 
 enum cb_status decoder_parse_window(struct model *m, const char *name, const char *key, int64_t *window, struct cb_err *err) {
     if (json_is_null(json_object_get(m->config, key))) *window = 0;
-    return json_get_int(window, m->config, name, key, 1, INT32_MAX, false, err);
+    return json_get_int(window, m->config, name, key, 0, INT32_MAX, false, err);
 }
 
 enum cb_status decoder_parse_cap(struct model *m, const char *name, const char *key, double *cap, struct cb_err *err) {
