@@ -75,7 +75,7 @@ static void layer_path(const struct encoder *e, char path[256], int64_t i, int64
     snprintf(path, 256, e->names->layer, (int)i, (int)j);
 }
 
-enum cb_status encoder_embedding_weights(struct model *m, struct cb_err *err) {
+static enum cb_status embedding_weights(struct model *m, struct cb_err *err) {
     const struct encoder *e = m->options;
     const char *path = e->names->embeddings;
     const int64_t c = e->embedding;
@@ -106,17 +106,22 @@ static enum cb_status block_weights(struct model *m, const char *path, struct cb
     return model_add_norm(m, c, true, path, n->norm, err);
 }
 
-enum cb_status encoder_weights(struct model *m, struct cb_err *err) {
+enum cb_status encoder_layer_weights(struct model *m, struct cb_err *err) {
     const struct encoder *e = m->options;
     char path[256];
-    TRY(encoder_embedding_weights(m, err));
-    if (projects(m)) TRY(model_add_linear(m, e->embedding, m->n_embd, true, "", e->names->project, err));
     for (int64_t i = 0; i < (e->groups ? e->groups : m->n_layer); i++)
         for (int64_t j = 0; j < (e->groups ? e->group_size : 1); j++) {
             layer_path(e, path, i, j);
             TRY(block_weights(m, path, err));
         }
     return CB_OK;
+}
+
+enum cb_status encoder_weights(struct model *m, struct cb_err *err) {
+    const struct encoder *e = m->options;
+    TRY(embedding_weights(m, err));
+    if (projects(m)) TRY(model_add_linear(m, e->embedding, m->n_embd, true, "", e->names->project, err));
+    return encoder_layer_weights(m, err);
 }
 
 /* ---- graph */
@@ -146,9 +151,9 @@ struct cb_tensor *encoder_embed(const struct model *m, struct nn *nn, const stru
     return nn_dropout(nn, x, e->dropout);
 }
 
-/* One block: x = norm(x + attention(x)), x = norm(x + mlp(x)). */
-static struct cb_tensor *block(const struct model *m, struct nn *nn, const struct model_leaves *leaves, const char *path,
-                               struct cb_tensor *x) {
+/* Attention in both directions, under padding or segments. */
+static struct cb_tensor *self_attention(const struct model *m, struct nn *nn, const struct model_leaves *leaves, const char *path,
+                                        struct cb_tensor *x) {
     const struct encoder *e = m->options;
     const struct encoder_names *n = e->names;
     struct nn_heads heads = {.path = path, .q = n->q, .k = n->k, .v = n->v, .out = n->out, .width = m->n_embd, .heads = m->n_head};
@@ -156,7 +161,16 @@ static struct cb_tensor *block(const struct model *m, struct nn *nn, const struc
     struct nn_attention attention = {.name = nn_name(nn, "%s.attention", path), .bidirectional = true, .dropout = e->attention_dropout};
     attention.q_segment = leaves->q_segment;
     attention.k_segment = leaves->k_segment;
-    struct cb_tensor *y = nn_dropout(nn, nn_heads(nn, x, NULL, NULL, &heads, &attention), e->dropout);
+    return nn_heads(nn, x, NULL, NULL, &heads, &attention);
+}
+
+/* One block: x = norm(x + attention(x)), x = norm(x + mlp(x)). */
+static struct cb_tensor *block(const struct model *m, struct nn *nn, const struct model_leaves *leaves, const char *path,
+                               struct cb_tensor *x) {
+    const struct encoder *e = m->options;
+    const struct encoder_names *n = e->names;
+    struct cb_tensor *y = (n->attention ? n->attention : self_attention)(m, nn, leaves, path, x);
+    y = nn_dropout(nn, y, e->dropout);
     x = nn_layer_norm(nn, op_add(nn->g, x, y), nn_name(nn, "%s.%s", path, n->attention_norm), e->eps);
     struct nn_feed_forward mlp = {.path = path, .up = n->up, .down = n->down, .width = m->n_embd, .inner = e->inner};
     mlp.activation = e->activation;
@@ -168,7 +182,7 @@ struct cb_tensor *encoder_body(const struct model *m, struct nn *nn, struct mode
     const struct encoder *e = m->options;
     struct cb_graph *g = nn->g;
     char path[256];
-    struct cb_tensor *x = encoder_embed(m, nn, io, leaves);
+    struct cb_tensor *x = (e->names->embed ? e->names->embed : encoder_embed)(m, nn, io, leaves), *embedded = x;
     if (projects(m))
         x = nn_linear(nn, x, &(struct nn_linear){.name = e->names->project, .in = e->embedding, .out = m->n_embd, .bias = true});
     x = model_hidden(nn, io, x, 0, NULL);
@@ -181,6 +195,7 @@ struct cb_tensor *encoder_body(const struct model *m, struct nn *nn, struct mode
             x = block(m, nn, leaves, path, x);
         }
         x = model_hidden(nn, io, x, nn->layer + 1, nn_name(nn, "%s", path));
+        if (e->names->after) x = e->names->after(m, nn, leaves, embedded, x);
         graph_pop(g, old);
     }
     nn->layer = -1;

@@ -16,6 +16,12 @@ struct encoder_names {
     const char *dense, *dense_activation;  // before a classifier; NULL: none
     bool project_always;  // also where the widths are equal
     bool counts_positions;  // from pad + 1, padding left out (RoBERTa)
+    /* In place of encoder_embed, of a block's attention with its projections, and after a layer; each nullable. */
+    struct cb_tensor *(*embed)(const struct model *model, struct nn *nn, const struct model_io *io, const struct model_leaves *leaves);
+    struct cb_tensor *(*attention)(const struct model *model, struct nn *nn, const struct model_leaves *leaves, const char *path,
+                                   struct cb_tensor *x);
+    struct cb_tensor *(*after)(const struct model *model, struct nn *nn, const struct model_leaves *leaves, struct cb_tensor *embedded,
+                               struct cb_tensor *x);
 };
 /* Keys of config.json; NULL in a family's table: BERT's. */
 struct encoder_keys {
@@ -34,8 +40,8 @@ enum cb_status encoder_parse(struct model *model, const char *name, const struct
                              struct cb_err *err);
 enum cb_status encoder_weights(struct model *model, struct cb_err *err);
 struct cb_tensor *encoder_body(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves);
-/* The embeddings alone, up to their dropout: (B,T,embedding). */
-enum cb_status encoder_embedding_weights(struct model *model, struct cb_err *err);
+/* The layers alone; the embeddings alone, up to their dropout: (B,T,embedding). */
+enum cb_status encoder_layer_weights(struct model *model, struct cb_err *err);
 struct cb_tensor *encoder_embed(const struct model *model, struct nn *nn, const struct model_io *io, const struct model_leaves *leaves);
 
 /* For model_class: dense, activation and norm of a masked language model; with model_head_masked_lm, whose bias the class names. */

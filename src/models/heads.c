@@ -6,13 +6,18 @@
 static const char *const labels_only[] = {"labels", NULL};
 
 /* ---- the linear layer */
+static bool has_bias(const struct model *model) {
+    const char *bias = model->class->bias;
+    return !model->head_has_no_bias && (!bias || *bias);
+}
+
 static const char *linear_name(const struct model *model) { return model->class->linear ? model->class->linear : "lm_head"; }
 
 enum cb_status model_head_weights(struct model *model, int64_t out, struct cb_err *err) {
     const struct model_class *class = model->class;
     const char *name = linear_name(model);
     TRY(model_add_weight(model, err, MODEL_NORMAL, model->init_std, 2, (const int64_t[]){out, model->n_features}, "%s.weight", name));
-    if (class->bias && !*class->bias) return CB_OK;
+    if (!has_bias(model)) return CB_OK;
     return class->bias ? model_add_weight(model, err, MODEL_ZEROS, 0, 1, &out, "%s", class->bias)
                        : model_add_weight(model, err, MODEL_ZEROS, 0, 1, &out, "%s.bias", name);
 }
@@ -23,8 +28,8 @@ struct nn_linear model_head_linear(const struct model *model, int64_t out) {
                               .kind = NN_HEAD,
                               .in = model->n_features,
                               .out = out,
-                              .bias = !bias || *bias,
-                              .bias_name = bias && *bias ? bias : NULL};
+                              .bias = has_bias(model),
+                              .bias_name = has_bias(model) ? bias : NULL};
 }
 
 /* Logits of the class's linear layer, an output where wanted. */
@@ -80,7 +85,7 @@ static struct cb_tensor *rows_shifted(struct cb_graph *g, struct cb_tensor *x, i
 static enum cb_status vocabulary_weights(struct model *model, struct cb_err *err) {
     const char *bias = model->class->bias;
     if (!model->tied) return model_head_weights(model, model->vocab, err);
-    if (bias && !*bias) return CB_OK;
+    if (!has_bias(model)) return CB_OK;
     return bias ? model_add_weight(model, err, MODEL_ZEROS, 0, 1, &model->vocab, "%s", bias)
                 : model_add_weight(model, err, MODEL_ZEROS, 0, 1, &model->vocab, "%s.bias", linear_name(model));
 }

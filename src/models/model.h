@@ -85,6 +85,7 @@ struct model {
     int64_t n_labels;  // heads with labels
     enum model_problem problem;
     int64_t n_features;  // that the head takes
+    bool head_has_no_bias;  // whatever its class says
     int64_t n_layer, n_embd, n_head, n_kv_head, head_dim, vocab, max_positions;
     int64_t position_offset;  // of explicit position_ids: they begin here (RoBERTa)
     int64_t n_types;  // of token_type_ids; 0: none
@@ -177,6 +178,7 @@ struct model_io {
 /* The inputs of a body, made by model_build. */
 struct model_leaves {
     struct cb_tensor *ids, *positions;  // (B,T); (B,T) or (T)
+    struct cb_tensor *mask;  // (B,T): 1 token, 0 padding; NULL: all tokens, or a cache
     struct cb_tensor *types;  // (B,T) or, all 0, (1,T)
     struct cb_tensor *q_segment, *k_segment;  // NULL: one
     struct cb_tensor *start;  // with a cache only

@@ -17,13 +17,17 @@ struct cb_tensor *nn_heads_project(struct nn *nn, struct cb_tensor *x, const str
 
 struct cb_tensor *nn_heads(struct nn *nn, struct cb_tensor *x, struct cb_tensor *k, struct cb_tensor *v, const struct nn_heads *h,
                            const struct nn_attention *attention) {
-    struct cb_graph *g = nn->g;
-    if (graph_is_bad(g, x)) return x;
-    const int64_t joined[3] = {x->type.dim[0], x->type.dim[1], h->heads * h->head_dim};
     struct cb_tensor *q = nn_heads_project(nn, x, h, h->q, !h->no_bias);
     if (!k) k = nn_heads_project(nn, x, h, h->k, !h->no_bias && !h->k_without_bias);
     if (!v) v = nn_heads_project(nn, x, h, h->v, !h->no_bias);
-    struct cb_tensor *y = op_reshape(g, nn_attention(nn, q, k, v, attention), 3, joined);
+    return nn_heads_join(nn, q, k, v, h, attention);
+}
+
+struct cb_tensor *nn_heads_join(struct nn *nn, struct cb_tensor *q, struct cb_tensor *k, struct cb_tensor *v, const struct nn_heads *h,
+                                const struct nn_attention *attention) {
+    if (graph_is_bad(nn->g, q)) return q;
+    const int64_t joined[3] = {q->type.dim[0], q->type.dim[1], h->heads * h->head_dim};
+    struct cb_tensor *y = op_reshape(nn->g, nn_attention(nn, q, k, v, attention), 3, joined);
     return linear(nn, y, h->path, h->out, joined[2], h->width, !h->no_bias);
 }
 

@@ -16,6 +16,10 @@ struct cb_tensor *nn_heads_project(struct nn *nn, struct cb_tensor *x, const str
 struct cb_tensor *nn_heads(struct nn *nn, struct cb_tensor *x, struct cb_tensor *k, struct cb_tensor *v, const struct nn_heads *h,
                            const struct nn_attention *attention);
 
+/* The same from given heads q (B,T,H,D), k and v. */
+struct cb_tensor *nn_heads_join(struct nn *nn, struct cb_tensor *q, struct cb_tensor *k, struct cb_tensor *v, const struct nn_heads *h,
+                                const struct nn_attention *attention);
+
 /* down(act(up x)), or gated (Shazeer 2020): down(act(gate x) * up x). */
 struct nn_feed_forward {
     const char *path, *up, *down;

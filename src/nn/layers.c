@@ -73,12 +73,20 @@ static struct nn_site norm_site(struct nn *nn, struct cb_tensor *x, const char *
     return site;
 }
 
-struct cb_tensor *nn_layer_norm(struct nn *nn, struct cb_tensor *x, const char *name, double eps) {
+static struct cb_tensor *layer_norm(struct nn *nn, struct cb_tensor *x, const char *name, bool bias, double eps) {
     if (graph_is_bad(nn->g, x)) return x;
-    struct nn_site site = norm_site(nn, x, name, true);
+    struct nn_site site = norm_site(nn, x, name, bias);
     struct cb_tensor *w = nn_site_param(nn, site.name, "weight", site.weight, 1, &site.out, true);
-    struct cb_tensor *b = nn_site_param(nn, site.name, "bias", site.bias, 1, &site.out, true);
+    struct cb_tensor *b = bias ? nn_site_param(nn, site.name, "bias", site.bias, 1, &site.out, true) : NULL;
     return nn_site(nn, &site, x, op_layer_norm(nn->g, x, w, b, eps));
+}
+
+struct cb_tensor *nn_layer_norm(struct nn *nn, struct cb_tensor *x, const char *name, double eps) {
+    return layer_norm(nn, x, name, true, eps);
+}
+
+struct cb_tensor *nn_layer_norm_unbiased(struct nn *nn, struct cb_tensor *x, const char *name, double eps) {
+    return layer_norm(nn, x, name, false, eps);
 }
 
 struct cb_tensor *nn_rms_norm(struct nn *nn, struct cb_tensor *x, const char *name, double eps) {

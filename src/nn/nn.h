@@ -93,6 +93,7 @@ struct cb_tensor *nn_embedding(struct nn *nn, struct cb_tensor *ids, const char 
 struct cb_tensor *nn_embedding_padded(struct nn *nn, struct cb_tensor *ids, const char *name, int64_t rows, int64_t channels,
                                       int64_t padding_idx);
 struct cb_tensor *nn_layer_norm(struct nn *nn, struct cb_tensor *x, const char *name, double eps);
+struct cb_tensor *nn_layer_norm_unbiased(struct nn *nn, struct cb_tensor *x, const char *name, double eps);
 struct cb_tensor *nn_rms_norm(struct nn *nn, struct cb_tensor *x, const char *name, double eps);
 /* By offset + weight. */
 struct cb_tensor *nn_rms_norm_offset(struct nn *nn, struct cb_tensor *x, const char *name, double eps, double offset);
