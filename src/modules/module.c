@@ -97,6 +97,9 @@ static bool weight_is_shared(const struct nn *nn, const struct nn_site *site) {
 }
 
 static enum cb_status site_add(struct module *m, const struct nn *nn, const struct nn_site *site, struct cb_err *err) {
+    if (site->some_rows && !m->tuner->takes_experts)
+        FAIL(err, CB_E_UNSUPPORTED, "%s: an expert's module; a module of kind %s cannot change one, exclude_modules leaves them out",
+             site->name, m->tuner->name);
     struct tuner_site *grown = list_grow(m, m->sites, m->n_sites, &m->sites_size, sizeof *grown);
     if (!grown) FAIL(err, CB_E_MEMORY, "%s: no memory for a site", site->name);
     m->sites = grown;

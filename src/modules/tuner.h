@@ -81,6 +81,7 @@ struct tuner {
     const char *defaults;  // a complete adapter_config.json as PEFT writes it
     size_t options_bytes;
     enum tuner_fresh fresh;
+    bool takes_experts;  // delta changes the rows of an expert's site alone (nn_product)
     const char *scaling;  // what the run-time scale multiplies
     const char *const *cases;  // specs for the generic tests, NULL-ended
     /* Reads module->config into module->options. where: the file, for messages. */

@@ -116,10 +116,11 @@ static struct cb_tensor *delta(const struct module *m, const struct tuner_site *
     if (site->site.kind == NN_EMBEDDING)
         low = op_embedding(g, op_transpose(g, a, 0, 1), x);
     else
-        low = op_linear(g, nn_dropout(nn, x, o->dropout), a, NULL, false);
+        low = nn_product(nn, nn_dropout(nn, x, o->dropout), a, NULL);
     // the scale goes where the tensor is smallest
     low = op_mul(g, op_scale(g, low, site->scale, 0), scale);
-    return op_add(g, y, op_linear(g, low, b, NULL, false));
+    if (site->site.kind == NN_EMBEDDING) return op_add(g, y, op_linear(g, low, b, NULL, false));
+    return nn_product(nn, low, b, y);
 }
 
 enum { TILE = 128, TILE_RANK = 64, LANES = 16 };  // LANES: sums that stay in registers
@@ -194,6 +195,7 @@ const struct tuner tuner_lora = {
         "\"velora_config\":null}",
     .options_bytes = sizeof(struct lora_options),
     .fresh = TUNER_IS_BASE,
+    .takes_experts = true,
     .scaling = "the change B A x, beside alpha / r",
     .cases = cases,
     .parse = parse,

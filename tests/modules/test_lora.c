@@ -52,14 +52,15 @@ static void base_close(struct base *b) {
 static enum cb_status with_modules(struct base *b, struct runner *r, struct module_list *list, const struct module *of,
                                    const struct model_io *wanted, struct cb_err *err) {
     struct model_io io = *wanted;
-    struct cb_tensor *wrt[128], *grad[128];
+    enum { MOST = 512 };
+    struct cb_tensor *wrt[MOST], *grad[MOST];
     char name[400];
     TRY(runner_create(r, err));
     struct nn nn = nn_make(r->g);
     if (list) nn.hook = module_hook(list);
     TRY(model_build(b->model, &nn, &io, err));
     int n = of ? module_n_params(of) : 0;
-    if (n > 128) FAIL(err, CB_E_LIMIT, "test: %d parameters", n);
+    if (n > MOST) FAIL(err, CB_E_LIMIT, "test: %d parameters", n);
     for (int i = 0; i < n; i++) {
         wrt[i] = graph_find_leaf(r->g, module_param(of, i)->name);
         if (!wrt[i]) FAIL(err, CB_E_NAME, "%s: not in the graph", module_param(of, i)->name);
@@ -256,15 +257,16 @@ static enum cb_status generic(const struct tuner *tuner, const char *spec, const
 TEST(tuners, generic) {
     int n;
     const struct tuner *const *list = tuners(&n);
-    static const char *const families[] = {"gpt2", "llama"};
+    int n_families;
+    const struct family *const *families = model_families(&n_families);
     CHECK(n >= 1);
     for (int i = 0; i < n; i++)
         for (const char *const *spec = list[i]->cases; *spec; spec++)
-            for (int f = 0; f < 2; f++) {
+            for (int f = 0; f < n_families; f++) {
                 char message[400] = "";
                 struct cb_err err = {0};
-                enum cb_status status = generic(list[i], *spec, families[f], message, &err);
-                CHECK(status == CB_OK && !*message, "%s on %s: %s%s", *spec, families[f], message, err.message);
+                enum cb_status status = generic(list[i], *spec, families[f]->name, message, &err);
+                CHECK(status == CB_OK && !*message, "%s on %s: %s%s", *spec, families[f]->name, message, err.message);
             }
 }
 
