@@ -20,8 +20,7 @@ void added_set_index(struct added_set *set) {
     }
 }
 
-/* The longest needle at text + at, or NULL. */
-static const struct added_needle *needle_at(const struct added_set *set, const char *text, size_t n, size_t at) {
+const struct added_needle *added_find(const struct added_set *set, const char *text, size_t n, size_t at) {
     unsigned char b = (unsigned char)text[at];
     for (uint32_t i = set->first[b]; i < set->first[b + 1]; i++)
         if (set->needle[i].n <= n - at && !memcmp(set->needle[i].text, text + at, set->needle[i].n)) return &set->needle[i];
@@ -66,7 +65,7 @@ enum cb_status added_split(struct encoder *e, const struct added_set *set, const
     const char *text = piece->text;
     size_t n = piece->n, done = 0;
     for (size_t at = 0; set->n && at < n;) {
-        const struct added_needle *needle = needle_at(set, text, n, at);
+        const struct added_needle *needle = added_find(set, text, n, at);
         if (!needle) {
             at++;
             continue;

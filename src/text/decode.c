@@ -70,7 +70,7 @@ static enum cb_status bytelevel(const struct part *part, struct decode_list *lis
     list->text.n = 0;
     TRY(buffer_reserve(&list->text, out->n * 3, err));
     if (out->n) list->text.n = utf8_repair(list->text.data, out->data, out->n);
-    list->item[0] = (struct decode_item){0, list->text.n};
+    list->item[0] = (struct decode_item){0, list->text.n, -1};
     list->spare.n = 0, list->n = 1;
     return CB_OK;
 }
@@ -194,16 +194,20 @@ static const struct part_kind replace_kind = {
 
 /* ---- tokens joined */
 
+enum cb_status decode_all(struct decode_list *list, struct cb_err *err) {
+    TRY(buffer_reserve(&list->spare, 0, err));
+    TRY(buffer_grow((void **)&list->item, &list->capacity, 1, sizeof *list->item, err));
+    list->item[0] = (struct decode_item){0, list->spare.n, -1};
+    list_swap(list, 1);
+    return CB_OK;
+}
+
 static enum cb_status fuse(const struct part *part, struct decode_list *list, struct cb_err *err) {
     (void)part;
     struct buffer *out = &list->spare;
     for (size_t i = 0; i < list->n; i++)
         TRY(buffer_append(out, list->text.data + list->item[i].begin, list->item[i].end - list->item[i].begin, err));
-    TRY(buffer_reserve(out, 0, err));
-    TRY(buffer_grow((void **)&list->item, &list->capacity, 1, sizeof *list->item, err));
-    list->item[0] = (struct decode_item){0, out->n};
-    list_swap(list, 1);
-    return CB_OK;
+    return decode_all(list, err);
 }
 static const struct part_kind fuse_kind = {.type = "Fuse", .decode = fuse};
 
@@ -211,8 +215,7 @@ static int hex_digit(char c) {
     return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* The byte of <0xXX>, or -1. */
-static int byte_token(const char *text, size_t n) {
+int byte_token(const char *text, size_t n) {
     if (n != 6 || memcmp(text, "<0x", 3) || text[5] != '>') return -1;
     int high = hex_digit(text[3]), low = hex_digit(text[4]);
     return high < 0 || low < 0 ? -1 : high << 4 | low;
@@ -242,7 +245,7 @@ static enum cb_status byte_fallback(const struct part *part, struct decode_list 
                 for (size_t k = 0; k < run; k++) TRY(buffer_append(out, "\xef\xbf\xbd", 3, err));
             }
         }
-        list->item[kept++] = (struct decode_item){from, out->n};
+        list->item[kept++] = (struct decode_item){from, out->n, -1};
     }
     TRY(buffer_reserve(out, 0, err));
     list_swap(list, kept);
@@ -253,7 +256,7 @@ static const struct part_kind byte_fallback_kind = {.type = "ByteFallback", .dec
 /* CTC (Graves et al., 2006): repeats fall together, the blank vanishes. */
 static enum cb_status ctc(const struct part *part, struct decode_list *list, struct cb_err *err) {
     size_t kept = 0;
-    struct decode_item last = {0, 0};
+    struct decode_item last = {0, 0, -1};
     for (size_t i = 0; i < list->n; i++) {
         struct decode_item item = list->item[i];
         const char *text = list->text.data + item.begin;
@@ -273,7 +276,7 @@ static enum cb_status ctc(const struct part *part, struct decode_list *list, str
         }
         free(cut.data);
         if (status) return status;
-        if (list->spare.n > from) list->item[kept++] = (struct decode_item){from, list->spare.n};
+        if (list->spare.n > from) list->item[kept++] = (struct decode_item){from, list->spare.n, -1};
     }
     TRY(buffer_reserve(&list->spare, 0, err));
     list_swap(list, kept);
@@ -307,7 +310,7 @@ static enum cb_status list_fill(const struct tokenizer *t, struct decode_list *l
         const char *text = tokenizer_token(t, ids[i], &n);
         if (!text || (skip_special && tokenizer_is_special(t, ids[i]))) continue;
         TRY(buffer_grow((void **)&list->item, &list->capacity, list->n + 1, sizeof *list->item, err));
-        list->item[list->n++] = (struct decode_item){list->text.n, list->text.n + n};
+        list->item[list->n++] = (struct decode_item){list->text.n, list->text.n + n, ids[i]};
         TRY(buffer_append(&list->text, text, n, err));
     }
     return buffer_reserve(&list->text, 0, err);

@@ -26,7 +26,7 @@ void encoder_destroy(struct encoder **encoder) {
     if (!e) return;
     for (int i = 0; e->track && i < e->t->n_stages * 2 + 2; i++) free(e->track[i].text), free(e->track[i].align);
     free(e->track);
-    for (int i = 0; i < 3; i++) free(e->work[i]);
+    for (int i = 0; i < 4; i++) free(e->work[i]);
     regex_scratch_destroy(&e->scratch);
     word_cache_destroy(&e->cache);
     free(e);
@@ -103,14 +103,51 @@ static void count_code_points(struct token_list *list, size_t first, const char 
     }
 }
 
+static bool is_blank(const struct tokenizer *t, const struct token *token) {
+    size_t n;
+    const char *text = tokenizer_token(t, token->id, &n);
+    uint32_t cp = 0;
+    for (size_t at = 0; at < n; at += (size_t)utf8_length(text[at])) {
+        int byte = utf8_decode(text + at, n - at, &cp) ? char_to_byte(cp) : -1;
+        if (byte != ' ' && byte != '\n' && byte != '\t') return false;
+    }
+    return n;
+}
+
+/* tiktoken's way with bytes that are not UTF-8: the words up to the first such byte are cut as usual, but all from the last one on (with the blank tokens
+   before it, which more text might have joined) is a single word. */
+static enum cb_status encode_joined(struct encoder *e, const struct piece *all, size_t first, size_t good, struct cb_err *err) {
+    struct token_list *out = e->out;
+    size_t n = out->n, begin = good;
+    while (n > first && out->token[n - 1].word == out->token[out->n - 1].word) n--;
+    if (n < out->n && is_blank(e->t, &out->token[n]))
+        while (n > first && is_blank(e->t, &out->token[n - 1])) n--;
+    for (size_t i = n; i < out->n; i++) {
+        size_t length;
+        const char *text = tokenizer_token(e->t, out->token[i].id, &length);
+        size_t bytes = e->t->added_of[out->token[i].id] ? length : utf8_count(text, length);
+        begin -= bytes < begin ? bytes : begin;
+    }
+    if (n < out->n) e->word = out->token[n].word;
+    out->n = n;
+    struct piece rest = piece_slice(all, begin, all->n);
+    return e->t->model->encode(e->t, e, &rest, err);
+}
+
 /* Appends one sequence to e->out. */
 static enum cb_status encode_sequence(struct encoder *e, int sequence, const char *text, size_t n, unsigned flags, struct cb_err *err) {
-    TRY(check_text(text, n, err));
-    size_t first = e->out->n;
+    size_t first = e->out->n, good = n;
+    if (!e->t->broken)
+        TRY(check_text(text, n, err));
+    else if (n >= (size_t)1 << 31)
+        FAIL(err, CB_E_LIMIT, "text: %zu bytes; fewer than 2^31 are wanted", n);
+    else if (e->t->broken == BROKEN_JOINED)
+        good = utf8_check(text, n);
     e->sequence = (int8_t)sequence, e->word = 0, e->hook = NULL;
     e->tracking = (flags & ENCODE_OFFSETS) || e->t->always_track;
-    struct piece all = {text, n, NULL, 0, (uint32_t)n};
-    TRY(added_split(e, &e->t->raw_set, &all, normalise_rest, err));
+    struct piece all = {text, n, NULL, 0, (uint32_t)n}, valid = {text, good, NULL, 0, (uint32_t)good};
+    TRY(added_split(e, &e->t->raw_set, &valid, normalise_rest, err));
+    if (good < n) TRY(encode_joined(e, &all, first, good, err));
     if ((flags & ENCODE_CODE_POINTS) == ENCODE_CODE_POINTS) count_code_points(e->out, first, text);
     return CB_OK;
 }

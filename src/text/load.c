@@ -1,8 +1,11 @@
-/* Tokenizers from files: tokenizer.json, or GPT-2's pair of vocabulary and merges. */
+/* Tokenizers from files and folders: the format is told by the names in a folder and by what a file begins with. */
 #include <stdio.h>
 #include <sys/stat.h>
 
-#include "text/parts.h"
+#include "text/bpe.h"
+#include "text/config.h"
+#include "text/formats.h"
+#include "text/spm.h"
 #include "text/utf8.h"
 
 #define FILE_LIMIT ((size_t)1 << 29)
@@ -35,23 +38,15 @@ static enum cb_status merges_parse(const struct tokenizer *t, const char *text, 
         line++;
         if (length && text[at + length - 1] == '\r') length--;
         if (!length || (line == 1 && length >= 8 && !memcmp(text + at, "#version", 8))) continue;
-        const char *gap = memchr(text + at, ' ', length);
-        size_t left = gap ? (size_t)(gap - text) - at : 0;
-        if (!gap || memchr(gap + 1, ' ', length - left - 1))
-            FAIL(err, CB_E_FORMAT, "%s: merges line %zu: two tokens with one space are wanted", name, line);
         if (*n_pairs == INT32_MAX / 4) FAIL(err, CB_E_LIMIT, "%s: more merges than fit", name);
         TRY(buffer_grow((void **)pair, &capacity, (size_t)*n_pairs + 1, sizeof **pair, err));
-        int32_t *new = (*pair)[(*n_pairs)++];
-        new[0] = vocab_find(&t->vocab, text + at, left), new[1] = vocab_find(&t->vocab, gap + 1, length - left - 1);
-        if (new[0] < 0 || new[1] < 0)
-            FAIL(err, CB_E_FORMAT, "%s: merges line %zu: \"%.*s\"; two tokens of the vocabulary are wanted", name, line,
-                 (int)(length < 80 ? length : 80), text + at);
+        if (merge_parse(t, (*pair)[(*n_pairs)++], text + at, length, line, err)) return err_prefix(err, "%s", name);
     }
     return CB_OK;
 }
 
-static enum cb_status gpt2_build(struct tokenizer *t, const json_t *vocab, const char *merges, size_t n_merges, const char *name,
-                                 struct cb_err *err) {
+static enum cb_status gpt2_build(struct tokenizer *t, const json_t *vocab, const char *merges, size_t n_merges, const json_t *config,
+                                 const char *name, struct cb_err *err) {
     TRY(vocab_read(t, vocab, err));
     int32_t(*pair)[2] = NULL, n_pairs = 0;
     enum cb_status status = merges_parse(t, merges, n_merges, &pair, &n_pairs, name, err);
@@ -59,22 +54,95 @@ static enum cb_status gpt2_build(struct tokenizer *t, const json_t *vocab, const
     free(pair);
     if (status) return err_prefix(err, "%s", name);
     TRY(bytelevel_parts(t, true, err));
+    t->part[ROLE_PRE_TOKENIZER]->flag[0] = config_flag(config, "add_prefix_space", false);
+    TRY(config_added(t, config, name, err));
     int32_t end = vocab_find(&t->vocab, "<|endoftext|>", 13);
     struct added_token token = {"<|endoftext|>", 13, end, .special = true};
-    if (end >= 0) TRY(tokenizer_add(t, &token, name, err));
+    bool has = end < 0;
+    for (int i = 0; i < t->n_added; i++) has = has || t->added[i].id == end;
+    if (!has) TRY(tokenizer_add(t, &token, name, err));
     return tokenizer_finish(t, name, err);
 }
 
-enum cb_status tokenizer_load_gpt2(struct tokenizer **tokenizer, const char *vocab, size_t n_vocab, const char *merges, size_t n_merges,
-                                   const char *name, struct cb_err *err) {
+static enum cb_status gpt2_read(struct tokenizer **tokenizer, const char *vocab, size_t n_vocab, const char *merges, size_t n_merges,
+                                const json_t *config, const char *name, struct cb_err *err) {
     *tokenizer = NULL;
     if (utf8_check(merges, n_merges) < n_merges) FAIL(err, CB_E_FORMAT, "%s: merges are not UTF-8", name);
     json_t *json = NULL;
     TRY(json_parse_object(&json, vocab, n_vocab, name, err));
     enum cb_status status = tokenizer_create(tokenizer, err);
-    if (!status) status = gpt2_build(*tokenizer, json, merges, n_merges, name, err);
+    if (!status) status = gpt2_build(*tokenizer, json, merges, n_merges, config, name, err);
     json_decref(json);
     if (status) tokenizer_destroy(tokenizer);
+    return status;
+}
+
+enum cb_status tokenizer_load_gpt2(struct tokenizer **tokenizer, const char *vocab, size_t n_vocab, const char *merges, size_t n_merges,
+                                   const char *name, struct cb_err *err) {
+    return gpt2_read(tokenizer, vocab, n_vocab, merges, n_merges, NULL, name, err);
+}
+
+/* ---- one file */
+
+/* Llama's classes put the beginning of text before all unless told otherwise. */
+static enum cb_status spm_load(struct tokenizer *t, const char *bytes, size_t n, const json_t *config, const char *name,
+                               struct cb_err *err) {
+    TRY(spm_read(t, bytes, n, config, name, err));
+    if (!config) return CB_OK;
+    TRY(config_added(t, config, name, err));
+    const char *kind = config_text(config, "tokenizer_class").text;
+    bool llama = kind && (!strncmp(kind, "Llama", 5) || !strncmp(kind, "Gemma", 5) || !strncmp(kind, "CodeLlama", 9)),
+         t5 = kind && (!strncmp(kind, "T5", 2) || !strncmp(kind, "MT5", 3)), albert = kind && !strncmp(kind, "Albert", 6);
+    struct text_view bos = config_text(config, albert ? "cls_token" : "bos_token"),
+                     eos = config_text(config, albert ? "sep_token" : "eos_token");
+    bool first = bos.text && config_flag(config, "add_bos_token", llama || albert) && tokenizer_id(t, bos.text) >= 0,
+         last = eos.text && config_flag(config, "add_eos_token", t5 || albert) && tokenizer_id(t, eos.text) >= 0;
+    return template_set(t, first ? bos.text : NULL, last ? eos.text : NULL, albert, name, err);
+}
+
+/* Whether the first line is base64, a space and a number. */
+static bool is_tiktoken(const char *bytes, size_t n) {
+    size_t at = 0, n_line, i = 0;
+    const char *line;
+    if (!line_next(bytes, n, &at, &line, &n_line)) return false;
+    while (i < n_line && line[i] != ' ') i++;
+    if (i % 4 || !i || i + 1 >= n_line) return false;
+    for (size_t k = i + 1; k < n_line; k++)
+        if (line[k] < '0' || line[k] > '9') return false;
+    return true;
+}
+
+/* A SentencePiece model begins with a piece: field 1, bytes, whose first field is a text. */
+static bool is_spm(const char *bytes, size_t n) {
+    for (size_t at = 1; n > 3 && bytes[0] == 0x0a && at < 6 && at + 1 < n; at++)
+        if (!(bytes[at] & 0x80)) return bytes[at + 1] == 0x0a;
+    return false;
+}
+
+static enum cb_status file_build(struct tokenizer *t, const struct text_file *file, struct cb_err *err) {
+    const char *bytes = file->bytes, *name = file->name;
+    if (file->n >= 4 && !memcmp(bytes, "GGUF", 4)) FAIL(err, CB_E_UNSUPPORTED, "%s: a GGUF file; a tokenizer's own file is wanted", name);
+    if (is_spm(bytes, file->n))
+        TRY(spm_load(t, bytes, file->n, file->config, name, err));
+    else if (is_tiktoken(bytes, file->n))
+        TRY(tiktoken_read(t, bytes, file->n, file->pattern, file->config, name, err));
+    else
+        TRY(vocab_txt_read(t, bytes, file->n, file->config, name, err));
+    return tokenizer_finish(t, name, err);
+}
+
+enum cb_status tokenizer_load_file(struct tokenizer **tokenizer, const struct text_file *file, struct cb_err *err) {
+    size_t at = 0;
+    *tokenizer = NULL;
+    while (at < file->n && strchr(" \t\r\n", file->bytes[at])) at++;
+    if (!is_spm(file->bytes, file->n) && at < file->n && file->bytes[at] == '{') {
+        TRY(tokenizer_load_bytes(tokenizer, file->bytes, file->n, file->name, err));
+        config_ends(*tokenizer, file->config);
+        return CB_OK;
+    }
+    enum cb_status status = tokenizer_create(tokenizer, err);
+    if (!status) status = file_build(*tokenizer, file, err);
+    if (status) tokenizer_destroy(tokenizer), message_clean(err);
     return status;
 }
 
@@ -85,32 +153,64 @@ static bool is_file(const char *folder, const char *file, char *path, size_t n) 
     return snprintf(path, n, "%s/%s", folder, file) < (int)n && !stat(path, &s) && S_ISREG(s.st_mode);
 }
 
-static enum cb_status load_pair(struct tokenizer **tokenizer, const char *vocab_path, const char *merges_path, struct cb_err *err) {
+static enum cb_status load_pair(struct tokenizer **tokenizer, const char *vocab_path, const char *merges_path, const json_t *config,
+                                struct cb_err *err) {
     struct buffer vocab = {0}, merges = {0};
     enum cb_status status = file_read(&vocab, vocab_path, err);
     if (!status) status = file_read(&merges, merges_path, err);
-    if (!status) status = tokenizer_load_gpt2(tokenizer, vocab.data, vocab.n, merges.data, merges.n, vocab_path, err);
+    if (!status) status = gpt2_read(tokenizer, vocab.data, vocab.n, merges.data, merges.n, config, vocab_path, err);
     free(vocab.data);
     free(merges.data);
     return status;
 }
 
-enum cb_status tokenizer_load(struct tokenizer **tokenizer, const char *path, struct cb_err *err) {
-    *tokenizer = NULL;
-    char one[4096], two[4096];
-    struct stat s;
-    if (stat(path, &s)) FAIL(err, CB_E_IO, "%s: no such file or folder", path);
-    if (S_ISDIR(s.st_mode)) {
-        if (is_file(path, "tokenizer.json", one, sizeof one)) return tokenizer_load(tokenizer, one, err);
-        if (is_file(path, "vocab.json", one, sizeof one) && is_file(path, "merges.txt", two, sizeof two))
-            return load_pair(tokenizer, one, two, err);
-        if (is_file(path, "encoder.json", one, sizeof one) && is_file(path, "vocab.bpe", two, sizeof two))
-            return load_pair(tokenizer, one, two, err);
-        FAIL(err, CB_E_IO, "%s: holds no tokenizer; tokenizer.json, vocab.json + merges.txt or encoder.json + vocab.bpe are wanted", path);
-    }
+static enum cb_status load_one(struct tokenizer **tokenizer, const char *path, const char *pattern, const json_t *config,
+                               struct cb_err *err) {
     struct buffer bytes = {0};
     enum cb_status status = file_read(&bytes, path, err);
-    if (!status) status = tokenizer_load_bytes(tokenizer, bytes.data, bytes.n, path, err);
+    struct text_file file = {bytes.data, bytes.n, path, pattern, config};
+    if (!status) status = tokenizer_load_file(tokenizer, &file, err);
     free(bytes.data);
     return status;
+}
+
+static enum cb_status load_folder(struct tokenizer **tokenizer, const char *path, const char *pattern, const json_t *config,
+                                  struct cb_err *err) {
+    static const char *const pairs[][2] = {{"vocab.json", "merges.txt"}, {"encoder.json", "vocab.bpe"}};
+    static const char *const singles[] = {"tokenizer.model", "spiece.model",       "sentencepiece.bpe.model", "sentencepiece.model",
+                                          "vocab.txt",       "tokenizer.tiktoken", "tiktoken.model",          "qwen.tiktoken"};
+    char one[4096], two[4096];
+    if (is_file(path, "tokenizer.json", one, sizeof one)) return load_one(tokenizer, one, pattern, config, err);
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        if (is_file(path, pairs[i][0], one, sizeof one) && is_file(path, pairs[i][1], two, sizeof two))
+            return load_pair(tokenizer, one, two, config, err);
+    for (size_t i = 0; i < sizeof singles / sizeof *singles; i++)
+        if (is_file(path, singles[i], one, sizeof one)) return load_one(tokenizer, one, pattern, config, err);
+    FAIL(err, CB_E_IO,
+         "%s: holds no tokenizer; tokenizer.json, vocab.json + merges.txt, tokenizer.model, spiece.model, vocab.txt or tiktoken.model is "
+         "wanted",
+         path);
+}
+
+enum cb_status tokenizer_load_pattern(struct tokenizer **tokenizer, const char *path, const char *pattern, struct cb_err *err) {
+    *tokenizer = NULL;
+    char one[4096];
+    struct stat s;
+    if (stat(path, &s)) FAIL(err, CB_E_IO, "%s: no such file or folder", path);
+    if (!S_ISDIR(s.st_mode)) return load_one(tokenizer, path, pattern, NULL, err);
+    struct buffer bytes = {0};
+    json_t *config = NULL;
+    enum cb_status status = CB_OK;
+    if (is_file(path, "tokenizer_config.json", one, sizeof one)) {
+        status = file_read(&bytes, one, err);
+        if (!status) status = json_parse_object(&config, bytes.data, bytes.n, one, err);
+    }
+    if (!status) status = load_folder(tokenizer, path, pattern, config, err);
+    json_decref(config);
+    free(bytes.data);
+    return status;
+}
+
+enum cb_status tokenizer_load(struct tokenizer **tokenizer, const char *path, struct cb_err *err) {
+    return tokenizer_load_pattern(tokenizer, path, NULL, err);
 }

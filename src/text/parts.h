@@ -44,6 +44,8 @@ enum cb_status rewrite_emit(struct rewrite *r, uint32_t cp, int change, struct c
 void rewrite_skip(struct rewrite *r, size_t bytes);  // drops source bytes
 enum cb_status rewrite_keep(struct rewrite *r, size_t bytes, struct cb_err *err);  // copies them with their ranges
 enum cb_status rewrite_text(struct rewrite *r, const char *text, size_t n, struct cb_err *err);  // inserts valid text
+/* Inserts valid text with the range of the next bytes of the source, which stay where they are. */
+enum cb_status rewrite_span(struct rewrite *r, const char *text, size_t n, size_t bytes, struct cb_err *err);
 /* Puts text before all else, with the range of the first character (call it first, on a piece that is not empty). */
 enum cb_status rewrite_prefix(struct rewrite *r, const char *text, size_t n, struct cb_err *err);
 struct piece rewrite_end(struct rewrite *r);
@@ -75,6 +77,8 @@ struct part_kind {
     enum cb_status (*process)(const struct part *part, struct encoder *e, struct token_list *list, int n_sequences, bool specials,
                               struct cb_err *err);
     enum cb_status (*decode)(const struct part *part, struct decode_list *list, struct cb_err *err);
+    /* Nullable: of decoders, the bytes that one token adds in the middle of a text. */
+    enum cb_status (*token)(const struct part *part, int32_t id, const char *text, size_t n, struct buffer *out, struct cb_err *err);
 };
 struct part_text {
     const char *text;
@@ -112,6 +116,16 @@ struct model_kind {
     enum cb_status (*encode)(const struct tokenizer *t, struct encoder *e, const struct piece *piece, struct cb_err *err);
 };
 extern const struct model_kind bpe_model, wordpiece_model, wordlevel_model, unigram_model;
+/* Unigram from code, over t->vocab: scores by id. pieces: SentencePiece's types by id, whose rules and single precision then hold; NULL: none. */
+struct unigram_options {
+    const double *score;
+    const uint8_t *type;
+    int32_t unk_id;  // -1: none
+    bool byte_fallback;
+};
+enum cb_status unigram_set(struct tokenizer *t, const struct unigram_options *options, struct cb_err *err);
+/* WordPiece from code, over t->vocab. unk: a token of it. */
+enum cb_status wordpiece_set(struct tokenizer *t, const char *unk, const char *prefix, struct cb_err *err);
 /* Reads {"token": id, ...} into t->vocab. */
 enum cb_status vocab_read(struct tokenizer *t, const json_t *json, struct cb_err *err);
 enum cb_status vocab_write(const struct tokenizer *t, json_t *json, struct cb_err *err);
@@ -123,6 +137,7 @@ struct added_token {
     size_t n;
     int32_t id;
     bool single_word, lstrip, rstrip, normalized, special;
+    bool hidden;  // not looked for in text
 };
 /* Contents of added tokens to find: candidates by first byte, longest first. */
 struct added_set {
@@ -160,6 +175,12 @@ struct tokenizer {
     int n_normalisers, n_stages;
     bool raw_bytes;  // the last stage is ByteLevel and the model maps bytes itself
     bool always_track;  // a component asks where its text lies
+    enum {
+        BROKEN_REFUSED,
+        BROKEN_REPAIRED,
+        BROKEN_JOINED
+    } broken;  // text that is not UTF-8: refused, the normaliser's, one word from its last good one
+    int32_t bos, eos;  // -1: known by their contents
     struct truncation truncation;
     struct padding padding;
     struct regex **regex;  // to destroy
@@ -170,6 +191,8 @@ enum cb_status tokenizer_create(struct tokenizer **tokenizer, struct cb_err *err
 enum cb_status tokenizer_finish(struct tokenizer *t, const char *name, struct cb_err *err);
 enum cb_status tokenizer_add(struct tokenizer *t, const struct added_token *token, const char *name, struct cb_err *err);
 enum cb_status tokenizer_keep_regex(struct tokenizer *t, struct regex *regex, struct cb_err *err);
+/* Messages quote the file: one line of whole characters remains. */
+void message_clean(struct cb_err *err);
 /* GPT-2's map between bytes and printable characters. */
 uint32_t byte_to_char(unsigned char byte);
 int char_to_byte(uint32_t cp);  // -1 for others
@@ -193,8 +216,8 @@ struct encoder {
     struct track *track;  // two for the normalisers, then two a stage
     struct regex_scratch *scratch;
     struct word_cache *cache;
-    void *work[3];  // of the model, grown by buffer_grow
-    size_t work_capacity[3];
+    void *work[4];  // of the model, grown by buffer_grow
+    size_t work_capacity[4];
     text_piece_fn *hook;  // instead of the model
     void *hook_context;
 };
@@ -228,8 +251,12 @@ struct decode_list {
     struct buffer text, spare;
     struct decode_item {
         size_t begin, end;
+        int32_t id;  // until a decoder has joined tokens
     } * item;
     size_t n, capacity;
 };
-enum cb_status decode_run(const struct tokenizer *t, struct decode_list *list, struct cb_err *err);
+/* What a decoder wrote to list->spare is the one item that is left. */
+enum cb_status decode_all(struct decode_list *list, struct cb_err *err);
+/* The byte of <0xXX>, or -1. */
+int byte_token(const char *text, size_t n);
 #endif

@@ -1,4 +1,5 @@
 /* SentencePiece's compiled character map: a double-array trie (Aoe, 1989) of source strings, and their replacements. */
+#include "text/base64.h"
 #include "text/normalise.h"
 #include "text/unicode.h"
 #include "text/utf8.h"
@@ -10,52 +11,37 @@ struct charsmap {
     size_t n_text;
 };
 
-static int base64_value(char c) {
-    if (c >= 'A' && c <= 'Z') return c - 'A';
-    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
-    if (c >= '0' && c <= '9') return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-/* RFC 4648; returns the bytes written (room for 3 of every 4), or -1. */
-static int64_t base64_decode(unsigned char *out, const char *text, size_t n) {
-    int64_t written = 0;
-    if (n % 4) return -1;
-    for (size_t i = 0; i < n; i += 4) {
-        int pad = i + 4 == n ? (text[i + 3] == '=') + (text[i + 2] == '=' && text[i + 3] == '=') : 0;
-        uint32_t word = 0;
-        for (int k = 0; k < 4; k++) {
-            int v = k >= 4 - pad ? 0 : base64_value(text[i + (size_t)k]);
-            if (v < 0) return -1;
-            word = word << 6 | (uint32_t)v;
-        }
-        for (int k = 0; k < 3 - pad; k++) out[written++] = (unsigned char)(word >> (16 - 8 * k));
-    }
-    return written;
-}
-
-static enum cb_status precompiled_read(struct tokenizer *t, struct part *part, const json_t *json, const char *where, struct cb_err *err) {
-    (void)json;
-    const struct part_text *text = &part->text[0];
-    struct charsmap *map = part->data = arena_alloc(t->arena, sizeof *map);
-    unsigned char *bytes = arena_alloc(t->arena, text->n + 64);
-    if (!map || !bytes) FAIL(err, CB_E_MEMORY, "%s: no memory", where);
-    int64_t n = base64_decode(bytes, text->text, text->n);
-    if (n < 0) FAIL(err, CB_E_FORMAT, "%s: precompiled_charsmap: found text that is not base64", where);
+enum cb_status charsmap_parse(struct tokenizer *t, struct charsmap **out, const unsigned char *bytes, size_t n, const char *where,
+                              struct cb_err *err) {
+    struct charsmap *map = *out = arena_alloc(t->arena, sizeof *map);
+    if (!map) FAIL(err, CB_E_MEMORY, "%s: no memory", where);
     if (!n) return CB_OK;
     uint32_t trie = n >= 4 ? bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24 : 0;
     if (n < 4 || trie > n - 4 || trie % 4)
-        FAIL(err, CB_E_FORMAT, "%s: precompiled_charsmap: a trie of %u bytes in %lld; it must fit", where, trie, (long long)n);
+        FAIL(err, CB_E_FORMAT, "%s: precompiled_charsmap: a trie of %u bytes in %zu; it must fit", where, trie, n);
     uint32_t *unit = arena_array(t->arena, trie / 4 + 1, 4);
     if (!unit) FAIL(err, CB_E_MEMORY, "%s: no memory", where);
     for (size_t i = 0; i < trie / 4; i++) {
         const unsigned char *b = bytes + 4 + i * 4;
         unit[i] = b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
     }
-    *map = (struct charsmap){unit, trie / 4, (const char *)bytes + 4 + trie, (size_t)n - 4 - trie};
+    *map = (struct charsmap){unit, trie / 4, (const char *)bytes + 4 + trie, n - 4 - trie};
     size_t good = utf8_check(map->text, map->n_text);
     if (good < map->n_text || (map->n_text && map->text[map->n_text - 1]))
         FAIL(err, CB_E_FORMAT, "%s: precompiled_charsmap: replacements that are not UTF-8 text ended by NUL", where);
+    return CB_OK;
+}
+
+static enum cb_status precompiled_read(struct tokenizer *t, struct part *part, const json_t *json, const char *where, struct cb_err *err) {
+    (void)json;
+    const struct part_text *text = &part->text[0];
+    unsigned char *bytes = arena_alloc(t->arena, text->n + 64);
+    if (!bytes) FAIL(err, CB_E_MEMORY, "%s: no memory", where);
+    int64_t n = base64_decode(bytes, text->text, text->n);
+    if (n < 0) FAIL(err, CB_E_FORMAT, "%s: precompiled_charsmap: found text that is not base64", where);
+    struct charsmap *map = NULL;
+    TRY(charsmap_parse(t, &map, bytes, (size_t)n, where, err));
+    part->data = map;
     return CB_OK;
 }
 
@@ -78,6 +64,23 @@ static const char *map_find(const struct charsmap *map, const char *text, size_t
         }
     }
     return NULL;
+}
+
+const char *charsmap_longest(const struct charsmap *map, const char *text, size_t n, size_t *length) {
+    const char *found = NULL;
+    *length = 0;
+    if (!map || !map->n_units) return NULL;
+    size_t at = unit_offset(map->unit[0]);
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)text[i];
+        at ^= c;
+        if (!c || at >= map->n_units || (map->unit[at] & 0x800000ffu) != c) break;
+        uint32_t unit = map->unit[at];
+        at ^= unit_offset(unit);
+        uint32_t value = unit >> 8 & 1 && at < map->n_units ? map->unit[at] & 0x7fffffffu : UINT32_MAX;
+        if (value < map->n_text && !utf8_is_tail(map->text[value])) found = map->text + value, *length = i + 1;
+    }
+    return found;
 }
 
 /* Replaces a stretch of old characters: those past its count are inserted, those that it lacks are dropped with the character before. (At the very

@@ -7,8 +7,8 @@ static struct align align_at(const struct piece *piece, size_t i) {
     if (piece->align) return piece->align[i];
     size_t from = i;
     while (from && utf8_is_tail(piece->text[from])) from--;
-    uint32_t begin = piece->begin + (uint32_t)from;
-    return (struct align){begin, begin + (uint32_t)utf8_length(piece->text[from])};
+    uint32_t begin = piece->begin + (uint32_t)from, length = (uint32_t)utf8_length(piece->text[from]);
+    return (struct align){begin, begin + (length < piece->n - from ? length : (uint32_t)(piece->n - from))};
 }
 
 struct align piece_range(const struct piece *piece, size_t from, size_t to) {
@@ -86,6 +86,15 @@ enum cb_status rewrite_keep(struct rewrite *r, size_t bytes, struct cb_err *err)
 
 enum cb_status rewrite_text(struct rewrite *r, const char *text, size_t n, struct cb_err *err) {
     return put(r, text, n, align_inserted(r), err);
+}
+
+enum cb_status rewrite_span(struct rewrite *r, const char *text, size_t n, size_t bytes, struct cb_err *err) {
+    const struct piece *in = r->in;
+    struct align align = {0, 0};
+    size_t from = r->at, to = bytes < in->n - from ? from + bytes : in->n;
+    if (r->tracking && !in->align) align = (struct align){in->begin + (uint32_t)from, in->begin + (uint32_t)to};
+    if (r->tracking && in->align) align = piece_range(in, from, to);
+    return put(r, text, n, align, err);
 }
 
 enum cb_status rewrite_prefix(struct rewrite *r, const char *text, size_t n, struct cb_err *err) {

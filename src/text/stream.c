@@ -11,7 +11,8 @@ struct text_stream {
     const struct tokenizer *t;
     bool skip_special;
     const struct part *replace;  // of every token's text, in decoders that work token by token
-    enum { BY_BYTES, BY_CHARS, BY_WINDOW } mode;
+    const struct part *tokens;  // the decoder, where it knows the bytes of single tokens
+    enum { BY_BYTES, BY_CHARS, BY_TOKENS, BY_WINDOW } mode;
     struct buffer held, out;
     int32_t id[WINDOW];
     int n_ids;
@@ -30,7 +31,9 @@ enum cb_status text_stream_create(struct text_stream **stream, const struct toke
     struct text_stream *s = *stream = calloc(1, sizeof *s);
     if (!s) FAIL(err, CB_E_MEMORY, "stream: no memory");
     s->t = tokenizer, s->skip_special = skip_special, s->mode = BY_WINDOW;
-    mode_find(s, tokenizer->part[ROLE_DECODER]);
+    const struct part *decoder = tokenizer->part[ROLE_DECODER];
+    mode_find(s, decoder);
+    if (decoder && decoder->kind->token) s->mode = BY_TOKENS, s->tokens = decoder;
     return CB_OK;
 }
 
@@ -118,6 +121,8 @@ enum cb_status text_stream_push(struct text_stream *stream, int32_t id, const ch
             TRY(push_bytes(stream, token, length, err));
         else if (stream->mode == BY_CHARS)
             TRY(push_chars(stream, token, length, err));
+        else if (stream->mode == BY_TOKENS)
+            TRY(stream->tokens->kind->token(stream->tokens, id, token, length, &stream->held, err));
         else
             TRY(push_window(stream, id, err));
     }

@@ -4,7 +4,7 @@
 
 enum cb_status tokenizer_create(struct tokenizer **tokenizer, struct cb_err *err) {
     struct tokenizer *t = *tokenizer = calloc(1, sizeof *t);
-    if (t) t->arena = arena_create();
+    if (t) t->arena = arena_create(), t->bos = t->eos = -1;
     if (t && t->arena) return CB_OK;
     tokenizer_destroy(tokenizer);
     FAIL(err, CB_E_MEMORY, "tokenizer: no memory");
@@ -83,6 +83,7 @@ static enum cb_status added_index(struct tokenizer *t, struct cb_err *err) {
     for (int i = 0; i < t->n_added && !status; i++) {
         struct added_token *a = &t->added[i];
         t->added_of[a->id] = i + 1;
+        if (a->hidden) continue;
         struct added_needle needle = {a->text, a->n, i};
         if (!a->normalized) {
             if (needle.n) t->raw_set.needle[t->raw_set.n++] = needle;
@@ -176,11 +177,13 @@ static int32_t first_of(const struct tokenizer *t, const char *const *names) {
 }
 
 int32_t tokenizer_bos(const struct tokenizer *tokenizer) {
+    if (tokenizer->bos >= 0) return tokenizer->bos;
     static const char *const names[] = {"<|begin_of_text|>", "<s>", "<bos>", "[CLS]", "<|endoftext|>", NULL};
     return first_of(tokenizer, names);
 }
 
 int32_t tokenizer_eos(const struct tokenizer *tokenizer) {
+    if (tokenizer->eos >= 0) return tokenizer->eos;
     static const char *const names[] = {"<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[SEP]", NULL};
     return first_of(tokenizer, names);
 }

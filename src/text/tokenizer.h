@@ -8,9 +8,13 @@ struct encoder;  // one thread's working memory and word cache over a tokenizer
 
 /* ---- loading, writing */
 
-/* path: a tokenizer.json, or a folder with tokenizer.json, vocab.json + merges.txt, or encoder.json + vocab.bpe. Owned by caller, free with
-   tokenizer_destroy. CB_E_FORMAT names the component and key that is wrong, CB_E_UNSUPPORTED one that is not known here. */
+/* path: a folder with tokenizer.json, vocab.json + merges.txt (or encoder.json + vocab.bpe), tokenizer.model, vocab.txt or a tiktoken file, read with
+   the tokenizer_config.json beside it; or one of the files: a tokenizer.json, a SentencePiece .model, a tiktoken file or BERT's vocab.txt, told by what
+   it begins with. Owned by caller, free with tokenizer_destroy. CB_E_FORMAT names the component and key that is wrong, CB_E_UNSUPPORTED one that is not
+   known here. */
 enum cb_status tokenizer_load(struct tokenizer **tokenizer, const char *path, struct cb_err *err);
+/* pattern: cuts the text of a tiktoken file: a name (cl100k, o200k, gpt2, qwen2, llama3, ...) or a regular expression. Nullable. */
+enum cb_status tokenizer_load_pattern(struct tokenizer **tokenizer, const char *path, const char *pattern, struct cb_err *err);
 /* The n bytes of a tokenizer.json. name: for messages. */
 enum cb_status tokenizer_load_bytes(struct tokenizer **tokenizer, const char *bytes, size_t n, const char *name, struct cb_err *err);
 /* GPT-2's two files: token -> id, and one merge a line. */

@@ -178,8 +178,7 @@ static enum cb_status tokenizer_read(struct tokenizer *t, const json_t *json, co
     return tokenizer_finish(t, name, err);
 }
 
-/* Messages quote the file: one line of whole characters remains. */
-static void message_clean(struct cb_err *err) {
+void message_clean(struct cb_err *err) {
     if (!err) return;
     size_t n = strlen(err->message);
     for (size_t at = 0; at < n; at++) {

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "text/parts.h"
+#include "text/spm.h"
 #include "text/utf8.h"
 
 /* How far below the worst piece an unknown character lies. */
@@ -17,6 +18,7 @@ struct unigram {
     double *score;  // by id
     int32_t unk_id;  // -1: none
     bool byte_fallback;
+    bool is_single;  // SentencePiece adds in single precision
     double unk_score;
     struct trie_node *node;
     int32_t n_nodes;
@@ -49,44 +51,79 @@ static void trie_add(struct unigram *u, const char *text, size_t n, int32_t id) 
     if (at) u->node[at].id = id;
 }
 
-static enum cb_status piece_read(struct tokenizer *t, struct unigram *u, int32_t id, const json_t *json, struct cb_err *err) {
-    char shown[JSON_TEXT];
-    const json_t *text = json_array_get(json, 0), *score = json_array_get(json, 1);
-    if (!json_is_array(json) || json_array_size(json) != 2 || !json_is_string(text) || !json_is_number(score))
-        FAIL(err, CB_E_FORMAT, "model: vocab: piece %d is %s; [text, score] is wanted", (int)id,
-             json_text(json_is_array(json) && json_is_string(text) && json_array_size(json) == 2 ? score : json, shown));
-    u->score[id] = json_number_value(score);
-    if (u->score[id] < u->unk_score) u->unk_score = u->score[id];
-    return vocab_add(&t->vocab, t->arena, id, json_string_value(text), json_string_length(text), "vocab", err);
+/* What SentencePiece makes of a score: user-defined pieces outdo all others; false: not found in text. */
+static bool piece_score(const struct unigram *u, const struct tokenizer *t, int32_t id, uint8_t type, float best, double *score) {
+    *score = u->score[id];
+    if (type == PIECE_USER) *score = (double)((float)t->vocab.token[id].n * best) - 0.1;
+    return type == PIECE_NORMAL || type == PIECE_USER;
 }
 
-static enum cb_status unigram_read(struct tokenizer *t, const json_t *json, struct cb_err *err) {
-    const json_t *vocab = NULL, *value;
-    TRY(json_get_array(&vocab, json, "model", "vocab", true, err));
-    size_t n = json_array_size(vocab), bytes = 1, i;
-    if (n > 1 << 24) FAIL(err, CB_E_LIMIT, "model: vocab: %zu pieces; at most 2^24 are taken", n);
-    if (!n) FAIL(err, CB_E_FORMAT, "model: vocab: found no pieces");
-    struct unigram *u = t->model_data = arena_alloc(t->arena, sizeof *u);
-    if (!u || !(u->score = arena_array(t->arena, n, sizeof *u->score))) FAIL(err, CB_E_MEMORY, "model: no memory for %zu pieces", n);
-    TRY(vocab_init(&t->vocab, t->arena, (int32_t)n, (int32_t)n, err));
-    u->unk_score = DBL_MAX;
-    int64_t unk_id = -1;
-    json_array_foreach(vocab, i, value) TRY(piece_read(t, u, (int32_t)i, value, err));
-    TRY(json_get_int(&unk_id, json, "model", "unk_id", 0, (int64_t)n - 1, false, err));
-    TRY(json_get_bool(&u->byte_fallback, json, "model", "byte_fallback", false, err));
-    u->unk_id = (int32_t)unk_id, u->unk_score -= UNKNOWN_PENALTY;
-    // the trie; node 0 stands for the root, whose children are in a table
-    for (i = 0; i < n; i++) bytes += t->vocab.token[i].n;
+/* The trie of all pieces that are found in text; node 0 stands for the root, whose children are in a table. */
+static enum cb_status trie_fill(struct tokenizer *t, struct unigram *u, const uint8_t *type, struct cb_err *err) {
+    size_t bytes = 1;
+    float best = FLT_MIN;
+    for (int32_t id = 0; id < t->vocab.size; id++) {
+        bytes += t->vocab.token[id].n;
+        if (type && type[id] == PIECE_NORMAL && u->score[id] > best) best = (float)u->score[id];
+    }
     if (bytes > INT32_MAX || !(u->node = arena_array(t->arena, bytes, sizeof *u->node)))
-        FAIL(err, CB_E_MEMORY, "model: no memory for %zu pieces", n);
+        FAIL(err, CB_E_MEMORY, "model: no memory for %d pieces", (int)t->vocab.size);
     u->n_nodes = 1;
-    for (i = 0; i < n; i++) trie_add(u, t->vocab.token[i].text, t->vocab.token[i].n, (int32_t)i);
+    for (int32_t id = 0; id < t->vocab.size; id++)
+        if (!type || piece_score(u, t, id, type[id], best, &u->score[id])) trie_add(u, t->vocab.token[id].text, t->vocab.token[id].n, id);
+    return CB_OK;
+}
+
+enum cb_status unigram_set(struct tokenizer *t, const struct unigram_options *options, struct cb_err *err) {
+    struct unigram *u = t->model_data = arena_alloc(t->arena, sizeof *u);
+    size_t n = (size_t)t->vocab.size;
+    if (!u || !(u->score = arena_array(t->arena, n, sizeof *u->score))) FAIL(err, CB_E_MEMORY, "model: no memory for %zu pieces", n);
+    t->model = &unigram_model;
+    u->unk_id = options->unk_id, u->byte_fallback = options->byte_fallback, u->is_single = options->type;
+    u->unk_score = options->type ? FLT_MAX : DBL_MAX;
+    for (size_t i = 0; i < n; i++) {
+        u->score[i] = options->score[i];
+        if ((!options->type || options->type[i] == PIECE_NORMAL) && u->score[i] < u->unk_score) u->unk_score = u->score[i];
+    }
+    u->unk_score -= UNKNOWN_PENALTY;
+    if (u->is_single) u->unk_score = (float)u->unk_score;
+    TRY(trie_fill(t, u, options->type, err));
     for (int b = 0; b < 256; b++) {
         char text[8];
         snprintf(text, sizeof text, "<0x%02X>", (unsigned)b);
         u->fallback_id[b] = vocab_find(&t->vocab, text, 6);
     }
     return CB_OK;
+}
+
+static enum cb_status piece_read(struct tokenizer *t, double *score, int32_t id, const json_t *json, struct cb_err *err) {
+    char shown[JSON_TEXT];
+    const json_t *text = json_array_get(json, 0), *number = json_array_get(json, 1);
+    if (!json_is_array(json) || json_array_size(json) != 2 || !json_is_string(text) || !json_is_number(number))
+        FAIL(err, CB_E_FORMAT, "model: vocab: piece %d is %s; [text, score] is wanted", (int)id,
+             json_text(json_is_array(json) && json_is_string(text) && json_array_size(json) == 2 ? number : json, shown));
+    *score = json_number_value(number);
+    return vocab_add(&t->vocab, t->arena, id, json_string_value(text), json_string_length(text), "vocab", err);
+}
+
+static enum cb_status unigram_read(struct tokenizer *t, const json_t *json, struct cb_err *err) {
+    const json_t *vocab = NULL;
+    struct unigram_options options = {.unk_id = -1};
+    TRY(json_get_array(&vocab, json, "model", "vocab", true, err));
+    size_t n = json_array_size(vocab), i;
+    if (n > 1 << 24) FAIL(err, CB_E_LIMIT, "model: vocab: %zu pieces; at most 2^24 are taken", n);
+    if (!n) FAIL(err, CB_E_FORMAT, "model: vocab: found no pieces");
+    TRY(vocab_init(&t->vocab, t->arena, (int32_t)n, (int32_t)n, err));
+    int64_t unk_id = -1;
+    TRY(json_get_int(&unk_id, json, "model", "unk_id", 0, (int64_t)n - 1, false, err));
+    TRY(json_get_bool(&options.byte_fallback, json, "model", "byte_fallback", false, err));
+    double *score = calloc(n, sizeof *score);
+    enum cb_status status = score ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "model: no memory for %zu pieces", n);
+    for (i = 0; i < n && !status; i++) status = piece_read(t, &score[i], (int32_t)i, json_array_get(vocab, i), err);
+    options.score = score, options.unk_id = (int32_t)unk_id;
+    if (!status) status = unigram_set(t, &options, err);
+    free(score);
+    return status;
 }
 
 static enum cb_status unigram_write(const struct tokenizer *t, json_t *json, struct cb_err *err) {
@@ -108,7 +145,8 @@ struct best {
     int32_t id;
 };
 
-static void improve(struct best *node, double score, size_t from, int32_t id) {
+static void improve(const struct unigram *u, struct best *node, double score, size_t from, int32_t id) {
+    if (u->is_single) score = (float)score;
     if (node->from < 0 || score > node->score) *node = (struct best){score, (int64_t)from, id};
 }
 
@@ -123,19 +161,20 @@ static void forward(const struct unigram *u, struct best *best, const struct pie
         for (size_t to = at; to < piece->n && (node = node_child(u, node, (unsigned char)piece->text[to])); to++) {
             int32_t id = u->node[node].id;
             if (id < 0) continue;
-            improve(&best[to + 1], here + u->score[id], at, id);
+            improve(u, &best[to + 1], here + u->score[id], at, id);
             single = single || to + 1 - at == length;
         }
         if (single) continue;
-        improve(&best[at + length], here + u->unk_score, at, u->unk_id);
+        improve(u, &best[at + length], here + u->unk_score, at, u->unk_id);
     }
 }
 
 /* Appends the token of bytes [from, to): a piece, else its bytes, else the unknown one. */
-static enum cb_status put(const struct tokenizer *t, struct encoder *e, const struct piece *piece, size_t from, size_t to,
+static enum cb_status put(const struct tokenizer *t, struct encoder *e, const struct piece *piece, size_t from, size_t to, int32_t found,
                           struct cb_err *err) {
     const struct unigram *u = t->model_data;
     int32_t id = vocab_find(&t->vocab, piece->text + from, to - from);
+    if (u->is_single) id = found == u->unk_id ? -1 : found;
     bool bytes = id < 0 && u->byte_fallback;
     for (size_t i = from; bytes && i < to; i++) bytes = u->fallback_id[(unsigned char)piece->text[i]] >= 0;
     if (id < 0 && !bytes && u->unk_id < 0)
@@ -162,7 +201,7 @@ static enum cb_status unigram_encode(const struct tokenizer *t, struct encoder *
         // unknown ones in a row are one
         int64_t end = next;
         while (best[end].id == u->unk_id && best[end].from > 0 && best[best[end].from].id == u->unk_id) end = best[end].from;
-        TRY(put(t, e, piece, from, (size_t)end, err));
+        TRY(put(t, e, piece, from, (size_t)end, best[end].id, err));
         from = (size_t)end, next = best[end].from;
     }
     return CB_OK;

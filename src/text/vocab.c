@@ -41,18 +41,28 @@ static uint32_t slot_of(const struct vocab *vocab, const char *text, size_t n) {
     return at;
 }
 
-enum cb_status vocab_add(struct vocab *vocab, struct arena *arena, int32_t id, const char *text, size_t n, const char *name,
-                         struct cb_err *err) {
+static enum cb_status add(struct vocab *vocab, struct arena *arena, int32_t id, const char *text, size_t n, bool is_again, const char *name,
+                          struct cb_err *err) {
     struct vocab_token *t = &vocab->token[id];
     if (t->text) FAIL(err, CB_E_FORMAT, "%s: \"%.60s\" and \"%.60s\" both have id %d; one token an id", name, t->text, text, (int)id);
     uint32_t at = slot_of(vocab, text, n);
-    if (vocab->slot[at]) FAIL(err, CB_E_FORMAT, "%s: token \"%.60s\" is there twice", name, text);
+    if (vocab->slot[at] && !is_again) FAIL(err, CB_E_FORMAT, "%s: token \"%.*s\" is there twice", name, (int)(n < 60 ? n : 60), text);
     t->text = arena_strndup(arena, text, n);
     if (!t->text) FAIL(err, CB_E_MEMORY, "%s: no memory for a token", name);
     t->n = (uint32_t)n;
     vocab->slot[at] = (uint32_t)id + 1;
     vocab->n++;
     return CB_OK;
+}
+
+enum cb_status vocab_add(struct vocab *vocab, struct arena *arena, int32_t id, const char *text, size_t n, const char *name,
+                         struct cb_err *err) {
+    return add(vocab, arena, id, text, n, false, name, err);
+}
+
+enum cb_status vocab_add_last(struct vocab *vocab, struct arena *arena, int32_t id, const char *text, size_t n, const char *name,
+                              struct cb_err *err) {
+    return add(vocab, arena, id, text, n, true, name, err);
 }
 
 int32_t vocab_find(const struct vocab *vocab, const char *text, size_t n) {

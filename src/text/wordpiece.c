@@ -66,6 +66,17 @@ static enum cb_status wordpiece_read(struct tokenizer *t, const json_t *json, st
     return json_get_int(&words->max_chars, json, "model", "max_input_chars_per_word", 0, 1 << 20, false, err);
 }
 
+enum cb_status wordpiece_set(struct tokenizer *t, const char *unk, const char *prefix, struct cb_err *err) {
+    struct words *words = t->model_data = arena_alloc(t->arena, sizeof *words);
+    if (!words) FAIL(err, CB_E_MEMORY, "model: no memory");
+    words->unk = (struct part_text){arena_strdup(t->arena, unk), strlen(unk)};
+    words->prefix = (struct part_text){arena_strdup(t->arena, prefix), strlen(prefix)};
+    if (!words->unk.text || !words->prefix.text) FAIL(err, CB_E_MEMORY, "model: no memory");
+    words->unk_id = vocab_find(&t->vocab, unk, words->unk.n), words->max_chars = 100;
+    t->model = &wordpiece_model;
+    return CB_OK;
+}
+
 static enum cb_status wordpiece_write(const struct tokenizer *t, json_t *json, struct cb_err *err) {
     const struct words *words = t->model_data;
     int bad = json_object_set_new(json, "unk_token", json_stringn(words->unk.text, words->unk.n));

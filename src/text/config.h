@@ -1,0 +1,17 @@
+/* What tokenizer_config.json (Transformers) says beside a vocabulary, and the parts that formats without a post-processor need. */
+#ifndef TEXT_CONFIG_H
+#define TEXT_CONFIG_H
+#include "text/parts.h"
+
+/* Getters over the file's object, which may be NULL: then all is absent. */
+bool config_flag(const json_t *config, const char *key, bool preset);
+/* The text of "key": "text" or {"content": "text"}; text NULL where there is none. */
+struct text_view config_text(const json_t *config, const char *key);
+/* Adds the tokens of added_tokens_decoder, and marks the named specials (bos_token, ...) that are in the vocabulary; sets t's bos and eos. */
+enum cb_status config_added(struct tokenizer *t, const json_t *config, const char *name, struct cb_err *err);
+/* Sets bos and eos by bos_token and eos_token. */
+void config_ends(struct tokenizer *t, const json_t *config);
+/* A template that puts first (bos or [CLS]) before and last (eos or [SEP]) after each sequence; NULL: nothing there. Ids are looked up. is_bert: first
+   only before the first sequence, and the second of a pair has type 1. */
+enum cb_status template_set(struct tokenizer *t, const char *first, const char *last, bool is_bert, const char *name, struct cb_err *err);
+#endif
