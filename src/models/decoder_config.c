@@ -35,6 +35,10 @@ static enum cb_status parse_rope(struct model *m, struct decoder *d, const char 
     source.max_positions = m->max_positions;
     struct rope *rope = &d->rope[d->n_ropes++];
     TRY(rope_parse(rope, &source, err));
+    // two tables that change at different lengths have no second cache
+    m->exact_again = rope->exact_positions == INT64_MAX ? m->exact_again
+                     : m->exact_cache == INT64_MAX      ? rope->exact_again
+                                                        : rope->exact_again && m->exact_again && rope->exact_positions == m->exact_cache;
     if (rope->exact_positions < m->exact_cache) m->exact_cache = rope->exact_positions;
     return CB_OK;
 }

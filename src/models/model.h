@@ -97,8 +97,10 @@ struct model {
     const char *embedding;  // name of the embedding's weight
     double init_std;
     double logit_softcap;  // of a language head: logits are softcap tanh(logit / softcap); 0: none
-    int64_t
-        exact_cache;  // positions up to which cached decoding equals whole passes; beyond it (dynamic rope) a graph per length is wanted
+    // Positions up to which cached decoding equals whole passes; beyond it a graph per length is wanted (dynamic rope), or, with exact_again (LongRoPE), a
+    // cache of more positions that everything is read into again.
+    int64_t exact_cache;
+    bool exact_again;
     const struct model_weight *weights;
     const struct model_weight **by_name;  // sorted
     int n_weights, weights_size;

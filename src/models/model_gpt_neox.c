@@ -50,6 +50,7 @@ static enum cb_status parse(struct model *m, const char *name, struct cb_err *er
     TRY(json_get_float(&source.partial, c, name, "rotary_pct", 1e-6, 1, false, err));
     TRY(rope_parse(&o->rope, &source, err));
     m->exact_cache = o->rope.exact_positions;
+    m->exact_again = o->rope.exact_again;
     return CB_OK;
 }
 

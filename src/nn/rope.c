@@ -122,6 +122,7 @@ static enum cb_status longrope_parse(struct rope *r, const json_t *o, const stru
         r->attention_factor =
             r->factor <= 1 || r->original_positions < 2 ? 1 : sqrt(1 + log(r->factor) / log((double)r->original_positions));
     r->exact_positions = r->original_positions;
+    r->exact_again = true;
     return CB_OK;
 }
 

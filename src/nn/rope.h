@@ -17,6 +17,7 @@ struct rope {
     const json_t *short_factor, *long_factor;  // longrope: dim/2 numbers each, borrowed from the configuration
     double attention_factor;  // on cos and sin; 1 but for yarn and longrope
     int64_t exact_positions;  // the table is one for all lengths up to this
+    bool exact_again;  // and one for all beyond it
 };
 
 /* What a family's config.json leaves open. */

@@ -1,4 +1,4 @@
-/* Sessions: prompts in stretches through one plan, tokens through another, both on the same cache; whole passes where a cache would be stale. */
+/* Sessions: prompts in stretches through one plan, tokens through another, both on the same cache; read again, or whole, where a cache would be stale. */
 #include "run/session.h"
 
 #include <stdlib.h>
@@ -18,7 +18,8 @@ struct reader {
 struct session {
     struct session_options o;
     struct store *cache;
-    int64_t positions;  // of the cache: context, or what dynamic rope leaves of it
+    int64_t positions;  // of the cache: context, or what a rope that depends on the length leaves of it
+    struct session_memory other;  // of the longer cache that such a rope may want later
     struct reader prompt, token, whole;  // prompt.plan NULL: prompts of one token; whole: the last one made past exact_cache
     int32_t *ids;  // everything read, room for context
     int64_t n, n_cached;  // tokens read; of them in the cache
@@ -26,11 +27,12 @@ struct session {
 };
 
 /* ---- plans */
+static struct session_memory memory_now(const struct session *s);
 
 /* Memory that is left of the limit after caches and plans so far; 0: no limit. */
 static int64_t limit_left(const struct session *s) {
     int64_t limit = s->o.plan.memory_limit;
-    struct session_memory m = session_memory(s);
+    struct session_memory m = memory_now(s);
     int64_t left = limit - m.cache - m.activations;
     return limit ? (left > 0 ? left : 1) : 0;
 }
@@ -88,22 +90,45 @@ static enum cb_status options_check(const struct session_options *o, struct cb_e
     return CB_OK;
 }
 
-static enum cb_status session_fill(struct session *s, struct cb_err *err) {
-    int64_t limit = s->o.plan.memory_limit, prompt = s->o.prompt;
-    s->positions = s->o.context < s->o.model->exact_cache ? s->o.context : s->o.model->exact_cache;
+/* Positions of the cache that n tokens want: all, unless the rope's table changes on the way. */
+static int64_t positions_for(const struct session *s, int64_t n) {
+    const struct model *m = s->o.model;
+    bool is_short = s->o.context > m->exact_cache && (n <= m->exact_cache || !m->exact_again);
+    return is_short ? m->exact_cache : s->o.context;
+}
+
+/* An empty cache of so many positions, and the plans that fill it. */
+static enum cb_status span(struct session *s, int64_t positions, struct cb_err *err) {
+    int64_t limit = s->o.plan.memory_limit, prompt = s->o.prompt, exact = s->o.model->exact_cache;
+    reader_close(&s->prompt);
+    reader_close(&s->token);
+    store_destroy(&s->cache);
+    s->positions = positions;
+    s->n_cached = 0;
     int64_t bytes = s->o.context * (int64_t)sizeof *s->ids + cache_bytes(s);
     if (limit && bytes > limit)
         FAIL(err, CB_E_LIMIT, "cache: %lld bytes for %lld positions; the limit leaves %lld", (long long)bytes, (long long)s->positions,
              (long long)(limit > 1 ? limit : 0));  // 1: nothing, 0 is no limit
     TRY(store_create(&s->cache, err));
-    s->ids = malloc((size_t)s->o.context * sizeof *s->ids);
-    if (!s->ids) FAIL(err, CB_E_MEMORY, "session: no memory for %lld ids", (long long)s->o.context);
     // stretches of one size; where the context will overflow, no longer than the half that stays
     int64_t most = s->o.total > s->o.context && s->o.context / 2 < STRETCH ? s->o.context / 2 : STRETCH;
+    if (positions > exact && prompt < exact) prompt = exact;  // what was read before is read again
     if (prompt > s->positions) prompt = s->positions;
     int64_t n_stretches = prompt > 1 && most > 1 ? (prompt + most - 1) / most : 0;
     if (n_stretches) TRY(reader_open(s, &s->prompt, (prompt + n_stretches - 1) / n_stretches, s->positions, err));
     return reader_open(s, &s->token, 1, s->positions, err);
+}
+
+static enum cb_status session_fill(struct session *s, struct cb_err *err) {
+    s->ids = malloc((size_t)s->o.context * sizeof *s->ids);
+    if (!s->ids) FAIL(err, CB_E_MEMORY, "session: no memory for %lld ids", (long long)s->o.context);
+    // a longer cache that may be wanted later has to fit too
+    int64_t first = positions_for(s, 1), last = positions_for(s, s->o.context);
+    if (last != first) {
+        TRY(span(s, last, err));
+        s->other = memory_now(s);
+    }
+    return span(s, first, err);
 }
 
 enum cb_status session_create(struct session **session, const struct session_options *options, struct cb_err *err) {
@@ -155,7 +180,7 @@ static enum cb_status read_cached(struct session *s, const float **logits, struc
     return CB_OK;
 }
 
-/* Where positions depend on the length (dynamic rope), everything is read again. */
+/* Where positions depend on every length (dynamic rope), everything is read again. */
 static enum cb_status read_whole(struct session *s, const float **logits, struct cb_err *err) {
     reader_close(&s->whole);
     TRY(reader_open(s, &s->whole, s->n, 0, err));
@@ -186,6 +211,8 @@ enum cb_status session_push(struct session *s, const int32_t *ids, int64_t n, co
     if (s->n + n > s->o.context) forget(s, n);
     memcpy(s->ids + s->n, ids, (size_t)n * sizeof *ids);
     s->n += n;
+    int64_t positions = positions_for(s, s->n);
+    if (positions != s->positions) TRY(span(s, positions, err));
     return s->n > s->positions ? read_whole(s, logits, err) : read_cached(s, logits, err);
 }
 
@@ -195,8 +222,13 @@ bool session_has_forgotten(const struct session *s) { return s->has_forgotten; }
 
 static int64_t inside(const struct reader *r) { return r->plan ? plan_memory(r->plan).inside : 0; }
 
-struct session_memory session_memory(const struct session *s) {
+static struct session_memory memory_now(const struct session *s) {
     return (struct session_memory){cache_bytes(s), inside(&s->prompt) + inside(&s->token) + inside(&s->whole)};
+}
+
+struct session_memory session_memory(const struct session *s) {
+    struct session_memory now = memory_now(s);
+    return s->other.cache + s->other.activations > now.cache + now.activations ? s->other : now;
 }
 
 void session_profile(struct session *s, bool on) { plan_profile(s->token.plan, on); }

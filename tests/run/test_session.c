@@ -92,8 +92,22 @@ static void check_pushes(const char *family, const char *changes) {
     setting_close(&t);
 }
 
-TEST(session, pushes_equal_whole_passes_gpt2) { check_pushes("gpt2", "{}"); }
-TEST(session, pushes_equal_whole_passes_llama) { check_pushes("llama", "{}"); }
+TEST(session, pushes_equal_whole_passes) {
+    int n, checked = 0;
+    const struct family *const *families = model_families(&n);
+    for (int i = 0; i < n; i++) {
+        if (!families[i]->classes->head->generates) continue;
+        check_pushes(families[i]->name, "{}");
+        checked++;
+    }
+    CHECK(checked >= 2, "%d families", checked);
+}
+// one table up to 12 positions, another beyond: everything is read again once
+TEST(session, pushes_equal_whole_passes_long_rope) {
+    check_pushes("llama",
+                 "{\"max_position_embeddings\":48,\"original_max_position_embeddings\":12,\"rope_scaling\":{\"rope_type\":\"longrope\","
+                 "\"short_factor\":[1.0,1.1,1.3],\"long_factor\":[1.0,2.0,4.0]}}");
+}
 // positions 12 and on depend on the length: the cache may not be used for them
 TEST(session, pushes_equal_whole_passes_dynamic_rope) {
     check_pushes("llama", "{\"max_position_embeddings\":12,\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":2.0}}");
