@@ -209,6 +209,23 @@ struct cb_merge_result {
 enum cb_status cb_merge(struct cb_engine *engine, const struct cb_merge_options *options, struct cb_merge_result *result,
                         struct cb_err *err);
 
+/* ---- between formats and number types */
+struct cb_convert_options {
+    const char *in; /* a model folder, a .gguf file (of a model or an adapter), or an adapter folder */
+    const char *out; /* a path that ends in .gguf, or a folder */
+    const char *quantize; /* "q8_0", "q4_k", "f16", ...; folders: f32, f16, bf16. NULL: as stored (blocks become f32 in folders) */
+    const char *model; /* what an adapter is for */
+    int64_t split_bytes; /* tensors of one file; 0: one file */
+    const char *run_json;
+};
+struct cb_convert_result {
+    int64_t bytes; /* of the tensors written */
+    int64_t tensors, files;
+    double max_error; /* largest change of a number */
+};
+enum cb_status cb_convert(struct cb_engine *engine, const struct cb_convert_options *options, struct cb_convert_result *result,
+                          struct cb_err *err);
+
 /* ---- what things are */
 /* Describes a file or folder. text: for people, or with json one JSON object; owned by caller, free with cb_free. check: any problem is an error.
    model: base for adapters; nullable. */

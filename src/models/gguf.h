@@ -20,6 +20,7 @@ struct gguf_name {
     size_t heads;  // int64_t of struct model: rows of this many heads lie in adjacent pairs, in the checkpoint in halves; 0: as they are
     bool turned;  // the checkpoint has the transpose (Conv1D)
     float plus;  // the file holds the weight plus this
+    bool plain;  // stays f32 in every file
 };
 
 struct gguf_arch {
@@ -31,6 +32,7 @@ struct gguf_arch {
     const char *bias_tensor;
     bool rope;  // positions turn: rope.* keys
     bool head;  // output.weight, or a tied head
+    bool repeats_head;  // a tied head is written too: older readers want it
 };
 /* By general.architecture; NULL where unknown. */
 const struct gguf_arch *gguf_arch_find(const char *name);
@@ -56,6 +58,36 @@ enum cb_status gguf_config(json_t **config, const struct gguf_arch *arch, struct
 /* The keys of a model: general.* and those of its architecture. */
 enum cb_status gguf_put_config(struct gguf_builder *b, const struct gguf_arch *arch, const struct model *model, const char *title,
                                struct cb_err *err);
+
+/* gguf_save.c. How a file of a kind of number is made: the type of its matrices, of the head, and of the tensors that matter more. */
+struct gguf_recipe {
+    const char *name;  // "q4_k_m"
+    enum cb_dtype dtype, head, better;
+    int file_type;  // general.file_type of ggml
+};
+/* NULL where unknown. */
+const struct gguf_recipe *gguf_recipe_find(const char *name);
+const char *gguf_recipe_names(char text[300]);
+
+/* One weight of model->weights: where its values are, and the type in which the file gets it. */
+struct gguf_part {
+    const struct store_entry *entry;
+    enum cb_dtype dtype;
+};
+/* The types by a recipe; NULL: as stored (vectors: f32). Rows that no block fits get the nearest type that does. parts[i].entry: set. */
+enum cb_status gguf_choose(struct gguf_part *parts, const struct gguf_arch *arch, const struct model *model,
+                           const struct gguf_recipe *recipe, struct cb_err *err);
+/* general.file_type: of the recipe, else of the type that most numbers have. */
+int gguf_file_type(const struct gguf_part *parts, const struct model *model, const struct gguf_recipe *recipe);
+struct gguf_saved {
+    int64_t bytes;  // of the tensors
+    double max_error;  // largest change of a number
+    int n_tensors, n_files;
+};
+/* Writes the model under the names and in the layout of its architecture; what is not changed in type keeps its bytes. Nullable: pool. */
+struct pool;
+enum cb_status gguf_save(const char *path, const struct gguf_builder *keys, const struct gguf_arch *arch, const struct model *model,
+                         const struct gguf_part *parts, int64_t max_bytes, struct pool *pool, struct gguf_saved *saved, struct cb_err *err);
 
 /* gguf_load.c: model_load of a .gguf file. Blocks stay as they are stored, mapped; rows of permuted heads are copied in their type, vectors that are changed are f32.
    Missing, unexpected and wrong-shaped tensors are one CB_E_FORMAT that lists them by the file's names. */

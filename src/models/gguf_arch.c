@@ -11,6 +11,17 @@
 #define NUMBER(key, option, wanted, low, high, usual) \
     { key, option, GGUF_F32, wanted, low, high, 0, usual }
 
+#define AS_IS(file, name) \
+    { file, name, 0, false, 0, false }
+#define PLAIN(file, name) \
+    { file, name, 0, false, 0, true }
+#define TURNED(file, name) \
+    { file, name, 0, true, 0, false }
+#define PLUS_ONE(file, name) \
+    { file, name, 0, false, 1, false }
+#define IN_PAIRS(file, name, heads) \
+    { file, name, heads, false, 0, false }
+
 enum { MOST_LAYERS = 4096, MOST_HEADS = 1 << 16, MOST_WIDTH = 1 << 20, MOST_INNER = 1 << 24 };
 #define MOST_POSITIONS 2147483647.0
 
@@ -26,28 +37,25 @@ enum { MOST_LAYERS = 4096, MOST_HEADS = 1 << 16, MOST_WIDTH = 1 << 20, MOST_INNE
         NUMBER("attention.layer_norm_rms_epsilon", "rms_norm_eps", true, 0, 1, 0),                         \
         NUMBER("rope.freq_base", "rope_theta", false, 1e-3, 1e15, 10000)
 
-#define LLAMA_OUTSIDE \
-    {"token_embd", "model.embed_tokens", 0, false, 0}, { "output", "lm_head", 0, false, 0 }
-#define LLAMA_PRODUCTS                                                                                                                  \
-    {"blk.#.attn_v", "model.layers.#.self_attn.v_proj", 0, false, 0},                                                                   \
-        {"blk.#.attn_output", "model.layers.#.self_attn.o_proj", 0, false, 0},                                                          \
-        {"blk.#.ffn_gate", "model.layers.#.mlp.gate_proj", 0, false, 0}, {"blk.#.ffn_up", "model.layers.#.mlp.up_proj", 0, false, 0}, { \
-        "blk.#.ffn_down", "model.layers.#.mlp.down_proj", 0, false, 0                                                                   \
-    }
-#define LLAMA_NORMS                                                                                                   \
-    {"output_norm", "model.norm", 0, false, 0}, {"blk.#.attn_norm", "model.layers.#.input_layernorm", 0, false, 0}, { \
-        "blk.#.ffn_norm", "model.layers.#.post_attention_layernorm", 0, false, 0                                      \
-    }
-#define LLAMA_HALVES \
-    {"blk.#.attn_q", "model.layers.#.self_attn.q_proj", 0, false, 0}, { "blk.#.attn_k", "model.layers.#.self_attn.k_proj", 0, false, 0 }
+// clang-format off
+#define LLAMA_OUTSIDE AS_IS("token_embd", "model.embed_tokens"), AS_IS("output", "lm_head")
+#define LLAMA_PRODUCTS \
+    AS_IS("blk.#.attn_v", "model.layers.#.self_attn.v_proj"), AS_IS("blk.#.attn_output", "model.layers.#.self_attn.o_proj"), \
+    AS_IS("blk.#.ffn_gate", "model.layers.#.mlp.gate_proj"), AS_IS("blk.#.ffn_up", "model.layers.#.mlp.up_proj"), \
+    AS_IS("blk.#.ffn_down", "model.layers.#.mlp.down_proj")
+#define LLAMA_NORMS \
+    AS_IS("output_norm", "model.norm"), AS_IS("blk.#.attn_norm", "model.layers.#.input_layernorm"), \
+    AS_IS("blk.#.ffn_norm", "model.layers.#.post_attention_layernorm")
+#define LLAMA_HALVES AS_IS("blk.#.attn_q", "model.layers.#.self_attn.q_proj"), AS_IS("blk.#.attn_k", "model.layers.#.self_attn.k_proj")
+// clang-format on
 
 static const struct gguf_option llama_options[] = {LLAMA_OPTIONS, {0}};
 static const struct gguf_name llama_names[] = {
     LLAMA_OUTSIDE,
     LLAMA_NORMS,
     LLAMA_PRODUCTS,
-    {"blk.#.attn_q", "model.layers.#.self_attn.q_proj", MODEL_FIELD(n_head), false, 0},
-    {"blk.#.attn_k", "model.layers.#.self_attn.k_proj", MODEL_FIELD(n_kv_head), false, 0},
+    IN_PAIRS("blk.#.attn_q", "model.layers.#.self_attn.q_proj", MODEL_FIELD(n_head)),
+    IN_PAIRS("blk.#.attn_k", "model.layers.#.self_attn.k_proj", MODEL_FIELD(n_kv_head)),
     {0},
 };
 static const struct gguf_name qwen_names[] = {
@@ -55,8 +63,8 @@ static const struct gguf_name qwen_names[] = {
     LLAMA_NORMS,
     LLAMA_PRODUCTS,
     LLAMA_HALVES,
-    {"blk.#.attn_q_norm", "model.layers.#.self_attn.q_norm", 0, false, 0},
-    {"blk.#.attn_k_norm", "model.layers.#.self_attn.k_norm", 0, false, 0},
+    AS_IS("blk.#.attn_q_norm", "model.layers.#.self_attn.q_norm"),
+    AS_IS("blk.#.attn_k_norm", "model.layers.#.self_attn.k_norm"),
     {0},
 };
 // the norms multiply by one plus their weight; the file holds the sum
@@ -64,9 +72,9 @@ static const struct gguf_name gemma_names[] = {
     LLAMA_OUTSIDE,
     LLAMA_PRODUCTS,
     LLAMA_HALVES,
-    {"output_norm", "model.norm", 0, false, 1},
-    {"blk.#.attn_norm", "model.layers.#.input_layernorm", 0, false, 1},
-    {"blk.#.ffn_norm", "model.layers.#.post_attention_layernorm", 0, false, 1},
+    PLUS_ONE("output_norm", "model.norm"),
+    PLUS_ONE("blk.#.attn_norm", "model.layers.#.input_layernorm"),
+    PLUS_ONE("blk.#.ffn_norm", "model.layers.#.post_attention_layernorm"),
     {0},
 };
 
@@ -81,16 +89,16 @@ static const struct gguf_option gpt2_options[] = {
     {0},
 };
 static const struct gguf_name gpt2_names[] = {
-    {"token_embd", "transformer.wte", 0, false, 0},
-    {"position_embd", "transformer.wpe", 0, false, 0},
-    {"output_norm", "transformer.ln_f", 0, false, 0},
-    {"output", "lm_head", 0, false, 0},
-    {"blk.#.attn_norm", "transformer.h.#.ln_1", 0, false, 0},
-    {"blk.#.ffn_norm", "transformer.h.#.ln_2", 0, false, 0},
-    {"blk.#.attn_qkv", "transformer.h.#.attn.c_attn", 0, true, 0},
-    {"blk.#.attn_output", "transformer.h.#.attn.c_proj", 0, true, 0},
-    {"blk.#.ffn_up", "transformer.h.#.mlp.c_fc", 0, true, 0},
-    {"blk.#.ffn_down", "transformer.h.#.mlp.c_proj", 0, true, 0},
+    AS_IS("token_embd", "transformer.wte"),
+    PLAIN("position_embd", "transformer.wpe"),
+    AS_IS("output_norm", "transformer.ln_f"),
+    AS_IS("output", "lm_head"),
+    AS_IS("blk.#.attn_norm", "transformer.h.#.ln_1"),
+    AS_IS("blk.#.ffn_norm", "transformer.h.#.ln_2"),
+    TURNED("blk.#.attn_qkv", "transformer.h.#.attn.c_attn"),
+    TURNED("blk.#.attn_output", "transformer.h.#.attn.c_proj"),
+    TURNED("blk.#.ffn_up", "transformer.h.#.mlp.c_fc"),
+    TURNED("blk.#.ffn_down", "transformer.h.#.mlp.c_proj"),
     {0},
 };
 
@@ -105,18 +113,18 @@ static const struct gguf_option bert_options[] = {
     {0},
 };
 static const struct gguf_name bert_names[] = {
-    {"token_embd", "embeddings.word_embeddings", 0, false, 0},
-    {"position_embd", "embeddings.position_embeddings", 0, false, 0},
-    {"token_types", "embeddings.token_type_embeddings", 0, false, 0},
-    {"token_embd_norm", "embeddings.LayerNorm", 0, false, 0},
-    {"blk.#.attn_q", "encoder.layer.#.attention.self.query", 0, false, 0},
-    {"blk.#.attn_k", "encoder.layer.#.attention.self.key", 0, false, 0},
-    {"blk.#.attn_v", "encoder.layer.#.attention.self.value", 0, false, 0},
-    {"blk.#.attn_output", "encoder.layer.#.attention.output.dense", 0, false, 0},
-    {"blk.#.attn_output_norm", "encoder.layer.#.attention.output.LayerNorm", 0, false, 0},
-    {"blk.#.ffn_up", "encoder.layer.#.intermediate.dense", 0, false, 0},
-    {"blk.#.ffn_down", "encoder.layer.#.output.dense", 0, false, 0},
-    {"blk.#.layer_output_norm", "encoder.layer.#.output.LayerNorm", 0, false, 0},
+    AS_IS("token_embd", "embeddings.word_embeddings"),
+    PLAIN("position_embd", "embeddings.position_embeddings"),
+    PLAIN("token_types", "embeddings.token_type_embeddings"),
+    AS_IS("token_embd_norm", "embeddings.LayerNorm"),
+    AS_IS("blk.#.attn_q", "encoder.layer.#.attention.self.query"),
+    AS_IS("blk.#.attn_k", "encoder.layer.#.attention.self.key"),
+    AS_IS("blk.#.attn_v", "encoder.layer.#.attention.self.value"),
+    AS_IS("blk.#.attn_output", "encoder.layer.#.attention.output.dense"),
+    AS_IS("blk.#.attn_output_norm", "encoder.layer.#.attention.output.LayerNorm"),
+    AS_IS("blk.#.ffn_up", "encoder.layer.#.intermediate.dense"),
+    AS_IS("blk.#.ffn_down", "encoder.layer.#.output.dense"),
+    AS_IS("blk.#.layer_output_norm", "encoder.layer.#.output.LayerNorm"),
     {0},
 };
 
@@ -153,7 +161,8 @@ static const struct gguf_arch archs[] = {
      .config = "{\"architectures\":[\"GPT2LMHeadModel\"],\"model_type\":\"gpt2\",\"activation_function\":\"gelu_new\"}",
      .options = gpt2_options,
      .names = gpt2_names,
-     .head = true},
+     .head = true,
+     .repeats_head = true},
     {.name = "bert",
      .config = "{\"architectures\":[\"BertModel\"],\"model_type\":\"bert\",\"hidden_act\":\"gelu\"}",
      .options = bert_options,

@@ -8,7 +8,4 @@ bool gguf_is_adapter(struct gguf *gguf);
 /* The adapter as adapter_config.json and the tensors of adapter_model.safetensors. model: what it is for, wanted where rows of heads lie in pairs; NULL: the file is
    checked, nothing is made. */
 enum cb_status gguf_lora_read(json_t **config, struct tensors **tensors, struct gguf *gguf, const struct model *model, struct cb_err *err);
-/* Writes a PEFT adapter of a model, given its configuration and tensors, as a GGUF file; what LoRA in GGUF cannot say is refused. */
-enum cb_status gguf_lora_write(const char *path, const json_t *config, const struct tensors *tensors, const struct model *model,
-                               struct cb_err *err);
 #endif

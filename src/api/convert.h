@@ -1,0 +1,21 @@
+/* What the conversions share. */
+#ifndef API_CONVERT_H
+#define API_CONVERT_H
+#include "api/engine.h"
+#include "models/gguf.h"
+
+/* convert_lora.c: a LoRA adapter between a GGUF file and a PEFT folder. */
+enum cb_status convert_adapter(struct cb_engine *engine, const struct cb_convert_options *options, struct cb_convert_result *result,
+                               struct cb_err *err);
+/* gguf_keys.c. The keys of a model that comes from `path`: a GGUF file's own, but for those of its number types and parts; a folder's from its
+   configuration and tokenizer. */
+enum cb_status gguf_model_keys(struct gguf_builder *keys, const char *path, const struct gguf_arch *arch, const struct model *model,
+                               int file_type, struct cb_engine *engine, struct cb_err *err);
+/* gguf_vocabulary.c: tokenizer.* from the files of a folder; nothing where it has no tokenizer. */
+enum cb_status gguf_put_vocabulary(struct gguf_builder *keys, const char *folder, const struct model *model, struct cb_engine *engine,
+                                   struct cb_err *err);
+/* A model as a GGUF file. parts: by gguf_choose. */
+enum cb_status convert_save_gguf(struct cb_engine *engine, const char *from, const char *to, const struct model *model,
+                                 const struct gguf_part *parts, const struct gguf_recipe *recipe, int64_t split_bytes,
+                                 struct gguf_saved *saved, struct cb_err *err);
+#endif

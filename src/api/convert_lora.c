@@ -1,0 +1,120 @@
+/* Converting LoRA adapters: GGUF to PEFT through a loaded module, and back. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/convert.h"
+#include "api/files.h"
+#include "api/instance.h"
+#include "base/arena.h"
+#include "io/file.h"
+#include "modules/tuner.h"
+
+/* ---- to GGUF */
+
+/* One site's pair on its way into the file. */
+struct pair {
+    const struct tuner_site *site;
+    const struct store_entry *a, *b;  // (r,in), (out,r)
+    int64_t heads;
+};
+
+/* B is scaled so that alpha / r is the scale of every site, and its rows lie as the base's. */
+static enum cb_status pair_items(struct tensor_item *items, struct arena *arena, const struct gguf_arch *arch, const struct model *m,
+                                 const struct pair *p, double alpha, struct cb_err *err) {
+    char weight[512], file[256];
+    snprintf(weight, sizeof weight, "%s.weight", p->site->site.name);
+    const struct gguf_name *row = gguf_name_of_weight(arch, weight, m->family->prefix, file);
+    if (!row) FAIL(err, CB_E_UNSUPPORTED, "%s: GGUF has no name for it in %s", weight, arch->name);
+    const int64_t rank = p->b->type.dim[1], rows = p->b->type.dim[0], heads = gguf_name_heads(row, m), n = rows * rank;
+    const float factor = (float)(p->site->scale * (double)rank / alpha), *from = p->b->data;
+    float *scaled = arena_array(arena, (size_t)n, sizeof *scaled), *b = arena_array(arena, (size_t)n, sizeof *b);
+    items[0].name = arena_printf(arena, "%s.lora_a", file);
+    items[1].name = arena_printf(arena, "%s.lora_b", file);
+    if (!scaled || !b || !items[0].name || !items[1].name) FAIL(err, CB_E_MEMORY, "convert: out of memory");
+    for (int64_t i = 0; i < n; i++) scaled[i] = factor == 1 ? from[i] : from[i] * factor;
+    if (heads)
+        gguf_pair_rows(b, scaled, rows, heads, (size_t)rank * sizeof *b);
+    else
+        memcpy(b, scaled, (size_t)n * sizeof *b);
+    items[0].type = p->a->type;
+    items[0].data = p->a->data;
+    items[1].type = p->b->type;
+    items[1].data = b;
+    return CB_OK;
+}
+
+static bool ends_with(const char *text, const char *end) {
+    size_t n = strlen(text), k = strlen(end);
+    return n >= k && !strcmp(text + n - k, end);
+}
+
+static enum cb_status pair_find(struct pair *p, const struct module *m, int site, const struct store *store, struct cb_err *err) {
+    const struct tuner_site *s = &m->sites[site];
+    *p = (struct pair){.site = s};
+    for (int i = s->first; i < s->first + s->n_params; i++) {
+        const struct module_param *param = &m->params[i].public;
+        if (ends_with(param->key, ".lora_A.weight")) p->a = store_find(store, param->name);
+        if (ends_with(param->key, ".lora_B.weight")) p->b = store_find(store, param->name);
+    }
+    if (!p->a || !p->b || s->n_params != 2 || m->n_swaps)
+        FAIL(err, CB_E_UNSUPPORTED,
+             "%s: GGUF holds pairs of lora_A and lora_B alone; wanted LoRA of linear layers without biases, magnitudes or saved "
+             "modules",
+             s->site.name);
+    return CB_OK;
+}
+
+static enum cb_status write_items(const char *path, const struct instance *in, struct arena *arena, struct cb_convert_result *result,
+                                  struct cb_err *err) {
+    const struct module *m = in->modules[0];
+    const struct gguf_arch *arch = gguf_arch_of(in->model);
+    struct tensor_item *items = arena_array(arena, (size_t)m->n_sites * 2, sizeof *items);
+    struct gguf_builder *keys;
+    if (!items) FAIL(err, CB_E_MEMORY, "convert: out of memory");
+    if (!arch) FAIL(err, CB_E_UNSUPPORTED, "%s: no GGUF architecture", in->model->family->name);
+    // the scale of the first site, at its rank
+    double alpha = 0;
+    for (int i = 0; i < m->n_sites; i++) {
+        struct pair p;
+        TRY(pair_find(&p, m, i, in->store, err));
+        if (!i) alpha = (double)(float)(m->sites[0].scale * (double)p.b->type.dim[1]);
+        TRY(pair_items(items + 2 * i, arena, arch, in->model, &p, alpha, err));
+    }
+    TRY(gguf_builder_create(&keys, err));
+    gguf_put_str(keys, "general.architecture", arch->name);
+    gguf_put_str(keys, "general.type", "adapter");
+    gguf_put_str(keys, "adapter.type", "lora");
+    gguf_put_f32(keys, "adapter.lora.alpha", alpha);
+    enum cb_status status = gguf_write(path, keys, items, 2 * m->n_sites, NULL, NULL, err);
+    gguf_builder_destroy(&keys);
+    result->tensors = 2 * m->n_sites;
+    return status;
+}
+
+/* ---- both ways */
+
+enum cb_status convert_adapter(struct cb_engine *engine, const struct cb_convert_options *o, struct cb_convert_result *result,
+                               struct cb_err *err) {
+    struct instance in = {0};
+    struct arena *arena = arena_create();
+    if (!arena) FAIL(err, CB_E_MEMORY, "convert: out of memory");
+    enum cb_status status = CB_OK;
+    if (!o->model)
+        status = err_set(err, CB_E_USAGE, __FILE__, __LINE__, "convert: %s is an adapter; wanted --model BASE, what it is for", o->in);
+    if (status == CB_OK && (o->quantize || o->split_bytes))
+        status = err_set(err, CB_E_USAGE, __FILE__, __LINE__, "convert: --quantize and --split are for models; %s is an adapter", o->in);
+    if (status == CB_OK) status = instance_open(&in, engine, o->model, NULL, err);
+    if (status == CB_OK) status = instance_load_module(&in, o->in, 1, err);
+    if (status == CB_OK)
+        status = gguf_is_path(o->out) ? write_items(o->out, &in, arena, result, err) : module_save(in.modules[0], in.store, o->out, err);
+    if (status == CB_OK) {
+        const struct module *m = in.modules[0];
+        result->bytes = module_parameters(m) * (int64_t)sizeof(float);
+        result->files = 1;
+        if (!result->tensors) result->tensors = m->n_params;
+    }
+    instance_close(&in);
+    arena_destroy(&arena);
+    return status;
+}

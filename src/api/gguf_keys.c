@@ -1,0 +1,48 @@
+/* The keys of a model's GGUF file. */
+#include <stdio.h>
+#include <string.h>
+
+#include "api/convert.h"
+#include "io/file.h"
+
+enum { QUANTIZATION_VERSION = 2 /* of ggml's layouts */ };
+
+/* What describes the file rather than the model. */
+static bool is_of_file(const char *key) {
+    static const char *const names[] = {"general.alignment", "general.file_type", "general.quantization_version", NULL};
+    for (const char *const *name = names; *name; name++)
+        if (!strcmp(*name, key)) return true;
+    return !strncmp(key, "split.", 6);
+}
+
+static enum cb_status copy_keys(struct gguf_builder *keys, const char *path, struct cb_err *err) {
+    struct gguf *g;
+    TRY(gguf_open(&g, path, err));
+    for (int i = 0; i < gguf_n_keys(g); i++)
+        if (!is_of_file(gguf_key_at(g, i)->name)) gguf_put_key(keys, gguf_key_at(g, i));
+    gguf_destroy(&g);
+    return CB_OK;
+}
+
+/* The last part of a path without its ending. */
+static void title_of(const char *path, char out[128]) {
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--;
+    size_t begin = n;
+    while (begin > 0 && path[begin - 1] != '/') begin--;
+    snprintf(out, 128, "%.*s", (int)(n - begin < 120 ? n - begin : 120), path + begin);
+}
+
+enum cb_status gguf_model_keys(struct gguf_builder *keys, const char *path, const struct gguf_arch *arch, const struct model *model,
+                               int file_type, struct cb_engine *engine, struct cb_err *err) {
+    char title[128];
+    const bool is_file = gguf_is_path(path) && !io_is_folder(path);
+    title_of(path, title);
+    if (is_file)
+        TRY(copy_keys(keys, path, err));
+    else
+        TRY(gguf_put_config(keys, arch, model, title, err));
+    gguf_put_int(keys, "general.file_type", GGUF_U32, file_type);
+    gguf_put_int(keys, "general.quantization_version", GGUF_U32, QUANTIZATION_VERSION);
+    return is_file ? CB_OK : gguf_put_vocabulary(keys, path, model, engine, err);
+}

@@ -1,0 +1,255 @@
+/* Writing a model as a GGUF file: names, layout and number types of the file, tensors made a piece at a time. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/pool.h"
+#include "models/gguf.h"
+
+enum { NAME = 256, TILES = 64 };
+
+/* ---- types */
+
+#define SAME(name, NAME_, number) \
+    { name, CB_DTYPE_##NAME_, CB_DTYPE_##NAME_, CB_DTYPE_##NAME_, number }
+static const struct gguf_recipe recipes[] = {
+    SAME("f32", F32, 0),
+    SAME("f16", F16, 1),
+    SAME("bf16", BF16, 32),
+    SAME("q8_0", Q8_0, 7),
+    {"q4_0", CB_DTYPE_Q4_0, CB_DTYPE_Q6_K, CB_DTYPE_Q4_0, 2},
+    {"q4_1", CB_DTYPE_Q4_1, CB_DTYPE_Q6_K, CB_DTYPE_Q4_1, 3},
+    {"q5_0", CB_DTYPE_Q5_0, CB_DTYPE_Q6_K, CB_DTYPE_Q5_0, 8},
+    {"q5_1", CB_DTYPE_Q5_1, CB_DTYPE_Q6_K, CB_DTYPE_Q5_1, 9},
+    {"q2_k", CB_DTYPE_Q2_K, CB_DTYPE_Q6_K, CB_DTYPE_Q3_K, 10},
+    {"q3_k", CB_DTYPE_Q3_K, CB_DTYPE_Q6_K, CB_DTYPE_Q3_K, 11},
+    {"q4_k", CB_DTYPE_Q4_K, CB_DTYPE_Q6_K, CB_DTYPE_Q4_K, 14},
+    {"q4_k_m", CB_DTYPE_Q4_K, CB_DTYPE_Q6_K, CB_DTYPE_Q6_K, 15},
+    {"q5_k", CB_DTYPE_Q5_K, CB_DTYPE_Q6_K, CB_DTYPE_Q5_K, 16},
+    {"q5_k_m", CB_DTYPE_Q5_K, CB_DTYPE_Q6_K, CB_DTYPE_Q6_K, 17},
+    SAME("q6_k", Q6_K, 18),
+    {"iq4_nl", CB_DTYPE_IQ4_NL, CB_DTYPE_Q6_K, CB_DTYPE_IQ4_NL, 25},
+    {"tq1_0", CB_DTYPE_TQ1_0, CB_DTYPE_Q6_K, CB_DTYPE_TQ1_0, 36},
+    {"tq2_0", CB_DTYPE_TQ2_0, CB_DTYPE_Q6_K, CB_DTYPE_TQ2_0, 37},
+    {"mxfp4", CB_DTYPE_MXFP4, CB_DTYPE_Q8_0, CB_DTYPE_MXFP4, 38},
+};
+enum { N_RECIPES = sizeof recipes / sizeof *recipes };
+
+const struct gguf_recipe *gguf_recipe_find(const char *name) {
+    for (int i = 0; i < N_RECIPES; i++)
+        if (!strcmp(recipes[i].name, name)) return &recipes[i];
+    return NULL;
+}
+const char *gguf_recipe_names(char text[300]) {
+    size_t n = 0;
+    for (int i = 0; i < N_RECIPES; i++) n += (size_t)snprintf(text + n, 300 - n, "%s%s", i ? ", " : "", recipes[i].name);
+    return text;
+}
+
+/* What stands in for a type of long blocks where rows are no multiple of them. */
+static const struct {
+    enum cb_dtype from, to;
+} shorter[] = {{CB_DTYPE_Q2_K, CB_DTYPE_IQ4_NL}, {CB_DTYPE_Q3_K, CB_DTYPE_IQ4_NL}, {CB_DTYPE_Q4_K, CB_DTYPE_Q5_0},
+               {CB_DTYPE_Q5_K, CB_DTYPE_Q5_1},   {CB_DTYPE_Q6_K, CB_DTYPE_Q8_0},   {CB_DTYPE_TQ1_0, CB_DTYPE_IQ4_NL},
+               {CB_DTYPE_TQ2_0, CB_DTYPE_IQ4_NL}};
+
+static enum cb_dtype fitting(enum cb_dtype dtype, int64_t columns) {
+    for (size_t i = 0; i < sizeof shorter / sizeof *shorter; i++)
+        if (shorter[i].from == dtype && columns % dtype_of(dtype)->block) dtype = shorter[i].to;
+    return columns % dtype_of(dtype)->block ? CB_DTYPE_F16 : dtype;
+}
+
+/* The shape of a weight in the file. */
+static struct cb_type file_type(const struct gguf_name *row, const struct model_weight *w) {
+    struct cb_type type = w->type;
+    if (row->turned && type.rank == 2) type.dim[0] = w->type.dim[1], type.dim[1] = w->type.dim[0];
+    return type;
+}
+
+static enum cb_status name_find(const struct gguf_name **row, char file[NAME], const struct gguf_arch *arch, const struct model *m,
+                                const char *weight, struct cb_err *err) {
+    *row = gguf_name_of_weight(arch, weight, m->family->prefix, file);
+    if (!*row)
+        FAIL(err, CB_E_UNSUPPORTED, "%s: GGUF has no name for it in %s; wanted a model whose weights it can hold", weight, arch->name);
+    return CB_OK;
+}
+
+enum cb_status gguf_choose(struct gguf_part *parts, const struct gguf_arch *arch, const struct model *m, const struct gguf_recipe *recipe,
+                           struct cb_err *err) {
+    char file[NAME];
+    for (int i = 0; i < m->n_weights; i++) {
+        const struct gguf_name *row;
+        const struct model_weight *w = &m->weights[i];
+        TRY(name_find(&row, file, arch, m, w->name, err));
+        enum cb_dtype stored = parts[i].entry->type.dtype;
+        if (w->type.rank < 2 || row->plain || gguf_dtype_number(stored) < 0)
+            parts[i].dtype = CB_DTYPE_F32;
+        else if (!recipe)
+            parts[i].dtype = stored;
+        else {
+            bool head = !strcmp(row->file, "output") || (m->tied && !strcmp(row->file, "token_embd"));
+            bool better = strstr(row->file, ".attn_v") || strstr(row->file, ".ffn_down");
+            enum cb_dtype dtype = head ? recipe->head : better ? recipe->better : recipe->dtype;
+            parts[i].dtype = fitting(dtype, file_type(row, w).dim[1]);
+        }
+    }
+    return CB_OK;
+}
+
+int gguf_file_type(const struct gguf_part *parts, const struct model *model, const struct gguf_recipe *recipe) {
+    int64_t count[CB_DTYPE_COUNT] = {0};
+    int most = CB_DTYPE_F32;
+    for (int i = 0; i < model->n_weights; i++) count[parts[i].dtype] += type_elements(&model->weights[i].type);
+    for (int i = 0; i < CB_DTYPE_COUNT; i++)
+        if (count[i] > count[most]) most = i;
+    for (int i = 0; i < N_RECIPES && !recipe; i++)
+        if ((int)recipes[i].dtype == most) recipe = &recipes[i];
+    return recipe ? recipe->file_type : 0;
+}
+
+/* ---- pieces */
+
+/* One tensor on its way into the file. */
+struct source {
+    const struct gguf_name *row;
+    const struct store_entry *entry;
+    const char *weight;
+    int64_t heads, rows, columns;  // of the file; heads: rows are put in pairs
+    bool across;  // the file's rows are the entry's columns
+};
+
+struct saving {
+    struct pool *pool;
+    float *piece;
+    double max_error;
+};
+
+/* The entry's row of the file's row r. */
+static int64_t row_of(const struct source *s, int64_t r) {
+    if (!s->heads) return r;
+    const int64_t size = s->rows / s->heads, at = r % size;
+    return r - at + at % 2 * (size / 2) + at / 2;
+}
+
+/* n values of the file's row r from column c, as f32. */
+static void read_part(const struct source *s, float *out, int64_t r, int64_t c, int64_t n) {
+    const struct dtype *kind = dtype_of(s->entry->type.dtype);
+    const char *data = s->entry->data;
+    if (s->across) {
+        for (int64_t i = 0; i < n; i++) kind->to_f32(out + i, data + ((c + i) * s->rows + r) * kind->block_bytes, 1);
+    } else {
+        kind->to_f32(out, data + (row_of(s, r) * s->columns + c) / kind->block * kind->block_bytes, n);
+    }
+    for (int64_t i = 0; s->row->plus != 0 && i < n; i++) out[i] += s->row->plus;
+}
+
+/* Encodes a piece in tiles, and measures what that changes. */
+struct encoding {
+    const float *in;
+    char *out;
+    const struct dtype *kind;
+    int64_t n, step;
+    double error[TILES];
+};
+
+static void encode_tile(void *context, int64_t tile, int thread) {
+    (void)thread;
+    struct encoding *e = context;
+    float back[1024];
+    const int64_t begin = tile * e->step, end = begin + e->step < e->n ? begin + e->step : e->n;
+    for (int64_t i = begin; i < end; i += 1024) {
+        const int64_t n = end - i < 1024 ? end - i : 1024;
+        char *out = e->out + i / e->kind->block * e->kind->block_bytes;
+        e->kind->from_f32(out, e->in + i, n);
+        e->kind->to_f32(back, out, n);
+        for (int64_t k = 0; k < n; k++) e->error[tile] = fmax(e->error[tile], fabs((double)back[k] - (double)e->in[i + k]));
+    }
+}
+
+static enum cb_status fill(void *context, void *out, const struct tensor_item *item, int64_t first, int64_t n, struct cb_err *err) {
+    struct saving *saving = context;
+    const struct source *s = item->source;
+    const struct dtype *kind = dtype_of(item->type.dtype);
+    const bool keeps = item->type.dtype == s->entry->type.dtype && !s->across && s->row->plus == 0;
+    if (!keeps && !kind->from_f32) FAIL(err, CB_E_DTYPE, "%s: %s has no encoder; wanted a type that has one", item->name, kind->name);
+    for (int64_t i = first; i < first + n;) {
+        const int64_t r = i / s->columns, c = i % s->columns, left = first + n - i, count = left < s->columns - c ? left : s->columns - c;
+        const int64_t at = row_of(s, r) * s->columns + c;
+        if (keeps)
+            memcpy((char *)out + (i - first) / kind->block * kind->block_bytes,
+                   (const char *)s->entry->data + at / kind->block * kind->block_bytes, (size_t)(count / kind->block * kind->block_bytes));
+        else
+            read_part(s, saving->piece + (i - first), r, c, count);
+        i += count;
+    }
+    if (keeps) return CB_OK;
+    struct encoding e = {.in = saving->piece, .out = out, .kind = kind, .n = n};
+    e.step = (n / TILES / 1024 + 1) * 1024;
+    const int64_t tiles = (n + e.step - 1) / e.step;
+    if (saving->pool)
+        pool_run(saving->pool, tiles, encode_tile, &e);
+    else
+        for (int64_t t = 0; t < tiles; t++) encode_tile(&e, t, 0);
+    for (int t = 0; t < TILES; t++) saving->max_error = fmax(saving->max_error, e.error[t]);
+    return CB_OK;
+}
+
+/* ---- the file */
+
+static enum cb_status item_make(struct tensor_item *item, struct source *s, struct arena *arena, const struct gguf_arch *arch,
+                                const struct model *m, const struct model_weight *w, const struct gguf_part *part, struct cb_err *err) {
+    char file[NAME];
+    TRY(name_find(&s->row, file, arch, m, w->name, err));
+    const struct cb_type type = file_type(s->row, w);
+    s->entry = part->entry;
+    s->weight = w->name;
+    s->heads = gguf_name_heads(s->row, m);
+    s->columns = type.dim[type.rank - 1];
+    s->rows = type_elements(&type) / s->columns;
+    // a vector of heads is a column of numbers
+    if (s->heads && type.rank == 1) s->rows = s->columns, s->columns = 1;
+    s->across = s->row->turned && type.rank == 2 && !part->entry->turned;
+    item->name = arena_strdup(arena, file);
+    item->type = type;
+    item->type.dtype = part->dtype;
+    item->source = s;
+    if (!item->name) FAIL(err, CB_E_MEMORY, "%s: out of memory", w->name);
+    if (part->dtype == part->entry->type.dtype && !s->heads && !s->across && s->row->plus == 0) item->data = part->entry->data;
+    return CB_OK;
+}
+
+static enum cb_status save(const char *path, const struct gguf_builder *keys, const struct gguf_arch *arch, const struct model *m,
+                           const struct gguf_part *parts, int64_t max_bytes, struct saving *saving, struct arena *arena,
+                           struct gguf_saved *saved, struct cb_err *err) {
+    struct tensor_item *items = arena_array(arena, (size_t)m->n_weights + 1, sizeof *items);
+    struct source *sources = arena_array(arena, (size_t)m->n_weights + 1, sizeof *sources);
+    saving->piece = malloc(sizeof(float) << 18);
+    if (!items || !sources || !saving->piece) FAIL(err, CB_E_MEMORY, "%s: out of memory for %d tensors", path, m->n_weights);
+    int n = 0;
+    for (int i = 0; i < m->n_weights; i++, n++) TRY(item_make(&items[n], &sources[n], arena, arch, m, &m->weights[i], &parts[i], err));
+    for (int i = 0; i < m->n_weights && m->tied && arch->repeats_head; i++)
+        if (!strcmp(m->weights[i].name, m->embedding)) {
+            items[n] = items[i];
+            items[n++].name = "output.weight";
+        }
+    for (int i = 0; i < n; i++) saved->bytes += type_bytes(&items[i].type);
+    TRY(gguf_write_split(path, keys, items, n, max_bytes, fill, saving, &saved->n_files, err));
+    saved->n_tensors = n;
+    saved->max_error = saving->max_error;
+    return CB_OK;
+}
+
+enum cb_status gguf_save(const char *path, const struct gguf_builder *keys, const struct gguf_arch *arch, const struct model *m,
+                         const struct gguf_part *parts, int64_t max_bytes, struct pool *pool, struct gguf_saved *saved,
+                         struct cb_err *err) {
+    struct saving saving = {.pool = pool};
+    struct arena *arena = arena_create();
+    *saved = (struct gguf_saved){0};
+    if (!arena) FAIL(err, CB_E_MEMORY, "%s: out of memory", path);
+    enum cb_status status = save(path, keys, arch, m, parts, max_bytes, &saving, arena, saved, err);
+    free(saving.piece);
+    arena_destroy(&arena);
+    return status;
+}
