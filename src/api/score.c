@@ -8,6 +8,7 @@ enum cb_status score_open(struct score *s, struct instance *instance, const stru
     struct model_io io = {.batch = o->batch,
                           .tokens = o->seq,
                           .want_loss = true,
+                          .head_loss_only = true,
                           .labels_shifted = true,
                           .segments = o->segments || o->no_pack,
                           .position_ids = o->segments || o->no_pack};

@@ -86,7 +86,7 @@ enum cb_status model_build(const struct model *model, struct nn *nn, struct mode
     if (!graph_is_bad(g, x) && (io->want_logits || io->want_loss)) {
         if (class->features) x = class->features(model, nn, io, &leaves, x);
         if (!graph_is_bad(g, x)) class->head->build(model, nn, io, x);
-        if (io->loss && io->extra_loss) io->loss = op_add(g, io->loss, io->extra_loss);
+        if (io->loss && io->extra_loss && !io->head_loss_only) io->loss = op_add(g, io->loss, io->extra_loss);
         if (io->want_loss && !io->loss) graph_fail(g, CB_E_UNSUPPORTED, "%s: has no loss", class->name);
         if (io->want_loss) graph_output(g, io->loss, "loss");
     }

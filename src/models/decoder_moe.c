@@ -109,7 +109,7 @@ struct cb_tensor *decoder_moe(const struct model *m, struct nn *nn, const struct
     struct nn_moe_routes routes = {&g->bad_tensor, &g->bad_tensor, &g->bad_tensor};
     struct cb_tensor *y = nn_moe(nn, x, &moe, &routes);
     if (io->want_hidden) graph_output(g, routes.logits, nn_name(nn, "router_logits.%d", balance->n_layers));
-    if (io->want_loss && e->balance > 0) balance_add(nn, io, leaves, &routes, balance);
+    if (io->want_loss && !io->head_loss_only && m->class->head->generates && e->balance > 0) balance_add(nn, io, leaves, &routes, balance);
     balance->n_layers++;
     if (!e->shared_inner) return y;
     // an expert for all tokens, behind a gate of its own

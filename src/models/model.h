@@ -173,6 +173,7 @@ struct model_io {
     int64_t cache;  // capacity of the key-value cache; 0: none. Adds input "start" (B), params and outputs cache.<layer>.k and .v
     struct cb_tensor *logits, *loss;  // made by model_build; NULL where not wanted
     struct cb_tensor *extra_loss;  // a body's own, added to the head's; NULL: none
+    bool head_loss_only;  // extra_loss is left out: evaluation
     struct model_range ranges[MODEL_MAX_RANGES];  // of the graph's inputs, made by model_build
     int n_ranges;
 };
