@@ -277,14 +277,19 @@ static enum cb_status bpe_read(struct tokenizer *t, const json_t *json, struct c
     TRY(json_get_float(&options.dropout, json, "model", "dropout", 0, 1, false, err));
     if (options.unk.text && (options.unk_id = vocab_find(&t->vocab, options.unk.text, options.unk.n)) < 0)
         FAIL(err, CB_E_FORMAT, "model: unk_token \"%.80s\" is not in the vocabulary", options.unk.text);
-    size_t n = json_array_size(merges);
+    const struct json_scan *scan = t->scan && t->scan->has_merges ? t->scan : NULL;
+    size_t n = scan ? scan->n_merges : json_array_size(merges);
     if (n > INT32_MAX / 4) FAIL(err, CB_E_LIMIT, "model: %zu merges are more than fit", n);
     struct bpe *bpe = arena_alloc(t->arena, sizeof *bpe);
     if (!bpe || !(options.pair = arena_array(t->arena, n + 1, sizeof *options.pair)))
         FAIL(err, CB_E_MEMORY, "model: no memory for %zu merges", n);
     *bpe = options;
     t->model_data = bpe;
-    for (size_t i = 0; i < n; i++) TRY(merge_read(t, bpe->pair[i], json_array_get(merges, i), i, err));
+    for (size_t i = 0; i < n && !scan; i++) TRY(merge_read(t, bpe->pair[i], json_array_get(merges, i), i, err));
+    for (size_t i = 0; i < n && scan; i++) {
+        TRY(merge_side(t, &bpe->pair[i][0], scan->merge[i].left, scan->merge[i].n_left, i, err));
+        TRY(merge_side(t, &bpe->pair[i][1], scan->merge[i].right, scan->merge[i].n_right, i, err));
+    }
     bpe->n_pairs = (int32_t)n;
     TRY(merges_index(t, bpe, err));
     bytes_index(t, bpe);

@@ -3,6 +3,7 @@
 #define TEXT_PARTS_H
 #include "base/json.h"
 #include "text/buffer.h"
+#include "text/json_scan.h"
 #include "text/regex.h"
 #include "text/tokenizer.h"
 #include "text/vocab.h"
@@ -183,6 +184,7 @@ struct tokenizer {
     int32_t bos, eos;  // -1: known by their contents
     struct truncation truncation;
     struct padding padding;
+    const struct json_scan *scan;  // while a tokenizer.json is read: its great lists, which are empty in the JSON; NULL: they are there
     struct regex **regex;  // to destroy
     size_t n_regex, regex_capacity;
 };

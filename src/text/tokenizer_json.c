@@ -8,25 +8,50 @@ static const struct model_kind *const model_kinds[] = {&bpe_model, &wordpiece_mo
 
 /* ---- vocabularies */
 
-enum cb_status vocab_read(struct tokenizer *t, const json_t *json, struct cb_err *err) {
+/* {"text": id} as entries. */
+static enum cb_status entries_read(struct json_scan *out, const json_t *json, struct cb_err *err) {
     char shown[JSON_TEXT];
     const char *text;
     const json_t *value;
     if (!json_is_object(json)) FAIL(err, CB_E_FORMAT, "model: vocab: found %s; an object is wanted", json_text(json, shown));
-    size_t n = json_object_size(json);
+    json_object_foreach((json_t *)(uintptr_t)json, text, value) {
+        struct scanned_token token = {text, (uint32_t)strlen(text), json_is_integer(value) ? json_integer_value(value) : -1, 0};
+        if (token.id < 0)
+            FAIL(err, CB_E_FORMAT, "model: vocab: \"%.60s\" has id %s; a whole number from 0 is wanted", text, json_text(value, shown));
+        TRY(buffer_grow((void **)&out->token, &out->token_capacity, out->n_tokens + 1, sizeof token, err));
+        out->token[out->n_tokens++] = token;
+    }
+    return CB_OK;
+}
+
+static enum cb_status entries_add(struct tokenizer *t, const struct json_scan *in, struct cb_err *err) {
+    size_t n = in->n_tokens;
     int64_t greatest = -1, most = (int64_t)n + (1 << 20);
     if (n > 1 << 24) FAIL(err, CB_E_LIMIT, "model: vocab: %zu tokens; at most 2^24 are taken", n);
-    json_object_foreach((json_t *)(uintptr_t)json, text, value) {
-        int64_t id = json_is_integer(value) ? json_integer_value(value) : -1;
-        if (id < 0 || id >= most)
-            FAIL(err, CB_E_FORMAT, "model: vocab: \"%.60s\" has id %s; a whole number from 0 to %lld is wanted", text,
-                 json_text(value, shown), (long long)most - 1);
-        if (id > greatest) greatest = id;
+    for (size_t i = 0; i < n; i++) {
+        if (in->token[i].id < 0 || in->token[i].id >= most)
+            FAIL(err, CB_E_FORMAT, "model: vocab: \"%.60s\" has id %lld; a whole number from 0 to %lld is wanted", in->token[i].text,
+                 (long long)in->token[i].id, (long long)most - 1);
+        if (in->token[i].id > greatest) greatest = in->token[i].id;
     }
     TRY(vocab_init(&t->vocab, t->arena, (int32_t)n, (int32_t)(greatest + 1), err));
-    json_object_foreach((json_t *)(uintptr_t)json, text, value)
-        TRY(vocab_add(&t->vocab, t->arena, (int32_t)json_integer_value(value), text, strlen(text), "vocab", err));
+    for (size_t i = 0; i < n; i++) {
+        const struct scanned_token *token = &in->token[i];
+        // scanned texts lie in the arena already
+        TRY(in == t->scan ? vocab_put(&t->vocab, (int32_t)token->id, token->text, token->n, "vocab", err)
+                          : vocab_add(&t->vocab, t->arena, (int32_t)token->id, token->text, token->n, "vocab", err));
+    }
     return CB_OK;
+}
+
+enum cb_status vocab_read(struct tokenizer *t, const json_t *json, struct cb_err *err) {
+    if (t->scan && t->scan->is_pairs) FAIL(err, CB_E_FORMAT, "model: vocab: found a list; an object is wanted");
+    if (t->scan) return entries_add(t, t->scan, err);
+    struct json_scan own = {0};
+    enum cb_status status = entries_read(&own, json, err);
+    if (!status) status = entries_add(t, &own, err);
+    json_scan_deinit(&own);
+    return status;
 }
 
 enum cb_status vocab_write(const struct tokenizer *t, json_t *json, struct cb_err *err) {
@@ -189,15 +214,27 @@ void message_clean(struct cb_err *err) {
         if ((unsigned char)err->message[i] < 32 || err->message[i] == 127) err->message[i] = '?';
 }
 
+static enum cb_status bytes_read(struct tokenizer *t, const char *bytes, size_t n, struct json_scan *scan, const char *name,
+                                 struct cb_err *err) {
+    bool found;
+    json_t *json = NULL;
+    TRY(json_scan(scan, &found, t->arena, bytes, n, err));
+    TRY(found ? json_parse_object(&json, scan->rest, scan->n_rest, name, err) : json_parse_object(&json, bytes, n, name, err));
+    if (found) t->scan = scan;
+    enum cb_status status = tokenizer_read(t, json, name, err);
+    t->scan = NULL;
+    json_decref(json);
+    return status;
+}
+
 enum cb_status tokenizer_load_bytes(struct tokenizer **tokenizer, const char *bytes, size_t n, const char *name, struct cb_err *err) {
     *tokenizer = NULL;
     size_t good = utf8_check(bytes, n);
     if (good < n) FAIL(err, CB_E_FORMAT, "%s: byte 0x%02x at %zu is not UTF-8", name, (unsigned char)bytes[good], good);
-    json_t *json = NULL;
-    TRY(json_parse_object(&json, bytes, n, name, err));
+    struct json_scan scan = {0};
     enum cb_status status = tokenizer_create(tokenizer, err);
-    if (!status) status = tokenizer_read(*tokenizer, json, name, err);
-    json_decref(json);
+    if (!status) status = bytes_read(*tokenizer, bytes, n, &scan, name, err);
+    json_scan_deinit(&scan);
     if (status) tokenizer_destroy(tokenizer), message_clean(err);
     return status;
 }

@@ -96,33 +96,49 @@ enum cb_status unigram_set(struct tokenizer *t, const struct unigram_options *op
     return CB_OK;
 }
 
-static enum cb_status piece_read(struct tokenizer *t, double *score, int32_t id, const json_t *json, struct cb_err *err) {
+static enum cb_status piece_read(struct json_scan *out, const json_t *json, struct cb_err *err) {
     char shown[JSON_TEXT];
     const json_t *text = json_array_get(json, 0), *number = json_array_get(json, 1);
     if (!json_is_array(json) || json_array_size(json) != 2 || !json_is_string(text) || !json_is_number(number))
-        FAIL(err, CB_E_FORMAT, "model: vocab: piece %d is %s; [text, score] is wanted", (int)id,
+        FAIL(err, CB_E_FORMAT, "model: vocab: piece %zu is %s; [text, score] is wanted", out->n_tokens,
              json_text(json_is_array(json) && json_is_string(text) && json_array_size(json) == 2 ? number : json, shown));
-    *score = json_number_value(number);
-    return vocab_add(&t->vocab, t->arena, id, json_string_value(text), json_string_length(text), "vocab", err);
+    struct scanned_token token = {json_string_value(text), (uint32_t)json_string_length(text), 0, json_number_value(number)};
+    TRY(buffer_grow((void **)&out->token, &out->token_capacity, out->n_tokens + 1, sizeof token, err));
+    out->token[out->n_tokens++] = token;
+    return CB_OK;
 }
 
-static enum cb_status unigram_read(struct tokenizer *t, const json_t *json, struct cb_err *err) {
-    const json_t *vocab = NULL;
+static enum cb_status pieces_set(struct tokenizer *t, const struct json_scan *in, const json_t *json, struct cb_err *err) {
+    size_t n = in->n_tokens;
     struct unigram_options options = {.unk_id = -1};
-    TRY(json_get_array(&vocab, json, "model", "vocab", true, err));
-    size_t n = json_array_size(vocab), i;
+    int64_t unk_id = -1;
     if (n > 1 << 24) FAIL(err, CB_E_LIMIT, "model: vocab: %zu pieces; at most 2^24 are taken", n);
     if (!n) FAIL(err, CB_E_FORMAT, "model: vocab: found no pieces");
     TRY(vocab_init(&t->vocab, t->arena, (int32_t)n, (int32_t)n, err));
-    int64_t unk_id = -1;
     TRY(json_get_int(&unk_id, json, "model", "unk_id", 0, (int64_t)n - 1, false, err));
     TRY(json_get_bool(&options.byte_fallback, json, "model", "byte_fallback", false, err));
     double *score = calloc(n, sizeof *score);
     enum cb_status status = score ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "model: no memory for %zu pieces", n);
-    for (i = 0; i < n && !status; i++) status = piece_read(t, &score[i], (int32_t)i, json_array_get(vocab, i), err);
+    for (size_t i = 0; i < n && !status; i++) {
+        score[i] = in->token[i].score;
+        status = vocab_add(&t->vocab, t->arena, (int32_t)i, in->token[i].text, in->token[i].n, "vocab", err);
+    }
     options.score = score, options.unk_id = (int32_t)unk_id;
     if (!status) status = unigram_set(t, &options, err);
     free(score);
+    return status;
+}
+
+static enum cb_status unigram_read(struct tokenizer *t, const json_t *json, struct cb_err *err) {
+    const json_t *vocab = NULL;
+    if (t->scan && !t->scan->is_pairs) FAIL(err, CB_E_FORMAT, "model: vocab: found an object; a list of [text, score] is wanted");
+    if (t->scan) return pieces_set(t, t->scan, json, err);
+    TRY(json_get_array(&vocab, json, "model", "vocab", true, err));
+    struct json_scan own = {0};
+    enum cb_status status = CB_OK;
+    for (size_t i = 0; i < json_array_size(vocab) && !status; i++) status = piece_read(&own, json_array_get(vocab, i), err);
+    if (!status) status = pieces_set(t, &own, json, err);
+    json_scan_deinit(&own);
     return status;
 }
 

@@ -41,13 +41,16 @@ static uint32_t slot_of(const struct vocab *vocab, const char *text, size_t n) {
     return at;
 }
 
+/* arena NULL: text is not copied. is_again: a text that is there is found under its last id. */
 static enum cb_status add(struct vocab *vocab, struct arena *arena, int32_t id, const char *text, size_t n, bool is_again, const char *name,
                           struct cb_err *err) {
     struct vocab_token *t = &vocab->token[id];
-    if (t->text) FAIL(err, CB_E_FORMAT, "%s: \"%.60s\" and \"%.60s\" both have id %d; one token an id", name, t->text, text, (int)id);
+    if (t->text)
+        FAIL(err, CB_E_FORMAT, "%s: \"%.60s\" and \"%.*s\" both have id %d; one token an id", name, t->text, (int)(n < 60 ? n : 60), text,
+             (int)id);
     uint32_t at = slot_of(vocab, text, n);
     if (vocab->slot[at] && !is_again) FAIL(err, CB_E_FORMAT, "%s: token \"%.*s\" is there twice", name, (int)(n < 60 ? n : 60), text);
-    t->text = arena_strndup(arena, text, n);
+    t->text = arena ? arena_strndup(arena, text, n) : text;
     if (!t->text) FAIL(err, CB_E_MEMORY, "%s: no memory for a token", name);
     t->n = (uint32_t)n;
     vocab->slot[at] = (uint32_t)id + 1;
@@ -58,6 +61,10 @@ static enum cb_status add(struct vocab *vocab, struct arena *arena, int32_t id, 
 enum cb_status vocab_add(struct vocab *vocab, struct arena *arena, int32_t id, const char *text, size_t n, const char *name,
                          struct cb_err *err) {
     return add(vocab, arena, id, text, n, false, name, err);
+}
+
+enum cb_status vocab_put(struct vocab *vocab, int32_t id, const char *text, size_t n, const char *name, struct cb_err *err) {
+    return add(vocab, NULL, id, text, n, false, name, err);
 }
 
 enum cb_status vocab_add_last(struct vocab *vocab, struct arena *arena, int32_t id, const char *text, size_t n, const char *name,

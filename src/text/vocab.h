@@ -22,7 +22,9 @@ enum cb_status vocab_init(struct vocab *vocab, struct arena *arena, int32_t n, i
 /* text is copied into the arena. CB_E_FORMAT where the id or the text is taken. name: for messages. */
 enum cb_status vocab_add(struct vocab *vocab, struct arena *arena, int32_t id, const char *text, size_t n, const char *name,
                          struct cb_err *err);
-/* The same, but a text that is there already is found under its last id. */
+/* The same with a text (ended by NUL) that outlives the vocabulary and is not copied. */
+enum cb_status vocab_put(struct vocab *vocab, int32_t id, const char *text, size_t n, const char *name, struct cb_err *err);
+/* As vocab_add, but a text that is there already is found under its last id. */
 enum cb_status vocab_add_last(struct vocab *vocab, struct arena *arena, int32_t id, const char *text, size_t n, const char *name,
                               struct cb_err *err);
 /* -1 where absent. */
