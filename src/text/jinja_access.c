@@ -219,13 +219,9 @@ static enum cb_status slice_string(struct jinja_run *r, struct jinja_value *out,
 enum cb_status jinja_slice(struct jinja_run *r, struct jinja_value *out, const struct jinja_value *of, const struct jinja_value part[3]) {
     int64_t start, stop, step = 1;
     if (of->kind == JINJA_UNDEFINED) return jinja_refuse_undefined(r, of);
-    if (of->kind != JINJA_STRING && of->kind != JINJA_LIST && of->kind != JINJA_TUPLE && of->kind != JINJA_RANGE) {
-        const struct jinja_string name = {.data = "slice", .n = 5, .points = 5};
-        struct jinja_string *kept;
-        TRY(jinja_new(r, &kept, 1, sizeof *kept));
-        *kept = name;
-        return jinja_undefined(r, out, &(struct jinja_undefined){.name = kept, .owner = of->kind, .is_index = true});
-    }
+    if (of->kind == JINJA_DICT) JINJA_RAISE(r, "TypeError", "unhashable type: 'slice'");
+    if (of->kind != JINJA_STRING && of->kind != JINJA_LIST && of->kind != JINJA_TUPLE && of->kind != JINJA_RANGE)
+        JINJA_RAISE(r, "TypeError", "'%s' object is not subscriptable", jinja_type(of));
     int64_t n = (int64_t)jinja_length(of);
     TRY(bound(r, &step, &part[2], 1, -INT32_MAX, INT32_MAX, 0));
     if (part[2].kind == JINJA_INT && !step) JINJA_RAISE(r, "ValueError", "slice step cannot be zero");
@@ -234,6 +230,15 @@ enum cb_status jinja_slice(struct jinja_run *r, struct jinja_value *out, const s
     size_t count = step > 0 ? (stop > start ? (size_t)((stop - start + step - 1) / step) : 0)
                             : (start > stop ? (size_t)((start - stop - step - 1) / -step) : 0);
     if (of->kind == JINJA_STRING) return slice_string(r, out, of->string, start, step, count);
+    if (of->kind == JINJA_RANGE) {
+        struct jinja_range *range;
+        const struct jinja_range *whole = of->range;
+        TRY(jinja_new(r, &range, 1, sizeof *range));
+        *range =
+            (struct jinja_range){whole->start + start * whole->step, whole->start + stop * whole->step, whole->step * step, (int64_t)count};
+        *out = (struct jinja_value){.kind = JINJA_RANGE, .range = range};
+        return CB_OK;
+    }
     struct jinja_list items;
     TRY(jinja_items(r, &items, of));
     TRY(jinja_new_list(r, out, of->kind == JINJA_TUPLE ? JINJA_TUPLE : JINJA_LIST, count));

@@ -16,6 +16,9 @@ enum cb_status jinja_need_string(struct jinja_run *r, const struct jinja_string 
 enum cb_status jinja_need_integer(struct jinja_run *r, int64_t *out, const struct jinja_value *v, int64_t otherwise, int64_t low,
                                   int64_t high);
 enum cb_status jinja_map_case(struct jinja_run *r, struct jinja_value *out, const struct jinja_string *s, enum unicode_case to);
+/* The character at s + at, *length bytes long, in another case. */
+enum cb_status jinja_put_case(struct jinja_run *r, struct buffer *b, const struct jinja_string *s, size_t at, enum unicode_case to,
+                              size_t *length);
 /* First letter of each word (of the text, where `once`) as title, the rest in lower case. */
 enum cb_status jinja_capitalise(struct jinja_run *r, struct jinja_value *out, const struct jinja_string *s);
 /* s without the characters of `set` (NULL: white space) at its ends. */

@@ -58,18 +58,9 @@ static enum cb_status eval_dict(struct jinja_run *r, struct jinja_value *out, co
     return CB_OK;
 }
 
-static enum cb_status truth(struct jinja_run *r, bool *out, const struct jinja_value *v) {
-    *out = false;
-    if (v->kind == JINJA_UNDEFINED && v->undefined->unsafe) return jinja_refuse_undefined(r, v);
-    *out = jinja_truth(v);
-    return CB_OK;
-}
-
 static enum cb_status eval_not(struct jinja_run *r, struct jinja_value *out, const struct jinja_node *node) {
-    bool is_true;
     TRY(jinja_evaluate(r, out, node->a));
-    TRY(truth(r, &is_true, out));
-    *out = jinja_bool(!is_true);
+    *out = jinja_bool(!jinja_truth(out));
     return CB_OK;
 }
 
@@ -80,10 +71,8 @@ static enum cb_status eval_sign(struct jinja_run *r, struct jinja_value *out, co
 }
 
 static enum cb_status eval_logic(struct jinja_run *r, struct jinja_value *out, const struct jinja_node *node) {
-    bool is_true;
     TRY(jinja_evaluate(r, out, node->a));
-    TRY(truth(r, &is_true, out));
-    return is_true == (node->kind == JINJA_OR) ? CB_OK : jinja_evaluate(r, out, node->b);
+    return jinja_truth(out) == (node->kind == JINJA_OR) ? CB_OK : jinja_evaluate(r, out, node->b);
 }
 
 static enum cb_status eval_binary(struct jinja_run *r, struct jinja_value *out, const struct jinja_node *node) {
@@ -122,10 +111,8 @@ static enum cb_status eval_concat(struct jinja_run *r, struct jinja_value *out, 
 }
 
 static enum cb_status eval_choice(struct jinja_run *r, struct jinja_value *out, const struct jinja_node *node) {
-    bool is_true;
     TRY(jinja_evaluate(r, out, node->a));
-    TRY(truth(r, &is_true, out));
-    if (is_true) return jinja_evaluate(r, out, node->b);
+    if (jinja_truth(out)) return jinja_evaluate(r, out, node->b);
     if (node->c) return jinja_evaluate(r, out, node->c);
     return jinja_undefined(
         r, out, &(struct jinja_undefined){.text = "the inline if-expression evaluated to false and no else section was defined."});

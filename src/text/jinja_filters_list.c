@@ -245,7 +245,9 @@ static enum cb_status f_map(FILTER) {
     } else if (!attribute) {
         JINJA_RAISE(r, "FilterArgumentError", "map requires a filter argument");
     }
-    TRY(jinja_items(r, &items, self));
+    // what is false is empty, whatever it is
+    items = (struct jinja_list){0};
+    if (jinja_truth(self)) TRY(jinja_items(r, &items, self));
     TRY(jinja_new_list(r, &mapped, JINJA_ITERATOR, items.n));
     for (size_t i = 0; i < items.n; i++) {
         struct jinja_value *to = &mapped.list->item[i];
@@ -275,7 +277,8 @@ static enum cb_status pick(struct jinja_run *r, struct jinja_value *out, const s
         }
         rest.item++, rest.n--;
     }
-    TRY(jinja_items(r, &items, self));
+    items = (struct jinja_list){0};
+    if (jinja_truth(self)) TRY(jinja_items(r, &items, self));
     for (size_t i = 0; i < items.n; i++) {
         struct jinja_value v = items.item[i];
         if (by_attribute) TRY(jinja_path(r, &v, &items.item[i], &args->item[0]));

@@ -119,7 +119,7 @@ static enum cb_status f_indent(FILTER) {
     struct jinja_value pad;
     struct buffer b = {0};
     bool first = TRUE(ARG(1)), blank = TRUE(ARG(2));
-    TRY(soft(r, &s, self));
+    TRY(jinja_need_string(r, &s, self));
     if (ARG(0)->kind == JINJA_STRING) {
         by = ARG(0)->string;
     } else {
@@ -147,7 +147,7 @@ static enum cb_status f_truncate(FILTER) {
     static const struct jinja_string dots = {.data = "...", .n = 3, .points = 3};
     const struct jinja_string *s, *end = &dots;
     int64_t length, leeway;
-    TRY(soft(r, &s, self));
+    TRY(jinja_need_string(r, &s, self));
     TRY(jinja_need_integer(r, &length, ARG(0), 255, -INT32_MAX, INT32_MAX));
     if (GIVEN(ARG(2))) TRY(jinja_need_string(r, &end, ARG(2)));
     TRY(jinja_need_integer(r, &leeway, ARG(3), 5, -INT32_MAX, INT32_MAX));
@@ -173,7 +173,7 @@ static enum cb_status wrap_line(struct jinja_run *r, struct buffer *b, const cha
         size_t word = at;
         while (at < n && line[at] != ' ' && line[at] != '\t' && !(at > word && line[at - 1] == '-' && line[at] != '-')) at++;
         struct jinja_string s = {.data = line + word, .n = at - word, .points = SIZE_MAX};
-        size_t points = jinja_points(&s), spaces = any ? word - gap : 0;
+        size_t points = jinja_points(&s), spaces = word - gap;
         if (!points) break;
         if (any && used + spaces + points > width) {
             TRY(jinja_put(r, b, newline->data, newline->n));
@@ -200,7 +200,7 @@ static enum cb_status f_wordwrap(FILTER) {
     int64_t width;
     struct buffer b = {0};
     enum cb_status status = CB_OK;
-    TRY(soft(r, &s, self));
+    TRY(jinja_need_string(r, &s, self));
     TRY(jinja_need_integer(r, &width, ARG(0), 79, -1, INT32_MAX));
     if (width < 1) JINJA_RAISE(r, "ValueError", "invalid width %lld (must be > 0)", (long long)width);
     if (GIVEN(ARG(2))) TRY(jinja_need_string(r, &newline, ARG(2)));

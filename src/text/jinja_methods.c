@@ -32,15 +32,12 @@ static enum cb_status recase(struct jinja_run *r, struct jinja_value *out, const
     struct buffer b = {0};
     enum cb_status status = CB_OK;
     bool inside = false;
-    for (size_t at = 0; at < s->n && status == CB_OK;) {
-        uint32_t cp = 0, mapped[UNICODE_CASED];
-        int length = utf8_decode(s->data + at, s->n - at, &cp);
+    for (size_t at = 0, length = 1; at < s->n && status == CB_OK; at += length) {
+        uint32_t cp = 0;
+        utf8_decode(s->data + at, s->n - at, &cp);
         enum unicode_case to = title ? (inside ? UNICODE_LOWER : UNICODE_TITLE) : unicode_is_upper(cp) ? UNICODE_LOWER : UNICODE_UPPER;
-        int n = unicode_map_case(mapped, cp, to);
-        char bytes[4];
-        for (int i = 0; i < n && status == CB_OK; i++) status = jinja_put(r, &b, bytes, (size_t)utf8_encode(bytes, mapped[i]));
+        status = jinja_put_case(r, &b, s, at, to, &length);
         inside = unicode_is_cased(cp);
-        at += length > 0 ? (size_t)length : 1;
     }
     return finish(r, out, &b, status);
 }

@@ -116,6 +116,7 @@ static enum cb_status run_loop(struct jinja_run *r, const struct jinja_node *nod
     static const struct jinja_string name = {.data = "loop", .n = 4, .points = 4};
     struct jinja_frame *before = r->frame;
     struct jinja_loop *loop;
+    bool whole = false;
     TRY(jinja_new(r, &loop, 1, sizeof *loop));
     *loop = (struct jinja_loop){.node = node, .frame = before, .depth = depth};
     TRY(jinja_items(r, &loop->items, over));
@@ -129,10 +130,12 @@ static enum cb_status run_loop(struct jinja_run *r, const struct jinja_node *nod
         TRY(jinja_set(r, &name, &v));
         TRY(assign(r, node->a, &loop->items.item[loop->at]));
         TRY(run_body(r, &node->body));
+        whole |= r->signal == JINJA_GO_ON;
     }
     r->signal = JINJA_GO_ON;
     r->frame = before;
-    if (loop->items.n) return CB_OK;
+    // else: no item, or, in the reference, none whose body ran to its end
+    if (whole) return CB_OK;
     TRY(scope_open(r, before));
     TRY(run_body(r, &node->other));
     r->frame = before;
@@ -331,7 +334,6 @@ static enum cb_status run_if(struct jinja_run *r, const struct jinja_node *node)
     struct jinja_value v;
     while (true) {
         TRY(jinja_evaluate(r, &v, node->a));
-        if (v.kind == JINJA_UNDEFINED && v.undefined->unsafe) return jinja_refuse_undefined(r, &v);
         if (jinja_truth(&v)) return run_body(r, &node->body);
         // elif: a chain, not a tower
         if (node->other.n != 1 || node->other.item[0]->kind != JINJA_IF) return run_body(r, &node->other);

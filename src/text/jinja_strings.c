@@ -63,8 +63,8 @@ static bool final_sigma(const struct jinja_string *s, size_t at) {
     return true;
 }
 
-static enum cb_status put_case(struct jinja_run *r, struct buffer *b, const struct jinja_string *s, size_t at, enum unicode_case to,
-                               size_t *length) {
+enum cb_status jinja_put_case(struct jinja_run *r, struct buffer *b, const struct jinja_string *s, size_t at, enum unicode_case to,
+                              size_t *length) {
     uint32_t cp = point_at(s, at, length), mapped[UNICODE_CASED];
     int n = unicode_map_case(mapped, cp, to);
     if (cp == 0x3a3 && to == UNICODE_LOWER && final_sigma(s, at)) mapped[0] = 0x3c2;
@@ -78,7 +78,7 @@ static enum cb_status put_case(struct jinja_run *r, struct buffer *b, const stru
 enum cb_status jinja_map_case(struct jinja_run *r, struct jinja_value *out, const struct jinja_string *s, enum unicode_case to) {
     struct buffer b = {0};
     enum cb_status status = CB_OK;
-    for (size_t at = 0, length = 1; at < s->n && status == CB_OK; at += length) status = put_case(r, &b, s, at, to, &length);
+    for (size_t at = 0, length = 1; at < s->n && status == CB_OK; at += length) status = jinja_put_case(r, &b, s, at, to, &length);
     if (status == CB_OK) return jinja_take(r, out, &b);
     free(b.data);
     return status;
@@ -88,7 +88,7 @@ enum cb_status jinja_capitalise(struct jinja_run *r, struct jinja_value *out, co
     struct buffer b = {0};
     enum cb_status status = CB_OK;
     for (size_t at = 0, length = 1; at < s->n && status == CB_OK; at += length)
-        status = put_case(r, &b, s, at, at ? UNICODE_LOWER : UNICODE_TITLE, &length);
+        status = jinja_put_case(r, &b, s, at, at ? UNICODE_LOWER : UNICODE_TITLE, &length);
     if (status == CB_OK) return jinja_take(r, out, &b);
     free(b.data);
     return status;

@@ -160,6 +160,10 @@ static enum cb_status put_container(struct jinja_run *r, struct buffer *b, const
             TRY(put_dict(r, b, v->dict));
             return put(r, b, ">");
         case JINJA_SELF: return put(r, b, "<TemplateReference None>");
+        case JINJA_MACRO_VALUE:
+            snprintf(text, sizeof text, "<Macro '%.*s'>", (int)(v->closure->macro->name->n > 60 ? 60 : v->closure->macro->name->n),
+                     v->closure->macro->name->data);
+            return put(r, b, text);
         default:
             snprintf(text, sizeof text, "<%s object>", v->kind == JINJA_ITERATOR ? v->list->type : jinja_type(v));
             return put(r, b, text);

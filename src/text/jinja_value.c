@@ -309,9 +309,7 @@ static enum cb_status string_items(struct jinja_run *r, struct jinja_list *out, 
 enum cb_status jinja_items(struct jinja_run *r, struct jinja_list *out, const struct jinja_value *v) {
     *out = (struct jinja_list){0};
     switch (v->kind) {
-        case JINJA_UNDEFINED:
-            if (v->undefined->unsafe) return jinja_refuse_undefined(r, v);
-            return CB_OK;
+        case JINJA_UNDEFINED: return CB_OK;
         case JINJA_STRING:
         case JINJA_BYTES: return string_items(r, out, v->string, v->kind == JINJA_BYTES);
         case JINJA_ITERATOR:
