@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/files.h"
 #include "api/score.h"
 #include "text/tokenizer.h"
 
@@ -22,7 +23,7 @@ static enum cb_status load_text(struct evaluation *e, struct cb_err *err) {
     enum data_invalid invalid;
     struct cb_engine *engine = e->instance.engine;
     if (!data_invalid_by_name(&invalid, e->o->invalid)) FAIL(err, CB_E_USAGE, "--invalid %s: wanted fail, replace or skip", e->o->invalid);
-    TRY(tokenizer_load(&e->tokenizer, e->o->model, err));
+    TRY(files_load_tokenizer(&e->tokenizer, e->o->model, err));
     int64_t size = tokenizer_size(e->tokenizer), vocab = e->instance.model->vocab;
     if (size > vocab)
         FAIL(err, CB_E_ARGUMENT, "%s: the tokenizer has %lld ids, the model's vocab_size is %lld", e->o->model, (long long)size,

@@ -6,6 +6,11 @@
 /* Writes FOLDER/NAME from text, whole or not at all. Nullable: text: nothing is written. */
 enum cb_status files_write_text(const char *folder, const char *name, const char *text, struct cb_err *err);
 /* Copies those of tokenizer.json, tokenizer_config.json, special_tokens_map.json, vocab.json, merges.txt, ... that are in `from` (a folder or one
-   tokenizer file) into the folder `to`. *found: any that a tokenizer can be made of. Nullable: found. */
+   tokenizer file) into the folder `to`; the vocabulary of a .gguf file becomes the first two. *found: any that a tokenizer can be made of. Nullable: found. */
 enum cb_status files_copy_tokenizer(const char *from, const char *to, bool *found, struct cb_err *err);
+/* The tokenizer of a model: of a folder, a tokenizer's own file, or the vocabulary of a .gguf file. */
+struct tokenizer;
+enum cb_status files_load_tokenizer(struct tokenizer **tokenizer, const char *path, struct cb_err *err);
+/* Whether a model brings one. */
+bool files_have_tokenizer(const char *path);
 #endif

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/files.h"
 #include "api/instance.h"
 #include "io/file.h"
 #include "ops/ops.h"
@@ -31,19 +32,11 @@ struct generation {
 
 /* ---- the prompt */
 
-/* A folder without any tokenizer file has none; one that cannot be read is an error. */
+/* A model without any tokenizer has none; one that cannot be read is an error. */
 static enum cb_status tokenizer_open(struct generation *g, struct cb_err *err) {
-    static const char *const names[] = {"tokenizer.json", "vocab.json", "encoder.json"};
-    for (int i = 0; i < 3; i++) {
-        char *path = io_path_join(g->o->model, names[i]);
-        if (!path) FAIL(err, CB_E_MEMORY, "generate: out of memory");
-        bool is_there = io_is_file(path);
-        free(path);
-        if (is_there) return tokenizer_load(&g->tokenizer, g->o->model, err);
-    }
-    if (g->o->prompt && !g->o->ids)
-        FAIL(err, CB_E_ARGUMENT, "%s: no tokenizer.json for a prompt of text; wanted one, or --ids", g->o->model);
-    if (g->o->n_stop) FAIL(err, CB_E_ARGUMENT, "%s: no tokenizer.json for --stop; wanted one", g->o->model);
+    if (files_have_tokenizer(g->o->model)) return files_load_tokenizer(&g->tokenizer, g->o->model, err);
+    if (g->o->prompt && !g->o->ids) FAIL(err, CB_E_ARGUMENT, "%s: no tokenizer for a prompt of text; wanted one, or --ids", g->o->model);
+    if (g->o->n_stop) FAIL(err, CB_E_ARGUMENT, "%s: no tokenizer for --stop; wanted one", g->o->model);
     return CB_OK;
 }
 

@@ -34,7 +34,7 @@ static enum cb_status make_config(const struct cb_init_options *o, json_t **conf
 static enum cb_status take_tokenizer(const struct cb_init_options *o, json_t *config, struct cb_err *err) {
     struct tokenizer *t;
     if (!o->tokenizer) return CB_OK;
-    TRY(tokenizer_load(&t, o->tokenizer, err));
+    TRY(files_load_tokenizer(&t, o->tokenizer, err));
     int64_t size = tokenizer_size(t), eos = tokenizer_eos(t), bos = tokenizer_bos(t);
     tokenizer_destroy(&t);
     const json_t *old = json_object_get(config, "vocab_size");

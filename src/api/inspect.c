@@ -1,5 +1,6 @@
 /* cb_inspect: what a file or folder is, and whether it is whole. One row of a table per kind of file. */
 #include "api/inspect.h"
+#include "api/files.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,7 +86,7 @@ static enum cb_status inspect_config(struct inspection *in, struct cb_err *err) 
 
 static enum cb_status inspect_tokenizer(struct inspection *in, struct cb_err *err) {
     struct tokenizer *t;
-    TRY(tokenizer_load(&t, in->path, err));
+    TRY(files_load_tokenizer(&t, in->path, err));
     inspect_put(in->root, "vocab", json_integer(tokenizer_size(t)));
     int32_t bos = tokenizer_bos(t), eos = tokenizer_eos(t);
     if (bos >= 0) inspect_put(in->root, "bos", json_integer(bos));
@@ -154,7 +155,7 @@ static bool has(const char *folder, const char *name) {
 /* A tokenizer must not give ids that the model has no row for. */
 static enum cb_status check_vocab(const struct inspection *in, const struct model *m, struct cb_err *err) {
     struct tokenizer *t;
-    TRY(tokenizer_load(&t, in->path, err));
+    TRY(files_load_tokenizer(&t, in->path, err));
     int64_t size = tokenizer_size(t);
     tokenizer_destroy(&t);
     if (size > m->vocab)

@@ -4,7 +4,6 @@
 
 #include "api/bench.h"
 #include "base/cpuid.h"
-#include "io/file.h"
 #include "models/model.h"
 
 enum { FMA_LANES = 192, FMA_ROUNDS = 20000 };
@@ -81,12 +80,9 @@ double bench_memory_gb_per_s(struct pool *pool, enum bench_move move) {
 }
 
 enum cb_status bench_vocab(const char *model, int64_t *vocab, struct cb_err *err) {
-    char *path = io_path_join(model, "config.json");
     struct model *m = NULL;
-    if (!path) FAIL(err, CB_E_MEMORY, "bench: out of memory");
-    enum cb_status status = model_check_config(&m, path, err);
-    if (status == CB_OK) *vocab = m->vocab;
+    TRY(model_describe(&m, model, err));
+    *vocab = m->vocab;
     model_destroy(&m);
-    free(path);
-    return status;
+    return CB_OK;
 }

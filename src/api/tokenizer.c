@@ -15,7 +15,7 @@ enum cb_status cb_tokenizer_load(struct cb_tokenizer **tokenizer, const char *pa
     struct cb_tokenizer *t = calloc(1, sizeof *t);
     *tokenizer = NULL;
     if (!t) FAIL(err, CB_E_MEMORY, "tokenizer: out of memory");
-    enum cb_status status = tokenizer_load(&t->tokenizer, path, err);
+    enum cb_status status = files_load_tokenizer(&t->tokenizer, path, err);
     if (status != CB_OK) {
         free(t);
         return status;

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "api/files.h"
 #include "api/train.h"
 #include "io/file.h"
 #include "text/tokenizer.h"
@@ -17,15 +18,12 @@ static bool progress(void *user, int64_t done, int64_t total) {
     return engine_progress(user, &p);
 }
 
-enum cb_status model_context(const char *folder, int64_t *context, struct cb_err *err) {
-    char *path = io_path_join(folder, "config.json");
+enum cb_status model_context(const char *path, int64_t *context, struct cb_err *err) {
     struct model *m = NULL;
-    if (!path) FAIL(err, CB_E_MEMORY, "model: out of memory");
-    enum cb_status status = model_check_config(&m, path, err);
-    if (status == CB_OK) *context = m->max_positions > 0 ? m->max_positions : 1024;
+    TRY(model_describe(&m, path, err));
+    *context = m->max_positions > 0 ? m->max_positions : 1024;
     model_destroy(&m);
-    free(path);
-    return status;
+    return CB_OK;
 }
 
 enum cb_status run_check_data(const struct run *r, struct cb_err *err) {
@@ -65,7 +63,7 @@ enum cb_status run_data(struct run *r, struct cb_err *err) {
     const struct cb_train_options *o = r->o;
     struct run_data *d = &r->data;
     int64_t cut;
-    TRY(tokenizer_load(&d->tokenizer, o->model, err));
+    TRY(files_load_tokenizer(&d->tokenizer, o->model, err));
     TRY(run_check_ids(r, err));
     if (r->run_folder) {
         TRY(io_mkdirs(r->run_folder, err));

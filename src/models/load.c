@@ -145,3 +145,13 @@ enum cb_status model_load(struct model **model, struct store *store, const char 
     *model = m;
     return status;
 }
+
+enum cb_status model_describe(struct model **model, const char *path, struct cb_err *err) {
+    if (gguf_is_path(path) && !io_is_folder(path)) return gguf_load_model(model, NULL, path, err);
+    char *config = io_path_join(path, "config.json");
+    *model = NULL;
+    if (!config) FAIL(err, CB_E_MEMORY, "%s: no memory for a path", path);
+    enum cb_status status = model_check_config(model, config, err);
+    free(config);
+    return status;
+}

@@ -140,6 +140,9 @@ const char *model_weight_name(const struct model *model, const char *name, bool 
    wrong-shaped tensors are one CB_E_FORMAT that lists them. */
 enum cb_status model_load(struct model **model, struct store *store, const char *folder, struct cb_err *err);
 
+/* The description alone, of a folder or a .gguf file. */
+enum cb_status model_describe(struct model **model, const char *path, struct cb_err *err);
+
 /* save.c: config.json, generation_config.json where there is one, and model.safetensors (or shards of at most shard_bytes; 0: one file) as Transformers
    writes them: a tied head is left out. dtype: CB_DTYPE_COUNT keeps the entries' types. Loading and saving again gives the same bytes. */
 enum cb_status model_save(const struct model *model, const struct store *store, const char *folder, int64_t shard_bytes,

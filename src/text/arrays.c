@@ -47,7 +47,8 @@ static enum cb_status vocab_set(struct tokenizer *t, const struct tokenizer_arra
 
 /* The text of an id's token if it is put around texts. */
 static const char *text_if(const struct tokenizer *t, const int32_t *id, bool wanted) {
-    return wanted && id ? tokenizer_token(t, *id, NULL) : NULL;
+    const struct vocab_token *token = wanted && id ? vocab_at(&t->vocab, *id) : NULL;  // the tokenizer's size is not known yet
+    return token ? token->text : NULL;
 }
 
 /* ---- one function a model */
