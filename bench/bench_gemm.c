@@ -126,7 +126,7 @@ static void bench(const struct shape *s, const struct gemm_isa *isa, struct pool
     g.a = a, g.b = b, g.c = filled((size_t)(s->m * s->n) * 4, true);
     g.a_row = s->trans_a ? 1 : s->k, g.a_col = s->trans_a ? s->m : 1;
     g.b_row = s->trans_b ? 1 : s->n, g.b_col = s->trans_b ? s->k : 1;
-    void *work = filled(gemm_workspace(&g), false);
+    void *work = filled(gemm_workspace(&g, pool_threads(pool)), false);
     // Short calls are timed many at a time.
     const double flops = 2.0 * (double)s->m * (double)s->n * (double)s->k;
     const int repeat = flops < 1e6 ? 1000 : 1;

@@ -111,7 +111,7 @@ static void check_problem(const struct problem *p, struct pool *const *pools) {
         if ((*isa)->cpu & ~cpu_features()) continue;
         f.g.isa = *isa;
         // The workspace is followed by a mark that must stay.
-        const size_t bytes = gemm_workspace(&f.g);
+        const size_t bytes = gemm_workspace(&f.g, THREADS);
         unsigned char *work = space(bytes + 64);
         memset(work, 0xff, bytes);  // NaN
         memset(work + bytes, 0x5a, 64);

@@ -118,7 +118,7 @@ static struct gemm conv_weight_product(const struct conv *p, int64_t rows) {
 static int64_t conv_thread_floats(const struct conv *p, struct gemm (*product)(const struct conv *p, int64_t rows)) {
     int64_t last = p->out[0] - (p->parts - 1) * p->rows;
     struct gemm whole = product(p, p->rows), rest = product(p, tile_max(last, 0));
-    size_t a = gemm_workspace(&whole), b = gemm_workspace(&rest);
+    size_t a = gemm_workspace(&whole, 1), b = gemm_workspace(&rest, 1);
     return p->columns_floats + (int64_t)((a > b ? a : b) / 64 + 1) * 16;
 }
 

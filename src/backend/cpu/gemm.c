@@ -13,20 +13,23 @@ static const struct gemm_isa *const isa_list[] = {&gemm_avx512, &gemm_avx2, &gem
 static const struct gemm_isa *const isa_list[] = {&gemm_plain, NULL};
 #endif
 
-/* Blocking (Goto & van de Geijn 2008): all sizes depend on the problem alone, never on the number of threads. */
+/* Blocking (Goto & van de Geijn 2008). The order of every sum depends on the problem alone, never on the number of threads. */
 enum {
     DEPTH = 384,  // k of one pass over registers
     DEPTH_BLOCKS = 512,  // the same for block types longer than 128: a multiple of each
-    DEPTH_PACKED = 1536,  // k packed at a time, a multiple of both
-    PACKED = 1 << 21,  // floats of packed A, and of packed B, at most
-    TILE_ROWS = 192,  // of a task; a multiple of every mr
-    TILE_COLUMNS = 256,  // a multiple of every nr
-    TILES = 8,  // wanted at least, so that threads end together; the least tile is 96 by 64
+    DEPTH_STEPS = 2,  // passes of a round
+    PACKED = 1 << 21,  // floats of packed A at most
+    WHOLE_B = 1 << 18,  // floats of a depth of B that is packed whole
+    STRIP_COLUMNS = 256,  // of a task; a quarter of it is a multiple of every nr
+    STRIP_ROWS = 96,  // of a task at least; a multiple of every mr
     PACK_ROWS = 96,  // of a packing task; a multiple of every mr and nr
     SMALL = 64 * 64 * 64,  // m * n * k up to which one thread works unpacked
     SMALL_B = 1 << 15,  // n * k of that
     SMALL_PACK = 4096,  // floats of B packed on the stack
     FEW = 8,  // rows (or columns) that stream
+    CHUNKS = 16,  // parts of k that stream side by side, at most
+    CHUNK_ROWS = 32,  // of B in such a part, at least; a multiple of the 8 that are read together
+    CHUNK_COLUMNS = 1024,  // of B that several rows of A meet at a time
     ALIASED = 2048,  // bytes: a multiple of it between rows is too often
     LINE = 16,  // floats of a cache line
 };
@@ -64,8 +67,6 @@ static enum way way_of(const struct gemm *g) {
     if (g->n <= FEW && is_plain(g->b_dtype)) return g->a_col == 1 ? WAY_DOT_COLUMNS : g->a_row == 1 ? WAY_STREAM_COLUMNS : WAY_PACKED;
     return WAY_PACKED;
 }
-
-static int64_t depth_of(const struct gemm *g) { return dtype_of(g->b_dtype)->block > 128 ? DEPTH_BLOCKS : DEPTH; }
 
 static void run_tiles(struct pool *pool, int64_t n, void (*tile)(void *context, int64_t i, int thread), void *context) {
     if (pool && n > 1) {
@@ -188,9 +189,51 @@ static void run_dot_columns(const struct gemm *g, float *work, struct pool *pool
     run_tiles(pool, (s.n + s.width - 1) / s.width, dot_tile, &s);
 }
 
-static void run_stream_rows(const struct gemm *g, struct pool *pool) {
-    struct strips s = {.g = g, .n = g->n, .width = strip_width(g->n)};
-    run_tiles(pool, (s.n + s.width - 1) / s.width, stream_tile, &s);
+/* Rows of B in each part of k: parts are runs of memory, which a column strip is not. */
+static int64_t chunk_rows(const struct gemm *g) { return round_up(most((g->k + CHUNKS - 1) / CHUNKS, CHUNK_ROWS), 8); }
+
+struct chunks {
+    const struct gemm *g;
+    int64_t rows, n;  // of B in a part; parts
+    float *sums;  // (parts, m, n)
+};
+
+/* One part's share of C. */
+static void chunk_tile(void *context, int64_t i, int thread) {
+    (void)thread;
+    const struct chunks *s = context;
+    struct gemm part = *s->g;
+    const int64_t p = i * s->rows, width = part.m > 1 ? CHUNK_COLUMNS : part.n;
+    part.k = least(s->rows, part.k - p);
+    part.a += p * part.a_col;
+    part.b = (const char *)part.b + p * part.b_row * dtype_of(part.b_dtype)->block_bytes;
+    part.c = s->sums + i * part.m * part.n;
+    part.c_row = part.n;
+    memset(part.c, 0, (size_t)(part.m * part.n) * sizeof *part.c);
+    for (int64_t j = 0; j < part.n; j += width) part.isa->stream(&part, j, least(part.n, j + width));
+}
+
+/* Adds the parts in their order to a strip of C. */
+static void chunk_sum_tile(void *context, int64_t i, int thread) {
+    (void)thread;
+    const struct chunks *s = context;
+    const struct gemm *g = s->g;
+    const int64_t begin = i * CHUNK_COLUMNS, end = least(g->n, begin + CHUNK_COLUMNS);
+    start_columns(g, begin, end);
+    for (int64_t r = 0; r < g->m; r++)
+        for (int64_t part = 0; part < s->n; part++) {
+            float *restrict c = g->c + r * g->c_row;
+            const float *restrict sum = s->sums + (part * g->m + r) * g->n;
+            for (int64_t j = begin; j < end; j++) c[j] += sum[j];
+        }
+}
+
+static void run_stream_rows(const struct gemm *g, float *work, struct pool *pool) {
+    struct chunks s = {.g = g, .rows = chunk_rows(g), .sums = work};
+    s.n = (g->k + s.rows - 1) / s.rows;
+    run_tiles(pool, s.n, chunk_tile, &s);
+    const int64_t strips = (g->n + CHUNK_COLUMNS - 1) / CHUNK_COLUMNS;
+    run_tiles(g->m * g->n > 4 * CHUNK_COLUMNS ? pool : NULL, strips, chunk_sum_tile, &s);
 }
 
 /* C transposed = B transposed times A transposed: A's rows of k stream past; work holds C transposed, then B in f32. */
@@ -212,39 +255,63 @@ static void run_stream_columns(const struct gemm *g, float *work, struct pool *p
 }
 
 /* ---- packed */
+/* One run is a row of rounds: a depth of B at a time, and for each as many rows of A as are packed at once. Where B is small, all threads pack it
+   together and share it; else each thread packs the strip of columns that it then multiplies, which so never leaves its second cache. */
+enum a_source {
+    A_IN_PLACE,  // contiguous along k
+    A_COPIED,  // the same, but its rows fall on the same lines of the first cache: a register tile's rows are copied first
+    A_PACKED,  // any other: all of a round is packed into panels by all threads together
+};
 struct blocks {
-    struct gemm g;  // of this round: m, n, k are of the packed part
+    struct gemm g;  // of this round
     int64_t step;  // k of one pass over registers
-    int64_t depth, rows, columns;  // of a round
-    int64_t m_padded, n_padded;  // of this round
-    int64_t a_tasks, b_tasks;  // packing tasks a depth block
-    int64_t tile_m, tile_n, tiles_across;  // sizes of a tile of C; tiles in a row of them
-    float *a, *b;
-    bool pack_a, a_in_place;
+    int64_t depth, rows;  // of a round, at most
+    int64_t m_padded, n_padded;
+    int64_t strip, group, strips;  // columns and rows of a task of this round; strips in all
+    enum a_source source;
+    bool b_whole;
+    float *a, *b;  // packed A; packed B, or a strip of it and copied rows for each thread
+    int64_t b_floats;  // of one thread
+    bool pack_b;
 };
 
-/* Rows of A with contiguous k need no packing, unless they fall on the same lines of the first cache. */
-static bool a_in_place(const struct gemm *g) { return g->a_col == 1 && g->a_row * (int64_t)sizeof(float) % ALIASED != 0; }
+static bool is_aliased(const struct gemm *g) { return g->a_row * (int64_t)sizeof(float) % ALIASED == 0; }
 
-/* How much is packed at once: everything where it fits. */
-static void blocks_plan(const struct gemm *g, struct blocks *b) {
-    b->depth = least(g->k, DEPTH_PACKED);
-    b->rows = least(g->m, PACKED / b->depth / TILE_ROWS * TILE_ROWS);
-    b->columns = least(g->n, PACKED / b->depth / TILE_COLUMNS * TILE_COLUMNS);
+static struct blocks blocks_plan(const struct gemm *g) {
+    struct blocks s = {.step = dtype_of(g->b_dtype)->block > 128 ? DEPTH_BLOCKS : DEPTH};
+    s.source = g->a_col != 1 ? A_PACKED : is_aliased(g) ? A_COPIED : A_IN_PLACE;
+    s.depth = least(g->k, DEPTH_STEPS * s.step);
+    s.rows = s.source == A_PACKED ? least(g->m, PACKED / s.depth / STRIP_ROWS * STRIP_ROWS) : g->m;
+    s.n_padded = round_up(g->n, g->isa->nr);
+    s.b_whole = s.n_padded <= WHOLE_B / s.depth;
+    s.b_floats = s.b_whole ? 0 : least(s.n_padded, STRIP_COLUMNS) * s.depth;
+    if (s.source == A_COPIED) s.b_floats += g->isa->mr * (s.step + LINE);
+    s.b_floats = round_up(s.b_floats, LINE);
+    return s;
 }
 
-static size_t blocks_floats(const struct gemm *g, const struct blocks *b, int64_t *b_at) {
-    *b_at = a_in_place(g) ? 0 : round_up(round_up(b->rows, g->isa->mr) * b->depth, LINE);
-    return (size_t)(*b_at + round_up(b->columns, g->isa->nr) * b->depth);
+/* Floats of packed A and of the whole of B, which lie before what each thread has. */
+static int64_t shared_floats(const struct gemm *g, const struct blocks *s, int64_t *b_at) {
+    *b_at = s->source == A_PACKED ? round_up(round_up(s->rows, g->isa->mr) * s->depth, LINE) : 0;
+    return *b_at + (s->b_whole ? round_up(s->n_padded * s->depth, LINE) : 0);
 }
 
-/* Panels of one task of A or of B, for one depth block. */
+/* Panels of n columns of B from column j on, for k values from p on. */
+static void pack_columns(const struct blocks *s, float *out, int64_t j, int64_t n, int64_t p, int64_t k) {
+    const struct gemm *g = &s->g;
+    const struct dtype *type = dtype_of(g->b_dtype);
+    const char *from = (const char *)g->b + (j * g->b_col + p * g->b_row) / type->block * type->block_bytes;
+    g->isa->pack(out, g->isa->nr, g->isa->nr * k, from, g->b_dtype, g->b_col, g->b_row, n, k);
+}
+
+/* Panels of one task of A, or of B where it is packed whole, for one pass. */
 static void pack_tile(void *context, int64_t i, int thread) {
     (void)thread;
     const struct blocks *s = context;
     const struct gemm *g = &s->g;
-    const int64_t a_tasks = s->pack_a ? s->a_tasks : 0, per_depth = a_tasks + s->b_tasks;
-    const int64_t p = i / per_depth * s->step, task = i % per_depth, depth = least(s->step, g->k - p);
+    const int64_t a_tasks = s->source == A_PACKED ? (g->m + PACK_ROWS - 1) / PACK_ROWS : 0;
+    const int64_t b_tasks = s->pack_b ? (g->n + PACK_ROWS - 1) / PACK_ROWS : 0;
+    const int64_t p = i / (a_tasks + b_tasks) * s->step, task = i % (a_tasks + b_tasks), depth = least(s->step, g->k - p);
     if (task < a_tasks) {
         const int64_t at = task * PACK_ROWS;
         g->isa->pack(s->a + p * s->m_padded + at * depth, g->isa->mr, g->isa->mr * depth, g->a + at * g->a_row + p * g->a_col, CB_DTYPE_F32,
@@ -252,95 +319,116 @@ static void pack_tile(void *context, int64_t i, int thread) {
         return;
     }
     const int64_t at = (task - a_tasks) * PACK_ROWS;
-    const struct dtype *type = dtype_of(g->b_dtype);
-    const char *from = (const char *)g->b + (at * g->b_col + p * g->b_row) / type->block * type->block_bytes;
-    g->isa->pack(s->b + p * s->n_padded + at * depth, g->isa->nr, g->isa->nr * depth, from, g->b_dtype, g->b_col, g->b_row,
-                 least(PACK_ROWS, g->n - at), depth);
+    pack_columns(s, s->b + p * s->n_padded + at * depth, at, least(PACK_ROWS, g->n - at), p, depth);
 }
 
-/* One tile of C through all depth blocks of the round. */
+/* A register tile's rows of A for one pass, copied next to each other. */
+static const float *rows_copy(const struct blocks *s, float *to, int64_t row, int64_t rows, int64_t p, int64_t depth) {
+    for (int64_t r = 0; r < rows; r++) memcpy(to + r * (s->step + LINE), s->g.a + (row + r) * s->g.a_row + p, (size_t)depth * sizeof *to);
+    return to;
+}
+
+/* One strip of columns for one group of rows: a register tile's rows at a time stay in the first cache while B's panels pass. */
 static void multiply_tile(void *context, int64_t i, int thread) {
-    (void)thread;
     const struct blocks *s = context;
     const struct gemm *g = &s->g;
-    const int64_t row = i / s->tiles_across * s->tile_m, column = i % s->tiles_across * s->tile_n;
-    for (int64_t p = 0; p < g->k; p += s->step) {
-        const int64_t depth = least(s->step, g->k - p);
-        const struct gemm_tile t = {.m = least(s->tile_m, g->m - row),
-                                    .n = least(s->tile_n, g->n - column),
-                                    .k = depth,
-                                    .a = s->a_in_place ? g->a + row * g->a_row + p : s->a + p * s->m_padded + row * depth,
-                                    .a_panel = g->isa->mr * depth,
-                                    .a_row = s->a_in_place ? g->a_row : 0,
-                                    .b = s->b + p * s->n_padded + column * depth,
-                                    .b_panel = g->isa->nr * depth,
-                                    .c = g->c + row * g->c_row + column,
-                                    .c_row = g->c_row,
-                                    .accumulate = g->accumulate || p > 0,
-                                    .bias = g->bias && p == 0 ? g->bias + column : NULL};
-        g->isa->tile(&t);
+    const int64_t mr = g->isa->mr, column = i % s->strips * s->strip, n = least(s->strip, g->n - column);
+    const int64_t first = i / s->strips * s->group, end = least(first + s->group, g->m);
+    // B: one panel's passes lie n_wide * step apart
+    const int64_t n_wide = s->b_whole ? s->n_padded : round_up(n, g->isa->nr), at = s->b_whole ? column : 0;
+    float *own = s->b + (s->b_whole ? round_up(s->n_padded * s->depth, LINE) : 0) + thread * s->b_floats;
+    const float *b = s->b_whole ? s->b : own;
+    if (!s->b_whole) {
+        for (int64_t p = 0; p < g->k; p += s->step) pack_columns(s, own + p * n_wide, column, n, p, least(s->step, g->k - p));
+        own += n_wide * g->k;
     }
+    for (int64_t row = first; row < end; row += mr)
+        for (int64_t p = 0; p < g->k; p += s->step) {
+            const int64_t depth = least(s->step, g->k - p), rows = least(mr, end - row);
+            struct gemm_tile t = {.m = rows,
+                                  .n = n,
+                                  .k = depth,
+                                  .b = b + p * n_wide + at * depth,
+                                  .b_panel = g->isa->nr * depth,
+                                  .c = g->c + row * g->c_row + column,
+                                  .c_row = g->c_row,
+                                  .accumulate = g->accumulate || p > 0,
+                                  .bias = g->bias && p == 0 ? g->bias + column : NULL};
+            t.n_ahead = least(mr, end - row - rows), t.k_ahead = depth, t.ahead_row = g->a_row;
+            t.ahead = g->a + (row + rows) * g->a_row + p;
+            if (s->source == A_PACKED) {
+                t.a = s->a + p * s->m_padded + row * depth;
+                t.ahead = t.a + mr * depth, t.n_ahead = t.n_ahead > 0, t.k_ahead = mr * depth;
+            } else if (s->source == A_COPIED) {
+                t.a = rows_copy(s, own, row, rows, p, depth), t.a_row = s->step + LINE;
+            } else {
+                t.a = g->a + row * g->a_row + p, t.a_row = g->a_row;
+            }
+            g->isa->tile(&t);
+        }
 }
 
-/* Tiles of C: as large as pays, smaller where there would be few. Returns their number. */
-static int64_t blocks_tiles(struct blocks *s) {
-    s->tile_m = TILE_ROWS;
-    s->tile_n = TILE_COLUMNS;
+/* Tasks of a round: strips of columns by groups of rows, some for each thread. Their sizes change no sum. */
+static int64_t blocks_cut(struct blocks *s, int n_threads) {
+    const int64_t m = s->g.m, n = s->g.n, wanted = n_threads > 1 ? 3 * n_threads : 1;
+    s->strip = STRIP_COLUMNS;
+    s->group = round_up(m, STRIP_ROWS);
     for (;;) {
-        const int64_t down = (s->g.m + s->tile_m - 1) / s->tile_m;
-        s->tiles_across = (s->g.n + s->tile_n - 1) / s->tile_n;
-        if (down * s->tiles_across >= TILES || (s->tile_m == TILE_ROWS / 2 && s->tile_n == TILE_COLUMNS / 4)) return down * s->tiles_across;
-        if (s->tile_m == TILE_ROWS && s->tile_n <= TILE_COLUMNS / 2) {
-            s->tile_m /= 2;
+        s->strips = (n + s->strip - 1) / s->strip;
+        const int64_t groups = (m + s->group - 1) / s->group;
+        if (s->strips * groups >= wanted) return s->strips * groups;
+        // A strip packs B for its rows: few rows are cut last.
+        if (s->strip > STRIP_COLUMNS / 2 && s->strip / 2 < n) {
+            s->strip /= 2;
+        } else if (s->group > (s->b_whole ? 1 : 4) * STRIP_ROWS) {
+            s->group = round_up((s->group + 1) / 2, STRIP_ROWS);
+        } else if (s->strip > STRIP_COLUMNS / 4 && s->strip / 2 < n) {
+            s->strip /= 2;
+        } else if (s->group > STRIP_ROWS) {
+            s->group = round_up((s->group + 1) / 2, STRIP_ROWS);
         } else {
-            s->tile_n /= 2;
+            return s->strips * groups;
         }
     }
 }
 
 static void run_packed(const struct gemm *g, float *work, struct pool *pool) {
-    struct blocks s;
+    struct blocks s = blocks_plan(g);
     int64_t b_at;
-    blocks_plan(g, &s);
-    blocks_floats(g, &s, &b_at);
-    s.step = depth_of(g);
-    s.a_in_place = a_in_place(g);
+    shared_floats(g, &s, &b_at);
     s.a = work;
     s.b = work + b_at;
     const struct dtype *type = dtype_of(g->b_dtype);
     for (int64_t p = 0; p < g->k; p += s.depth)
-        for (int64_t j = 0; j < g->n; j += s.columns)
-            for (int64_t i = 0; i < g->m; i += s.rows) {
-                s.g = *g;
-                s.g.m = least(s.rows, g->m - i);
-                s.g.n = least(s.columns, g->n - j);
-                s.g.k = least(s.depth, g->k - p);
-                s.g.a = g->a + i * g->a_row + p * g->a_col;
-                s.g.b = (const char *)g->b + (j * g->b_col + p * g->b_row) / type->block * type->block_bytes;
-                s.g.c = g->c + i * g->c_row + j;
-                s.g.accumulate = g->accumulate || p > 0;
-                s.g.bias = g->bias && p == 0 ? g->bias + j : NULL;
-                s.m_padded = round_up(s.g.m, g->isa->mr);
-                s.n_padded = round_up(s.g.n, g->isa->nr);
-                s.a_tasks = (s.g.m + PACK_ROWS - 1) / PACK_ROWS;
-                s.b_tasks = i == 0 ? (s.g.n + PACK_ROWS - 1) / PACK_ROWS : 0;
-                // A stays packed over the columns where one round holds all of its rows.
-                s.pack_a = !s.a_in_place && (j == 0 || s.rows < g->m);
-                const int64_t per_depth = (s.pack_a ? s.a_tasks : 0) + s.b_tasks;
-                run_tiles(pool, per_depth * ((s.g.k + s.step - 1) / s.step), pack_tile, &s);
-                const int64_t n_tiles = blocks_tiles(&s);
-                run_tiles(pool, n_tiles, multiply_tile, &s);
-            }
+        for (int64_t i = 0; i < g->m; i += s.rows) {
+            s.g = *g;
+            s.g.m = least(s.rows, g->m - i);
+            s.g.k = least(s.depth, g->k - p);
+            s.g.a = g->a + i * g->a_row + p * g->a_col;
+            s.g.b = (const char *)g->b + p * g->b_row / type->block * type->block_bytes;
+            s.g.c = g->c + i * g->c_row;
+            s.g.accumulate = g->accumulate || p > 0;
+            s.g.bias = p == 0 ? g->bias : NULL;
+            s.m_padded = round_up(s.g.m, g->isa->mr);
+            s.pack_b = s.b_whole && i == 0;
+            const int64_t passes = (s.g.k + s.step - 1) / s.step;
+            const int64_t a_tasks = s.source == A_PACKED ? (s.g.m + PACK_ROWS - 1) / PACK_ROWS : 0;
+            const int64_t b_tasks = s.pack_b ? (g->n + PACK_ROWS - 1) / PACK_ROWS : 0;
+            run_tiles(pool, (a_tasks + b_tasks) * passes, pack_tile, &s);
+            const int64_t n_tiles = blocks_cut(&s, pool ? pool_threads(pool) : 1);
+            run_tiles(pool, n_tiles, multiply_tile, &s);
+        }
 }
 
-size_t gemm_workspace(const struct gemm *g) {
+size_t gemm_workspace(const struct gemm *g, int n_threads) {
     struct blocks s;
     int64_t b_at;
     switch (way_of(g)) {
         case WAY_DOT_ROWS: return g->a_col == 1 ? 0 : (size_t)(g->m * g->k) * sizeof(float);
         case WAY_DOT_COLUMNS: return (size_t)(g->n * g->k) * sizeof(float);
+        case WAY_STREAM_ROWS: return (size_t)((g->k + chunk_rows(g) - 1) / chunk_rows(g) * g->m * g->n) * sizeof(float);
         case WAY_STREAM_COLUMNS: return (size_t)(g->n * (g->k + g->m)) * sizeof(float);
-        case WAY_PACKED: blocks_plan(g, &s); return blocks_floats(g, &s, &b_at) * sizeof(float);
+        case WAY_PACKED: s = blocks_plan(g); return (size_t)(shared_floats(g, &s, &b_at) + n_threads * s.b_floats) * sizeof(float);
         default: return 0;
     }
 }
@@ -350,7 +438,7 @@ void gemm_run(const struct gemm *g, void *work, struct pool *pool) {
         case WAY_NONE: start_columns(g, 0, g->n); break;
         case WAY_SMALL: run_small(g); break;
         case WAY_DOT_ROWS: run_dot_rows(g, work, pool); break;
-        case WAY_STREAM_ROWS: run_stream_rows(g, pool); break;
+        case WAY_STREAM_ROWS: run_stream_rows(g, work, pool); break;
         case WAY_DOT_COLUMNS: run_dot_columns(g, work, pool); break;
         case WAY_STREAM_COLUMNS: run_stream_columns(g, work, pool); break;
         case WAY_PACKED: run_packed(g, work, pool); break;

@@ -22,8 +22,8 @@ struct gemm {
     const struct gemm_isa *isa;  // whose kernels
 };
 
-/* Bytes of work that gemm_run needs, for any number of threads. Depends on sizes, strides and type only, not on pointers. */
-size_t gemm_workspace(const struct gemm *g);
+/* Bytes of work that gemm_run needs with a pool of n_threads (1: none). Depends on sizes, strides and type, not on pointers. */
+size_t gemm_workspace(const struct gemm *g, int n_threads);
 /* work: 64-byte aligned, nullable where gemm_workspace is 0. pool nullable: the calling thread does all. */
 void gemm_run(const struct gemm *g, void *work, struct pool *pool);
 
@@ -48,11 +48,13 @@ struct gemm_dot {
     const float *bias_x, *bias_y;  // nullable
 };
 
-/* C (m,n) = or += A B (+ bias (n), nullable) from packed panels of B, and of A, or A's own rows of contiguous k. */
+/* C (m,n) = or += A B (+ bias (n), nullable) from packed panels of B, and one of A, or A's own rows of contiguous k. */
 struct gemm_tile {
-    int64_t m, n, k;
+    int64_t m, n, k;  // m at most mr
     const float *a;
-    int64_t a_panel, a_row;  // panels of A lie a_panel apart; or, a_row > 0, rows lie a_row apart
+    int64_t a_row;  // rows of A lie a_row apart; 0: A is one packed panel
+    const float *ahead;  // of A, wanted next: n_ahead rows of k_ahead floats, ahead_row apart
+    int64_t n_ahead, k_ahead, ahead_row;
     const float *b;
     int64_t b_panel;
     float *c;

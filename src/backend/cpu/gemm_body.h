@@ -48,6 +48,9 @@ struct micro_call {
     const float *bias;
     int n;  // columns, (n_vec - 1) * VL < n <= n_vec * VL
     bool accumulate;
+    /* Wanted after this tile, of packed ones: rows_ahead rows of lines_ahead cache lines of A, ahead_row floats apart, and the next tile of C. */
+    const float *ahead, *c_ahead;  // nullable
+    int64_t rows_ahead, lines_ahead, ahead_row;
 };
 
 /* How far ahead of its reading a tile asks for its panels, in floats; panels follow each other in memory. */
@@ -55,6 +58,23 @@ enum { AHEAD_A = 24 * MR, AHEAD_B = 16 * NR };
 
 /* PANELS: A and B packed. ROWS: B packed, A as it is with contiguous rows. STRIDED: neither; B's last columns are read under a mask. */
 enum source { PANELS, ROWS, STRIDED };
+
+/* What is wanted next is asked for bit by bit: a burst would hold up the panels that this tile reads. */
+enum { ASK = 16, CACHE_LINE = 16 };
+struct asking {
+    int64_t row, line, c_row;
+};
+
+INLINE void ask_ahead(const struct micro_call *g, struct asking *at) {
+    if (g->c_ahead && at->c_row < MR) {
+        const float *c = g->c_ahead + at->c_row++ * g->c_row;
+        __builtin_prefetch(c, 1), __builtin_prefetch(c + NR - 1, 1);
+    }
+    for (int i = 0; i < 2 && at->row < g->rows_ahead; i++) {
+        __builtin_prefetch(g->ahead + at->row * g->ahead_row + at->line * CACHE_LINE, 0, 2);
+        if (++at->line == g->lines_ahead) at->line = 0, at->row++;
+    }
+}
 
 /* rows by n_vec vectors of C. */
 INLINE void micro(const int rows, const int n_vec, const enum source source, const struct micro_call *g) {
@@ -68,29 +88,30 @@ INLINE void micro(const int rows, const int n_vec, const enum source source, con
                                            : g->a_col,
                   b_row = packed ? NR : g->b_row, c_row = g->c_row;
     float *c = g->c;
-    UNROLL for (int r = 0; r < rows; r++) {
-        acc[r][0] = acc[r][1] = vf_zero();
-        if (packed) __builtin_prefetch(c + r * c_row, 1), __builtin_prefetch(c + r * c_row + NR - 1, 1);
-    }
+    UNROLL for (int r = 0; r < rows; r++) acc[r][0] = acc[r][1] = vf_zero();
     // Every third row has a pointer: the others are one step of addressing away.
     const float *third[(MR + 2) / 3];
     UNROLL for (int r = 0; r < (rows + 2) / 3; r++) third[r] = a + 3 * r * a_row;
-    for (int64_t p = g->k; p > 0; p--) {
-        vf b0 = !packed && n_vec == 1 ? vf_load_mask(last, b) : vf_load(b), b1 = vf_zero();
-        if (n_vec == 2) b1 = packed ? vf_load(b + VL) : vf_load_mask(last, b + VL);
-        if (packed) {
-            if (source == PANELS) __builtin_prefetch(a + AHEAD_A);
-            __builtin_prefetch(b + AHEAD_B);
-            if (n_vec == 2) __builtin_prefetch(b + AHEAD_B + VL);
+    struct asking asking = {0};
+    for (int64_t left = g->k; left > 0; left -= ASK) {
+        if (packed) ask_ahead(g, &asking);
+        for (int64_t p = least(left, ASK); p > 0; p--) {
+            vf b0 = !packed && n_vec == 1 ? vf_load_mask(last, b) : vf_load(b), b1 = vf_zero();
+            if (n_vec == 2) b1 = packed ? vf_load(b + VL) : vf_load_mask(last, b + VL);
+            if (packed) {
+                if (source == PANELS) __builtin_prefetch(a + AHEAD_A);
+                __builtin_prefetch(b + AHEAD_B);
+                if (n_vec == 2) __builtin_prefetch(b + AHEAD_B + VL);
+            }
+            UNROLL for (int r = 0; r < rows; r++) {
+                vf x = vf_set1(source == PANELS ? a[r] : third[r / 3][r % 3 * a_row]);
+                acc[r][0] = vf_fma(x, b0, acc[r][0]);
+                if (n_vec == 2) acc[r][1] = vf_fma(x, b1, acc[r][1]);
+            }
+            a += a_col;
+            UNROLL for (int r = 0; r < (rows + 2) / 3; r++) third[r] += a_col;
+            b += b_row;
         }
-        UNROLL for (int r = 0; r < rows; r++) {
-            vf x = vf_set1(source == PANELS ? a[r] : third[r / 3][r % 3 * a_row]);
-            acc[r][0] = vf_fma(x, b0, acc[r][0]);
-            if (n_vec == 2) acc[r][1] = vf_fma(x, b1, acc[r][1]);
-        }
-        a += a_col;
-        UNROLL for (int r = 0; r < (rows + 2) / 3; r++) third[r] += a_col;
-        b += b_row;
     }
     UNROLL for (int v = 0; v < n_vec; v++) {
         const bool part = v == n_vec - 1;
@@ -124,21 +145,22 @@ typedef void (*micro_function)(const struct micro_call *g);
 static const micro_function micros[3][MR][2] = {{MICRO_LIST(PANELS_ROW)}, {MICRO_LIST(ROWS_ROW)}, {MICRO_LIST(STRIDED_ROW)}};
 
 static void tile(const struct gemm_tile *t) {
-    struct micro_call g = {.k = t->k, .a_row = t->a_row, .c_row = t->c_row, .accumulate = t->accumulate};
-    const bool rows = t->a_row > 0;
-    const int64_t a_step = rows ? t->a_row * MR : t->a_panel;
-    // Unpacked rows stay in the first cache while B's panels pass; else a panel of B does.
-    const int64_t outer = rows ? t->m : t->n, inner = rows ? t->n : t->m, outer_step = rows ? MR : NR, inner_step = rows ? NR : MR;
-    for (int64_t x = 0; x < outer; x += outer_step)
-        for (int64_t y = 0; y < inner; y += inner_step) {
-            const int64_t i = rows ? x : y, j = rows ? y : x;
-            g.a = t->a + i / MR * a_step;
-            g.b = t->b + j / NR * t->b_panel;
-            g.c = t->c + i * t->c_row + j;
-            g.n = (int)least(NR, t->n - j);
-            g.bias = t->bias ? t->bias + j : NULL;
-            micros[rows ? ROWS : PANELS][least(MR, t->m - i) - 1][g.n > VL](&g);
-        }
+    struct micro_call g = {.k = t->k, .a = t->a, .a_row = t->a_row, .c_row = t->c_row, .accumulate = t->accumulate};
+    const micro_function *micro = micros[t->a_row > 0 ? ROWS : PANELS][t->m - 1];
+    const int64_t panels = (t->n + NR - 1) / NR, lines = (t->k_ahead + CACHE_LINE - 1) / CACHE_LINE, share = (lines + panels - 1) / panels;
+    g.ahead_row = t->ahead_row;
+    for (int64_t i = 0; i < panels; i++) {
+        g.b = t->b + i * t->b_panel;
+        g.c = t->c + i * NR;
+        g.n = (int)least(NR, t->n - i * NR);
+        g.bias = t->bias ? t->bias + i * NR : NULL;
+        // each panel asks for its share of the columns of A, and for the tile of C to its right or, last, below
+        g.ahead = t->ahead + i * share * CACHE_LINE;
+        g.lines_ahead = least(share, lines - i * share);
+        g.rows_ahead = g.lines_ahead > 0 ? t->n_ahead : 0;
+        g.c_ahead = i + 1 < panels ? g.c + NR : t->n_ahead ? t->c + t->m * t->c_row : NULL;
+        micro[g.n > VL](&g);
+    }
 }
 
 static void direct(const struct gemm *g) {

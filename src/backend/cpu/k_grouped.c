@@ -48,7 +48,7 @@ static bool linear_accepts(const struct node *node) {
 }
 
 /* Enough for any number of rows: each way of multiplying needs more for more of them. */
-static size_t linear_workspace(const struct node *node, const struct gemm_isa *isa) {
+static size_t linear_workspace(const struct node *node, int n_threads, const struct gemm_isa *isa) {
     size_t most = 0;
     for (int i = WEIGHTS; i < node->n_in; i++) {
         struct gemm g = linear_of(node, isa);
@@ -56,7 +56,7 @@ static size_t linear_workspace(const struct node *node, const struct gemm_isa *i
         g.b_dtype = node->in[i]->type.dtype;
         for (int k = 0; k < 2; k++) {
             g.m = k ? rows : tile_min(rows, FEW_ROWS);
-            size_t bytes = gemm_workspace(&g);
+            size_t bytes = gemm_workspace(&g, n_threads);
             if (bytes > most) most = bytes;
         }
     }
@@ -96,12 +96,12 @@ static struct gemm outer_of(const struct node *node, const struct gemm_isa *isa)
 static bool outer_accepts(const struct node *node) { return node->out[0]->type.dtype == CB_DTYPE_F32; }
 
 /* Packing cuts long sums into pieces, so that more rows may need less: all are asked. */
-static size_t outer_workspace(const struct node *node, const struct gemm_isa *isa) {
+static size_t outer_workspace(const struct node *node, int n_threads, const struct gemm_isa *isa) {
     struct gemm g = outer_of(node, isa);
     const int64_t rows = g.k;
-    size_t most = gemm_workspace(&g);
+    size_t most = gemm_workspace(&g, n_threads);
     for (g.k = 1; g.k < tile_min(rows, DEEP); g.k++) {
-        size_t bytes = gemm_workspace(&g);
+        size_t bytes = gemm_workspace(&g, n_threads);
         if (bytes > most) most = bytes;
     }
     return most;
@@ -119,10 +119,10 @@ static void outer_run(const struct op_run *run, const struct gemm_isa *isa) {
     gemm_run(&g, run->work, run->pool);
 }
 
-#define KERNEL(name, mask)                                                                                                                \
-    static size_t linear_workspace_##name(const struct node *node, int n) { return (void)n, linear_workspace(node, gemm_isa_for(mask)); } \
-    static size_t outer_workspace_##name(const struct node *node, int n) { return (void)n, outer_workspace(node, gemm_isa_for(mask)); }   \
-    static void linear_run_##name(const struct op_run *run) { linear_run(run, gemm_isa_for(mask)); }                                      \
+#define KERNEL(name, mask)                                                                                                          \
+    static size_t linear_workspace_##name(const struct node *node, int n) { return linear_workspace(node, n, gemm_isa_for(mask)); } \
+    static size_t outer_workspace_##name(const struct node *node, int n) { return outer_workspace(node, n, gemm_isa_for(mask)); }   \
+    static void linear_run_##name(const struct op_run *run) { linear_run(run, gemm_isa_for(mask)); }                                \
     static void outer_run_##name(const struct op_run *run) { outer_run(run, gemm_isa_for(mask)); }
 KERNEL(avx512, CPU_AVX512 | CPU_AVX2)
 KERNEL(avx2, CPU_AVX2)

@@ -67,7 +67,7 @@ static int64_t product(const struct gemm *g) {
     return tile_min(g->m, limit) * tile_min(g->n, limit) * tile_min(g->k, limit);
 }
 static bool is_shared_out(const struct batch *s) { return s->n_batch >= MANY || (s->n_batch > 1 && product(&s->g) <= SMALL_PRODUCT); }
-static size_t work_of_one(const struct gemm *g) { return (gemm_workspace(g) + 63) / 64 * 64; }
+static size_t work_of_one(const struct gemm *g, int n_threads) { return (gemm_workspace(g, n_threads) + 63) / 64 * 64; }
 
 static bool accepts(const struct node *node) {
     const struct attr_matmul *attrs = node->attrs;
@@ -80,7 +80,7 @@ static bool accepts(const struct node *node) {
 
 static size_t workspace(const struct node *node, int n_threads, const struct gemm_isa *isa) {
     const struct batch s = batch_of(node, isa);
-    return work_of_one(&s.g) * (size_t)(is_shared_out(&s) ? n_threads : 1);
+    return is_shared_out(&s) ? work_of_one(&s.g, 1) * (size_t)n_threads : work_of_one(&s.g, n_threads);
 }
 
 struct job {
@@ -120,7 +120,7 @@ static void run_with(const struct op_run *run, const struct gemm_isa *isa) {
         for (int64_t i = 0; i < s->n_batch; i++) run_one(&job, i, run->work, run->pool);
         return;
     }
-    job.work_bytes = work_of_one(&s->g);
+    job.work_bytes = work_of_one(&s->g, 1);
     const bool tiny = product(&s->g) <= SMALL_TOTAL / s->n_batch;
     tile_run(run->pool, tiny ? 0 : TILE_SMALL, s->n_batch, batch_tile, &job);
 }

@@ -92,23 +92,23 @@ static struct gemm dweight_gemm(const struct head *h, int64_t rows) {
 static size_t round_line(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 /* Most that the products need for any chunk: the full one, or the short last one. */
-static size_t gemm_bytes(const struct head *h, const struct node *node, bool backward) {
+static size_t gemm_bytes(const struct head *h, const struct node *node, bool backward, int n_threads) {
     size_t most = 0;
     const int64_t sizes[] = {h->chunk, h->chunk > 0 ? h->n % h->chunk : 0};
     for (int i = 0; i < 2; i++) {
         if (sizes[i] == 0) continue;
         const struct gemm g[] = {logits_gemm(h, node, sizes[i]), dx_gemm(h, node, sizes[i]), dweight_gemm(h, sizes[i])};
         for (int j = 0; j < (!backward ? 1 : h->frozen ? 2 : 3); j++) {
-            const size_t bytes = gemm_workspace(&g[j]);
+            const size_t bytes = gemm_workspace(&g[j], n_threads);
             if (bytes > most) most = bytes;
         }
     }
     return most;
 }
 
-static size_t head_bytes(const struct head *h, const struct node *node, bool backward) {
+static size_t head_bytes(const struct head *h, const struct node *node, bool backward, int n_threads) {
     return round_line((size_t)(h->chunk * h->v) * sizeof(float)) + round_line((size_t)h->n * sizeof(double)) +
-           gemm_bytes(h, node, backward);
+           gemm_bytes(h, node, backward, n_threads);
 }
 
 static void head_bind(struct head *h, const struct op_run *run) {
@@ -228,15 +228,13 @@ static bool backward_accepts(const struct node *node) {
 }
 
 static size_t forward_workspace(const struct node *node, int n_threads) {
-    (void)n_threads;
     const struct head h = head_of(node, ((const struct attr_linear_cross_entropy *)node->attrs)->weight_is_in_out, true);
-    return head_bytes(&h, node, false);
+    return head_bytes(&h, node, false, n_threads);
 }
 static size_t backward_workspace(const struct node *node, int n_threads) {
-    (void)n_threads;
     const struct attr_linear_cross_entropy_grad *attrs = node->attrs;
     const struct head h = head_of(node, attrs->weight_is_in_out, attrs->no_dweight);
-    return head_bytes(&h, node, true);
+    return head_bytes(&h, node, true, n_threads);
 }
 
 static void forward_run(const struct op_run *run) {

@@ -66,11 +66,11 @@ static void lstm_multiply(struct gemm t, const float *a, const float *b, float *
     gemm_run(&t, work, pool);
 }
 static size_t lstm_most(size_t a, size_t b) { return a > b ? a : b; }
-static size_t lstm_forward_bytes(const struct lstm *p) {
+static size_t lstm_forward_bytes(const struct lstm *p, int n_threads) {
     struct gemm all = lstm_product(p->b * p->t, 4 * p->h, p->i, p->i, 4 * p->h, true, false);
     struct gemm step = lstm_product(p->b, 4 * p->h, p->h, p->t * p->h, p->t * 4 * p->h, true, true);
     struct gemm first = lstm_product(p->b, 4 * p->h, p->h, p->h, p->t * 4 * p->h, true, true);
-    return lstm_most(gemm_workspace(&all), lstm_most(gemm_workspace(&step), gemm_workspace(&first)));
+    return lstm_most(gemm_workspace(&all, n_threads), lstm_most(gemm_workspace(&step, n_threads), gemm_workspace(&first, n_threads)));
 }
 
 /* Gates, cell and output of one row at the current step. */
@@ -118,8 +118,7 @@ static void lstm_run(const struct op_run *run) {
 static size_t lstm_workspace(const struct node *node, int n_threads) {
     struct op_run run = {.node = node, .in = (const void *[16]){NULL}};
     struct lstm p = lstm_open(&run);
-    (void)n_threads;
-    return lstm_forward_bytes(&p);
+    return lstm_forward_bytes(&p, n_threads);
 }
 
 /* ---- gradient: with dh and dc from the step after, through o = sigmoid, c = f c + i g, y = o tanh(c) */
@@ -149,18 +148,18 @@ static void lstm_grad_row(void *context, int64_t row, int thread) {
 struct lstm_areas {
     int64_t dgates, before, gemm; /* floats: offsets of before and gemm are sums of those in front */
 };
-static struct lstm_areas lstm_areas(const struct lstm *p) {
+static struct lstm_areas lstm_areas(const struct lstm *p, int n_threads) {
     struct gemm step = lstm_product(p->b, p->h, 4 * p->h, p->t * 4 * p->h, p->h, false, false);
     struct gemm dx = lstm_product(p->b * p->t, p->i, 4 * p->h, 4 * p->h, p->i, false, false);
     struct gemm dw = lstm_weight_product(4 * p->h, p->i, p->b * p->t), dr = lstm_weight_product(4 * p->h, p->h, p->b * p->t);
-    size_t most = lstm_most(lstm_most(gemm_workspace(&step), gemm_workspace(&dx)), lstm_most(gemm_workspace(&dw), gemm_workspace(&dr)));
+    size_t most = lstm_most(lstm_most(gemm_workspace(&step, n_threads), gemm_workspace(&dx, n_threads)),
+                            lstm_most(gemm_workspace(&dw, n_threads), gemm_workspace(&dr, n_threads)));
     return (struct lstm_areas){(p->b * p->t * 4 * p->h + 15) / 16 * 16, (p->b * p->t * p->h + 15) / 16 * 16, (int64_t)(most / 4 + 16)};
 }
 static size_t lstm_grad_workspace(const struct node *node, int n_threads) {
     struct op_run run = {.node = node, .in = (const void *[16]){NULL}};
     struct lstm p = lstm_open(&run);
-    struct lstm_areas a = lstm_areas(&p);
-    (void)n_threads;
+    struct lstm_areas a = lstm_areas(&p, n_threads);
     return (size_t)(a.dgates + a.before + a.gemm) * sizeof(float);
 }
 
@@ -179,7 +178,7 @@ static void lstm_states_before(const struct lstm *p, const float *y, float *out)
 
 static void lstm_grad_run(const struct op_run *run) {
     struct lstm p = lstm_open(run);
-    struct lstm_areas areas = lstm_areas(&p);
+    struct lstm_areas areas = lstm_areas(&p, 1);
     int64_t h = p.h, rows = p.b * p.t;
     size_t state = (size_t)(p.b * h) * sizeof(float);
     float *before = (float *)run->work + areas.dgates, *work = before + areas.before, *db = run->out[3];
