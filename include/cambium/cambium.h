@@ -197,7 +197,7 @@ enum cb_status cb_forward(struct cb_engine *engine, const struct cb_forward_opti
 /* ---- merging modules into weights */
 struct cb_merge_options {
     const char *model, *modules, *out;
-    const char *dtype; /* NULL: as stored */
+    const char *dtype; /* NULL: as stored; "q4_k", ... where out ends in .gguf */
     int64_t shard_bytes; /* 0: one file */
     const char *run_json;
 };

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/convert.h"
 #include "api/files.h"
 #include "api/instance.h"
 #include "base/rng.h"
@@ -63,8 +64,9 @@ static double largest_gap(const float *a, const float *b, int64_t n) {
     return worst;
 }
 
-/* Folds every module; then, as the identity test, takes them off again, compares with the original weights, and folds once more. */
-static enum cb_status fold_all(struct instance *in, struct cb_merge_result *r, struct cb_err *err) {
+/* Folds every module; then, as the identity test, takes them off again, compares with the original weights, and folds once more.
+   is_changed: a flag a weight. */
+static enum cb_status fold_all(struct instance *in, bool *is_changed, struct cb_merge_result *r, struct cb_err *err) {
     struct store *original = NULL;
     TRY(store_create(&original, err));
     enum cb_status status = CB_OK;
@@ -76,9 +78,10 @@ static enum cb_status fold_all(struct instance *in, struct cb_merge_result *r, s
         if (status == CB_OK) memcpy(to->data, from->data, (size_t)from->bytes);
     }
     for (int m = 0; m < in->list.n && status == CB_OK; m++) status = module_fold(in->modules[m], in->store, false, err);
-    for (int i = 0; i < store_count(original) && status == CB_OK; i++) {
-        const struct store_entry *old = store_at(original, i);
-        r->changed += memcmp(old->data, store_find(in->store, old->name)->data, (size_t)old->bytes) != 0;
+    for (int i = 0; i < in->model->n_weights && status == CB_OK; i++) {
+        const struct store_entry *old = store_find(original, in->model->weights[i].name);
+        is_changed[i] = old && memcmp(old->data, store_find(in->store, old->name)->data, (size_t)old->bytes) != 0;
+        r->changed += is_changed[i];
     }
     // off again: what comes back should be what was there
     for (int m = in->list.n - 1; m >= 0 && status == CB_OK; m--) status = module_fold(in->modules[m], in->store, true, err);
@@ -93,6 +96,31 @@ static enum cb_status fold_all(struct instance *in, struct cb_merge_result *r, s
     return status;
 }
 
+/* One call. */
+struct merge {
+    struct cb_engine *engine;
+    const struct cb_merge_options *o;
+    struct cb_merge_result *result;
+    struct instance in;
+    float *before;  // probed with the modules attached
+    int64_t n;
+    bool *is_changed;
+};
+
+/* The probe of the weights alone, against that of the modules. */
+static enum cb_status compare(struct merge *m, struct instance *merged, struct cb_err *err) {
+    const int attached = merged->list.n;
+    float *after = NULL;
+    merged->list.n = 0;
+    enum cb_status status = probe(merged, &after, &m->n, err);
+    merged->list.n = attached;
+    if (status == CB_OK) m->result->max_error = largest_gap(m->before, after, m->n);
+    free(after);
+    return status;
+}
+
+/* ---- into a folder */
+
 /* The weights as the file will hold them. */
 static enum cb_status round_all(struct instance *in, enum cb_dtype dtype, struct cb_err *err) {
     for (int i = 0; i < in->model->n_weights && dtype != CB_DTYPE_F32; i++) {
@@ -104,39 +132,89 @@ static enum cb_status round_all(struct instance *in, enum cb_dtype dtype, struct
     return CB_OK;
 }
 
-static enum cb_status save(struct instance *in, const struct cb_merge_options *o, enum cb_dtype dtype, struct cb_err *err) {
+static enum cb_status to_folder(struct merge *m, enum cb_dtype dtype, struct cb_err *err) {
+    const struct cb_merge_options *o = m->o;
+    if (dtype != CB_DTYPE_F32 && dtype != CB_DTYPE_F16 && dtype != CB_DTYPE_BF16)
+        FAIL(err, CB_E_USAGE, "--dtype %s: wanted f32, f16 or bf16", o->dtype ? o->dtype : dtype_of(dtype)->name);
+    TRY(fold_all(&m->in, m->is_changed, m->result, err));
+    TRY(round_all(&m->in, dtype, err));
+    TRY(compare(m, &m->in, err));
     TRY(io_mkdirs(o->out, err));
-    TRY(model_save(in->model, in->store, o->out, o->shard_bytes, dtype, err));
+    TRY(model_save(m->in.model, m->in.store, o->out, o->shard_bytes, dtype, err));
     TRY(files_copy_tokenizer(o->model, o->out, NULL, err));
     return files_write_text(o->out, "run.json", o->run_json, err);
 }
 
-enum cb_status cb_merge(struct cb_engine *engine, const struct cb_merge_options *o, struct cb_merge_result *result, struct cb_err *err) {
-    struct instance in = {0};
-    float *before = NULL, *after = NULL;
-    int64_t n = 0;
-    *result = (struct cb_merge_result){0};
-    enum cb_status status = instance_open(&in, engine, o->model, o->modules, err);
-    // the type of the result: as asked, or as the embedding is stored
-    const struct store_entry *stored = status == CB_OK ? store_find(in.store, in.model->embedding) : NULL;
-    enum cb_dtype dtype = o->dtype ? dtype_by_name(o->dtype) : stored ? stored->type.dtype : CB_DTYPE_F32;
-    if (status == CB_OK && dtype != CB_DTYPE_F32 && dtype != CB_DTYPE_F16 && dtype != CB_DTYPE_BF16)
-        status = err_set(err, CB_E_USAGE, __FILE__, __LINE__, "--dtype %s: wanted f32, f16 or bf16",
-                         o->dtype ? o->dtype : dtype_of(dtype)->name);
-    if (status == CB_OK) status = instance_f32(&in, true, err);
-    if (status == CB_OK) status = probe(&in, &before, &n, err);
-    if (status == CB_OK) status = fold_all(&in, result, err);
-    if (status == CB_OK) status = round_all(&in, dtype, err);
-    if (status == CB_OK) {
-        int attached = in.list.n;
-        in.list.n = 0;  // the probe sees the weights alone
-        status = probe(&in, &after, &n, err);
-        in.list.n = attached;
+/* ---- into a GGUF file: changed weights are made in their stored types again, the others keep their bytes */
+
+static enum cb_status parts_make(struct merge *m, const struct store *kept, struct gguf_part *parts, const struct gguf_recipe *recipe,
+                                 struct cb_err *err) {
+    const struct model *model = m->in.model;
+    for (int i = 0; i < model->n_weights; i++) parts[i].entry = store_find(kept, model->weights[i].name);
+    TRY(gguf_choose(parts, gguf_arch_of(model), model, recipe, err));
+    for (int i = 0; i < model->n_weights; i++) {
+        if (!m->is_changed[i]) continue;
+        parts[i].entry = store_find(m->in.store, model->weights[i].name);
+        const struct dtype *kind = dtype_of(parts[i].dtype);
+        if (!kind->from_f32)
+            FAIL(err, CB_E_DTYPE, "%s: %s has no encoder; wanted --dtype with a type that has one", model->weights[i].name, kind->name);
     }
-    if (status == CB_OK) result->max_error = largest_gap(before, after, n);
-    if (status == CB_OK) status = save(&in, o, dtype, err);
-    instance_close(&in);
-    free(before);
-    free(after);
+    return CB_OK;
+}
+
+/* Of the file as it was written, its first part where it has several. */
+static enum cb_status compare_file(struct merge *m, int n_files, struct cb_err *err) {
+    struct instance merged = {0};
+    char path[4096];
+    const int stem = (int)(strlen(m->o->out) - strlen(".gguf"));
+    snprintf(path, sizeof path, "%s", m->o->out);
+    if (n_files > 1) snprintf(path, sizeof path, "%.*s-00001-of-%05d.gguf", stem, m->o->out, n_files);
+    enum cb_status status = instance_open(&merged, m->engine, path, NULL, err);
+    if (status == CB_OK) status = compare(m, &merged, err);
+    instance_close(&merged);
+    return status;
+}
+
+static enum cb_status to_gguf(struct merge *m, struct cb_err *err) {
+    const struct cb_merge_options *o = m->o;
+    const struct gguf_recipe *recipe = o->dtype ? gguf_recipe_find(o->dtype) : NULL;
+    struct store *kept = NULL;
+    struct model *model = NULL;
+    struct gguf_saved saved = {0};
+    char known[300];
+    if (o->dtype && !recipe) FAIL(err, CB_E_USAGE, "--dtype %s: wanted one of %s", o->dtype, gguf_recipe_names(known));
+    if (!gguf_arch_of(m->in.model)) FAIL(err, CB_E_UNSUPPORTED, "%s: no GGUF architecture", m->in.model->family->name);
+    TRY(fold_all(&m->in, m->is_changed, m->result, err));
+    struct gguf_part *parts = calloc((size_t)m->in.model->n_weights + 1, sizeof *parts);
+    enum cb_status status = parts ? store_create(&kept, err) : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "merge: out of memory");
+    if (status == CB_OK) status = model_load(&model, kept, o->model, err);
+    if (status == CB_OK) status = parts_make(m, kept, parts, recipe, err);
+    if (status == CB_OK) status = convert_save_gguf(m->engine, o->model, o->out, m->in.model, parts, recipe, o->shard_bytes, &saved, err);
+    model_destroy(&model);
+    store_destroy(&kept);
+    free(parts);
+    return status == CB_OK ? compare_file(m, saved.n_files, err) : status;
+}
+
+static enum cb_status merge(struct merge *m, struct cb_err *err) {
+    const struct cb_merge_options *o = m->o;
+    TRY(instance_open(&m->in, m->engine, o->model, o->modules, err));
+    // the type of the result: as asked, or as the embedding is stored
+    const struct store_entry *stored = store_find(m->in.store, m->in.model->embedding);
+    enum cb_dtype dtype = o->dtype ? dtype_by_name(o->dtype) : stored ? stored->type.dtype : CB_DTYPE_F32;
+    if (!o->dtype && dtype_of(dtype)->is_quantised) dtype = CB_DTYPE_F32;
+    if (!(m->is_changed = calloc((size_t)m->in.model->n_weights + 1, sizeof(bool)))) FAIL(err, CB_E_MEMORY, "merge: out of memory");
+    TRY(instance_f32(&m->in, true, err));
+    TRY(probe(&m->in, &m->before, &m->n, err));
+    return gguf_is_path(o->out) ? to_gguf(m, err) : to_folder(m, dtype, err);
+}
+
+enum cb_status cb_merge(struct cb_engine *engine, const struct cb_merge_options *o, struct cb_merge_result *result, struct cb_err *err) {
+    struct merge m = {.engine = engine, .o = o, .result = result};
+    *result = (struct cb_merge_result){0};
+    enum cb_status status = merge(&m, err);
+    instance_close(&m.in);
+    free(m.is_changed);
+    free(m.before);
     return status;
 }

@@ -4,7 +4,7 @@
 
 #define AT(field) offsetof(struct cb_merge_options, field)
 static const struct option options[] = {{"modules", OPTION_TEXT, AT(modules), "EXPR", "modules to fold in (required)"},
-                                        {"out", OPTION_TEXT, AT(out), "DIR", "model folder to write (required)"},
+                                        {"out", OPTION_TEXT, AT(out), "DIR", "model folder, or .gguf file, to write (required)"},
                                         {"dtype", OPTION_TEXT, AT(dtype), "NAME", "number type of the result (default: as stored)"},
                                         {"split", OPTION_SIZE, AT(shard_bytes), "SIZE", "largest shard, e.g. 2GiB (default: one file)"},
                                         {NULL, OPTION_FLAG, 0, NULL, NULL}};
