@@ -19,6 +19,21 @@ struct forward {
     int n_wrt;
 };
 
+/* Rows of the decoder: its ids, or the labels that they are made of. */
+static enum cb_status read_decoder(struct forward *f, struct cb_err *err) {
+    if (!f->instance.model->family->encoder_decoder) return CB_OK;
+    const struct tensor *ids = tensors_find(f->input, "decoder_input_ids"), *labels = tensors_find(f->input, "labels");
+    const struct tensor *rows = ids ? ids : f->instance.model->class->head->shifts_labels ? labels : NULL;
+    if (rows && rows->type.rank != 2)
+        FAIL(err, CB_E_SHAPE, "%s: %s has rank %d; wanted (batch, sequence)", f->o->input, rows->name, rows->type.rank);
+    if (!rows && f->instance.model->class->head->shifts_labels)
+        FAIL(err, CB_E_ARGUMENT, "%s: neither decoder_input_ids nor labels; the decoder wants one of them", f->o->input);
+    f->io.decoder_ids = ids != NULL;
+    f->io.decoder_mask = tensors_find(f->input, "decoder_attention_mask") != NULL;
+    f->io.decoder_tokens = rows ? rows->type.dim[1] : f->io.tokens;
+    return CB_OK;
+}
+
 /* What the file gives, as the graph wants it: batch, length, which inputs there are. */
 static enum cb_status read_shapes(struct forward *f, struct cb_err *err) {
     const struct tensor *ids, *labels = tensors_find(f->input, "labels");
@@ -51,7 +66,7 @@ static enum cb_status read_shapes(struct forward *f, struct cb_err *err) {
         f->io.want_loss = false;
         if (f->o->grad) FAIL(err, CB_E_ARGUMENT, "%s: no %s; gradients want a loss", f->o->input, *name);
     }
-    return CB_OK;
+    return read_decoder(f, err);
 }
 
 static enum cb_status list_wrt(struct forward *f, struct cb_err *err) {
@@ -62,6 +77,7 @@ static enum cb_status list_wrt(struct forward *f, struct cb_err *err) {
     f->keys = calloc((size_t)n + 1, sizeof *f->keys);
     if (!f->wrt || !f->keys) FAIL(err, CB_E_MEMORY, "forward: out of memory");
     for (int i = 0; i < in->model->n_weights && !in->list.n; i++) {
+        if (in->model->weights[i].is_buffer) continue;
         f->keys[f->n_wrt] = in->model->weights[i].name;
         if ((f->wrt[f->n_wrt] = store_find(in->store, f->keys[f->n_wrt]))) f->n_wrt++;
     }

@@ -102,6 +102,11 @@ static enum cb_status context_choose(struct generation *g, struct cb_err *err) {
     if (g->o->context > top)
         FAIL(err, CB_E_USAGE, "--context %lld: the model has %lld positions", (long long)g->o->context, (long long)top);
     g->max_new = g->o->max_new ? g->o->max_new : USUAL_NEW;
+    if (m->family->encoder_decoder) {
+        // the prompt is the source; the decoder's cache holds what it begins with and what is new
+        g->context = g->o->context ? g->o->context : g->max_new + 2 < top ? g->max_new + 2 : top;
+        return CB_OK;
+    }
     g->context = g->n_prompt + g->max_new < top ? g->n_prompt + g->max_new : top;
     if (g->o->context) g->context = g->o->context;
     if (g->n_prompt >= g->context)

@@ -45,7 +45,7 @@ static enum cb_status pick_weights(struct training *t, const struct training_wha
     for (int i = 0; i < in->model->n_weights; i++) {
         const struct model_weight *w = &in->model->weights[i];
         struct store_entry *entry = store_find(in->store, w->name);
-        if (!entry || (!all && !in_last(in->model, w, what->last))) continue;
+        if (!entry || w->is_buffer || (!all && !in_last(in->model, w, what->last))) continue;
         TRY(store_make(in->store, entry, CB_DTYPE_F32, true, err));
         entry->trainable = true;
         t->params[t->n_params++] = (struct train_param){.value = entry, .decay = w->decay, .lr_scale = 1};

@@ -1,14 +1,22 @@
 /* From a description to a graph: the leaves, the family's body, then the head and its loss. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "models/model.h"
 #include "ops/ops.h"
 
 struct cb_tensor *model_input(struct nn *nn, struct model_io *io, const char *name, int rank, const int64_t *dim, int64_t low, int64_t high,
                               bool ignore) {
+    for (int i = 0; i < io->n_ranges; i++)
+        if (strcmp(io->ranges[i].name, name) == 0) return graph_input(nn->g, name, type_make(CB_DTYPE_I32, rank, dim));
     if (io->n_ranges == MODEL_MAX_RANGES) return graph_fail(nn->g, CB_E_LIMIT, "%s: more than %d inputs", name, MODEL_MAX_RANGES);
     io->ranges[io->n_ranges++] = (struct model_range){name, low, high, ignore};
     return graph_input(nn->g, name, type_make(CB_DTYPE_I32, rank, dim));
+}
+
+static struct cb_tensor *scalar_i32(struct cb_graph *g, int64_t value) {
+    const int32_t v = (int32_t)value;
+    return graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &v);
 }
 
 struct cb_tensor *model_counting(struct cb_graph *g, int64_t n, int64_t begin, int64_t step) {
@@ -26,7 +34,7 @@ static enum cb_status io_check(const struct model *model, const struct model_io 
         FAIL(err, CB_E_SHAPE, "model: cache of %lld for %lld tokens; wanted as many or more", (long long)io->cache, t);
     if (io->cache && (io->segments || io->want_loss)) FAIL(err, CB_E_ARGUMENT, "model: segments and loss are for graphs without a cache");
     if (io->token_types && !model->n_types) FAIL(err, CB_E_ARGUMENT, "model: token_type_ids; %s has none", model->class->name);
-    if (io->cache && model->family->bidirectional)
+    if (io->cache && model->family->bidirectional && !model->family->encoder_decoder)
         FAIL(err, CB_E_UNSUPPORTED, "model: a cache for %s; it reads both ways", model->class->name);
     if (io->segments && io->attention_mask) FAIL(err, CB_E_ARGUMENT, "model: segments and attention_mask together; wanted one of them");
     if (io->last_only && io->want_loss) FAIL(err, CB_E_ARGUMENT, "model: last_only and loss together; wanted one of them");
@@ -36,6 +44,78 @@ static enum cb_status io_check(const struct model *model, const struct model_io 
     if (model->learned_positions && !io->position_ids && length > model->max_positions)
         FAIL(err, CB_E_LIMIT, "model: %lld positions; at most %lld are learned", (long long)length, (long long)model->max_positions);
     return CB_OK;
+}
+
+/* Encoder-decoders: what is wanted of which stack. */
+static enum cb_status io_check_decoder(const struct model *model, struct model_io *io, struct cb_err *err) {
+    if (!model->family->encoder_decoder) {
+        if (io->decoder_tokens || io->decoder_ids || io->memory)
+            FAIL(err, CB_E_ARGUMENT, "model: decoder_input_ids; %s has no decoder beside its ids", model->class->name);
+        return CB_OK;
+    }
+    if (io->segments) FAIL(err, CB_E_UNSUPPORTED, "model: packed documents for %s; wanted one a row", model->class->name);
+    if ((io->cache != 0) != (io->memory && io->decoder_tokens))
+        FAIL(err, CB_E_ARGUMENT, "model: %s keeps a cache of its decoder beside one of its source; wanted both", model->class->name);
+    if (io->memory && (io->memory < io->tokens || io->memory > INT32_MAX))
+        FAIL(err, CB_E_SHAPE, "model: room for %lld source tokens; %lld are read", (long long)io->memory, (long long)io->tokens);
+    if (!io->decoder_tokens && !io->memory) io->decoder_tokens = io->tokens;
+    int64_t length = io->cache ? io->cache : io->decoder_tokens;
+    if (io->decoder_tokens < 0 || io->decoder_tokens > INT32_MAX / io->batch || io->decoder_tokens > length)
+        FAIL(err, CB_E_SHAPE, "model: %lld rows of a decoder; wanted 1 to %lld", (long long)io->decoder_tokens, (long long)length);
+    if (model->learned_positions && length > model->max_positions)
+        FAIL(err, CB_E_LIMIT, "model: %lld positions of the decoder; at most %lld are learned", (long long)length,
+             (long long)model->max_positions);
+    // ids are given, or made of the labels, or of the source (a classifier's decoder reads that once more)
+    const struct model_head *head = model->class->head;
+    bool is_made = head->shifts_labels ? io->want_loss : true;
+    if (io->memory || !is_made) io->decoder_ids = true;
+    if (io->decoder_tokens && !io->decoder_ids && model->decoder_start < 0 && !model->family->shift)
+        FAIL(err, CB_E_FORMAT, "model: decoder_start_token_id: found none; wanted one, or decoder_input_ids");
+    if (!head->shifts_labels && !io->decoder_ids && io->decoder_tokens != io->tokens)
+        FAIL(err, CB_E_SHAPE, "model: a decoder of %lld rows for %lld of the source; wanted as many", (long long)io->decoder_tokens,
+             (long long)io->tokens);
+    return CB_OK;
+}
+
+/* decoder_start, then all labels but the last. */
+static struct cb_tensor *shift_right(const struct model *model, struct cb_graph *g, struct cb_tensor *labels) {
+    if (graph_is_bad(g, labels)) return labels;
+    const int64_t b = labels->type.dim[0], t = labels->type.dim[1];
+    struct cb_tensor *start = op_reshape(g, model_counting(g, b, model->decoder_start, 0), 2, (const int64_t[]){b, 1});
+    return t == 1 ? start : op_concat(g, 2, (struct cb_tensor *[]){start, op_slice(g, labels, 1, 0, t - 1, 1)}, 1);
+}
+
+static void leaves_add_decoder(const struct model *model, struct nn *nn, struct model_io *io, struct model_leaves *leaves) {
+    struct cb_graph *g = nn->g;
+    const int64_t b = io->batch, t = io->decoder_tokens, rows[2] = {b, t}, column[2] = {b, 1};
+    if (!t) return;
+    // ids
+    if (io->decoder_ids) {
+        leaves->decoder_ids = model_input(nn, io, "decoder_input_ids", 2, rows, 0, model->vocab, false);
+    } else {
+        bool by_labels = model->class->head->shifts_labels;
+        struct cb_tensor *ids = by_labels ? model_input(nn, io, "labels", 2, rows, 0, model->vocab, true) : leaves->ids;
+        struct cb_tensor *padding = scalar_i32(g, model->pad < 0 ? 0 : model->pad);
+        ids = op_where(g, op_compare(g, "eq", ids, scalar_i32(g, -100)), padding, ids);
+        leaves->decoder_ids = (model->family->shift ? model->family->shift : shift_right)(model, g, ids);
+    }
+    // positions, and what each row sees
+    leaves->decoder_length = io->cache ? io->cache : t;
+    leaves->decoder_positions = model_counting(g, t, 0, 1);
+    if (io->cache) leaves->decoder_positions = op_add(g, op_reshape(g, leaves->start, 2, column), leaves->decoder_positions);
+    if (io->decoder_mask && !io->cache)
+        leaves->decoder_q_segment = leaves->decoder_k_segment = model_input(nn, io, "decoder_attention_mask", 2, rows, 0, 2, false);
+    if (!io->attention_mask) return;
+    leaves->memory_q_segment = op_reshape(g, model_counting(g, b * t, 1, 0), 2, rows);
+    leaves->memory_k_segment =
+        io->memory ? model_input(nn, io, "attention_mask", 2, (const int64_t[]){b, io->memory}, 0, 2, false) : leaves->mask;
+}
+
+/* The source is in the caches already: a decoder's leaves alone. */
+static struct model_leaves leaves_continue(const struct model *model, struct nn *nn, struct model_io *io) {
+    struct model_leaves leaves = {.start = model_input(nn, io, "start", 1, &io->batch, 0, io->cache, false)};
+    leaves_add_decoder(model, nn, io, &leaves);
+    return leaves;
 }
 
 static struct model_leaves leaves_make(const struct model *model, struct nn *nn, struct model_io *io) {
@@ -67,10 +147,15 @@ static struct model_leaves leaves_make(const struct model *model, struct nn *nn,
     return leaves;
 }
 
-struct cb_tensor *model_hidden(struct nn *nn, const struct model_io *io, struct cb_tensor *x, int n, const char *site) {
+struct cb_tensor *model_hidden_of(struct nn *nn, const struct model_io *io, const char *stack, struct cb_tensor *x, int n,
+                                  const char *site) {
     if (site) x = nn_hidden(nn, x, site);
-    if (io->want_hidden) graph_output(nn->g, x, nn_name(nn, "hidden.%d", n));
+    if (io->want_hidden) graph_output(nn->g, x, nn_name(nn, "%shidden.%d", stack, n));
     return x;
+}
+
+struct cb_tensor *model_hidden(struct nn *nn, const struct model_io *io, struct cb_tensor *x, int n, const char *site) {
+    return model_hidden_of(nn, io, "", x, n, site);
 }
 
 enum cb_status model_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_err *err) {
@@ -78,12 +163,15 @@ enum cb_status model_build(const struct model *model, struct nn *nn, struct mode
     io->logits = io->loss = io->extra_loss = NULL;
     io->n_ranges = 0;
     TRY(io_check(model, io, err));
-    struct model_leaves leaves = leaves_make(model, nn, io);
+    TRY(io_check_decoder(model, io, err));
+    bool is_continued = io->memory && io->decoder_tokens, is_source = io->memory && !io->decoder_tokens;
+    struct model_leaves leaves = is_continued ? leaves_continue(model, nn, io) : leaves_make(model, nn, io);
+    if (!is_continued && !is_source) leaves_add_decoder(model, nn, io, &leaves);
     struct cb_tensor *x = model->family->body(model, nn, io, &leaves);
     nn->layer = -1;
     if (io->want_hidden) graph_output(g, x, "final");
     const struct model_class *class = model->class;
-    if (!graph_is_bad(g, x) && (io->want_logits || io->want_loss)) {
+    if (!graph_is_bad(g, x) && !is_source && (io->want_logits || io->want_loss)) {
         if (class->features) x = class->features(model, nn, io, &leaves, x);
         if (!graph_is_bad(g, x)) class->head->build(model, nn, io, x);
         if (io->loss && io->extra_loss && !io->head_loss_only) io->loss = op_add(g, io->loss, io->extra_loss);

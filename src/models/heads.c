@@ -67,9 +67,9 @@ struct cb_tensor *model_features_first(const struct model *model, struct nn *nn,
 /* Row last[b] of x (B,T,C): (B,C). */
 static struct cb_tensor *rows_pick(struct nn *nn, struct model_io *io, struct cb_tensor *x) {
     struct cb_graph *g = nn->g;
-    struct cb_tensor *last = model_input(nn, io, "last", 1, &io->batch, 0, io->tokens, false);
-    const int64_t flat[2] = {io->batch * io->tokens, x->type.dim[2]};
-    return op_embedding(g, op_reshape(g, x, 2, flat), op_add(g, last, model_counting(g, io->batch, 0, io->tokens)));
+    struct cb_tensor *last = model_input(nn, io, "last", 1, &io->batch, 0, x->type.dim[1], false);
+    const int64_t flat[2] = {io->batch * x->type.dim[1], x->type.dim[2]};
+    return op_embedding(g, op_reshape(g, x, 2, flat), op_add(g, last, model_counting(g, io->batch, 0, x->type.dim[1])));
 }
 
 /* (B,T,N) or (B,T) without its first or last step, rows joined. */
@@ -96,9 +96,15 @@ static void vocabulary_build(const struct model *model, struct nn *nn, struct mo
     struct nn_linear head = model_head_linear(model, model->vocab);
     if (model->tied) head.weight = model->embedding;
     head.softcap = model->logit_softcap;
-    if (io->want_logits) {
+    const int64_t flat = model->vocab;
+    if (io->want_logits || model->logits_bias) {
         io->logits = nn_linear(nn, io->last_only ? rows_pick(nn, io, x) : x, &head);
-        graph_output(g, io->logits, "logits");
+        if (model->logits_bias) {
+            struct cb_tensor *bias = nn_param(nn, model->logits_bias, 2, (const int64_t[]){1, flat});
+            if (bias->type.dtype != CB_DTYPE_F32) bias = op_cast(g, bias, CB_DTYPE_F32);
+            io->logits = op_add(g, io->logits, op_reshape(g, bias, 1, &flat));
+        }
+        if (io->want_logits) graph_output(g, io->logits, "logits");
     }
     if (!io->want_loss) return;
     const int64_t t = x->type.dim[1], rows[2] = {io->batch, t};
@@ -107,7 +113,7 @@ static void vocabulary_build(const struct model *model, struct nn *nn, struct mo
         return;
     }
     struct cb_tensor *labels = rows_shifted(g, model_input(nn, io, "labels", 2, rows, 0, model->vocab, true), shift, t);
-    if (io->want_logits)
+    if (io->logits)
         io->loss = op_cross_entropy(g, rows_shifted(g, io->logits, 0, t - shift), labels, "mean");
     else
         io->loss = nn_head_loss(nn, rows_shifted(g, x, 0, t - shift), &head, labels);
@@ -132,6 +138,13 @@ const struct model_head model_head_causal_lm = {
 
 const struct model_head model_head_masked_lm = {
     .name = "masked_lm", .labels = labels_only, .learns_text = true, .weights = vocabulary_weights, .build = masked_build};
+
+const struct model_head model_head_seq2seq = {.name = "seq2seq_lm",
+                                              .labels = labels_only,
+                                              .generates = true,
+                                              .shifts_labels = true,
+                                              .weights = vocabulary_weights,
+                                              .build = masked_build};
 
 /* ---- a sequence */
 static enum cb_status label_weights(struct model *model, struct cb_err *err) { return model_head_weights(model, model->n_labels, err); }

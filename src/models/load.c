@@ -74,7 +74,7 @@ static enum cb_status weights_compare(const struct model *model, const struct te
         list_add(&wrong, both);
     }
     for (int i = 0; i < model->n_weights; i++)
-        if (!seen[i]) list_add(&missing, model->weights[i].name);
+        if (!seen[i] && !model->weights[i].is_buffer) list_add(&missing, model->weights[i].name);
     free(seen);
     if (!missing.n && !unexpected.n && !wrong.n) return CB_OK;
     char report[900] = "";
@@ -96,12 +96,23 @@ static const char *weight_rename(void *context, const struct tensor *tensor) {
     return name_in_model(r->model, r->tensors, tensor->name, &ignored);
 }
 
+/* Buffers that the file lacks, as zeros. */
+static enum cb_status buffers_add(const struct model *model, struct store *store, struct cb_err *err) {
+    struct store_entry *entry;
+    for (int i = 0; i < model->n_weights; i++) {
+        const struct model_weight *w = &model->weights[i];
+        if (w->is_buffer && !store_find(store, w->name)) TRY(store_add(store, w->name, w->type, &entry, err));
+    }
+    return CB_OK;
+}
+
 static enum cb_status weights_load(struct model *model, struct store *store, const char *folder, struct cb_err *err) {
     struct tensors *tensors;
     TRY(tensors_open(&tensors, folder, err));
     enum cb_status status = weights_compare(model, tensors, err);
     int before = store_count(store);
     if (status == CB_OK) status = store_load(store, tensors, weight_rename, &(struct rename){model, tensors}, err);
+    if (status == CB_OK) status = buffers_add(model, store, err);
     // a failure leaves the store as it was
     while (status != CB_OK && store_count(store) > before) store_remove(store, store_at(store, store_count(store) - 1)->name);
     tensors_destroy(&tensors);
@@ -121,6 +132,9 @@ static enum cb_status generation_load(struct model *m, const char *folder, struc
         int n_eos = 0;
         if (status == CB_OK)
             status = json_get_ints(eos, &n_eos, MODEL_MAX_EOS, m->generation, path, "eos_token_id", 0, m->vocab - 1, false, err);
+        if (status == CB_OK)
+            status = json_get_int(&m->decoder_start, m->generation, path, "decoder_start_token_id", 0, m->vocab - 1, false, err);
+        if (status == CB_OK) status = json_get_int(&m->forced_bos, m->generation, path, "forced_bos_token_id", 0, m->vocab - 1, false, err);
         if (status == CB_OK && n_eos) {
             memcpy(m->eos, eos, sizeof eos);
             m->n_eos = n_eos;

@@ -19,6 +19,7 @@ struct model_weight {
     enum model_init init;
     double std;  // of MODEL_NORMAL
     bool decay;
+    bool is_buffer;  // kept and written, never trained; zeros where a file lacks it
 };
 
 /* The last part of a model: from the features of its class to outputs and a loss (heads.c, or a family's own file). */
@@ -27,6 +28,7 @@ struct model_head {
     const char *const *labels;  // inputs that a loss wants, NULL-ended
     bool generates;  // rows give the next token
     bool learns_text;  // labels (B,T), one a token
+    bool shifts_labels;  // an encoder-decoder's decoder reads the labels, shifted by one, where it is given no ids
     bool has_labels;  // n_labels is read from id2label or num_labels
     /* Adds its weights. Nullable: none but the linear layer's (model_head_weights). */
     enum cb_status (*weights)(struct model *model, struct cb_err *err);
@@ -56,6 +58,9 @@ struct family {
     const char *const
         *ignored;  // what files hold besides and may be left out: endings of names (".attn.bias"), or beginnings ("pooler."); NULL-ended
     bool bidirectional;  // rows see the rows after them: padding hides keys alone, not queries
+    bool encoder_decoder;  // the body reads decoder_ids beside ids
+    /* Ids (B,Td) of a decoder that is to give labels (B,Td), in which -100 has become padding. NULL: decoder_start, then all but the last. */
+    struct cb_tensor *(*shift)(const struct model *model, struct cb_graph *g, struct cb_tensor *labels);
     const char *defaults;  // config.json of a new model, as JSON text
     const char *tiny;  // a small one for the generic tests
     size_t options_bytes;  // of model->options
@@ -92,9 +97,11 @@ struct model {
     int64_t eos[MODEL_MAX_EOS];
     int n_eos;
     int64_t bos, pad;  // -1: none
+    int64_t decoder_start, forced_bos;  // what a decoder begins with, and its first token; -1: none
     bool tied;  // the head is the embedding
     bool learned_positions;  // max_positions is a bound
     const char *embedding;  // name of the embedding's weight
+    const char *logits_bias;  // a stored buffer (1,V) added to the logits; NULL: none
     double init_std;
     double logit_softcap;  // of a language head: logits are softcap tanh(logit / softcap); 0: none
     // Positions up to which cached decoding equals whole passes; beyond it a graph per length is wanted (dynamic rope), or, with exact_again (LongRoPE), a
@@ -131,6 +138,8 @@ enum cb_status model_add_linear(struct model *model, int64_t in, int64_t out, bo
                                 struct cb_err *err);
 /* Weight and bias (n) of a norm. */
 enum cb_status model_add_norm(struct model *model, int64_t n, bool bias, const char *path, const char *name, struct cb_err *err);
+/* A row of the table that holds no parameter. */
+enum cb_status model_add_buffer(struct model *model, struct cb_err *err, int rank, const int64_t *dim, const char *name);
 enum cb_status model_add_alias(struct model *model, const char *alias, const char *name, struct cb_err *err);
 /* The name in this model of a tensor of a file ("h.0.ln_1.weight" -> "transformer.h.0.ln_1.weight"); NULL: none of its weights. *ignored: whether it may
    be left out: a buffer, another head's weight, or (with a name) an alias of a weight that stands for it only where that is missing. */
@@ -174,6 +183,14 @@ struct model_io {
     int64_t choices;  // rows of the batch that are one question's candidates; 0: 1
     bool last_only;  // logits (B,V) of one row each, chosen by input "last" (B)
     int64_t cache;  // capacity of the key-value cache; 0: none. Adds input "start" (B), params and outputs cache.<layer>.k and .v
+    /* Encoder-decoders: ids of the decoder (B,Td) are input decoder_input_ids, or made of labels or input_ids. Outputs "encoder.hidden.N",
+       "decoder.hidden.N" and "encoder_last_hidden_state". */
+    int64_t decoder_tokens;  // Td; 0: T
+    bool decoder_ids;  // input decoder_input_ids; set by model_build where it is wanted
+    bool decoder_mask;  // input decoder_attention_mask (B,Td)
+    /* Generation reads the source once: with memory, the room for it in caches cache.<layer>.cross_k and .cross_v, and decoder_tokens 0 a graph
+       reads input_ids and writes them; with decoder_tokens and cache too it continues, attention_mask (B,memory) saying what of the caches is read. */
+    int64_t memory;
     struct cb_tensor *logits, *loss;  // made by model_build; NULL where not wanted
     struct cb_tensor *extra_loss;  // a body's own, added to the head's; NULL: none
     bool head_loss_only;  // extra_loss is left out: evaluation
@@ -189,6 +206,11 @@ struct model_leaves {
     struct cb_tensor *q_segment, *k_segment;  // NULL: one
     struct cb_tensor *start;  // with a cache only
     int64_t length;  // positions that may occur: T, or the cache's capacity
+    // of encoder-decoders; those above are the encoder's, but start
+    struct cb_tensor *decoder_ids, *decoder_positions;  // NULL: the encoder alone
+    struct cb_tensor *decoder_q_segment, *decoder_k_segment;
+    struct cb_tensor *memory_q_segment, *memory_k_segment;
+    int64_t decoder_length;
 };
 /* build.c: adds the whole model and its outputs to nn->g; failures are sticky in the graph and returned. */
 enum cb_status model_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_err *err);
@@ -197,12 +219,16 @@ struct cb_tensor *model_input(struct nn *nn, struct model_io *io, const char *na
                               bool ignore);
 /* i32 (n): begin, begin + step, ... */
 struct cb_tensor *model_counting(struct cb_graph *g, int64_t n, int64_t begin, int64_t step);
+/* Hidden states of a stack, "encoder." or "decoder.": as model_hidden below. */
+struct cb_tensor *model_hidden_of(struct nn *nn, const struct model_io *io, const char *stack, struct cb_tensor *x, int n,
+                                  const char *site);
 /* Marks hidden.<n> as an output where wanted, and as a hidden site of the given name; returns the state to go on with. */
 struct cb_tensor *model_hidden(struct nn *nn, const struct model_io *io, struct cb_tensor *x, int n, const char *site);
 
 /* heads.c: those that families share. x is (B,T,C) unless said otherwise. */
 extern const struct model_head model_head_causal_lm;  // lm_head, tied where the model is; the next token
 extern const struct model_head model_head_masked_lm;  // the same weights, each row's own token
+extern const struct model_head model_head_seq2seq;  // of a decoder's rows (B,Td,C), each its own token
 extern const struct model_head model_head_sequence;  // (B,C): regression, one label of many, several labels
 extern const struct model_head model_head_tokens;  // a label a token
 extern const struct model_head model_head_span;  // start_logits, end_logits

@@ -75,6 +75,14 @@ enum cb_status model_add_norm(struct model *model, int64_t n, bool bias, const c
     return bias ? model_add_weight(model, err, MODEL_ZEROS, 0, 1, &n, "%s%s%s.bias", path, dot, name) : CB_OK;
 }
 
+enum cb_status model_add_buffer(struct model *model, struct cb_err *err, int rank, const int64_t *dim, const char *name) {
+    TRY(model_add_weight(model, err, MODEL_ZEROS, 0, rank, dim, "%s", name));
+    struct model_weight *w = (struct model_weight *)model->weights + model->n_weights - 1;
+    w->is_buffer = true;
+    w->decay = false;
+    return CB_OK;
+}
+
 enum cb_status model_add_alias(struct model *model, const char *alias, const char *name, struct cb_err *err) {
     if (model->n_aliases == model->aliases_size) {
         int size = model->aliases_size ? 2 * model->aliases_size : 8;
@@ -110,7 +118,8 @@ const struct model_weight *model_find_weight(const struct model *model, const ch
 
 int64_t model_parameters(const struct model *model) {
     int64_t n = 0;
-    for (int i = 0; i < model->n_weights; i++) n += type_elements(&model->weights[i].type);
+    for (int i = 0; i < model->n_weights; i++)
+        if (!model->weights[i].is_buffer) n += type_elements(&model->weights[i].type);
     return n;
 }
 
@@ -203,7 +212,7 @@ static enum cb_status model_parse(struct model *m, const char *name, struct cb_e
     if (!m->family) FAIL(err, CB_E_UNSUPPORTED, "%s: model_type: found %.80s; wanted a known family (cambium list models)", name, type);
     m->options = arena_alloc(m->arena, m->family->options_bytes);
     if (!m->options) FAIL(err, CB_E_MEMORY, "%s: no memory for a description", name);
-    m->bos = m->pad = -1;
+    m->bos = m->pad = m->decoder_start = m->forced_bos = -1;
     m->exact_cache = INT64_MAX;
     m->init_std = 0.02;
     TRY(json_get_float(&m->init_std, m->config, name, "initializer_range", 0, 1e3, false, err));
@@ -214,6 +223,8 @@ static enum cb_status model_parse(struct model *m, const char *name, struct cb_e
     TRY(json_get_ints(m->eos, &m->n_eos, MODEL_MAX_EOS, m->config, name, "eos_token_id", 0, m->vocab - 1, false, err));
     TRY(json_get_int(&m->bos, m->config, name, "bos_token_id", -1, INT32_MAX, false, err));
     TRY(json_get_int(&m->pad, m->config, name, "pad_token_id", -1, INT32_MAX, false, err));
+    TRY(json_get_int(&m->decoder_start, m->config, name, "decoder_start_token_id", 0, m->vocab - 1, false, err));
+    TRY(json_get_int(&m->forced_bos, m->config, name, "forced_bos_token_id", 0, m->vocab - 1, false, err));
     // weights of the body, then of the head
     TRY(m->family->weights(m, err));
     if (m->class->weights) TRY(m->class->weights(m, err));

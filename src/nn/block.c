@@ -31,6 +31,29 @@ struct cb_tensor *nn_heads_join(struct nn *nn, struct cb_tensor *q, struct cb_te
     return linear(nn, y, h->path, h->out, joined[2], h->width, !h->no_bias);
 }
 
+/* A cache of the layer; rows, where there are any, are written from its beginning. */
+static struct cb_tensor *memory_cache(struct nn *nn, const struct nn_heads *h, const char *part, int64_t batch, int64_t capacity,
+                                      struct cb_tensor *rows) {
+    const int64_t shape[4] = {batch, capacity, h->heads, h->head_dim};
+    const char *name = nn_name(nn, "cache.%d.cross_%s", nn->layer, part);
+    struct cb_tensor *cache = graph_param(nn->g, name, type_make(CB_DTYPE_F32, 4, shape));
+    int32_t *zeros = rows ? arena_array(nn->g->arena, (size_t)batch, sizeof *zeros) : NULL;
+    if (!rows) return cache;
+    if (!zeros) return graph_fail(nn->g, CB_E_MEMORY, "%s: no memory for %lld rows", name, (long long)batch);
+    cache = op_cache_write(nn->g, cache, rows, graph_const(nn->g, type_make(CB_DTYPE_I32, 1, &batch), zeros));
+    graph_output(nn->g, cache, name);
+    return cache;
+}
+
+void nn_heads_memory(struct nn *nn, struct cb_tensor *memory, const struct nn_heads *h, int64_t batch, int64_t capacity,
+                     struct cb_tensor **k, struct cb_tensor **v) {
+    *k = memory ? nn_heads_project(nn, memory, h, h->k, !h->no_bias && !h->k_without_bias) : NULL;
+    *v = memory ? nn_heads_project(nn, memory, h, h->v, !h->no_bias) : NULL;
+    if (!capacity) return;
+    *k = memory_cache(nn, h, "k", batch, capacity, *k);
+    *v = memory_cache(nn, h, "v", batch, capacity, *v);
+}
+
 struct cb_tensor *nn_feed_forward(struct nn *nn, struct cb_tensor *x, const struct nn_feed_forward *f) {
     struct cb_tensor *y = linear(nn, x, f->path, f->gate ? f->gate : f->up, f->width, f->inner, !f->no_bias);
     y = nn_activation(nn, f->activation, y);

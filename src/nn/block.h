@@ -16,6 +16,10 @@ struct cb_tensor *nn_heads_project(struct nn *nn, struct cb_tensor *x, const str
 struct cb_tensor *nn_heads(struct nn *nn, struct cb_tensor *x, struct cb_tensor *k, struct cb_tensor *v, const struct nn_heads *h,
                            const struct nn_attention *attention);
 
+/* Keys and values (B,Tk,H,D) of cross-attention: made of memory (B,Tk,C); with capacity they are also written to cache.<layer>.cross_k and .cross_v
+   (B,capacity,H,D). With memory NULL they are read from these caches. */
+void nn_heads_memory(struct nn *nn, struct cb_tensor *memory, const struct nn_heads *h, int64_t batch, int64_t capacity,
+                     struct cb_tensor **k, struct cb_tensor **v);
 /* The same from given heads q (B,T,H,D), k and v. */
 struct cb_tensor *nn_heads_join(struct nn *nn, struct cb_tensor *q, struct cb_tensor *k, struct cb_tensor *v, const struct nn_heads *h,
                                 const struct nn_attention *attention);

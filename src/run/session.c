@@ -11,7 +11,7 @@ struct reader {
     struct cb_graph *graph;
     struct plan *plan;
     int64_t tokens;
-    int32_t *ids, *start, *last;  // inputs; start NULL: without a cache
+    int32_t *ids, *start, *last, *mask;  // inputs; start NULL: without a cache; mask: of an encoder-decoder's source
     const float *logits;
 };
 
@@ -21,6 +21,8 @@ struct session {
     int64_t positions;  // of the cache: context, or what a rope that depends on the length leaves of it
     struct session_memory other;  // of the longer cache that such a rope may want later
     struct reader prompt, token, whole;  // prompt.plan NULL: prompts of one token; whole: the last one made past exact_cache
+    struct reader source;  // of an encoder-decoder: the prompt goes through it, what follows is the decoder's
+    bool has_source;
     int32_t *ids;  // everything read, room for context
     int64_t n, n_cached;  // tokens read; of them in the cache
     bool has_forgotten;
@@ -52,6 +54,14 @@ static void reader_close(struct reader *r) {
 static enum cb_status reader_open(struct session *s, struct reader *r, int64_t tokens, int64_t positions, struct cb_err *err) {
     struct model_io io = {.batch = 1, .tokens = tokens, .want_logits = true, .last_only = true, .cache = positions};
     struct plan_options options = s->o.plan;
+    const bool has_source = s->o.model->family->encoder_decoder, is_source = r == &s->source;
+    if (has_source) {
+        io.memory = s->o.prompt;
+        io.attention_mask = true;
+        io.decoder_tokens = is_source ? 0 : tokens;
+        io.want_logits = io.last_only = !is_source;
+        if (!is_source) io.tokens = 1;
+    }
     reader_close(r);
     r->tokens = tokens;
     TRY(graph_create(&r->graph, s->o.ops, err));
@@ -65,24 +75,35 @@ static enum cb_status reader_open(struct session *s, struct reader *r, int64_t t
     TRY(plan_create(&r->plan, r->graph, &options, err));
     if (s->o.plan_only) return CB_OK;
     TRY(store_bind(s->o.store, s->cache, true, r->plan, err));
-    r->ids = data_of(r->plan, "input_ids");
+    r->ids = data_of(r->plan, has_source && !is_source ? "decoder_input_ids" : "input_ids");
+    r->mask = data_of(r->plan, "attention_mask");
     r->start = data_of(r->plan, "start");
     r->last = data_of(r->plan, "last");
     r->logits = data_of(r->plan, "logits");
+    if (is_source && r->ids && r->mask) return CB_OK;
     if (!r->ids || !r->last || !r->logits) FAIL(err, CB_E_UNSUPPORTED, "session: the model takes no tokens or gives no logits");
     return CB_OK;
 }
 
 static int64_t cache_bytes(const struct session *s) {
     const struct model *m = s->o.model;
-    return s->positions * m->n_layer * m->n_kv_head * m->head_dim * 2 * (int64_t)sizeof(float);
+    int64_t rows = s->positions + (m->family->encoder_decoder ? s->o.prompt : 0);
+    return rows * m->n_layer * m->n_kv_head * m->head_dim * 2 * (int64_t)sizeof(float);
 }
 
 static enum cb_status options_check(const struct session_options *o, struct cb_err *err) {
     const struct model *m = o->model;
     if (!m->class->head->generates)
         FAIL(err, CB_E_UNSUPPORTED, "%s: gives no next token; wanted a model with a language head", m->class->name);
-    if (o->prompt < 1 || o->context > INT32_MAX || o->prompt >= o->context)
+    if (m->family->encoder_decoder) {
+        if (m->decoder_start < 0) FAIL(err, CB_E_FORMAT, "%s: decoder_start_token_id: found none; wanted one", m->class->name);
+        if (o->prompt < 1 || o->prompt > INT32_MAX || o->context < 3 || o->context > INT32_MAX)
+            FAIL(err, CB_E_ARGUMENT, "context: %lld positions, a source of %lld tokens; wanted 3 or more, and 1 or more",
+                 (long long)o->context, (long long)o->prompt);
+        if (m->learned_positions && o->prompt > m->max_positions)
+            FAIL(err, CB_E_LIMIT, "source: %lld tokens; the model has learned %lld positions", (long long)o->prompt,
+                 (long long)m->max_positions);
+    } else if (o->prompt < 1 || o->context > INT32_MAX || o->prompt >= o->context)
         FAIL(err, CB_E_ARGUMENT, "context: %lld positions for a prompt of %lld tokens; wanted room for one more, at most 2^31 - 1",
              (long long)o->context, (long long)o->prompt);
     if (m->learned_positions && o->context > m->max_positions)
@@ -112,6 +133,10 @@ static enum cb_status span(struct session *s, int64_t positions, struct cb_err *
     TRY(store_create(&s->cache, err));
     // stretches of one size; where the context will overflow, no longer than the half that stays
     int64_t most = s->o.total > s->o.context && s->o.context / 2 < STRETCH ? s->o.context / 2 : STRETCH;
+    if (s->o.model->family->encoder_decoder) {
+        TRY(reader_open(s, &s->source, prompt, 0, err));
+        return reader_open(s, &s->token, 1, s->positions, err);
+    }
     if (positions > exact && prompt < exact) prompt = exact;  // what was read before is read again
     if (prompt > s->positions) prompt = s->positions;
     int64_t n_stretches = prompt > 1 && most > 1 ? (prompt + most - 1) / most : 0;
@@ -149,6 +174,7 @@ void session_destroy(struct session **session) {
     reader_close(&s->prompt);
     reader_close(&s->token);
     reader_close(&s->whole);
+    reader_close(&s->source);
     store_destroy(&s->cache);
     free(s->ids);
     free(s);
@@ -200,14 +226,33 @@ static void forget(struct session *s, int64_t n) {
     s->has_forgotten = true;
 }
 
+/* The source, padded to the room that there is; then what the decoder begins with. */
+static enum cb_status read_source(struct session *s, const int32_t *ids, int64_t n, const float **logits, struct cb_err *err) {
+    const struct model *m = s->o.model;
+    struct reader *r = &s->source;
+    if (n < 1 || n > r->tokens)
+        FAIL(err, CB_E_ARGUMENT, "session: a source of %lld tokens; wanted 1 to %lld", (long long)n, (long long)r->tokens);
+    for (int64_t i = 0; i < r->tokens; i++) {
+        r->ids[i] = i < n ? ids[i] : m->pad >= 0 && m->pad < m->vocab ? (int32_t)m->pad : 0;
+        r->mask[i] = s->token.mask[i] = i < n;
+    }
+    TRY(plan_run(r->plan, s->o.pool, err));
+    s->has_source = true;
+    s->ids[s->n++] = (int32_t)m->decoder_start;
+    if (m->forced_bos >= 0) s->ids[s->n++] = (int32_t)m->forced_bos;
+    return read_cached(s, logits, err);
+}
+
 enum cb_status session_push(struct session *s, const int32_t *ids, int64_t n, const float **logits, struct cb_err *err) {
     if (s->o.plan_only) FAIL(err, CB_E_UNSUPPORTED, "session: planned only; wanted one that runs");
-    if (n < 1 || n > s->o.context)
+    bool is_source = s->o.model->family->encoder_decoder && !s->has_source;
+    if (!is_source && (n < 1 || n > s->o.context))
         FAIL(err, CB_E_ARGUMENT, "session: %lld tokens at once; wanted 1 to %lld", (long long)n, (long long)s->o.context);
     for (int64_t i = 0; i < n; i++)
         if (ids[i] < 0 || ids[i] >= s->o.model->vocab)
             FAIL(err, CB_E_ARGUMENT, "token %lld of %lld: id %d; the vocabulary has %lld", (long long)i, (long long)n, ids[i],
                  (long long)s->o.model->vocab);
+    if (is_source) return read_source(s, ids, n, logits, err);
     if (s->n + n > s->o.context) forget(s, n);
     memcpy(s->ids + s->n, ids, (size_t)n * sizeof *ids);
     s->n += n;
@@ -216,14 +261,19 @@ enum cb_status session_push(struct session *s, const int32_t *ids, int64_t n, co
     return s->n > s->positions ? read_whole(s, logits, err) : read_cached(s, logits, err);
 }
 
-void session_reset(struct session *s) { s->n = s->n_cached = 0; }
+void session_reset(struct session *s) {
+    s->n = s->n_cached = 0;
+    s->has_source = false;
+}
+
 int64_t session_length(const struct session *s) { return s->n; }
 bool session_has_forgotten(const struct session *s) { return s->has_forgotten; }
 
 static int64_t inside(const struct reader *r) { return r->plan ? plan_memory(r->plan).inside : 0; }
 
 static struct session_memory memory_now(const struct session *s) {
-    return (struct session_memory){cache_bytes(s), inside(&s->prompt) + inside(&s->token) + inside(&s->whole)};
+    int64_t plans = inside(&s->prompt) + inside(&s->token) + inside(&s->whole) + inside(&s->source);
+    return (struct session_memory){cache_bytes(s), plans};
 }
 
 struct session_memory session_memory(const struct session *s) {

@@ -15,7 +15,8 @@ struct session_options {
     struct plan_options plan;  // memory_limit: what is left for cache and plans together; 0: none
     struct pool *pool;
     int64_t prompt;  // tokens that session_push will be given at once, at most
-    int64_t context;  // positions: at least prompt + 1. Past them the older half is forgotten
+    int64_t
+        context;  // positions: at least prompt + 1 (of an encoder-decoder, the decoder's alone: 3 or more). Past them the older half is forgotten
     int64_t total;  // tokens that will be read in all; more than context: stretches are made small enough to read half a context again
     bool plan_only;  // nothing is allocated for a run
 };
@@ -29,7 +30,8 @@ struct session_memory {
 enum cb_status session_create(struct session **session, const struct session_options *options, struct cb_err *err);
 void session_destroy(struct session **session);
 
-/* Reads n > 0 more tokens (each in the vocabulary: CB_E_ARGUMENT). *logits: (V) after the last of them, borrowed until the next call. */
+/* An encoder-decoder's first tokens are its source; its decoder then begins as the model says, and what follows is its own.
+   Reads n > 0 more tokens (each in the vocabulary: CB_E_ARGUMENT). *logits: (V) after the last of them, borrowed until the next call. */
 enum cb_status session_push(struct session *session, const int32_t *ids, int64_t n, const float **logits, struct cb_err *err);
 /* Forgets everything. */
 void session_reset(struct session *session);
