@@ -221,6 +221,14 @@ void bpe_set_unknown(struct tokenizer *t, const char *unk) {
     if (token) bpe->unk = (struct part_text){token->text, token->n}, bpe->unk_id = id;
 }
 
+void bpe_set_fallback(struct tokenizer *t, const char *unk) {
+    struct bpe *bpe = t->model_data;
+    bpe_set_unknown(t, unk);
+    bpe->byte_fallback = bpe->fuse_unk = true;
+    t->raw_bytes = false;
+    bpe_find_cuts(t, bpe);
+}
+
 /* ---- reading and writing */
 
 static enum cb_status merge_side(const struct tokenizer *t, int32_t *id, const char *text, size_t n, size_t rank, struct cb_err *err) {

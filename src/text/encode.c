@@ -268,3 +268,13 @@ enum cb_status encoder_pretokenise(struct encoder *encoder, const char *text, si
     encoder->hook = NULL;
     return status;
 }
+
+enum cb_status encoder_words(struct encoder *encoder, const char *text, size_t n, text_piece_fn *fn, void *context, struct cb_err *err) {
+    TRY(check_text(text, n, err));
+    struct piece all = {text, n, NULL, 0, (uint32_t)n};
+    encoder->hook = fn, encoder->hook_context = context, encoder->tracking = encoder->t->always_track, encoder->word = 0;
+    enum cb_status status = normalise(encoder, &all, err);
+    if (!status) status = encoder_emit(encoder, -1, &all, err);
+    encoder->hook = NULL;
+    return status;
+}

@@ -203,6 +203,8 @@ int char_to_byte(uint32_t cp);  // -1 for others
 enum cb_status bpe_set(struct tokenizer *t, const int32_t (*pair)[2], int32_t n, struct cb_err *err);
 /* For bpe_set's tokenizer: the unknown token. */
 void bpe_set_unknown(struct tokenizer *t, const char *unk);
+/* The same, and bytes for characters that are no tokens (<0x00> to <0xFF>). */
+void bpe_set_fallback(struct tokenizer *t, const char *unk);
 /* ByteLevel as pre-tokeniser (cutting words or not) and decoder. */
 enum cb_status bytelevel_parts(struct tokenizer *t, bool words, struct cb_err *err);
 

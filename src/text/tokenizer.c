@@ -78,6 +78,7 @@ static enum cb_status added_index(struct tokenizer *t, struct cb_err *err) {
     t->normal_set.needle = arena_array(t->arena, (size_t)t->n_added + 1, sizeof *t->normal_set.needle);
     if (!t->added_of || !t->raw_set.needle || !t->normal_set.needle) FAIL(err, CB_E_MEMORY, "tokenizer: no memory for added tokens");
     struct encoder *e;
+    t->raw_set.n = t->normal_set.n = 0;  // training finishes twice
     TRY(encoder_create(&e, t, err));
     enum cb_status status = CB_OK;
     for (int i = 0; i < t->n_added && !status; i++) {

@@ -101,6 +101,9 @@ typedef enum cb_status text_piece_fn(void *context, const char *piece, size_t n,
 enum cb_status encoder_pretokenise(struct encoder *encoder, const char *text, size_t n, text_piece_fn *fn, void *context,
                                    struct cb_err *err);
 
+/* Both in a row, and no added tokens: the words that training counts. Their ranges are not told. */
+enum cb_status encoder_words(struct encoder *encoder, const char *text, size_t n, text_piece_fn *fn, void *context, struct cb_err *err);
+
 /* ---- ids to text */
 
 /* Ids without a token are passed over. *text: *n bytes of valid UTF-8 and a NUL, owned by caller, free with free(). */
@@ -119,12 +122,16 @@ enum cb_status text_stream_finish(struct text_stream *stream, const char **text,
 /* ---- training */
 
 struct train_options {
-    const char *kind;  // "bpe" (byte-level), "char", "byte"
-    int32_t vocab;  // wanted size with specials ("bpe"; "char": the most frequent ones fit), at least what the kind needs
-    const char *const *specials;  // n_specials contents, ids from 0
+    /* "bpe" (byte-level), "bpe-fallback" (characters, and bytes for the others), "wordpiece", "unigram", "char", "byte" */
+    const char *kind;
+    int32_t vocab;  // wanted size with specials ("char": the most frequent ones fit), at least what the kind needs
+    const char *const *specials;  // n_specials contents, ids from 0; the kind's unknown token goes before them where they lack it
     int n_specials;
     int64_t min_frequency;  // a merge seen less often is not made; 0 for any
-    size_t max_token_chars;  // no token of this many characters or more; 0 for any
+    size_t max_token_chars;  // merges: no token of this many characters or more, 0 for any; unigram: none longer, 0 for 16
+    int32_t limit_alphabet;  // characters that are kept, the most frequent ones; 0: all
+    const char *pattern;  // "bpe": how text is cut, a name (gpt2, cl100k, llama3, qwen2, o200k, ...) or a regular expression; NULL: gpt2
+    bool is_cased, keep_accents;  // "wordpiece": do not lower case, do not strip accents
 };
 /* The next stretch of text (a line, say; words do not cross it) into *text, *n; false at the end. Borrowed until the next call. */
 typedef bool text_next_fn(void *context, const char **text, size_t *n);

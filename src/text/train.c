@@ -1,7 +1,8 @@
-/* Training of vocabularies: byte-level BPE, the characters of a text, or the 256 bytes. */
+/* Training of vocabularies: the kinds, and the tokenizers that stand around what they learn. */
 #include "text/train.h"
 
-#include "text/bytelevel.h"
+#include "text/formats.h"
+#include "text/patterns.h"
 #include "text/utf8.h"
 
 /* ---- reading the text */
@@ -12,9 +13,30 @@ static enum cb_status text_check(const char *text, size_t n, struct cb_err *err)
     return CB_OK;
 }
 
+static enum cb_status word_add(void *context, const char *piece, size_t n, size_t begin, size_t end, struct cb_err *err) {
+    (void)begin, (void)end;
+    return word_counts_add(context, piece, n, err);
+}
+
+/* Counts the words that t's normaliser and pre-tokeniser make. */
+static enum cb_status words_count(struct training *training, struct tokenizer *t, text_next_fn *next, void *context, struct cb_err *err) {
+    const char *text;
+    size_t n;
+    struct encoder *encoder;
+    TRY(tokenizer_finish(t, "training", err));
+    TRY(encoder_create(&encoder, t, err));
+    enum cb_status status = CB_OK;
+    while (!status && next(context, &text, &n)) {
+        status = text_check(text, n, err);
+        if (!status) status = encoder_words(encoder, text, n, word_add, &training->words, err);
+    }
+    encoder_destroy(&encoder);
+    return status;
+}
+
 /* ---- the vocabulary */
 
-/* Specials first, then what the kind adds. */
+/* Specials first, then what the kind adds; room for size tokens. */
 static enum cb_status specials_add(struct tokenizer *t, const struct train_options *o, int32_t size, struct cb_err *err) {
     TRY(vocab_init(&t->vocab, t->arena, size, size, err));
     for (int i = 0; i < o->n_specials; i++) {
@@ -29,32 +51,50 @@ static enum cb_status specials_add(struct tokenizer *t, const struct train_optio
 static enum cb_status specials_mark(struct tokenizer *t, const struct train_options *o, struct cb_err *err) {
     for (int i = 0; i < o->n_specials; i++) {
         struct added_token token = {o->specials[i], strlen(o->specials[i]), i, .special = true};
-        TRY(tokenizer_add(t, &token, "specials", err));
+        bool has = false;
+        for (int k = 0; k < t->n_added; k++) has = has || t->added[k].id == i;
+        if (!has) TRY(tokenizer_add(t, &token, "specials", err));
     }
     return tokenizer_finish(t, "tokenizer", err);
 }
 
-/* The 256 byte-level characters in order of code point; byte_id tells each byte's id. */
-static enum cb_status bytes_add(struct tokenizer *t, int32_t first, int32_t byte_id[256], struct cb_err *err) {
-    int32_t id = first;
-    for (uint32_t cp = 0; cp < 324; cp++) {
-        int byte = char_to_byte(cp);
-        if (byte < 0) continue;
-        char text[4];
-        byte_id[byte] = id;
-        TRY(vocab_add(&t->vocab, t->arena, id++, text, (size_t)utf8_encode(text, cp), "specials", err));
-    }
-    return CB_OK;
+/* Checks the size and begins the vocabulary. */
+static enum cb_status vocab_begin(struct training *training, int32_t more, struct cb_err *err) {
+    const struct train_options *o = training->options;
+    int32_t least = o->n_specials + more;
+    if (o->vocab < least || o->vocab > 1 << 24)
+        FAIL(err, CB_E_ARGUMENT, "vocab: %d; from %d (specials and bytes) to 2^24 is wanted", (int)o->vocab, (int)least);
+    training->n_ids = o->n_specials;
+    return specials_add(training->t, o, o->vocab, err);
+}
+
+/* The 256 byte-level characters in order of code point. */
+static void byte_alphabet(uint32_t alphabet[256]) {
+    for (uint32_t cp = 0; cp < 324; cp++)
+        if (char_to_byte(cp) >= 0) *alphabet++ = cp;
+}
+
+static enum cb_status part_text_read(struct tokenizer *t, enum part_role role, const char *text, struct cb_err *err) {
+    json_t *json = NULL;
+    TRY(json_parse_object(&json, text, strlen(text), "training", err));
+    enum cb_status status = part_read(t, &t->part[role], role, json, "training", 0, err);
+    json_decref(json);
+    return status;
 }
 
 /* ---- byte */
 
-static enum cb_status train_byte(struct tokenizer *t, const struct train_options *o, struct cb_err *err) {
-    int32_t byte_id[256];
-    TRY(specials_add(t, o, o->n_specials + 256, err));
-    TRY(bytes_add(t, o->n_specials, byte_id, err));
-    TRY(bpe_set(t, NULL, 0, err));
-    return bytelevel_parts(t, false, err);
+static enum cb_status train_byte(struct training *training, text_next_fn *next, void *context, struct cb_err *err) {
+    (void)next, (void)context;
+    struct tokenizer *t = training->t;
+    struct train_options o = *training->options;
+    uint32_t alphabet[256];
+    byte_alphabet(alphabet);
+    o.vocab = o.n_specials + 256, training->options = &o;
+    enum cb_status status = vocab_begin(training, 256, err);
+    if (!status) status = bpe_alphabet(training, alphabet, NULL, err);
+    if (!status) status = bpe_set(t, NULL, 0, err);
+    return status ? status : bytelevel_parts(t, false, err);
 }
 
 /* ---- char */
@@ -113,8 +153,9 @@ static enum cb_status chars_set(struct tokenizer *t, const struct train_options 
     return CB_OK;
 }
 
-static enum cb_status train_char(struct tokenizer *t, const struct train_options *o, text_next_fn *next, void *context,
-                                 struct cb_err *err) {
+static enum cb_status train_char(struct training *training, text_next_fn *next, void *context, struct cb_err *err) {
+    struct tokenizer *t = training->t;
+    const struct train_options *o = training->options;
     int64_t *count = calloc(0x110000, sizeof *count);
     struct char_count *found = NULL;
     size_t n = 0, capacity = 0;
@@ -135,54 +176,146 @@ static enum cb_status train_char(struct tokenizer *t, const struct train_options
 
 /* ---- byte-level BPE */
 
-static enum cb_status words_count(struct word_counts *words, text_next_fn *next, void *context, struct cb_err *err) {
-    const char *text;
-    size_t n;
-    while (next(context, &text, &n)) {
-        TRY(text_check(text, n, err));
-        for (size_t at = 0, to; at < n; at = to) {
-            to = bytelevel_next(BYTELEVEL_GPT2, text, n, at);
-            TRY(word_counts_add(words, text + at, to - at, err));
-        }
-    }
-    return CB_OK;
+static enum cb_status merges_set(struct training *training, struct cb_err *err) {
+    training->t->vocab.size = training->n_ids;
+    return bpe_set(training->t, (const int32_t(*)[2])training->merge, training->n_merges, err);
 }
 
-static enum cb_status train_bpe(struct tokenizer *t, const struct train_options *o, struct word_counts *words,
-                                struct bpe_training *training, text_next_fn *next, void *next_context, text_progress_fn *progress,
-                                void *progress_context, struct cb_err *err) {
-    int32_t byte_id[256], least = o->n_specials + 256;
-    if (o->vocab < least || o->vocab > 1 << 24)
-        FAIL(err, CB_E_ARGUMENT, "vocab: %d; from %d (specials and bytes) to 2^24 is wanted", (int)o->vocab, (int)least);
-    TRY(specials_add(t, o, o->vocab, err));
-    TRY(bytes_add(t, o->n_specials, byte_id, err));
-    TRY(words_count(words, next, next_context, err));
-    TRY(bpe_train(training, t, words, byte_id, least, o, progress, progress_context, err));
-    t->vocab.size = training->n_ids;
-    TRY(bpe_set(t, (const int32_t(*)[2])training->merge, training->n_merges, err));
-    return bytelevel_parts(t, true, err);
+static enum cb_status bytes_parts(struct tokenizer *t, const struct train_options *o, struct cb_err *err) {
+    if (!o->pattern) return bytelevel_parts(t, true, err);
+    const struct text_pattern *known = text_pattern_find(o->pattern);
+    const char *const own[] = {o->pattern, NULL};
+    return text_pattern_parts(t, known ? known->regex : own, "pattern", err);
+}
+
+static enum cb_status train_bpe(struct training *training, text_next_fn *next, void *context, struct cb_err *err) {
+    uint32_t alphabet[256];
+    byte_alphabet(alphabet);
+    TRY(vocab_begin(training, 256, err));
+    TRY(bytes_parts(training->t, training->options, err));
+    TRY(words_count(training, training->t, next, context, err));
+    TRY(bpe_alphabet(training, alphabet, NULL, err));
+    TRY(bpe_learn(training, NULL, err));
+    return merges_set(training, err);
+}
+
+/* ---- BPE of characters, with tokens of bytes for those that are left out (as SentencePiece and Llama 2 have it) */
+
+static const char metaspace[] = "{\"type\":\"Metaspace\",\"replacement\":\"\xe2\x96\x81\",\"prepend_scheme\":\"%s\",\"split\":true}";
+
+static enum cb_status metaspace_part(struct tokenizer *t, enum part_role role, const char *scheme, struct cb_err *err) {
+    char text[sizeof metaspace + 16];
+    snprintf(text, sizeof text, metaspace, scheme);
+    return part_text_read(t, role, text, err);
+}
+
+static enum cb_status train_fallback(struct training *training, text_next_fn *next, void *context, struct cb_err *err) {
+    struct tokenizer *t = training->t;
+    char byte[8];
+    TRY(vocab_begin(training, 256, err));
+    for (unsigned b = 0; b < 256; b++) {
+        snprintf(byte, sizeof byte, "<0x%02X>", b);
+        TRY(vocab_add(&t->vocab, t->arena, training->n_ids++, byte, 6, "vocab", err));
+    }
+    TRY(metaspace_part(t, ROLE_PRE_TOKENIZER, "first", err));
+    TRY(words_count(training, t, next, context, err));
+    TRY(bpe_alphabet(training, NULL, NULL, err));
+    TRY(bpe_learn(training, NULL, err));
+    TRY(merges_set(training, err));
+    bpe_set_fallback(t, "<unk>");
+    return part_text_read(
+        t, ROLE_DECODER,
+        "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"\xe2\x96\x81\"},\"content\":\" \"},"
+        "{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"},{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}",
+        err);
+}
+
+/* ---- WordPiece */
+
+static enum cb_status train_wordpiece(struct training *training, text_next_fn *next, void *context, struct cb_err *err) {
+    const struct train_options *o = training->options;
+    struct tokenizer *t = training->t;
+    TRY(vocab_begin(training, 1, err));
+    // the parts, then the words that they make, then the vocabulary that the parts' model looks into
+    json_t *config =
+        json_pack("{sbsossssssss}", "do_lower_case", !o->is_cased, "strip_accents", o->keep_accents ? json_false() : json_null(),
+                  "unk_token", "[UNK]", "pad_token", "[PAD]", "cls_token", "[CLS]", "sep_token", "[SEP]");
+    enum cb_status status =
+        config ? bert_set(t, config, "training", err) : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "training: no memory");
+    json_decref(config);
+    if (!status) status = words_count(training, t, next, context, err);
+    if (!status) status = bpe_alphabet(training, NULL, "##", err);
+    if (!status) status = bpe_learn(training, "##", err);
+    if (!status) t->vocab.size = training->n_ids;
+    return status;
+}
+
+/* ---- Unigram */
+
+static enum cb_status train_unigram(struct training *training, text_next_fn *next, void *context, struct cb_err *err) {
+    struct tokenizer *t = training->t;
+    struct part_text *piece = NULL;
+    double *score = NULL;
+    int32_t n = 0, size = training->options->n_specials;
+    TRY(vocab_begin(training, 1, err));
+    TRY(metaspace_part(t, ROLE_PRE_TOKENIZER, "always", err));
+    TRY(metaspace_part(t, ROLE_DECODER, "always", err));
+    TRY(words_count(training, t, next, context, err));
+    TRY(unigram_learn(training, &piece, &score, &n, err));
+    double *all = arena_array(t->arena, (size_t)size + (size_t)n + 1, sizeof *all);
+    if (!all) FAIL(err, CB_E_MEMORY, "training: no memory");
+    for (int32_t i = 0; i < n; i++) {
+        if (vocab_find(&t->vocab, piece[i].text, piece[i].n) >= 0) continue;  // a special
+        all[size] = score[i];
+        TRY(vocab_add(&t->vocab, t->arena, size++, piece[i].text, piece[i].n, "vocab", err));
+    }
+    t->vocab.size = size;
+    struct unigram_options options = {.score = all, .unk_id = vocab_find(&t->vocab, "<unk>", 5)};
+    return unigram_set(t, &options, err);
+}
+
+/* ---- the kinds */
+
+static const struct kind {
+    const char *name, *unknown;  // unknown: a special that the model needs
+    enum cb_status (*train)(struct training *training, text_next_fn *next, void *context, struct cb_err *err);
+} kinds[] = {{"bpe", NULL, train_bpe},
+             {"bpe-fallback", "<unk>", train_fallback},
+             {"wordpiece", "[UNK]", train_wordpiece},
+             {"unigram", "<unk>", train_unigram},
+             {"char", NULL, train_char},
+             {"byte", NULL, train_byte}};
+
+static enum cb_status run(struct training *training, const struct kind *kind, text_next_fn *next, void *context, struct cb_err *err) {
+    struct train_options o = *training->options;
+    const char **specials = malloc(((size_t)o.n_specials + 1) * sizeof *specials);
+    if (!specials) FAIL(err, CB_E_MEMORY, "training: no memory");
+    bool has = !kind->unknown;
+    for (int i = 0; i < o.n_specials; i++) has = has || !strcmp(o.specials[i], kind->unknown);
+    if (!has) specials[0] = kind->unknown;
+    if (o.n_specials) memcpy(specials + !has, o.specials, (size_t)o.n_specials * sizeof *specials);
+    o.specials = specials, o.n_specials += !has;
+    training->options = &o;
+    enum cb_status status = kind->train(training, next, context, err);
+    if (!status) status = specials_mark(training->t, &o, err);
+    free(specials);
+    return status;
 }
 
 enum cb_status tokenizer_train(struct tokenizer **tokenizer, const struct train_options *options, text_next_fn *next, void *next_context,
                                text_progress_fn *progress, void *progress_context, struct cb_err *err) {
+    const struct kind *kind = NULL;
     *tokenizer = NULL;
-    struct word_counts words = {0};
-    struct bpe_training training = {0};
-    TRY(tokenizer_create(tokenizer, err));
-    enum cb_status status;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (!strcmp(kinds[i].name, options->kind)) kind = &kinds[i];
+    if (!kind) FAIL(err, CB_E_NAME, "kind: \"%.40s\"; bpe, bpe-fallback, wordpiece, unigram, char or byte is wanted", options->kind);
     if (options->n_specials < 0 || options->n_specials > 1 << 16)
-        status = err_set(err, CB_E_ARGUMENT, __FILE__, __LINE__, "specials: %d; at most 65536 are taken", options->n_specials);
-    else if (!strcmp(options->kind, "bpe"))
-        status = train_bpe(*tokenizer, options, &words, &training, next, next_context, progress, progress_context, err);
-    else if (!strcmp(options->kind, "char"))
-        status = train_char(*tokenizer, options, next, next_context, err);
-    else if (!strcmp(options->kind, "byte"))
-        status = train_byte(*tokenizer, options, err);
-    else
-        status = err_set(err, CB_E_NAME, __FILE__, __LINE__, "kind: \"%.40s\"; bpe, char or byte is wanted", options->kind);
-    if (!status) status = specials_mark(*tokenizer, options, err);
-    word_counts_deinit(&words);
-    bpe_training_deinit(&training);
+        FAIL(err, CB_E_ARGUMENT, "specials: %d; at most 65536 are taken", options->n_specials);
+    TRY(tokenizer_create(tokenizer, err));
+    struct training training = {.options = options, .t = *tokenizer, .progress = progress, .progress_context = progress_context};
+    enum cb_status status = run(&training, kind, next, next_context, err);
+    word_counts_deinit(&training.words);
+    free(training.merge);
     if (status) tokenizer_destroy(tokenizer);
     return status;
 }

@@ -1,52 +1,13 @@
 /* Learning byte pair encoding: pair counts that are kept exact while words are merged, and a heap of pairs by count. */
 #include "text/train.h"
-
-/* ---- counting words */
-
-static enum cb_status counts_grow(struct word_counts *w, struct cb_err *err) {
-    size_t n_slots = w->n_slots ? w->n_slots * 2 : 4096;
-    uint32_t *slot = calloc(n_slots, sizeof *slot);
-    if (!slot) FAIL(err, CB_E_MEMORY, "training: no memory for %zu words", w->n);
-    for (size_t i = 0; i < w->n; i++) {
-        size_t at = w->word[i].hash & (n_slots - 1);
-        while (slot[at]) at = (at + 1) & (n_slots - 1);
-        slot[at] = (uint32_t)i + 1;
-    }
-    free(w->slot);
-    w->slot = slot, w->n_slots = n_slots;
-    return CB_OK;
-}
-
-enum cb_status word_counts_add(struct word_counts *words, const char *word, size_t n, struct cb_err *err) {
-    struct word_counts *w = words;
-    if (w->n * 2 >= w->n_slots) TRY(counts_grow(w, err));
-    uint64_t hash = vocab_hash(word, n);
-    size_t at = hash & (w->n_slots - 1);
-    for (; w->slot[at]; at = (at + 1) & (w->n_slots - 1)) {
-        struct counted_word *c = &w->word[w->slot[at] - 1];
-        if (c->hash == hash && c->n == n && !memcmp(w->bytes.data + c->at, word, n)) return c->count++, CB_OK;
-    }
-    if (w->n >= UINT32_MAX / 2) FAIL(err, CB_E_LIMIT, "training: more than 2^31 different words");
-    TRY(buffer_grow((void **)&w->word, &w->capacity, w->n + 1, sizeof *w->word, err));
-    w->word[w->n] = (struct counted_word){hash, w->bytes.n, (uint32_t)n, 1};
-    TRY(buffer_append(&w->bytes, word, n, err));
-    w->slot[at] = (uint32_t)++w->n;
-    return CB_OK;
-}
-
-void word_counts_deinit(struct word_counts *words) {
-    free(words->word), free(words->slot), free(words->bytes.data);
-    *words = (struct word_counts){0};
-}
-
-/* ---- pairs */
+#include "text/utf8.h"
 
 struct pair {
     int32_t left, right;
     int64_t count;
     uint32_t *where;  // words that held it once
     size_t n_where, capacity;
-    bool initial;  // of single bytes: no length limit
+    bool initial;  // of single characters: no length limit
 };
 struct ranked {
     int64_t count;
@@ -67,6 +28,7 @@ struct learner {
     size_t n_heap, heap_capacity;
     uint32_t *chars;  // of each id
     struct tokenizer *t;
+    const char *prefix;  // of symbols within words; NULL: none
     struct buffer text;
 };
 
@@ -166,7 +128,24 @@ static enum cb_status word_merge(struct learner *l, uint32_t word, int32_t left,
     return CB_OK;
 }
 
-static enum cb_status learner_fill(struct learner *l, const int32_t byte_id[256], struct cb_err *err) {
+/* A word as ids of its characters; those that have none are left out. */
+static enum cb_status word_symbols(struct learner *l, const char *word, size_t n, int32_t *out, uint32_t *n_out, struct cb_err *err) {
+    *n_out = 0;
+    for (size_t at = 0, length; at < n; at += length) {
+        length = (size_t)utf8_length(word[at]);
+        int32_t id = vocab_find(&l->t->vocab, word + at, length);
+        if (id >= 0 && at && l->prefix) {
+            l->text.n = 0;
+            TRY(buffer_append(&l->text, l->prefix, strlen(l->prefix), err));
+            TRY(buffer_append(&l->text, word + at, length, err));
+            id = vocab_find(&l->t->vocab, l->text.data, l->text.n);
+        }
+        if (id >= 0) out[(*n_out)++] = id;
+    }
+    return CB_OK;
+}
+
+static enum cb_status learner_fill(struct learner *l, struct cb_err *err) {
     const struct word_counts *w = l->words;
     l->symbol = malloc((w->bytes.n + 1) * sizeof *l->symbol);
     l->begin = malloc((w->n + 1) * sizeof *l->begin);
@@ -174,11 +153,12 @@ static enum cb_status learner_fill(struct learner *l, const int32_t byte_id[256]
     l->chars = malloc(((size_t)l->options->vocab + 1) * sizeof *l->chars);
     if (!l->symbol || !l->begin || !l->length || !l->chars) FAIL(err, CB_E_MEMORY, "training: no memory for %zu words", w->n);
     for (int32_t i = 0; i < l->options->vocab; i++) l->chars[i] = 1;
-    for (size_t i = 0; i < w->bytes.n; i++) l->symbol[i] = byte_id[(unsigned char)w->bytes.data[i]];
     for (uint32_t i = 0; i < w->n; i++) {
         const struct counted_word *c = &w->word[i];
-        l->begin[i] = c->at, l->length[i] = c->n;
-        for (uint32_t k = 0; k + 1 < c->n; k++) TRY(pair_add(l, l->symbol[c->at + k], l->symbol[c->at + k + 1], i, c->count, true, err));
+        int32_t *s = l->symbol + c->at;
+        l->begin[i] = c->at;
+        TRY(word_symbols(l, w->bytes.data + c->at, c->n, s, &l->length[i], err));
+        for (uint32_t k = 0; k + 1 < l->length[i]; k++) TRY(pair_add(l, s[k], s[k + 1], i, c->count, true, err));
     }
     for (uint32_t i = 0; i < l->n_pairs; i++) TRY(heap_push(l, i, err));
     return CB_OK;
@@ -204,16 +184,18 @@ static enum cb_status pair_merge(struct learner *l, uint32_t index, int32_t id, 
 /* The id of two tokens joined, which may have one already. */
 static enum cb_status joined_id(struct learner *l, int32_t left, int32_t right, int32_t *n_ids, int32_t *id, struct cb_err *err) {
     const struct vocab_token *a = vocab_at(&l->t->vocab, left), *b = vocab_at(&l->t->vocab, right);
+    size_t skip = l->prefix ? strlen(l->prefix) : 0;
+    if (b->n < skip || memcmp(b->text, l->prefix ? l->prefix : "", skip)) skip = 0;
     l->text.n = 0;
     TRY(buffer_append(&l->text, a->text, a->n, err));
-    TRY(buffer_append(&l->text, b->text, b->n, err));
+    TRY(buffer_append(&l->text, b->text + skip, b->n - skip, err));
     if ((*id = vocab_find(&l->t->vocab, l->text.data, l->text.n)) >= 0) return CB_OK;
     *id = (*n_ids)++;
     l->chars[*id] = l->chars[left] + l->chars[right];
     return vocab_add(&l->t->vocab, l->t->arena, *id, l->text.data, l->text.n, "vocab", err);
 }
 
-static enum cb_status learn(struct learner *l, struct bpe_training *out, text_progress_fn *progress, void *context, struct cb_err *err) {
+static enum cb_status learn(struct learner *l, struct training *out, struct cb_err *err) {
     const struct train_options *o = l->options;
     int64_t least = o->min_frequency > 1 ? o->min_frequency : 1;
     size_t capacity = 0;
@@ -231,24 +213,17 @@ static enum cb_status learn(struct learner *l, struct bpe_training *out, text_pr
         merge[0] = best.left, merge[1] = best.right;
         TRY(joined_id(l, best.left, best.right, &out->n_ids, &id, err));
         TRY(pair_merge(l, best.pair, id, out->n_ids > before_ids, err));
-        if (progress && out->n_merges % 64 == 0 && !progress(context, out->n_ids, o->vocab)) FAIL(err, CB_E_STOPPED, "training: stopped");
+        if (out->progress && out->n_merges % 64 == 0 && !out->progress(out->progress_context, out->n_ids, o->vocab))
+            FAIL(err, CB_E_STOPPED, "training: stopped");
     }
     return CB_OK;
 }
 
-enum cb_status bpe_train(struct bpe_training *out, struct tokenizer *t, const struct word_counts *words, const int32_t byte_id[256],
-                         int32_t first_id, const struct train_options *options, text_progress_fn *progress, void *progress_context,
-                         struct cb_err *err) {
-    struct learner l = {.options = options, .words = words, .t = t};
-    out->n_ids = first_id;
-    enum cb_status status = learner_fill(&l, byte_id, err);
-    if (!status) status = learn(&l, out, progress, progress_context, err);
+enum cb_status bpe_learn(struct training *training, const char *prefix, struct cb_err *err) {
+    struct learner l = {.options = training->options, .words = &training->words, .t = training->t, .prefix = prefix};
+    enum cb_status status = learner_fill(&l, err);
+    if (!status) status = learn(&l, training, err);
     for (size_t i = 0; i < l.n_pairs; i++) free(l.pair[i].where);
     free(l.symbol), free(l.begin), free(l.length), free(l.chars), free(l.pair), free(l.slot), free(l.heap), free(l.text.data);
     return status;
-}
-
-void bpe_training_deinit(struct bpe_training *training) {
-    free(training->merge);
-    *training = (struct bpe_training){0};
 }

@@ -4,52 +4,21 @@
 
 #include "text/parts.h"
 #include "text/spm.h"
+#include "text/trie.h"
 #include "text/utf8.h"
 
 /* How far below the worst piece an unknown character lies. */
 #define UNKNOWN_PENALTY 10.0
 
-struct trie_node {
-    int32_t child, next;  // first child, next sibling; 0: none
-    int32_t id;  // of the piece that ends here, -1: none
-    unsigned char byte;
-};
 struct unigram {
     double *score;  // by id
     int32_t unk_id;  // -1: none
     bool byte_fallback;
     bool is_single;  // SentencePiece adds in single precision
     double unk_score;
-    struct trie_node *node;
-    int32_t n_nodes;
-    int32_t root[256];
+    struct trie trie;
     int32_t fallback_id[256];
 };
-
-static int32_t node_child(const struct unigram *u, int32_t at, unsigned char byte) {
-    if (!at) return u->root[byte];
-    int32_t child = u->node[at].child;
-    while (child && u->node[child].byte != byte) child = u->node[child].next;
-    return child;
-}
-
-static void trie_add(struct unigram *u, const char *text, size_t n, int32_t id) {
-    int32_t at = 0;
-    for (size_t i = 0; i < n; i++) {
-        unsigned char byte = (unsigned char)text[i];
-        int32_t child = node_child(u, at, byte);
-        if (!child) {
-            child = u->n_nodes++;
-            u->node[child] = (struct trie_node){.id = -1, .byte = byte};
-            if (!at)
-                u->root[byte] = child;
-            else
-                u->node[child].next = u->node[at].child, u->node[at].child = child;
-        }
-        at = child;
-    }
-    if (at) u->node[at].id = id;
-}
 
 /* What SentencePiece makes of a score: user-defined pieces outdo all others; false: not found in text. */
 static bool piece_score(const struct unigram *u, const struct tokenizer *t, int32_t id, uint8_t type, float best, double *score) {
@@ -58,7 +27,7 @@ static bool piece_score(const struct unigram *u, const struct tokenizer *t, int3
     return type == PIECE_NORMAL || type == PIECE_USER;
 }
 
-/* The trie of all pieces that are found in text; node 0 stands for the root, whose children are in a table. */
+/* The trie of all pieces that are found in text. */
 static enum cb_status trie_fill(struct tokenizer *t, struct unigram *u, const uint8_t *type, struct cb_err *err) {
     size_t bytes = 1;
     float best = FLT_MIN;
@@ -66,11 +35,11 @@ static enum cb_status trie_fill(struct tokenizer *t, struct unigram *u, const ui
         bytes += t->vocab.token[id].n;
         if (type && type[id] == PIECE_NORMAL && u->score[id] > best) best = (float)u->score[id];
     }
-    if (bytes > INT32_MAX || !(u->node = arena_array(t->arena, bytes, sizeof *u->node)))
+    if (bytes > INT32_MAX || !(u->trie.node = arena_array(t->arena, bytes, sizeof *u->trie.node)))
         FAIL(err, CB_E_MEMORY, "model: no memory for %d pieces", (int)t->vocab.size);
-    u->n_nodes = 1;
     for (int32_t id = 0; id < t->vocab.size; id++)
-        if (!type || piece_score(u, t, id, type[id], best, &u->score[id])) trie_add(u, t->vocab.token[id].text, t->vocab.token[id].n, id);
+        if (!type || piece_score(u, t, id, type[id], best, &u->score[id]))
+            trie_add(&u->trie, t->vocab.token[id].text, t->vocab.token[id].n, id);
     return CB_OK;
 }
 
@@ -174,8 +143,8 @@ static void forward(const struct unigram *u, struct best *best, const struct pie
         bool single = false;
         double here = best[at].score;
         int32_t node = 0;
-        for (size_t to = at; to < piece->n && (node = node_child(u, node, (unsigned char)piece->text[to])); to++) {
-            int32_t id = u->node[node].id;
+        for (size_t to = at; to < piece->n && (node = trie_child(&u->trie, node, (unsigned char)piece->text[to])); to++) {
+            int32_t id = u->trie.node[node].id;
             if (id < 0) continue;
             improve(u, &best[to + 1], here + u->score[id], at, id);
             single = single || to + 1 - at == length;

@@ -1,4 +1,6 @@
 /* Training: byte-level BPE equal to the reference's, character and byte vocabularies. */
+#include <zstd.h>
+
 #include "text/tokenizer.h"
 #include "text/utf8.h"
 #include "vectors.h"
@@ -26,6 +28,20 @@ static void keep_head(const json_t *line, void *context) {
     if (!v->head) v->head = json_deep_copy(line);
 }
 
+/* A file's bytes, unpacked where its name ends in .zst. Owned by caller, free(). */
+static char *unpacked_bytes(const char *path, size_t *n) {
+    char *bytes = vector_bytes(path, n);
+    size_t length = strlen(path);
+    if (!bytes || length < 4 || strcmp(path + length - 4, ".zst") != 0) return bytes;
+    size_t room = 64u << 20;
+    char *out = malloc(room);
+    *n = ZSTD_decompress(out, room, bytes, *n);
+    free(bytes);
+    if (!ZSTD_isError(*n)) return out;
+    free(out);
+    return NULL;
+}
+
 static void check_same(const struct tokenizer *a, const struct tokenizer *b, const char *name) {
     CHECK(tokenizer_size(a) == tokenizer_size(b), "%s: %d ids, %d wanted", name, (int)tokenizer_size(a), (int)tokenizer_size(b));
     for (int32_t id = 0; id < tokenizer_size(a); id++)
@@ -33,64 +49,111 @@ static void check_same(const struct tokenizer *a, const struct tokenizer *b, con
               tokenizer_token(a, id, NULL), tokenizer_token(b, id, NULL));
 }
 
-/* What both make of the whole slice, line by line. */
-static void check_encodings(const struct tokenizer *a, const struct tokenizer *b, struct lines slice, int64_t wanted, const char *name) {
-    struct encoder *e[2];
+static int32_t n_common(const struct tokenizer *a, const struct tokenizer *b) {
+    int32_t n = 0;
+    for (int32_t id = 0; id < tokenizer_size(a); id++) n += tokenizer_id(b, tokenizer_token(a, id, NULL)) >= 0;
+    return n;
+}
+
+/* The ids of the whole slice, line by line; digest of all of them. */
+static int64_t count_tokens(const struct tokenizer *t, struct lines slice, uint64_t *digest) {
+    struct encoder *e;
     struct cb_err err = {0};
-    struct token_list list[2] = {{0}, {0}};
+    struct token_list list = {0};
     const char *text;
     size_t n;
     int64_t total = 0;
-    CHECK_OK(encoder_create(&e[0], a, &err));
-    CHECK_OK(encoder_create(&e[1], b, &err));
-    for (slice.at = 0; next_line(&slice, &text, &n); total += (int64_t)list[0].n) {
-        CHECK_OK(encoder_encode(e[0], &list[0], text, n, 0, &err));
-        CHECK_OK(encoder_encode(e[1], &list[1], text, n, 0, &err));
-        bool same = list[0].n == list[1].n;
-        for (size_t i = 0; same && i < list[0].n; i++) same = list[0].token[i].id == list[1].token[i].id;
-        CHECK(same, "%s: a line is encoded otherwise", name);
+    *digest = VECTOR_FNV;
+    CHECK_OK(encoder_create(&e, t, &err));
+    for (slice.at = 0; next_line(&slice, &text, &n); total += (int64_t)list.n) {
+        CHECK_OK(encoder_encode(e, &list, text, n, 0, &err));
+        for (size_t i = 0; i < list.n; i++) *digest = vector_fnv(*digest, &list.token[i].id, 4);
     }
-    CHECK(total == wanted, "%s: %lld tokens, %lld wanted", name, (long long)total, (long long)wanted);
-    for (int i = 0; i < 2; i++) token_list_deinit(&list[i]), encoder_destroy(&e[i]);
+    token_list_deinit(&list);
+    encoder_destroy(&e);
+    return total;
 }
 
+/* Where the library's own runs differ: the pieces that 16 of them share; what is trained here holds all of those. */
+struct expectation {
+    const char *name, *kind;
+    bool is_exact;
+    int32_t common;  // at least so many of the vector's pieces
+};
+
 /* Trains on the slice that the vector names and compares with its tokenizer.json. */
-static void check_training(const char *name) {
-    const char *shared = shared_dir();
+static void check_training(const struct expectation *x) {
+    const char *shared = shared_dir(), *name = x->name;
     if (!shared) return;
     char path[1000];
     struct vector v = {0};
     struct tokenizer *trained = NULL, *wanted = NULL;
     struct cb_err err = {0};
-    size_t n;
+    size_t n = 0, skip = 0;
     snprintf(path, sizeof path, "%s/fixtures/tokenizers/train/train_%s.jsonl", shared, name);
     CHECK(vector_lines(path, keep_head, &v) > 0 && v.head, "no %s", path);
     const json_t *slice = json_object_get(v.head, "slice"), *names = json_object_get(v.head, "specials");
     snprintf(path, sizeof path, "%s/data/%s", shared, json_string_value(json_array_get(slice, 0)));
-    char *bytes = vector_bytes(path, &n);
-    CHECK(bytes, "no %s", path);
-    struct lines lines = {bytes, (size_t)json_integer_value(json_object_get(v.head, "slice_bytes")), 0};
-    CHECK(lines.n <= n &&
-              vector_fnv(VECTOR_FNV, bytes, lines.n) == strtoull(json_string_value(json_object_get(v.head, "slice_fnv1a64")), NULL, 16),
+    char *bytes = unpacked_bytes(path, &n);
+    skip = (size_t)json_integer_value(json_array_get(slice, 1));
+    CHECK(bytes && skip < n, "no %s", path);
+    while (skip && utf8_is_tail(bytes[skip])) skip--;
+    struct lines lines = {bytes + skip, (size_t)json_integer_value(json_object_get(v.head, "slice_bytes")), 0};
+    CHECK(skip + lines.n <= n && vector_fnv(VECTOR_FNV, lines.text, lines.n) ==
+                                     strtoull(json_string_value(json_object_get(v.head, "slice_fnv1a64")), NULL, 16),
           "another slice");
     const char *specials[8];
+    const json_t *accents = json_object_get(v.head, "strip_accents");
     struct train_options options = {
-        .kind = "bpe", .vocab = (int32_t)json_integer_value(json_object_get(v.head, "vocab_size")), .specials = specials};
+        .kind = x->kind,
+        .vocab = (int32_t)json_integer_value(json_object_get(v.head, "vocab_size")) + (strcmp(x->kind, "bpe-fallback") ? 0 : 256),
+        .specials = specials,
+        .min_frequency = json_integer_value(json_object_get(v.head, "min_frequency")),
+        .max_token_chars = (size_t)json_integer_value(json_object_get(v.head, "max_token_length")),
+        .limit_alphabet = (int32_t)json_integer_value(json_object_get(v.head, "limit_alphabet")),
+        .pattern = json_string_value(json_object_get(v.head, "regex")),
+        .keep_accents = accents && !json_is_true(accents)};
     for (; options.n_specials < (int)json_array_size(names); options.n_specials++)
         specials[options.n_specials] = json_string_value(json_array_get(names, (size_t)options.n_specials));
     CHECK_OK(tokenizer_train(&trained, &options, next_line, &lines, NULL, NULL, &err));
     snprintf(path, sizeof path, "%s/fixtures/tokenizers/train/train_%s.tokenizer.json", shared, name);
     CHECK_OK(tokenizer_load(&wanted, path, &err));
-    check_same(trained, wanted, name);
-    check_encodings(trained, wanted, lines, json_integer_value(json_object_get(v.head, "tokens_of_slice")), name);
+    uint64_t digest[2];
+    int64_t tokens = count_tokens(trained, lines, &digest[0]), least = json_integer_value(json_object_get(v.head, "tokens_of_slice"));
+    CHECK(count_tokens(wanted, lines, &digest[1]) == least, "%s: the vector's own tokens", name);
+    if (x->is_exact) {
+        check_same(trained, wanted, name);
+        CHECK(tokens == least && digest[0] == digest[1], "%s: %lld tokens, %lld wanted", name, (long long)tokens, (long long)least);
+    }
+    int32_t common = n_common(trained, wanted);
+    fprintf(stderr, "%s: %d of %d pieces common, %lld tokens beside %lld\n", name, (int)common, (int)tokenizer_size(wanted),
+            (long long)tokens, (long long)least);
+    CHECK(tokenizer_size(trained) == tokenizer_size(wanted), "%s: %d ids", name, (int)tokenizer_size(trained));
+    CHECK(common >= x->common, "%s: %d of %d pieces are common, %d are wanted", name, (int)common, (int)tokenizer_size(wanted),
+          (int)x->common);
+    CHECK(llabs(tokens - least) * 200 <= least, "%s: %lld tokens, %lld wanted within 0.5%%", name, (long long)tokens, (long long)least);
     tokenizer_destroy(&trained);
     tokenizer_destroy(&wanted);
     json_decref(v.head);
     free(bytes);
 }
 
-TEST(text_train, english) { check_training("en_bytebpe_4k"); }
-TEST(text_train, russian) { check_training("ru_bytebpe_4k"); }
+#define TRAINING_TEST(test, ...)                              \
+    TEST(text_train, test) {                                  \
+        const struct expectation expectation = {__VA_ARGS__}; \
+        check_training(&expectation);                         \
+    }
+TRAINING_TEST(english, "en_bytebpe_4k", "bpe", true, 4096)
+TRAINING_TEST(english_16k, "en_bytebpe_16k", "bpe", true, 16384)
+TRAINING_TEST(russian, "ru_bytebpe_4k", "bpe", true, 4096)
+TRAINING_TEST(source, "c_bytebpe_4k", "bpe", true, 4096)
+TRAINING_TEST(source_llama3, "c_bytebpe_llama3_2k", "bpe", true, 2048)
+TRAINING_TEST(english_fallback, "en_bytefallback_2k", "bpe-fallback", true, 2304)
+TRAINING_TEST(russian_fallback, "ru_bytefallback_4k", "bpe-fallback", true, 4352)
+TRAINING_TEST(english_wordpiece, "en_wordpiece_4k", "wordpiece", false, 4094)
+TRAINING_TEST(russian_wordpiece, "ru_wordpiece_2k", "wordpiece", false, 2038)
+TRAINING_TEST(english_unigram, "en_unigram_2k", "unigram", false, 2048)
+TRAINING_TEST(russian_unigram, "ru_unigram_2k", "unigram", false, 2048)
 
 /* Trains a kind on a short text, writes and reads it, and takes the text there and back. */
 static void check_kind(const char *kind, int32_t vocab, int32_t size) {
