@@ -8,11 +8,35 @@
 
 struct modernbert {
     int64_t inner, every, reach;  // layers that see everything: each every-th; others see this far to both sides
-    double eps, global_theta, local_theta;
+    const json_t *layers;  // or by name, from a list; NULL: none
+    struct rope global, local;
+    double eps;
     double embedding_dropout, attention_dropout, mlp_dropout, classifier_dropout;
     const char *activation, *classifier_activation;
     bool attention_bias, mlp_bias, norm_bias, classifier_bias, mean_pooling;
 };
+
+/* layer_types, which Transformers 5 writes. */
+static enum cb_status parse_layers(const struct model *m, struct modernbert *o, const char *name, struct cb_err *err) {
+    char text[JSON_TEXT];
+    size_t i;
+    json_t *type;
+    TRY(json_get_array(&o->layers, m->config, name, "layer_types", false, err));
+    if (o->layers && json_array_size(o->layers) != (size_t)m->n_layer)
+        FAIL(err, CB_E_FORMAT, "%s: layer_types: found %zu; wanted one for each of %lld layers", name, json_array_size(o->layers),
+             (long long)m->n_layer);
+    json_array_foreach((json_t *)o->layers, i, type) {
+        const char *word = json_string_value(type);
+        if (!word || (strcmp(word, "full_attention") != 0 && strcmp(word, "sliding_attention") != 0))
+            FAIL(err, CB_E_FORMAT, "%s: layer_types: found %s; wanted full_attention or sliding_attention", name, json_text(type, text));
+    }
+    return CB_OK;
+}
+
+static bool is_local(const struct modernbert *o, int64_t layer) {
+    if (o->layers) return strcmp(json_string_value(json_array_get(o->layers, (size_t)layer)), "sliding_attention") == 0;
+    return layer % o->every != 0;
+}
 
 static enum cb_status parse_options(struct model *m, struct modernbert *o, const char *name, struct cb_err *err) {
     const json_t *c = m->config;
@@ -27,15 +51,9 @@ static enum cb_status parse_options(struct model *m, struct modernbert *o, const
              o->activation, o->classifier_activation);
     o->eps = 1e-5;
     o->every = 3;
-    o->global_theta = 160000;
-    o->local_theta = 10000;
     TRY(json_get_float(&o->eps, c, name, "norm_eps", 0, 1, false, err));
     TRY(json_get_int(&o->every, c, name, "global_attn_every_n_layers", 1, 4096, false, err));
     TRY(json_get_int(&window, c, name, "local_attention", 1, INT32_MAX, false, err));
-    TRY(json_get_float(&o->global_theta, c, name, "global_rope_theta", 1e-3, 1e15, false, err));
-    const json_t *local = json_object_get(c, "local_rope_theta");
-    if (json_is_null(local)) o->local_theta = o->global_theta;
-    TRY(json_get_float(&o->local_theta, c, name, "local_rope_theta", 1e-3, 1e15, false, err));
     TRY(json_get_float(&o->embedding_dropout, c, name, "embedding_dropout", 0, 0.999, false, err));
     TRY(json_get_float(&o->attention_dropout, c, name, "attention_dropout", 0, 0.999, false, err));
     TRY(json_get_float(&o->mlp_dropout, c, name, "mlp_dropout", 0, 0.999, false, err));
@@ -52,6 +70,19 @@ static enum cb_status parse_options(struct model *m, struct modernbert *o, const
         FAIL(err, CB_E_FORMAT, "%s: classifier_pooling: found %.60s; wanted cls or mean", name, pooling);
     m->head_has_no_bias = !decoder_bias;
     return CB_OK;
+}
+
+/* Two bases: of layers that see everything, and of those with a window (null: the same). */
+static enum cb_status parse_ropes(const struct model *m, struct modernbert *o, const char *name, struct cb_err *err) {
+    struct rope_source source = {.config = m->config, .name = name, .head_dim = m->head_dim, .max_positions = m->max_positions};
+    source.own_keys = true;
+    source.theta = 160000;
+    TRY(json_get_float(&source.theta, m->config, name, "global_rope_theta", 1e-3, 1e15, false, err));
+    TRY(rope_parse(&o->global, &source, err));
+    source.part = "sliding_attention";
+    if (!json_is_null(json_object_get(m->config, "local_rope_theta"))) source.theta = 10000;
+    TRY(json_get_float(&source.theta, m->config, name, "local_rope_theta", 1e-3, 1e15, false, err));
+    return rope_parse(&o->local, &source, err);
 }
 
 static enum cb_status parse(struct model *m, const char *name, struct cb_err *err) {
@@ -73,6 +104,8 @@ static enum cb_status parse(struct model *m, const char *name, struct cb_err *er
     TRY(json_get_bool(&m->tied, c, name, "tie_word_embeddings", false, err));
     TRY(json_get_int(&m->pad, c, name, "pad_token_id", -1, INT32_MAX, false, err));
     m->embedding = "model.embeddings.tok_embeddings.weight";
+    TRY(parse_ropes(m, o, name, err));
+    TRY(parse_layers(m, o, name, err));
     return parse_options(m, o, name, err);
 }
 
@@ -115,7 +148,7 @@ static struct cb_tensor *window_bias(const struct model *m, struct nn *nn, const
 }
 
 struct sight {
-    struct cb_tensor *local_frequencies, *global_frequencies, *bias;  // bias NULL: no layer has a window
+    struct cb_tensor *local, *global, *bias;  // bias NULL: no layer has a window
 };
 
 static struct cb_tensor *attention(const struct model *m, struct nn *nn, const struct model_io *io, const struct model_leaves *leaves,
@@ -123,15 +156,15 @@ static struct cb_tensor *attention(const struct model *m, struct nn *nn, const s
     const struct modernbert *o = m->options;
     struct cb_graph *g = nn->g;
     const int64_t c = m->n_embd, heads[4] = {io->batch, io->tokens, m->n_head, m->head_dim}, joined[3] = {io->batch, io->tokens, c};
-    const bool local = nn->layer % o->every != 0;
+    const bool local = is_local(o, nn->layer);
+    const struct rope *rope = local ? &o->local : &o->global;
     struct nn_linear qkv = {.name = nn_name(nn, "%s.attn.Wqkv", path), .in = c, .out = 3 * c, .bias = o->attention_bias, .n_slices = 3};
     const char *const part[3] = {"q", "k", "v"};
     for (int i = 0; i < 3; i++) qkv.slice[i] = (struct nn_slice){part[i], i * c, (i + 1) * c};
     struct cb_tensor *parts = op_split(g, nn_linear(nn, x, &qkv), -1, 3, (const int64_t[]){c, c, c}), *piece[3];
     for (int i = 0; i < 3; i++) {
         piece[i] = op_reshape(g, graph_out(g, parts, i), 4, heads);
-        if (i < 2)
-            piece[i] = op_rope(g, piece[i], leaves->positions, local ? sight->local_frequencies : sight->global_frequencies, false, 1);
+        if (i < 2) piece[i] = op_rope(g, piece[i], leaves->positions, local ? sight->local : sight->global, false, rope->attention_factor);
     }
     struct nn_attention a = {.name = nn_name(nn, "%s.attn", path), .bidirectional = true, .dropout = o->attention_dropout};
     // the bias of windows holds padding too; segments keep packed documents apart
@@ -156,10 +189,8 @@ static struct cb_tensor *mlp(const struct model *m, struct nn *nn, const char *p
 static struct cb_tensor *body(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves) {
     const struct modernbert *o = m->options;
     struct cb_graph *g = nn->g;
-    const struct rope local = {.dim = m->head_dim, .theta = o->local_theta, .factor = 1, .attention_factor = 1};
-    const struct rope global = {.dim = m->head_dim, .theta = o->global_theta, .factor = 1, .attention_factor = 1};
-    struct sight sight = {rope_tensor(g, &local, io->tokens), rope_tensor(g, &global, io->tokens), NULL};
-    if (m->n_layer > 1 && o->every > 1 && io->tokens > o->reach + 1) sight.bias = window_bias(m, nn, io, leaves);
+    struct sight sight = {rope_tensor(g, &o->local, io->tokens), rope_tensor(g, &o->global, io->tokens), NULL};
+    if (io->tokens > o->reach + 1) sight.bias = window_bias(m, nn, io, leaves);
     struct cb_tensor *x = nn_embedding_padded(nn, leaves->ids, "model.embeddings.tok_embeddings", m->vocab, m->n_embd, m->pad);
     x = nn_dropout(nn, norm(m, nn, x, "model.embeddings.norm"), o->embedding_dropout);
     x = model_hidden(nn, io, x, 0, NULL);
