@@ -3,11 +3,7 @@
 #include "text/cache.h"
 #include "text/parts.h"
 #include "text/utf8.h"
-
-void token_list_deinit(struct token_list *list) {
-    free(list->token);
-    *list = (struct token_list){0};
-}
+#include "text/windows.h"
 
 enum cb_status encoder_create(struct encoder **encoder, const struct tokenizer *tokenizer, struct cb_err *err) {
     struct encoder *e = *encoder = calloc(1, sizeof *e);
@@ -152,89 +148,51 @@ static enum cb_status encode_sequence(struct encoder *e, int sequence, const cha
     return CB_OK;
 }
 
-/* Cuts one sequence of the list to n tokens, at the side that the file says. */
-static void truncate_sequence(struct token_list *list, int sequence, size_t n, bool left) {
-    size_t have = 0, seen = 0, kept = 0;
-    for (size_t i = 0; i < list->n; i++) have += list->token[i].sequence == sequence;
-    for (size_t i = 0; i < list->n; i++) {
-        bool mine = list->token[i].sequence == sequence, drop = mine && have > n && (left ? seen < have - n : seen >= n);
-        seen += mine;
-        if (!drop) list->token[kept++] = list->token[i];
-    }
-    list->n = kept;
-}
-
-static enum cb_status truncate_all(const struct truncation *limit, struct token_list *list, int n_sequences, size_t n_added,
+/* Appends one sequence of words that were cut elsewhere; ranges are those in each word. */
+static enum cb_status encode_words(struct encoder *e, int sequence, const struct text_view *word, size_t n, unsigned flags,
                                    struct cb_err *err) {
-    size_t max = (size_t)limit->max_length > n_added ? (size_t)limit->max_length - n_added : 0, n[2] = {0, 0};
-    for (size_t i = 0; i < list->n; i++) n[list->token[i].sequence == 1]++;
-    if (n[0] + n[1] <= max) return CB_OK;
-    if (limit->strategy) {
-        // one side alone gives way
-        int which = limit->strategy - 1;
-        size_t excess = n[0] + n[1] - max;
-        if (which >= n_sequences) FAIL(err, CB_E_ARGUMENT, "truncation: strategy OnlySecond; there is one sequence");
-        if (max && n[which] <= excess)
-            FAIL(err, CB_E_LIMIT, "truncation: sequence %d has %zu tokens; %zu must go to reach max_length %lld", which, n[which], excess,
-                 (long long)limit->max_length);
-        truncate_sequence(list, which, max ? n[which] - excess : 0, limit->left);
-        if (!max) truncate_sequence(list, 1 - which, 0, limit->left);
-        return CB_OK;
+    if (n > INT32_MAX) FAIL(err, CB_E_LIMIT, "text: %zu words; fewer than 2^31 are wanted", n);
+    for (size_t i = 0; i < n; i++) {
+        size_t first = e->out->n;
+        TRY(encode_sequence(e, sequence, word[i].text, word[i].n, flags, err));
+        for (size_t k = first; k < e->out->n; k++) e->out->token[k].word = (int32_t)i;
     }
-    // longest first: the shorter side keeps up to half
-    bool swap = n[0] > n[1];
-    size_t low = swap ? n[1] : n[0], high = low > max ? low : (low > max - low ? low : max - low);
-    if (n_sequences == 1) low = 0, high = max, swap = true;
-    if (low + high > max) low = max / 2, high = low + max % 2;
-    truncate_sequence(list, 0, swap ? high : low, limit->left);
-    if (n_sequences == 2) truncate_sequence(list, 1, swap ? low : high, limit->left);
     return CB_OK;
 }
 
-static enum cb_status pad(const struct padding *padding, struct token_list *list, struct cb_err *err) {
-    size_t want = padding->fixed >= 0 ? (size_t)padding->fixed : list->n, multiple = (size_t)padding->multiple;
-    if (multiple && want % multiple) want += multiple - want % multiple;
-    if (want <= list->n) return CB_OK;
-    size_t more = want - list->n;
-    TRY(buffer_grow((void **)&list->token, &list->capacity, want, sizeof *list->token, err));
-    if (padding->left) memmove(list->token + more, list->token, list->n * sizeof *list->token);
-    for (size_t i = 0; i < more; i++)
-        list->token[padding->left ? i : list->n + i] =
-            (struct token){.id = (int32_t)padding->id, .word = -1, .type = (int32_t)padding->type, .special = true, .sequence = -1};
-    list->n = want;
-    return CB_OK;
+enum cb_status encoder_encode_input(struct encoder *encoder, struct token_windows *out, const struct encode_input *input, unsigned flags,
+                                    struct cb_err *err) {
+    struct encoder *e = encoder;
+    TRY(windows_reserve(out, 1, err));
+    out->n = 1, out->list[0].n = 0, e->out = &out->list[0];
+    for (int i = 0; i < input->n_sequences; i++) {
+        if (input->is_words)
+            TRY(encode_words(e, i, input->text[i], input->n_texts[i], flags, err));
+        else
+            TRY(encode_sequence(e, i, input->text[i]->text, input->text[i]->n, flags, err));
+    }
+    return windows_finish(e, out, input->n_sequences, flags, err);
 }
 
-static enum cb_status process(struct encoder *e, int n_sequences, unsigned flags, struct cb_err *err) {
-    const struct tokenizer *t = e->t;
-    const struct part *post = t->part[ROLE_POST_PROCESSOR];
-    bool specials = flags & ENCODE_SPECIALS;
-    if ((flags & ENCODE_LIMITS) && t->truncation.on) {
-        // what the post-processor will add, found by letting it work on nothing
-        struct token_list none = {0};
-        enum cb_status status = post ? post->kind->process(post, e, &none, n_sequences, specials, err) : CB_OK;
-        size_t n_added = none.n;
-        token_list_deinit(&none);
-        if (status) return status;
-        TRY(truncate_all(&t->truncation, e->out, n_sequences, n_added, err));
-    }
-    if (post) TRY(post->kind->process(post, e, e->out, n_sequences, specials, err));
-    return (flags & ENCODE_LIMITS) && t->padding.on ? pad(&t->padding, e->out, err) : CB_OK;
+/* A list of tokens as the only window. */
+static enum cb_status encode_list(struct encoder *encoder, struct token_list *out, const struct encode_input *input, unsigned flags,
+                                  struct cb_err *err) {
+    struct token_windows windows = {out, 1, 1};
+    return encoder_encode_input(encoder, &windows, input, flags & ~(unsigned)ENCODE_WINDOWS, err);
 }
 
 enum cb_status encoder_encode(struct encoder *encoder, struct token_list *out, const char *text, size_t n, unsigned flags,
                               struct cb_err *err) {
-    out->n = 0, encoder->out = out;
-    TRY(encode_sequence(encoder, 0, text, n, flags, err));
-    return process(encoder, 1, flags, err);
+    struct text_view view = {text, n};
+    struct encode_input input = {{&view, NULL}, {1, 0}, 1, false};
+    return encode_list(encoder, out, &input, flags, err);
 }
 
 enum cb_status encoder_encode_pair(struct encoder *encoder, struct token_list *out, const char *first, size_t n_first, const char *second,
                                    size_t n_second, unsigned flags, struct cb_err *err) {
-    out->n = 0, encoder->out = out;
-    TRY(encode_sequence(encoder, 0, first, n_first, flags, err));
-    TRY(encode_sequence(encoder, 1, second, n_second, flags, err));
-    return process(encoder, 2, flags, err);
+    struct text_view view[2] = {{first, n_first}, {second, n_second}};
+    struct encode_input input = {{&view[0], &view[1]}, {1, 1}, 2, false};
+    return encode_list(encoder, out, &input, flags, err);
 }
 
 enum cb_status tokenizer_encode(const struct tokenizer *tokenizer, struct token_list *out, const char *text, size_t n, unsigned flags,

@@ -1,6 +1,4 @@
 /* Text as ids come one by one: bytes that do not make a character yet are held back. */
-#include <stdio.h>
-
 #include "text/parts.h"
 #include "text/utf8.h"
 
@@ -10,6 +8,7 @@
 struct text_stream {
     const struct tokenizer *t;
     bool skip_special;
+    bool has_bytes;  // <0xXX> is a byte
     const struct part *replace;  // of every token's text, in decoders that work token by token
     const struct part *tokens;  // the decoder, where it knows the bytes of single tokens
     enum { BY_BYTES, BY_CHARS, BY_TOKENS, BY_WINDOW } mode;
@@ -23,6 +22,7 @@ static void mode_find(struct text_stream *s, const struct part *part) {
     const char *type = part ? part->kind->type : "";
     if (!strcmp(type, "ByteLevel")) s->mode = BY_BYTES;
     if (!strcmp(type, "ByteFallback") || !strcmp(type, "Metaspace")) s->mode = BY_CHARS;
+    if (!strcmp(type, "ByteFallback")) s->has_bytes = true;
     if (!strcmp(type, "Metaspace") || (!strcmp(type, "Replace") && !part->regex)) s->replace = part;
     for (int i = 0; part && i < part->n_parts; i++) mode_find(s, part->part[i]);
 }
@@ -63,11 +63,9 @@ static enum cb_status push_bytes(struct text_stream *s, const char *text, size_t
 }
 
 static enum cb_status push_chars(struct text_stream *s, const char *text, size_t n, struct cb_err *err) {
-    unsigned byte;
-    if (n == 6 && !memcmp(text, "<0x", 3) && sscanf(text, "<0x%2X>", &byte) == 1) {
-        char c = (char)byte;
-        return buffer_append(&s->held, &c, 1, err);
-    }
+    int byte = s->has_bytes ? byte_token(text, n) : -1;
+    char c = (char)byte;
+    if (byte >= 0) return buffer_append(&s->held, &c, 1, err);
     if (!s->replace) return buffer_append(&s->held, text, n, err);
     const struct part_text *old = &s->replace->text[0], *new = &s->replace->text[1];
     bool space = !new->text;  // Metaspace

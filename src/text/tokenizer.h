@@ -6,6 +6,12 @@
 struct tokenizer;  // immutable: any number of threads may use one
 struct encoder;  // one thread's working memory and word cache over a tokenizer
 
+/* n bytes, which need no NUL. */
+struct text_view {
+    const char *text;
+    size_t n;
+};
+
 /* ---- loading, writing */
 
 /* path: a folder with tokenizer.json, vocab.json + merges.txt (or encoder.json + vocab.bpe), tokenizer.model, vocab.txt or a tiktoken file, read with
@@ -23,10 +29,6 @@ enum cb_status tokenizer_load_gpt2(struct tokenizer **tokenizer, const char *voc
 
 /* A vocabulary as plain arrays, as GGUF files hold it (gguf.md of ggml, keys tokenizer.ggml.*). Zero-initialise, then set model, n_tokens, token and
    what the file has; texts are borrowed for the call and need no NUL. */
-struct text_view {
-    const char *text;
-    size_t n;
-};
 enum array_flag { ARRAY_DEFAULT, ARRAY_FALSE, ARRAY_TRUE };  // a key that is absent leaves the model's own default
 struct tokenizer_arrays {
     const char *model;  // tokenizer.ggml.model: "llama" (SentencePiece BPE), "t5" (Unigram), "gpt2" (byte-level BPE), "bert" (WordPiece)
@@ -69,6 +71,7 @@ enum {
     ENCODE_OFFSETS = 2,  // fill begin and end (bytes of the text)
     ENCODE_CODE_POINTS = 6,  // fill them in code points
     ENCODE_LIMITS = 8,  // the file's truncation and padding
+    ENCODE_WINDOWS = 16,  // with ENCODE_LIMITS: what truncation cuts off follows in windows of its own
 };
 struct token {
     int32_t id;
@@ -83,6 +86,13 @@ struct token_list {
     size_t n, capacity;
 };
 void token_list_deinit(struct token_list *list);
+/* The first window of an input, then what it had no room for; each overlaps the one before by the stride of the file. Of pairs every window of the one
+   sequence stands with every window of the other. */
+struct token_windows {
+    struct token_list *list;
+    size_t n, capacity;
+};
+void token_windows_deinit(struct token_windows *windows);
 
 /* Owned by caller, free with encoder_destroy, before the tokenizer. */
 enum cb_status encoder_create(struct encoder **encoder, const struct tokenizer *tokenizer, struct cb_err *err);
@@ -92,7 +102,19 @@ enum cb_status encoder_encode(struct encoder *encoder, struct token_list *out, c
                               struct cb_err *err);
 enum cb_status encoder_encode_pair(struct encoder *encoder, struct token_list *out, const char *first, size_t n_first, const char *second,
                                    size_t n_second, unsigned flags, struct cb_err *err);
-/* The same with an encoder for this call. */
+/* One or two sequences: of text, or of words that were cut elsewhere (offsets are then those in each word, and token.word counts them). */
+struct encode_input {
+    const struct text_view *text[2];  // n_texts[i] of them; one where they are no words
+    size_t n_texts[2];
+    int n_sequences;
+    bool is_words;
+};
+/* Replaces what out holds (zero-initialise it first). CB_E_LIMIT where the stride leaves no room for windows. */
+enum cb_status encoder_encode_input(struct encoder *encoder, struct token_windows *out, const struct encode_input *input, unsigned flags,
+                                    struct cb_err *err);
+/* Pads the windows of n encoded inputs as the file says: to its length, or to the longest first window. */
+enum cb_status tokenizer_pad(const struct tokenizer *tokenizer, struct token_windows *windows, size_t n, struct cb_err *err);
+/* encoder_encode with an encoder for this call. */
 enum cb_status tokenizer_encode(const struct tokenizer *tokenizer, struct token_list *out, const char *text, size_t n, unsigned flags,
                                 struct cb_err *err);
 /* The normaliser alone, and the pre-tokeniser alone on raw text (each piece with its byte range of the text). *out: owned by caller, free(). */
