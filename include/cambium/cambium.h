@@ -47,8 +47,13 @@ void cb_free(void *text);
 
 /* ---- tokenizers */
 struct cb_tokenizer;
-/* A folder (tokenizer.json, or vocab.json with merges.txt) or a tokenizer file. Owned by caller, free with cb_tokenizer_destroy. */
+/* A model's folder (tokenizer.json, vocab.json with merges.txt, a SentencePiece model, vocab.txt or a tiktoken file, with tokenizer_config.json) or one of
+   these files; or a .gguf file. Owned by caller, free with cb_tokenizer_destroy. */
 enum cb_status cb_tokenizer_load(struct cb_tokenizer **tokenizer, const char *path, struct cb_err *err);
+/* pattern: how the text of a tiktoken file is cut: a name (cl100k, o200k, gpt2, qwen2, llama3, ...) or a regular expression; NULL: as the files say. */
+enum cb_status cb_tokenizer_load_pattern(struct cb_tokenizer **tokenizer, const char *path, const char *pattern, struct cb_err *err);
+/* Writes tokenizer.json into a folder, which is made where it is not there. Nullable: run_json (written beside it). */
+enum cb_status cb_tokenizer_save(const struct cb_tokenizer *tokenizer, const char *folder, const char *run_json, struct cb_err *err);
 void cb_tokenizer_destroy(struct cb_tokenizer **tokenizer);
 int64_t cb_tokenizer_vocab(const struct cb_tokenizer *tokenizer);
 
@@ -57,10 +62,35 @@ struct cb_encoding {
     char **tokens;
     int64_t *offsets; /* 2 per id: begin and end in code points of the text; NULL unless asked for */
     int64_t n;
+    int32_t *types; /* 1 for what belongs to the second text of a pair */
+    unsigned char *attention; /* 0 for padding */
+    int64_t input; /* which one of a batch */
 };
 enum cb_status cb_tokenizer_encode(const struct cb_tokenizer *tokenizer, const char *text, size_t bytes, bool no_special, bool offsets,
                                    struct cb_encoding *encoding, struct cb_err *err);
 void cb_encoding_free(struct cb_encoding *encoding);
+struct cb_text {
+    const char *text;
+    size_t bytes;
+};
+/* A text; or, is_words, a text as words that were cut elsewhere. Nullable: pair (the second text). */
+struct cb_encode_input {
+    const struct cb_text *text, *pair;
+    int64_t n_text, n_pair; /* 1, unless they are words */
+    bool is_words;
+};
+struct cb_encode_options {
+    bool no_special, offsets; /* offsets: for words, those in each of them */
+    bool overflow; /* of a text that is too long for the tokenizer's own limit, all windows */
+};
+struct cb_encodings {
+    struct cb_encoding *encoding; /* the windows of the first input, then those of the next */
+    int64_t n;
+};
+/* A batch: padded to one length where the tokenizer's file says so. Free with cb_encodings_free. */
+enum cb_status cb_tokenizer_encode_batch(const struct cb_tokenizer *tokenizer, const struct cb_encode_input *inputs, int64_t n,
+                                         const struct cb_encode_options *options, struct cb_encodings *encodings, struct cb_err *err);
+void cb_encodings_free(struct cb_encodings *encodings);
 /* *text: NUL-terminated, *bytes long. Owned by caller, free with cb_free. */
 enum cb_status cb_tokenizer_decode(const struct cb_tokenizer *tokenizer, const int32_t *ids, int64_t n, bool skip_special, char **text,
                                    size_t *bytes, struct cb_err *err);
@@ -69,11 +99,18 @@ struct cb_tokenizer_train_options {
     const char *const *text; /* files and folders, "-" for standard input */
     int n_text;
     const char *out; /* folder */
-    const char *kind; /* "bpe" (default), "char", "byte", ... */
+    const char *kind; /* "bpe" (default), "bpe-fallback", "wordpiece", "unigram", "char", "byte" */
     int64_t vocab; /* 8192 */
-    const char *special; /* "a,b"; <|endoftext|> is always there but for char and byte vocabularies given others */
+    /* "a,b". Of bpe, char and byte they follow <|endoftext|>; bpe-fallback and unigram: instead of <unk>,<s>,</s>; wordpiece: instead of
+       [PAD],[UNK],[CLS],[SEP],[MASK] */
+    const char *special;
     const char *invalid; /* invalid UTF-8: "fail" (default), "replace", "skip" */
     const char *run_json; /* written as run.json beside the result; NULL: none */
+    int64_t min_frequency; /* merges: how often a pair must be seen; 2 */
+    int64_t limit_alphabet; /* merges: so many different characters, the most frequent ones; 0: all */
+    int64_t max_token_length; /* merges: below so many characters, 0: any; unigram: at most so many, 16 */
+    const char *pattern; /* bpe: how text is cut, as of cb_tokenizer_load_pattern; gpt2 */
+    bool cased, keep_accents; /* wordpiece: do not lower case; do not strip accents */
 };
 struct cb_tokenizer_train_result {
     int64_t vocab, bytes, tokens;

@@ -11,6 +11,8 @@ enum cb_status files_copy_tokenizer(const char *from, const char *to, bool *foun
 /* The tokenizer of a model: of a folder, a tokenizer's own file, or the vocabulary of a .gguf file. */
 struct tokenizer;
 enum cb_status files_load_tokenizer(struct tokenizer **tokenizer, const char *path, struct cb_err *err);
+/* Writes it as tokenizer.json into a folder, which is made where it is not there, and run.json beside it. Nullable: run_json. In tokenizer.c. */
+enum cb_status files_save_tokenizer(const struct tokenizer *tokenizer, const char *folder, const char *run_json, struct cb_err *err);
 /* Whether a model brings one. */
 bool files_have_tokenizer(const char *path);
 #endif

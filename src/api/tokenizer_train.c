@@ -5,7 +5,6 @@
 
 #include "api/files.h"
 #include "data/source.h"
-#include "io/file.h"
 #include "text/tokenizer.h"
 
 enum { MAX_SPECIALS = 256 };
@@ -70,14 +69,54 @@ static enum cb_status feed_open(struct feed *f, const struct cb_tokenizer_train_
     return source_open(&f->source, o->text, o->n_text, &so, err);
 }
 
-/* "a,b" after the end-of-text token that is always there. Pointers go into copy, which the caller frees. */
-static int split_specials(const char *special, const char **out, char **copy) {
-    int n = 0;
-    out[n++] = "<|endoftext|>";
-    *copy = special ? strdup(special) : NULL;
-    for (char *save = NULL, *p = *copy ? strtok_r(*copy, ",", &save) : NULL; p && n < MAX_SPECIALS; p = strtok_r(NULL, ",", &save))
-        if (strcmp(p, out[0]) != 0) out[n++] = p;
-    return n;
+/* The special tokens that a kind begins with, and whether those that are given come after them or instead of them. */
+static const struct kind_specials {
+    const char *kind, *specials;
+    bool replaced;
+} kind_specials[] = {{"bpe-fallback", "<unk>,<s>,</s>", true},
+                     {"unigram", "<unk>,<s>,</s>", true},
+                     {"wordpiece", "[PAD],[UNK],[CLS],[SEP],[MASK]", true},
+                     {"", "<|endoftext|>", false}};
+
+/* Appends the names of "a,b" that are not there yet. Pointers go into copy, which the caller frees. */
+static enum cb_status split_specials(const char *list, const char **out, int *n, char **copy, struct cb_err *err) {
+    *copy = list ? strdup(list) : NULL;
+    if (list && !*copy) FAIL(err, CB_E_MEMORY, "tokenizer: out of memory");
+    for (char *save = NULL, *p = *copy ? strtok_r(*copy, ",", &save) : NULL; p; p = strtok_r(NULL, ",", &save)) {
+        bool has = false;
+        for (int i = 0; i < *n; i++) has = has || strcmp(p, out[i]) == 0;
+        if (has) continue;
+        if (*n == MAX_SPECIALS) FAIL(err, CB_E_USAGE, "--special: more than %d tokens", MAX_SPECIALS);
+        out[(*n)++] = p;
+    }
+    return CB_OK;
+}
+
+static enum cb_status specials_of(const struct cb_tokenizer_train_options *o, const char *kind, const char **out, int *n, char *copy[2],
+                                  struct cb_err *err) {
+    const struct kind_specials *k = kind_specials;
+    while (k->kind[0] && strcmp(k->kind, kind) != 0) k++;
+    if (!k->replaced || !o->special) TRY(split_specials(k->specials, out, n, &copy[0], err));
+    return split_specials(o->special, out, n, &copy[1], err);
+}
+
+/* Numbers that the trainer takes, checked. */
+static enum cb_status options_of(struct train_options *to, const struct cb_tokenizer_train_options *o, struct cb_err *err) {
+    if (o->vocab < 0 || o->vocab > 10000000) FAIL(err, CB_E_USAGE, "--vocab %lld: wanted 1 to 10M", (long long)o->vocab);
+    if (o->min_frequency < 0) FAIL(err, CB_E_USAGE, "--min-frequency %lld: wanted 1 or more", (long long)o->min_frequency);
+    if (o->limit_alphabet < 0 || o->limit_alphabet > 0x110000)
+        FAIL(err, CB_E_USAGE, "--limit-alphabet %lld: wanted 1 to %d", (long long)o->limit_alphabet, 0x110000);
+    if (o->max_token_length < 0 || o->max_token_length > INT32_MAX)
+        FAIL(err, CB_E_USAGE, "--max-token-length %lld: wanted 1 or more", (long long)o->max_token_length);
+    *to = (struct train_options){.kind = o->kind ? o->kind : "bpe",
+                                 .vocab = (int32_t)(o->vocab ? o->vocab : 8192),
+                                 .min_frequency = o->min_frequency ? o->min_frequency : 2,
+                                 .limit_alphabet = (int32_t)o->limit_alphabet,
+                                 .max_token_chars = (size_t)o->max_token_length,
+                                 .pattern = o->pattern,
+                                 .is_cased = o->cased,
+                                 .keep_accents = o->keep_accents};
+    return CB_OK;
 }
 
 /* Tokens of the same text, to say how many bytes one stands for. */
@@ -97,36 +136,20 @@ static enum cb_status count_tokens(struct feed *f, const struct tokenizer *t, in
     return f->failed ? err->code : status;
 }
 
-static enum cb_status write_tokenizer(const struct tokenizer *t, const struct cb_tokenizer_train_options *o, struct cb_err *err) {
-    char *json = NULL, *path = io_path_join(o->out, "tokenizer.json");
-    size_t n;
-    enum cb_status status =
-        path ? tokenizer_to_json(t, &json, &n, err) : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "tokenizer: out of memory");
-    if (status == CB_OK) status = io_mkdirs(o->out, err);
-    if (status == CB_OK) status = io_write_file(path, json, n, err);
-    if (status == CB_OK) status = files_write_text(o->out, "run.json", o->run_json, err);
-    free(json);
-    free(path);
-    return status;
-}
-
 enum cb_status cb_tokenizer_train(struct cb_engine *engine, const struct cb_tokenizer_train_options *o,
                                   struct cb_tokenizer_train_result *result, struct cb_err *err) {
     struct feed feed = {.engine = engine};
     struct tokenizer *t = NULL;
     const char *specials[MAX_SPECIALS];
-    char *copy = NULL;
+    char *copy[2] = {NULL, NULL};
     struct cb_err own = {0};
     if (!err) err = &own;
     *result = (struct cb_tokenizer_train_result){0};
-    if (o->vocab < 0 || o->vocab > 10000000) FAIL(err, CB_E_USAGE, "--vocab %lld: wanted 1 to 10M", (long long)o->vocab);
-    int n_specials = split_specials(o->special, specials, &copy);
-    struct train_options to = {.kind = o->kind ? o->kind : "bpe",
-                               .vocab = (int32_t)(o->vocab ? o->vocab : 8192),
-                               .specials = specials,
-                               .n_specials = n_specials,
-                               .min_frequency = 2};
-    enum cb_status status = feed_open(&feed, o, err);
+    struct train_options to;
+    TRY(options_of(&to, o, err));
+    enum cb_status status = specials_of(o, to.kind, specials, &to.n_specials, copy, err);
+    to.specials = specials;
+    if (status == CB_OK) status = feed_open(&feed, o, err);
     if (status == CB_OK) status = tokenizer_train(&t, &to, next_text, &feed, progress, &feed, err);
     if (feed.failed) status = err->code;  // the text broke off: the vocabulary is of no use
     result->bytes = feed.bytes;
@@ -141,12 +164,12 @@ enum cb_status cb_tokenizer_train(struct cb_engine *engine, const struct cb_toke
     // a vocabulary of bytes is made without reading
     if (!result->bytes) result->bytes = count.bytes;
     if (status == CB_OK && again && !result->bytes) status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: no text", o->text[0]);
-    if (status == CB_OK) status = write_tokenizer(t, o, err);
+    if (status == CB_OK) status = files_save_tokenizer(t, o->out, o->run_json, err);
     if (status == CB_OK) {
         result->vocab = tokenizer_size(t);
         result->bytes_per_token = result->tokens ? (double)result->bytes / (double)result->tokens : 0;
     }
     tokenizer_destroy(&t);
-    free(copy);
+    free(copy[0]), free(copy[1]);
     return status;
 }
