@@ -27,6 +27,8 @@ void graph_destroy(struct cb_graph **graph) {
     free((*graph)->nodes);
     free((*graph)->tensors);
     free((*graph)->outputs);
+    table_deinit(&(*graph)->leaves);
+    table_deinit(&(*graph)->output_names);
     struct arena *arena = (*graph)->arena;
     arena_destroy(&arena);
     *graph = NULL;
@@ -149,16 +151,16 @@ struct cb_tensor *graph_out(struct cb_graph *g, struct cb_tensor *t, int i) {
 
 static void output_add(struct cb_graph *g, struct cb_tensor *t, const char *name, bool is_external) {
     if (g->err.code || graph_is_bad(g, t)) return;
-    for (int i = 0; i < g->n_outputs; i++)
-        if (strcmp(g->outputs[i].name, name) == 0) {
-            graph_fail(g, CB_E_NAME, "output %s: named twice", name);
-            return;
-        }
+    if (table_get(&g->output_names, name, strlen(name)) >= 0) {
+        graph_fail(g, CB_E_NAME, "output %s: named twice", name);
+        return;
+    }
     char *copy = arena_strdup(g->arena, name);
     if (!copy || !grow((void **)&g->outputs, g->n_outputs, &g->outputs_size, sizeof *g->outputs)) {
         graph_fail(g, CB_E_MEMORY, "graph: out of memory");
         return;
     }
+    if (table_put(&g->output_names, copy, strlen(copy), g->n_outputs, &g->err)) return;
     g->outputs[g->n_outputs++] = (struct graph_output){copy, t, is_external};
 }
 

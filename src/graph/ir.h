@@ -4,6 +4,7 @@
 #define GRAPH_IR_H
 #include "base/arena.h"
 #include "base/dtype.h"
+#include "base/table.h"
 
 struct op;
 struct op_table;
@@ -42,6 +43,8 @@ struct cb_graph {
     int n_nodes, n_tensors, n_outputs;
     int nodes_size, tensors_size, outputs_size;
     int backward_begin;  // nodes before it are the forward pass; n_nodes until graph_grad is first called
+    struct table leaves;  // params and inputs by name: their tensors
+    struct table output_names;
     const char *scope;  // prefix of the names of new nodes
     struct cb_err err;  // first failure
     struct cb_tensor bad_tensor;

@@ -37,11 +37,8 @@ const char *graph_leaf_name(const struct cb_tensor *t) {
 }
 
 struct cb_tensor *graph_find_leaf(struct cb_graph *g, const char *name) {
-    for (int i = 0; i < g->n_nodes; i++) {
-        const char *have = g->nodes[i]->op->traits & OP_LEAF ? graph_leaf_name(g->nodes[i]->out[0]) : NULL;
-        if (have && strcmp(have, name) == 0) return g->nodes[i]->out[0];
-    }
-    return NULL;
+    int64_t value = table_get(&g->leaves, name, strlen(name));
+    return value == -1 ? NULL : (struct cb_tensor *)(intptr_t)value;
 }
 
 /* A named leaf: an existing one of the same kind and type is returned. */
@@ -57,7 +54,9 @@ static struct cb_tensor *leaf_named(struct cb_graph *g, const struct op *op, con
     }
     char *copy = arena_strdup(g->arena, name);
     if (!copy) return graph_fail(g, CB_E_MEMORY, "graph: out of memory");
-    return leaf_add(g, op, copy, NULL, type);
+    struct cb_tensor *t = leaf_add(g, op, copy, NULL, type);
+    if (!graph_is_bad(g, t)) table_put(&g->leaves, copy, strlen(copy), (int64_t)(intptr_t)t, &g->err);
+    return g->err.code ? &g->bad_tensor : t;
 }
 
 struct cb_tensor *graph_param(struct cb_graph *g, const char *name, struct cb_type type) {

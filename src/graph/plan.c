@@ -71,6 +71,7 @@ enum cb_status plan_create(struct plan **plan, struct cb_graph *graph, const str
 void plan_destroy(struct plan **plan) {
     if (!plan || !*plan) return;
     if ((*plan)->memory) munmap((*plan)->memory, (size_t)(*plan)->bytes.inside);
+    table_deinit(&(*plan)->by_name);
     struct arena *arena = (*plan)->arena;
     arena_destroy(&arena);
     *plan = NULL;
@@ -80,11 +81,7 @@ int plan_n_slots(const struct plan *plan) { return plan->n_slots; }
 
 const struct plan_slot *plan_slot(const struct plan *plan, int slot) { return &plan->slots[slot]; }
 
-int plan_find(const struct plan *plan, const char *name) {
-    for (int i = 0; i < plan->n_slots; i++)
-        if (strcmp(plan->slots[i].name, name) == 0) return i;
-    return -1;
-}
+int plan_find(const struct plan *plan, const char *name) { return (int)table_get(&plan->by_name, name, strlen(name)); }
 
 void plan_bind(struct plan *plan, int slot, void *data) {
     if (plan->bound[slot] == data) return;

@@ -156,12 +156,11 @@ static enum cb_status find_steps(struct build *b, struct cb_err *err) {
     return CB_OK;
 }
 
-static int slot_named(struct build *b, const char *name, struct cb_type type) {
+static enum cb_status slot_named(int *slot, struct build *b, const char *name, struct cb_type type, struct cb_err *err) {
     struct plan *plan = b->plan;
-    for (int i = 0; i < plan->n_slots; i++)
-        if (strcmp(plan->slots[i].name, name) == 0) return i;
-    plan->slots[plan->n_slots] = (struct plan_slot){.name = name, .type = type};
-    return plan->n_slots++;
+    if ((*slot = plan_find(plan, name)) >= 0) return CB_OK;
+    plan->slots[ *slot = plan->n_slots++] = (struct plan_slot){.name = name, .type = type};
+    return table_put(&plan->by_name, name, strlen(name), *slot, err);
 }
 
 /* Slots of leaves and outputs; classes of views. An output goes straight into its slot where it can. */
@@ -172,7 +171,8 @@ static enum cb_status find_slots(struct build *b, struct cb_err *err) {
         struct node *node = g->nodes[i];
         struct cb_tensor *t = node->n_out ? node->out[0] : NULL;
         if (node->op->traits & OP_LEAF && node->op != &op_const) {  // unused leaves keep their slots, so that callers may bind them
-            int s = slot_named(b, graph_leaf_name(t), t->type);
+            int s;
+            TRY(slot_named(&s, b, graph_leaf_name(t), t->type, err));
             plan->slots[s].is_param = node->op == &op_param;
             plan->slots[s].is_input = node->op == &op_input;
             plan->slots[s].is_inside = node->op == &op_input;
@@ -188,7 +188,8 @@ static enum cb_status find_slots(struct build *b, struct cb_err *err) {
     }
     for (int i = 0; i < g->n_outputs; i++) {
         struct cb_tensor *t = g->outputs[i].tensor;
-        int s = slot_named(b, g->outputs[i].name, t->type), root = find(b, t->id);
+        int s, root = find(b, t->id);
+        TRY(slot_named(&s, b, g->outputs[i].name, t->type, err));
         if (!type_equal(&plan->slots[s].type, &t->type)) {
             char have[TYPE_TEXT], want[TYPE_TEXT];
             FAIL(err, CB_E_SHAPE, "output %s: %s; its leaf is %s", g->outputs[i].name, type_text(&t->type, have),

@@ -34,6 +34,7 @@ struct plan {
     struct cb_graph *graph;
     struct plan_options options;
     struct plan_slot *slots;
+    struct table by_name;  // numbers of the slots
     void **bound;  // by slot
     int64_t *slot_offset;  // inside slots: offset in memory; -1 else
     int n_slots;

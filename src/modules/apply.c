@@ -8,11 +8,10 @@ static struct cb_tensor *hook_site(void *user, struct nn *nn, const struct nn_si
     const struct module_list *list = user;
     for (int i = 0; i < list->n; i++) {
         const struct module *m = list->modules[i];
-        for (int k = 0; k < m->n_sites && !graph_is_bad(nn->g, y); k++) {
-            if (strcmp(m->sites[k].site.name, site->name) != 0) continue;
-            struct cb_tensor *scale = graph_param(nn->g, m->scale_name, type_make(CB_DTYPE_F32, 0, NULL));
-            y = m->tuner->delta(m, &m->sites[k], nn, x, y, scale);
-        }
+        int64_t k = table_get(&m->by_site, site->name, strlen(site->name));
+        if (k < 0 || graph_is_bad(nn->g, y)) continue;
+        struct cb_tensor *scale = graph_param(nn->g, m->scale_name, type_make(CB_DTYPE_F32, 0, NULL));
+        y = m->tuner->delta(m, &m->sites[k], nn, x, y, scale);
     }
     return y;
 }

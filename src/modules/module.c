@@ -89,14 +89,21 @@ static enum cb_status site_copy(struct module *m, struct nn_site *out, const str
     return CB_OK;
 }
 
-static bool weight_is_shared(const struct nn *nn, const struct nn_site *site) {
-    for (int i = 0; i < nn->n_sites; i++)
-        if (strcmp(nn->sites[i]->name, site->name) != 0 && nn->sites[i]->weight && strcmp(nn->sites[i]->weight, site->weight) == 0)
-            return true;
-    return false;
+/* How many sites read each weight. */
+static enum cb_status uses_count(struct table *uses, const struct nn *nn, struct cb_err *err) {
+    for (int i = 0; i < nn->n_sites; i++) {
+        const char *weight = nn->sites[i]->weight;
+        int64_t n = weight ? table_get(uses, weight, strlen(weight)) : 0;
+        if (weight) TRY(table_put(uses, weight, strlen(weight), n < 0 ? 1 : n + 1, err));
+    }
+    return CB_OK;
 }
 
-static enum cb_status site_add(struct module *m, const struct nn *nn, const struct nn_site *site, struct cb_err *err) {
+static bool weight_is_shared(const struct table *uses, const struct nn_site *site) {
+    return site->weight && table_get(uses, site->weight, strlen(site->weight)) > 1;
+}
+
+static enum cb_status site_add(struct module *m, const struct table *uses, const struct nn_site *site, struct cb_err *err) {
     if (site->some_rows && !m->tuner->takes_experts)
         FAIL(err, CB_E_UNSUPPORTED, "%s: an expert's module; a module of kind %s cannot change one, exclude_modules leaves them out",
              site->name, m->tuner->name);
@@ -104,16 +111,15 @@ static enum cb_status site_add(struct module *m, const struct nn *nn, const stru
     if (!grown) FAIL(err, CB_E_MEMORY, "%s: no memory for a site", site->name);
     m->sites = grown;
     struct tuner_site *s = &m->sites[m->n_sites];
-    *s = (struct tuner_site){.first = m->n_params, .scale = 1, .shared = weight_is_shared(nn, site)};
+    *s = (struct tuner_site){.first = m->n_params, .scale = 1, .shared = weight_is_shared(uses, site)};
     TRY(site_copy(m, &s->site, site, err));
     TRY(m->tuner->declare(m, s, err));
-    m->n_sites++;
-    return CB_OK;
+    return table_put(&m->by_site, s->site.name, strlen(s->site.name), m->n_sites++, err);
 }
 
 /* A copy of a weight or bias that stands for the model's own; the type is that of the leaf in the graph of the sites. */
-static enum cb_status swap_add(struct module *m, const struct nn *nn, const struct nn_site *site, const char *field, bool targeted,
-                               struct cb_err *err) {
+static enum cb_status swap_add(struct module *m, const struct nn *nn, const struct table *uses, const struct nn_site *site,
+                               const char *field, bool targeted, struct cb_err *err) {
     bool is_bias = strcmp(field, "bias") == 0;
     const char *source = is_bias ? site->bias : site->weight;
     const struct cb_tensor *leaf = source ? graph_find_leaf(nn->g, source) : NULL;
@@ -123,7 +129,7 @@ static enum cb_status swap_add(struct module *m, const struct nn *nn, const stru
     struct tuner_param rest = {.init = TUNER_COPY, .source = arena_strdup(m->arena, source)};
     char *key = arena_printf(m->arena, "base_model.model.%s.%s%s", site->name, targeted ? "base_layer." : "", field);
     struct tuner_swap swap = {.site = arena_strdup(m->arena, site->name), .field = is_bias ? "bias" : "weight", .param = m->n_params};
-    swap.shared = !is_bias && weight_is_shared(nn, site);
+    swap.shared = !is_bias && weight_is_shared(uses, site);
     if (!rest.source || !swap.site) FAIL(err, CB_E_MEMORY, "%s: no memory for a copy", site->name);
     TRY(param_add(m, key, leaf->type.rank, leaf->type.dim, rest, err));
     m->swaps[m->n_swaps++] = swap;
@@ -141,22 +147,30 @@ static const char *targets_text(const struct module *m, char text[200]) {
     return text;
 }
 
-enum cb_status module_resolve(struct module *m, const struct nn *nn, const char *where, struct cb_err *err) {
+static enum cb_status resolve(struct module *m, const struct nn *nn, const struct table *uses, const char *where, struct cb_err *err) {
     const char *bias = json_string_value(json_object_get(m->config, "bias"));
     bool all = bias && strcmp(bias, "all") == 0, some = bias && strcmp(bias, "none") != 0;
     for (int i = 0; i < nn->n_sites; i++) {
         const struct nn_site *site = nn->sites[i];
         bool matches, saved = tuner_targets_save(&m->targets, site->name);
         TRY(tuner_targets_match(m, site, &matches, err));
-        if (matches) TRY(site_add(m, nn, site, err));
-        if (saved && site->weight) TRY(swap_add(m, nn, site, "weight", false, err));
-        if (site->bias && (saved || all || (matches && some))) TRY(swap_add(m, nn, site, "bias", matches, err));
+        if (matches) TRY(site_add(m, uses, site, err));
+        if (saved && site->weight) TRY(swap_add(m, nn, uses, site, "weight", false, err));
+        if (site->bias && (saved || all || (matches && some))) TRY(swap_add(m, nn, uses, site, "bias", matches, err));
     }
     char text[200];
     if (!m->n_sites)
         FAIL(err, CB_E_NAME, "%s: target_modules: %s: no module of the model has such a name; wanted one or more", where,
              targets_text(m, text));
     return CB_OK;
+}
+
+enum cb_status module_resolve(struct module *m, const struct nn *nn, const char *where, struct cb_err *err) {
+    struct table uses = {0};
+    enum cb_status status = uses_count(&uses, nn, err);
+    if (status == CB_OK) status = resolve(m, nn, &uses, where, err);
+    table_deinit(&uses);
+    return status;
 }
 
 /* ---- configuration */
@@ -245,6 +259,7 @@ void module_destroy(struct module **module) {
     if (!module || !*module) return;
     for (int i = 0; i < (*module)->n_patterns; i++) pattern_destroy(&(*module)->patterns[i]);
     json_decref((*module)->config);
+    table_deinit(&(*module)->by_site);
     struct arena *arena = (*module)->arena;
     *module = NULL;
     arena_destroy(&arena);

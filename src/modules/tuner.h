@@ -2,6 +2,7 @@
 #ifndef MODULES_TUNER_H
 #define MODULES_TUNER_H
 #include "base/pattern.h"
+#include "base/table.h"
 #include "modules/module.h"
 
 enum tuner_fresh { TUNER_IS_BASE, TUNER_NEAR_BASE, TUNER_NOT_BASE };
@@ -66,6 +67,7 @@ struct module {
     const void *options;  // struct <tuner>_options
     struct tuner_targets targets;
     struct tuner_site *sites;
+    struct table by_site;  // names of the sites: their numbers
     struct tuner_param *params;
     struct tuner_swap *swaps;
     struct pattern **patterns;  // all that were compiled

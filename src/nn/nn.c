@@ -42,31 +42,47 @@ struct cb_tensor *nn_site_param(struct nn *nn, const char *site, const char *fie
     return plain_f32 && p->type.dtype != CB_DTYPE_F32 ? op_cast(nn->g, p, CB_DTYPE_F32) : p;
 }
 
+/* Where a name is in the table of sites, or would be. */
+static int *site_slot(const struct nn *nn, const char *name) {
+    uint64_t hash = 14695981039346656037u;  // FNV-1a
+    for (const char *c = name; *c; c++) hash = (hash ^ (unsigned char)*c) * 1099511628211u;
+    size_t mask = 2 * (size_t)nn->sites_size - 1, i = (hash ^ hash >> 32) & mask;
+    while (nn->site_slots[i] && strcmp(nn->sites[nn->site_slots[i] - 1]->name, name) != 0) i = (i + 1) & mask;
+    return &nn->site_slots[i];
+}
+
+/* Room for one more site; sizes are powers of 2. */
+static bool sites_grow(struct nn *nn) {
+    if (nn->n_sites < nn->sites_size) return true;
+    int size = nn->sites_size ? 2 * nn->sites_size : 64;
+    const struct nn_site **grown = arena_array(nn->g->arena, (size_t)size, sizeof *grown);
+    int *slots = arena_array(nn->g->arena, 2 * (size_t)size, sizeof *slots);
+    if (!grown || !slots) return false;
+    if (nn->n_sites) memcpy(grown, nn->sites, (size_t)nn->n_sites * sizeof *grown);
+    nn->sites = grown;
+    nn->sites_size = size;
+    nn->site_slots = slots;
+    for (int i = 0; i < nn->n_sites; i++) *site_slot(nn, grown[i]->name) = i + 1;
+    return true;
+}
+
 struct cb_tensor *nn_site(struct nn *nn, const struct nn_site *site, struct cb_tensor *x, struct cb_tensor *y) {
     struct cb_graph *g = nn->g;
     if (graph_is_bad(g, y)) return y;
     // record; a layer that is used again has its record already
     const struct nn_site *old = nn_find_site(nn, site->name);
     if (old) return nn->hook.site ? nn->hook.site(nn->hook.user, nn, old, x, y) : y;
-    if (nn->n_sites == nn->sites_size) {
-        int size = nn->sites_size ? 2 * nn->sites_size : 64;
-        const struct nn_site **grown = arena_array(g->arena, (size_t)size, sizeof *grown);
-        if (!grown) return graph_fail(g, CB_E_MEMORY, "%s: no memory for a site", site->name);
-        if (nn->n_sites) memcpy(grown, nn->sites, (size_t)nn->n_sites * sizeof *grown);
-        nn->sites = grown;
-        nn->sites_size = size;
-    }
     struct nn_site *copy = arena_alloc(g->arena, sizeof *copy);
-    if (!copy) return graph_fail(g, CB_E_MEMORY, "%s: no memory for a site", site->name);
+    if (!copy || !sites_grow(nn)) return graph_fail(g, CB_E_MEMORY, "%s: no memory for a site", site->name);
     *copy = *site;
     copy->layer = nn->layer;
+    *site_slot(nn, copy->name) = nn->n_sites + 1;
     nn->sites[nn->n_sites++] = copy;
     // change
     return nn->hook.site ? nn->hook.site(nn->hook.user, nn, copy, x, y) : y;
 }
 
 const struct nn_site *nn_find_site(const struct nn *nn, const char *name) {
-    for (int i = 0; i < nn->n_sites; i++)
-        if (strcmp(nn->sites[i]->name, name) == 0) return nn->sites[i];
-    return NULL;
+    int found = nn->sites_size ? *site_slot(nn, name) : 0;
+    return found ? nn->sites[found - 1] : NULL;
 }

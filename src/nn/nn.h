@@ -54,6 +54,7 @@ struct nn {
     int64_t group;  // the expert's number
     const struct nn_site **sites;  // in order of building, in the graph's arena
     int n_sites, sites_size;
+    int *site_slots;  // of a hash table over the names, 2 * sites_size of them: number of a site + 1; 0: empty
     uint64_t n_dropouts;  // keys of the dropouts so far
 };
 
