@@ -14,11 +14,14 @@ static int64_t layer_of(const char *name) {
     return -1;
 }
 
-/* Whether last:N trains a weight: those of the last N layers, the final norm and an own head, not the embeddings. */
-static bool in_last(const struct model *m, const struct model_weight *w, int64_t n) {
+/* Whether last:N trains a weight: those of the last N layers, the final norm and an own head, not the embeddings. *after: a layer was seen before, tables
+   of weights follow the data. */
+static bool in_last(const struct model *m, const struct model_weight *w, int64_t n, bool *after) {
     int64_t layer = layer_of(w->name);
+    *after |= layer >= 0;
     if (layer >= 0) return layer >= m->n_layer - n;
-    return strcmp(w->name, m->embedding) != 0 && !(w->type.rank == 2 && w->type.dim[0] == m->max_positions && m->learned_positions);
+    return *after && strcmp(w->name, m->embedding) != 0 &&
+           !(w->type.rank == 2 && w->type.dim[0] == m->max_positions && m->learned_positions);
 }
 
 enum cb_status training_parse(const char *tuner, struct training_what *what, struct cb_err *err) {
@@ -42,10 +45,12 @@ static enum cb_status pick_weights(struct training *t, const struct training_wha
              (long long)in->model->n_layer);
     t->params = calloc((size_t)in->model->n_weights + 1, sizeof *t->params);
     if (!t->params) FAIL(err, CB_E_MEMORY, "training: out of memory");
+    bool after = false;
     for (int i = 0; i < in->model->n_weights; i++) {
         const struct model_weight *w = &in->model->weights[i];
         struct store_entry *entry = store_find(in->store, w->name);
-        if (!entry || w->is_buffer || (!all && !in_last(in->model, w, what->last))) continue;
+        bool is_last = in_last(in->model, w, what->last, &after);
+        if (!entry || w->is_buffer || (!all && !is_last)) continue;
         TRY(store_make(in->store, entry, CB_DTYPE_F32, true, err));
         entry->trainable = true;
         t->params[t->n_params++] = (struct train_param){.value = entry, .decay = w->decay, .lr_scale = 1};

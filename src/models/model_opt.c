@@ -64,11 +64,7 @@ static enum cb_status weights(struct model *m, struct cb_err *err) {
     m->n_features = o->width;
     TRY(model_add_weight(m, err, MODEL_NORMAL, m->init_std, 2, words, "%s", m->embedding));
     TRY(model_add_weight(m, err, MODEL_NORMAL, m->init_std, 2, positions, "model.decoder.embed_positions.weight"));
-    if (o->width != c) {
-        TRY(model_add_linear(m, c, o->width, false, "model.decoder", "project_out", err));
-        TRY(model_add_linear(m, o->width, c, false, "model.decoder", "project_in", err));
-    }
-    if (o->has_final_norm) TRY(add_norm(m, "model.decoder", "final_layer_norm", err));
+    if (o->width != c) TRY(model_add_linear(m, o->width, c, false, "model.decoder", "project_in", err));
     for (int64_t i = 0; i < m->n_layer; i++) {
         const char *layer = arena_printf(m->arena, "model.decoder.layers.%lld", (long long)i);
         if (!layer) FAIL(err, CB_E_MEMORY, "model: no memory for a name");
@@ -78,7 +74,8 @@ static enum cb_status weights(struct model *m, struct cb_err *err) {
         TRY(model_add_linear(m, o->inner, c, o->has_bias, layer, "fc2", err));
         TRY(add_norm(m, layer, "final_layer_norm", err));
     }
-    return CB_OK;
+    if (o->has_final_norm) TRY(add_norm(m, "model.decoder", "final_layer_norm", err));
+    return o->width != c ? model_add_linear(m, c, o->width, false, "model.decoder", "project_out", err) : CB_OK;
 }
 
 static struct cb_tensor *norm(const struct opt_options *o, struct nn *nn, struct cb_tensor *x, const char *path, const char *name) {

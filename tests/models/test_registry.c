@@ -69,3 +69,37 @@ TEST(models, defaults) {
     CHECK_FAILS(model_from_config(&m, config, "gpt2", &err), CB_E_FORMAT, "n_head: found 7");
     json_decref(config);
 }
+
+/* Each key of each family's configuration with values of every kind: taken, or refused with a reason; never a crash. */
+TEST(models, hostile_values) {
+    static const char *const values[] = {
+        "null", "true", "-1",       "0",  "1",         "3",   "1000000", "4611686018427387904", "1e300",
+        "0.5",  "\"\"", "\"relu\"", "[]", "[1,\"a\"]", "[0]", "[[1]]",   "{\"a\":1}",           "{\"rope_type\":\"longrope\"}"};
+    int n, taken = 0, refused = 0;
+    const struct family *const *families = model_families(&n);
+    for (int f = 0; f < n; f++) {
+        struct cb_err err = {0};
+        json_t *config, *value;
+        const char *key;
+        CHECK_OK(model_default_config(&config, families[f], families[f]->tiny, &err));
+        json_t *keys = json_copy(config);
+        json_object_foreach(keys, key, value) {
+            for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+                struct model *m = NULL;
+                memset(&err, 0, sizeof err);
+                json_t *changed = json_copy(config);
+                CHECK(json_object_set_new(changed, key, json_loads(values[i], JSON_DECODE_ANY, NULL)) == 0);
+                enum cb_status status = model_from_config(&m, changed, families[f]->name, &err);
+                CHECK(status == CB_OK ? model_parameters(m) > 0 : *err.message && !m, "%s: %s = %s: status %d without a reason",
+                      families[f]->name, key, values[i], (int)status);
+                taken += status == CB_OK;
+                refused += status != CB_OK;
+                model_destroy(&m);
+                json_decref(changed);
+            }
+        }
+        json_decref(keys);
+        json_decref(config);
+    }
+    CHECK(taken > 100 && refused > 100, "%d taken, %d refused", taken, refused);
+}
