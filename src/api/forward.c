@@ -61,6 +61,9 @@ static enum cb_status read_shapes(struct forward *f, struct cb_err *err) {
     f->io.float_labels = labels && dtype_of(labels->type.dtype)->is_float;
     if (f->o->grad && !f->io.want_loss) FAIL(err, CB_E_UNSUPPORTED, "%s: no loss; gradients want one", f->instance.model->class->name);
     // a loss where all that it wants is there
+    f->io.want_loss = *head->labels != NULL;
+    if (f->o->grad && !f->io.want_loss)
+        FAIL(err, CB_E_ARGUMENT, "%s: a body without a head has no loss; gradients want one", f->instance.model->class->name);
     for (const char *const *name = head->labels; *name; name++) {
         if (tensors_find(f->input, *name)) continue;
         f->io.want_loss = false;

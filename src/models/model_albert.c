@@ -92,6 +92,7 @@ static const struct model_class classes[] = {
      .linear = "classifier",
      .weights = encoder_pooled_weights,
      .features = encoder_pooled},
+    {.name = "AlbertModel", .head = &model_head_states},
     {.name = NULL},
 };
 

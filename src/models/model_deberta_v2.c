@@ -309,6 +309,7 @@ static const struct model_class classes[] = {
      .linear = "classifier",
      .weights = encoder_pooled_weights,
      .features = pooled},
+    {.name = "DebertaV2Model", .head = &model_head_states},
     {.name = NULL},
 };
 

@@ -84,6 +84,7 @@ static const struct model_class classes[] = {
      .linear = "classifier",
      .weights = encoder_dense_weights,
      .features = first_dense},
+    {.name = "DistilBertModel", .head = &model_head_states},
     {.name = NULL},
 };
 

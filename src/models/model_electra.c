@@ -98,6 +98,7 @@ static const struct model_class classes[] = {
      .linear = "classifier",
      .weights = summary_weights,
      .features = summary},
+    {.name = "ElectraModel", .head = &model_head_states},
     {.name = NULL},
 };
 

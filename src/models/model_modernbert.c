@@ -279,6 +279,7 @@ static const struct model_class classes[] = {
      .linear = "classifier",
      .weights = head_weights,
      .features = pooled},
+    {.name = "ModernBertModel", .head = &model_head_states},
     {.name = NULL},
 };
 

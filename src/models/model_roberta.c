@@ -48,6 +48,7 @@ static const struct model_class classes[] = {
      .linear = "classifier",
      .weights = encoder_pooled_weights,
      .features = encoder_pooled},
+    {.name = "RobertaModel", .head = &model_head_states},
     {.name = NULL},
 };
 

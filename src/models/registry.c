@@ -145,12 +145,14 @@ static const struct model_weight *find_old(const struct model *model, const char
     return NULL;
 }
 
+/* A word that ends in a dot is a beginning, with or without the body's prefix, which bodies saved alone lack; another an ending. */
 static bool may_be_left(const struct model *model, const char *name) {
-    size_t n = strlen(name);
+    size_t n = strlen(name), p = strlen(model->family->prefix);
     for (const char *const *word = model->family->ignored; word && *word; word++) {
         size_t w = strlen(*word);
-        bool begins = (*word)[w - 1] == '.';
+        bool begins = (*word)[w - 1] == '.', has_prefix = w > p && strncmp(*word, model->family->prefix, p) == 0;
         if (n >= w && strncmp(begins ? name : name + n - w, *word, w) == 0) return true;
+        if (begins && has_prefix && n >= w - p && strncmp(name, *word + p, w - p) == 0) return true;
     }
     return model->tied && strcmp(name, "lm_head.weight") == 0;
 }

@@ -15,8 +15,11 @@ struct pick {
 
 static bool weight_pick(void *context, const struct store_entry *entry, const char **name, enum cb_dtype *dtype) {
     const struct pick *pick = context;
-    (void)name;
     if (!model_find_weight(pick->model, entry->name)) return false;
+    // a body alone is written without its prefix
+    const char *prefix = pick->model->family->prefix;
+    size_t n = strlen(prefix);
+    if (pick->model->class->head == &model_head_states && strncmp(entry->name, prefix, n) == 0) *name = entry->name + n;
     if (pick->dtype != CB_DTYPE_COUNT) *dtype = pick->dtype;
     return true;
 }
