@@ -20,7 +20,7 @@ struct shape {
     bool accumulate;
 };
 
-/* gpt2-124m with 1024 rows, charlm-10m with 4096, LoRA of rank 8, decoding. */
+/* gpt2-124m with 1024 rows, charlm-10m with 4096, a character model of 0.8 M with 768, LoRA of rank 8, decoding. */
 static const struct shape shapes[] = {
     {"124m qkv", 1024, 2304, 768, false, false, CB_DTYPE_F32, false},
     {"124m attention out", 1024, 768, 768, false, false, CB_DTYPE_F32, false},
@@ -42,6 +42,17 @@ static const struct shape shapes[] = {
     {"10m dx of mlp up", 4096, 384, 1536, false, true, CB_DTYPE_F32, false},
     {"10m dW of mlp up", 384, 1536, 4096, true, false, CB_DTYPE_F32, true},
     {"10m head", 4096, 65, 384, false, true, CB_DTYPE_F32, false},
+    {"0.8m qkv", 768, 384, 128, false, false, CB_DTYPE_F32, false},
+    {"0.8m out", 768, 128, 128, false, false, CB_DTYPE_F32, false},
+    {"0.8m mlp up", 768, 512, 128, false, false, CB_DTYPE_F32, false},
+    {"0.8m mlp down", 768, 128, 512, false, false, CB_DTYPE_F32, false},
+    {"0.8m dx of qkv", 768, 128, 384, false, true, CB_DTYPE_F32, false},
+    {"0.8m dx of mlp up", 768, 128, 512, false, true, CB_DTYPE_F32, false},
+    {"0.8m dx of mlp down", 768, 512, 128, false, true, CB_DTYPE_F32, false},
+    {"0.8m dW of qkv", 128, 384, 768, true, false, CB_DTYPE_F32, false},
+    {"0.8m dW of out", 128, 128, 768, true, false, CB_DTYPE_F32, false},
+    {"0.8m dW of mlp up", 128, 512, 768, true, false, CB_DTYPE_F32, false},
+    {"0.8m dW of mlp down", 512, 128, 768, true, false, CB_DTYPE_F32, false},
     {"lora x A", 1024, 8, 768, false, true, CB_DTYPE_F32, false},
     {"lora h B", 1024, 768, 8, false, true, CB_DTYPE_F32, true},
     {"lora dB", 768, 8, 1024, true, false, CB_DTYPE_F32, true},

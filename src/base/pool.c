@@ -1,4 +1,4 @@
-/* The thread pool: one ticket word hands out tiles; threads spin briefly between jobs, then sleep. */
+/* The thread pool: each thread takes tiles of its own share, then of the others'; threads spin briefly between jobs, then sleep. */
 #include "base/pool.h"
 
 #include <pthread.h>
@@ -13,10 +13,13 @@
 #define CLOSED UINT32_MAX  // tile number of a state in which no tile can be taken
 #define MAX_TILES (UINT32_MAX - 1u)  // per job; longer runs are cut
 
-/* The state is (job number << 32 | next tile). A thread takes a tile by compare-and-swap, so a thread that slept through a job cannot take a tile of
-   another one with old fields; and a job ends when its tiles are done, without waiting for threads that never woke up. */
+/* The next tile of one thread's share: (job number << 32 | tile). A tile is taken by compare-and-swap, so a thread that slept through a job cannot
+   take a tile of another one with old fields; and a job ends when its tiles are done, without waiting for threads that never woke up. */
+struct share {
+    _Alignas(64) _Atomic uint64_t next;
+};
+
 struct pool {
-    _Alignas(64) _Atomic uint64_t state;
     _Alignas(64) _Atomic int64_t n_done;
     _Alignas(64) _Atomic int64_t n_tiles;
     _Atomic int64_t first;  // number of the job's tile 0
@@ -28,6 +31,7 @@ struct pool {
     pthread_cond_t work, done;
     int n_threads, n_started;
     struct worker *workers;
+    struct share shares[];  // one of each thread; the first tells the newest job
 };
 
 struct worker {
@@ -44,19 +48,26 @@ static void spin_pause(void) {
 #endif
 }
 
-// Takes tiles of the current job until there are none; returns the job's number.
-static uint32_t tiles_work(struct pool *pool, int thread) {
-    uint64_t state = atomic_load_explicit(&pool->state, memory_order_acquire);
-    int64_t total;
+static uint32_t job_number(struct pool *pool) { return (uint32_t)(atomic_load(&pool->shares[0].next) >> 32); }
+
+// The end of a thread's share, and so the beginning of the next one's.
+static int64_t share_end(int64_t n_tiles, int owner, int n_threads) {
+    return n_tiles / n_threads * (owner + 1) + n_tiles % n_threads * (owner + 1) / n_threads;
+}
+
+// Takes tiles of one share until there are none.
+static void share_work(struct pool *pool, int owner, int thread) {
+    _Atomic uint64_t *next = &pool->shares[owner].next;
+    uint64_t state = atomic_load_explicit(next, memory_order_acquire);
     for (;;) {
         uint32_t i = (uint32_t)state;
-        total = atomic_load_explicit(&pool->n_tiles, memory_order_acquire);
+        int64_t total = atomic_load_explicit(&pool->n_tiles, memory_order_acquire);
         int64_t first = atomic_load_explicit(&pool->first, memory_order_acquire);
         void *context = atomic_load_explicit(&pool->context, memory_order_acquire);
         void (*tile)(void *, int64_t, int) = atomic_load_explicit(&pool->tile, memory_order_acquire);
-        if (i == CLOSED || i >= total) break;
+        if (i == CLOSED || i >= share_end(total, owner, pool->n_threads)) return;
         // a newer job makes this fail: what was just read then counts for nothing
-        if (!atomic_compare_exchange_weak_explicit(&pool->state, &state, state + 1, memory_order_acq_rel, memory_order_acquire)) continue;
+        if (!atomic_compare_exchange_weak_explicit(next, &state, state + 1, memory_order_acq_rel, memory_order_acquire)) continue;
         tile(context, first + i, thread);
         state++;
         if (atomic_fetch_add(&pool->n_done, 1) + 1 == total && atomic_load(&pool->caller_sleeps)) {
@@ -65,10 +76,15 @@ static uint32_t tiles_work(struct pool *pool, int thread) {
             pthread_mutex_unlock(&pool->mutex);
         }
     }
-    return (uint32_t)(state >> 32);
 }
 
-static uint32_t job_number(struct pool *pool) { return (uint32_t)(atomic_load(&pool->state) >> 32); }
+// Works on the current job until none of its tiles is free: neighbouring tiles stay with one thread, from job to job, as long as all keep pace.
+// Returns the job's number.
+static uint32_t tiles_work(struct pool *pool, int thread) {
+    const uint32_t job = job_number(pool);
+    for (int i = 0; i < pool->n_threads; i++) share_work(pool, (thread + i) % pool->n_threads, thread);
+    return job;
+}
 
 static void *worker_main(void *argument) {
     struct worker *worker = argument;
@@ -109,17 +125,18 @@ static int workers_start(struct pool *pool) {
 enum cb_status pool_create(struct pool **out, int n_threads, struct cb_err *err) {
     *out = NULL;
     if (n_threads < 1 || n_threads > MAX_THREADS) FAIL(err, CB_E_ARGUMENT, "threads: found %d; wanted 1 to %d", n_threads, MAX_THREADS);
-    struct pool *pool = aligned_alloc(64, (sizeof *pool + 63) / 64 * 64);
+    const size_t bytes = sizeof(struct pool) + (size_t)n_threads * sizeof(struct share);
+    struct pool *pool = aligned_alloc(64, bytes);
     struct worker *workers = calloc((size_t)n_threads, sizeof *workers);
     if (!pool || !workers) {
         free(pool);
         free(workers);
         FAIL(err, CB_E_MEMORY, "threads: out of memory for a pool of %d", n_threads);
     }
-    memset(pool, 0, sizeof *pool);
+    memset(pool, 0, bytes);
     pool->n_threads = n_threads;
     pool->workers = workers;
-    atomic_store(&pool->state, CLOSED);
+    for (int i = 0; i < n_threads; i++) atomic_store(&pool->shares[i].next, CLOSED);
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->work, NULL);
     pthread_cond_init(&pool->done, NULL);
@@ -151,16 +168,19 @@ void pool_destroy(struct pool **pool) {
 
 int pool_threads(const struct pool *pool) { return pool->n_threads; }
 
-// Opens a job: closes the old state first, so that no thread pairs it with the new fields.
+// Opens a job: closes the old shares first, so that no thread pairs them with the new fields.
 static void job_open(struct pool *pool, int64_t first, int64_t n_tiles, void (*tile)(void *, int64_t, int), void *context) {
     uint32_t job = job_number(pool);
-    atomic_store(&pool->state, (uint64_t)job << 32 | CLOSED);
+    for (int i = 0; i < pool->n_threads; i++) atomic_store(&pool->shares[i].next, (uint64_t)job << 32 | CLOSED);
     atomic_store_explicit(&pool->n_done, 0, memory_order_release);
     atomic_store_explicit(&pool->n_tiles, n_tiles, memory_order_release);
     atomic_store_explicit(&pool->first, first, memory_order_release);
     atomic_store_explicit(&pool->context, context, memory_order_release);
     atomic_store_explicit(&pool->tile, tile, memory_order_release);
-    atomic_store(&pool->state, (uint64_t)(job + 1) << 32);
+    for (int i = pool->n_threads - 1; i >= 0; i--) {
+        const int64_t begin = i ? share_end(n_tiles, i - 1, pool->n_threads) : 0;
+        atomic_store(&pool->shares[i].next, (uint64_t)(job + 1) << 32 | (uint64_t)begin);
+    }
     // pairs with a worker that counts itself asleep, then looks at the state
     if (atomic_load(&pool->n_sleeping) > 0) {
         pthread_mutex_lock(&pool->mutex);
