@@ -16,7 +16,6 @@ struct check {
 static void wrong(struct check *c, const json_t *line, const char *what) {
     char *text = json_dumps(json_object_get(line, "text"), JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
     const char *name = json_string_value(json_object_get(line, "name"));
-    if (getenv("VERBOSE")) fprintf(stderr, "%.80s: %.100s: %.300s\n", name ? name : "?", what, text ? text : "");
     if (!c->n_bad++) snprintf(c->wrong, sizeof c->wrong, "%.80s: %.100s: %.300s", name ? name : "?", what, text ? text : "");
     free(text);
 }
