@@ -55,6 +55,7 @@ $(eval $(call REGISTRY,cpu_kernels,KERNEL_FILE,src/backend/cpu,k_))
 $(eval $(call REGISTRY,models,MODEL,src/models,model_))
 $(eval $(call REGISTRY,tuners,TUNER,src/modules,tuner_))
 $(eval $(call REGISTRY,optimizers,OPTIMIZER,src/train,opt_))
+$(eval $(call REGISTRY,readers,READER,src/data,read_))
 $(eval $(call REGISTRY,commands,COMMAND,src/cli,cmd_))
 OP_FILES := $(call files,src/ops/op_*.c)
 $(GEN)/attrs.h: $(OP_FILES) tools/gen_attrs.sh src/ops
@@ -64,7 +65,7 @@ $(GEN)/attrs.c: $(GEN)/attrs.h
 	@tools/gen_attrs.sh c $(OP_FILES) /dev/null > $@
 $(GEN)/attrs.o: $(GEN)/attrs.c $(BUILD)/.flags
 	$(call say,CC $<)$(CC) $(CB_CFLAGS) -c $< -o $@
-src/ops src/backend/cpu src/models src/modules src/train src/cli:
+src/ops src/data src/backend/cpu src/models src/modules src/train src/cli:
 	@mkdir -p $@
 
 # ---- stamps that change with what they hold: the compiler's flags, the files of the library and of the tests

@@ -142,7 +142,11 @@ struct cb_train_options {
     int n_valid;
     const char *tuner; /* "lora:r=8,alpha=16", "full", "last:2"; NULL: pretrain */
     const char *modules; /* modules that are on the model, frozen, while training */
-    const char *task; /* "text" (default) */
+    const char *task; /* "text", or "chat": conversations, of which the assistant's part is learnt; NULL: by the data */
+    const char *chat_template; /* a file, a template of the model by name, or "chatml", "llama3", ...; NULL: the model's own */
+    const char *const *columns; /* of tables: "text=review" takes the column review as the text */
+    int n_columns;
+    const char *separator; /* of CSV; NULL: by name and first line */
     int64_t steps, tokens, epochs; /* how long; one of them */
     int64_t batch, seq, accumulate; /* 8, the model's context at most 1024, 1 */
     const char *optimizer; /* "adamw" (default), "sgd:momentum=0.9", ... */
@@ -182,6 +186,10 @@ struct cb_eval_options {
     int n_text;
     int64_t seq, stride, batch; /* the model's context; seq; 8 */
     const char *invalid;
+    const char *task, *chat_template; /* as of training; of conversations what the assistant says is scored */
+    const char *const *columns;
+    int n_columns;
+    const char *separator;
 };
 struct cb_eval_result {
     int64_t tokens, bytes, words;
@@ -193,9 +201,11 @@ enum cb_status cb_eval_text(struct cb_engine *engine, const struct cb_eval_optio
 /* ---- generation */
 struct cb_generate_options {
     const char *model, *modules;
-    const char *prompt; /* text; or ids */
+    const char *prompt; /* text; or ids; or messages */
     const int32_t *ids;
     int64_t n_ids;
+    const char *messages; /* JSON: a list of {role, content}, or an object with messages and maybe tools; the model answers the last */
+    const char *chat_template; /* as of training */
     int64_t max_new; /* 128 */
     double temperature, top_p, min_p, repeat_penalty; /* 0: 1, 1, 0, 1 */
     int64_t top_k; /* 0: all */
@@ -218,6 +228,16 @@ struct cb_generate_result {
 };
 enum cb_status cb_generate(struct cb_engine *engine, const struct cb_generate_options *options, struct cb_generate_result *result,
                            struct cb_err *err);
+
+/* A model kept loaded between answers; what a prompt has in common with what was read last is not read again. options: model, modules, chat_template and
+   context, copied. Owned by caller, free with cb_generator_close, before the engine. */
+struct cb_generator;
+enum cb_status cb_generator_open(struct cb_generator **generator, struct cb_engine *engine, const struct cb_generate_options *options,
+                                 struct cb_err *err);
+/* As cb_generate; model, modules, chat_template and context of options are passed over. */
+enum cb_status cb_generator_answer(struct cb_generator *generator, const struct cb_generate_options *options,
+                                   struct cb_generate_result *result, struct cb_err *err);
+void cb_generator_close(struct cb_generator **generator);
 
 /* ---- one pass on given tensors */
 struct cb_forward_options {

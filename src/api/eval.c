@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/chat.h"
 #include "api/files.h"
 #include "api/score.h"
 #include "text/tokenizer.h"
@@ -12,12 +13,18 @@ struct evaluation {
     const struct cb_eval_options *o;
     struct instance instance;
     struct tokenizer *tokenizer;
+    struct chat *chat;
     struct corpus *corpus;
     struct loader *loader;
     struct score score;
 };
 
 static void warn(void *user, const char *line) { engine_warn(user, "%s", line); }
+
+static void note(void *user, const char *line) {
+    struct cb_progress p = {.verb = "data", .seconds = -1, .seconds_left = -1, .loss = -1, .valid_loss = -1, .text = line};
+    engine_progress(user, &p);
+}
 
 static enum cb_status load_text(struct evaluation *e, struct cb_err *err) {
     enum data_invalid invalid;
@@ -29,6 +36,15 @@ static enum cb_status load_text(struct evaluation *e, struct cb_err *err) {
         FAIL(err, CB_E_ARGUMENT, "%s: the tokenizer has %lld ids, the model's vocab_size is %lld", e->o->model, (long long)size,
              (long long)vocab);
     struct corpus_options co = {.bos = -1, .eos = tokenizer_eos(e->tokenizer), .invalid = invalid, .user = engine, .warn = warn};
+    bool is_chat = e->o->task && !strcmp(e->o->task, "chat");
+    if (e->o->task && !is_chat && strcmp(e->o->task, "text") != 0) FAIL(err, CB_E_USAGE, "--task %s: wanted text or chat", e->o->task);
+    TRY(records_check_columns(e->o->columns, e->o->n_columns, err));
+    TRY(is_chat ? chat_need(&e->chat, e->o->model, e->tokenizer, e->o->chat_template, err)
+                : chat_open(&e->chat, e->o->model, e->tokenizer, e->o->chat_template, err));
+    co.note = note;
+    co.chat = e->chat;
+    co.is_chat = is_chat;
+    co.records = (struct records_options){.columns = e->o->columns, .n_columns = e->o->n_columns, .separator = e->o->separator};
     return corpus_load(&e->corpus, e->o->text, e->o->n_text, e->tokenizer, NULL, &co, NULL, err);
 }
 
@@ -53,7 +69,8 @@ static enum cb_status run(struct evaluation *e, struct cb_engine *engine, struct
     TRY(score_run(&e->score, &r->loss, &r->tokens, err));
     // every token after the first is scored; the end of text that each document got is among them
     double nats = r->loss * (double)r->tokens;
-    r->bytes = corpus_info(e->corpus)->text_bytes;
+    const struct corpus_info *info = corpus_info(e->corpus);
+    r->bytes = info->learnt < info->tokens ? info->bytes : info->text_bytes;
     r->words = corpus_info(e->corpus)->words;
     r->perplexity = exp(r->loss);
     r->bits_per_byte = nats / log(2) / (double)r->bytes;
@@ -70,6 +87,7 @@ enum cb_status cb_eval_text(struct cb_engine *engine, const struct cb_eval_optio
     score_close(&e.score);
     loader_destroy(&e.loader);
     corpus_destroy(&e.corpus);
+    chat_destroy(&e.chat);
     tokenizer_destroy(&e.tokenizer);
     instance_close(&e.instance);
     return status;

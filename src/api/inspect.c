@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "api/instance.h"
-#include "data/jsonl.h"
+#include "data/records.h"
 #include "io/file.h"
 #include "io/safetensors.h"
 #include "modules/tuner.h"
@@ -96,11 +96,11 @@ static enum cb_status inspect_tokenizer(struct inspection *in, struct cb_err *er
 }
 
 static enum cb_status inspect_jsonl(struct inspection *in, struct cb_err *err) {
-    struct jsonl_summary s;
-    TRY(jsonl_check(in->path, &s, err));
+    struct records_summary s;
+    TRY(records_check(in->path, &s, err));
     inspect_put(in->root, "found", json_string(s.text));
     inspect_put(in->root, "records", json_integer(s.records));
-    inspect_put(in->root, "shape", json_string(jsonl_shape_text(s.shape)));
+    inspect_put(in->root, "shape", json_string(record_shape_text(s.shape)));
     inspect_put(in->root, "characters", json_integer(s.characters));
     return CB_OK;
 }

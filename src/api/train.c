@@ -45,7 +45,8 @@ enum cb_status run_sizes(struct run *r, struct cb_err *err) {
     if (r->batch > INT32_MAX / r->seq)
         FAIL(err, CB_E_USAGE, "--batch %lld of --seq %lld tokens: too many", (long long)r->batch, (long long)r->seq);
     if (o->precision && strcmp(o->precision, "f32") != 0) FAIL(err, CB_E_USAGE, "--precision %s: wanted f32", o->precision);
-    if (o->task && strcmp(o->task, "text") != 0) FAIL(err, CB_E_USAGE, "--task %s: wanted text", o->task);
+    if (o->task && strcmp(o->task, "text") != 0 && strcmp(o->task, "chat") != 0)
+        FAIL(err, CB_E_USAGE, "--task %s: wanted text or chat", o->task);
     return CB_OK;
 }
 

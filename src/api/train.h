@@ -8,6 +8,7 @@
 
 struct run_data {
     struct tokenizer *tokenizer;
+    struct chat *chat;  // NULL: the model has no chat template
     struct corpus *corpus, *valid_corpus;  // the same where a share is held out
     struct loader *loader, *valid;  // valid NULL: none
     bool segments;  // more than one document

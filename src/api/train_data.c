@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "api/chat.h"
 #include "api/files.h"
 #include "api/train.h"
 #include "io/file.h"
@@ -11,6 +12,10 @@
 #include "train/ckpt.h"
 
 static void warn(void *user, const char *line) { engine_warn(user, "%s", line); }
+static void note(void *user, const char *line) {
+    struct cb_progress p = {.verb = "data", .seconds = -1, .seconds_left = -1, .loss = -1, .valid_loss = -1, .text = line};
+    engine_progress(user, &p);
+}
 
 static bool progress(void *user, int64_t done, int64_t total) {
     struct cb_progress p = {
@@ -31,6 +36,7 @@ enum cb_status run_check_data(const struct run *r, struct cb_err *err) {
     enum data_invalid invalid;
     if (!o->out && !o->plan_only) FAIL(err, CB_E_USAGE, "training: no folder to write; wanted --out DIR");
     if (!data_invalid_by_name(&invalid, o->invalid)) FAIL(err, CB_E_USAGE, "--invalid %s: wanted fail, replace or skip", o->invalid);
+    TRY(records_check_columns(o->columns, o->n_columns, err));
     if (!(o->valid_share >= 0 && o->valid_share < 1))
         FAIL(err, CB_E_USAGE, "--valid-share %g: wanted a number from 0 to below 1", o->valid_share);
     if (o->patience > 0 && o->eval_every <= 0)
@@ -44,6 +50,10 @@ static enum cb_status corpus_make(struct run *r, struct corpus **corpus, const c
     data_invalid_by_name(&invalid, r->o->invalid);  // run_check_data has seen it
     struct corpus_options o = {
         .bos = -1, .eos = tokenizer_eos(r->data.tokenizer), .invalid = invalid, .user = r->engine, .warn = warn, .progress = progress};
+    o.note = note;
+    o.chat = r->data.chat;
+    o.is_chat = r->o->task && !strcmp(r->o->task, "chat");
+    o.records = (struct records_options){.columns = r->o->columns, .n_columns = r->o->n_columns, .separator = r->o->separator};
     char *path = r->run_folder ? io_path_join(r->run_folder, file) : NULL;
     if (r->run_folder && !path) FAIL(err, CB_E_MEMORY, "training data: out of memory");
     enum cb_status status = corpus_load(corpus, paths, n, r->data.tokenizer, path, &o, NULL, err);
@@ -65,6 +75,9 @@ enum cb_status run_data(struct run *r, struct cb_err *err) {
     int64_t cut;
     TRY(files_load_tokenizer(&d->tokenizer, o->model, err));
     TRY(run_check_ids(r, err));
+    const char *template = o->chat_template;
+    TRY(o->task && !strcmp(o->task, "chat") ? chat_need(&d->chat, o->model, d->tokenizer, template, err)
+                                            : chat_open(&d->chat, o->model, d->tokenizer, template, err));
     if (r->run_folder) {
         TRY(io_mkdirs(r->run_folder, err));
         io_remove_temporaries(o->out);
@@ -99,6 +112,7 @@ void run_data_close(struct run *r) {
     loader_destroy(&r->data.valid);
     corpus_destroy(&r->data.corpus);
     corpus_destroy(&r->data.valid_corpus);
+    chat_destroy(&r->data.chat);
     tokenizer_destroy(&r->data.tokenizer);
 }
 

@@ -38,7 +38,9 @@ static enum cb_status corpus_text(const struct corpus *corpus, json_t **text, st
         TRY(corpus_read(corpus, ids, at, n, err));
         for (int64_t i = 0; i < n; i++) h = (h ^ (uint32_t)ids[i]) * 0x9E3779B185EBCA87ull, h ^= h >> 29;
     }
-    *text = json_sprintf("%" PRId64 " tokens in %" PRId64 " documents, hash %016" PRIx64, info->tokens, info->documents, h);
+    char learnt[60] = "";
+    if (info->learnt < info->tokens) snprintf(learnt, sizeof learnt, ", %" PRId64 " of them learnt", info->learnt);
+    *text = json_sprintf("%" PRId64 " tokens in %" PRId64 " documents, hash %016" PRIx64 "%s", info->tokens, info->documents, h, learnt);
     return CB_OK;
 }
 

@@ -4,16 +4,21 @@
 
 struct eval_options {
     struct cb_eval_options api;
-    struct text_list text;
+    struct text_list text, column;
 };
 #define AT(field) offsetof(struct eval_options, api.field)
-static const struct option options[] = {{"text", OPTION_LIST, offsetof(struct eval_options, text), "FILE", "text to score (required)"},
-                                        {"modules", OPTION_TEXT, AT(modules), "EXPR", "modules to put on the model"},
-                                        {"seq", OPTION_POSITIVE, AT(seq), "N", "window in tokens (default: the model's context)"},
-                                        {"stride", OPTION_POSITIVE, AT(stride), "N", "step between windows (default: seq)"},
-                                        {"batch", OPTION_POSITIVE, AT(batch), "N", "windows at a time (default 8)"},
-                                        {"invalid", OPTION_TEXT, AT(invalid), "HOW", "invalid UTF-8: fail (default), replace, skip"},
-                                        {NULL, OPTION_FLAG, 0, NULL, NULL}};
+static const struct option options[] = {
+    {"text", OPTION_LIST, offsetof(struct eval_options, text), "FILE", "text to score (required)"},
+    {"modules", OPTION_TEXT, AT(modules), "EXPR", "modules to put on the model"},
+    {"seq", OPTION_POSITIVE, AT(seq), "N", "window in tokens (default: the model's context)"},
+    {"stride", OPTION_POSITIVE, AT(stride), "N", "step between windows (default: seq)"},
+    {"batch", OPTION_POSITIVE, AT(batch), "N", "windows at a time (default 8)"},
+    {"invalid", OPTION_TEXT, AT(invalid), "HOW", "invalid UTF-8: fail (default), replace, skip"},
+    {"task", OPTION_TEXT, AT(task), "NAME", "text or chat (default: by the data)"},
+    {"chat-template", OPTION_TEXT, AT(chat_template), "FILE|NAME", "instead of the model's own; chatml, llama3, ..."},
+    {"column", OPTION_LIST, offsetof(struct eval_options, column), "KEY=COLUMN", "of tables: text=review"},
+    {"separator", OPTION_TEXT, AT(separator), "C", "of CSV columns (default: by the first line)"},
+    {NULL, OPTION_FLAG, 0, NULL, NULL}};
 #define R(field) offsetof(struct cb_eval_result, field)
 static const struct field fields[] = {{"tokens", FIELD_INT, R(tokens)},
                                       {"bytes", FIELD_INT, R(bytes)},
@@ -33,6 +38,8 @@ static enum cb_status run(struct cli *cli, void *parsed, char **args, int n_args
     o->api.model = args[0];
     o->api.text = o->text.item;
     o->api.n_text = o->text.n;
+    o->api.columns = o->column.item;
+    o->api.n_columns = o->column.n;
     TRY(cli_engine(cli, false, &engine, err));
     enum cb_status status = cb_eval_text(engine, &o->api, &result, err);
     cli_end_line(cli);

@@ -1,33 +1,40 @@
-/* cambium generate: continues a prompt. */
+/* cambium generate: continues a prompt, answers a conversation, talks. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
-#include "cli/cli.h"
+#include "cli/chat.h"
 
 struct generate_options {
     struct cb_generate_options api;
-    const char *ids;
+    const char *ids, *messages, *system;
     struct text_list stop;
-    bool stream;
+    bool stream, chat;
 };
 
 #define AT(field) offsetof(struct generate_options, api.field)
-static const struct option options[] = {{"prompt", OPTION_TEXT, AT(prompt), "TEXT", "what to continue (default: standard input)"},
-                                        {"ids", OPTION_TEXT, offsetof(struct generate_options, ids), "1,2,3", "or token ids"},
-                                        {"max-new", OPTION_POSITIVE, AT(max_new), "N", "new tokens at most (default 128)"},
-                                        {"temperature", OPTION_ABOVE_ZERO, AT(temperature), "X", "default 1; for 0 take --greedy"},
-                                        {"top-k", OPTION_COUNT, AT(top_k), "N", "only the N likeliest"},
-                                        {"top-p", OPTION_ABOVE_ZERO, AT(top_p), "X", "the likeliest that together reach X"},
-                                        {"min-p", OPTION_NUMBER, AT(min_p), "X", "at least X times the likeliest"},
-                                        {"repeat-penalty", OPTION_ABOVE_ZERO, AT(repeat_penalty), "X", "above 1: against repetition"},
-                                        {"stop", OPTION_LIST, offsetof(struct generate_options, stop), "TEXT", "texts that end it"},
-                                        {"greedy", OPTION_FLAG, AT(greedy), NULL, "always the likeliest"},
-                                        {"ignore-eos", OPTION_FLAG, AT(ignore_eos), NULL, "go on past the end-of-text token"},
-                                        {"context", OPTION_COUNT, AT(context), "N", "positions kept in the cache"},
-                                        {"modules", OPTION_TEXT, AT(modules), "EXPR", "modules to put on the model"},
-                                        {"stream", OPTION_FLAG, offsetof(struct generate_options, stream), NULL, "print text as it comes"},
-                                        {NULL, OPTION_FLAG, 0, NULL, NULL}};
+static const struct option options[] = {
+    {"prompt", OPTION_TEXT, AT(prompt), "TEXT", "what to continue (default: standard input)"},
+    {"ids", OPTION_TEXT, offsetof(struct generate_options, ids), "1,2,3", "or token ids"},
+    {"messages", OPTION_TEXT, offsetof(struct generate_options, messages), "FILE.json",
+     "or a conversation: a list of {role, content}, or an object with messages and tools"},
+    {"chat", OPTION_FLAG, offsetof(struct generate_options, chat), NULL, "talk: messages from standard input"},
+    {"system", OPTION_TEXT, offsetof(struct generate_options, system), "TEXT", "of --chat: the system's message"},
+    {"chat-template", OPTION_TEXT, AT(chat_template), "FILE|NAME", "instead of the model's own; chatml, llama3, ..."},
+    {"max-new", OPTION_POSITIVE, AT(max_new), "N", "new tokens at most (default 128)"},
+    {"temperature", OPTION_ABOVE_ZERO, AT(temperature), "X", "default 1; for 0 take --greedy"},
+    {"top-k", OPTION_COUNT, AT(top_k), "N", "only the N likeliest"},
+    {"top-p", OPTION_ABOVE_ZERO, AT(top_p), "X", "the likeliest that together reach X"},
+    {"min-p", OPTION_NUMBER, AT(min_p), "X", "at least X times the likeliest"},
+    {"repeat-penalty", OPTION_ABOVE_ZERO, AT(repeat_penalty), "X", "above 1: against repetition"},
+    {"stop", OPTION_LIST, offsetof(struct generate_options, stop), "TEXT", "texts that end it"},
+    {"greedy", OPTION_FLAG, AT(greedy), NULL, "always the likeliest"},
+    {"ignore-eos", OPTION_FLAG, AT(ignore_eos), NULL, "go on past the end-of-text token"},
+    {"context", OPTION_COUNT, AT(context), "N", "positions kept in the cache"},
+    {"modules", OPTION_TEXT, AT(modules), "EXPR", "modules to put on the model"},
+    {"stream", OPTION_FLAG, offsetof(struct generate_options, stream), NULL, "print text as it comes"},
+    {NULL, OPTION_FLAG, 0, NULL, NULL}};
 
 /* "1,2,3" into ids. Owned by caller. */
 static enum cb_status parse_ids(const char *text, int32_t **ids, int64_t *n, struct cb_err *err) {
@@ -46,11 +53,11 @@ static enum cb_status parse_ids(const char *text, int32_t **ids, int64_t *n, str
     return CB_OK;
 }
 
-/* All of standard input. Owned by caller. */
-static enum cb_status read_stdin(char **text, struct cb_err *err) {
+/* All of a file. Owned by caller. */
+static enum cb_status read_all(char **text, FILE *file, struct cb_err *err) {
     size_t n = 0, size = 4096;
     char *p = malloc(size), *more;
-    for (size_t got; p && (got = fread(p + n, 1, size - n - 1, stdin)) > 0;) {
+    for (size_t got; p && (got = fread(p + n, 1, size - n - 1, file)) > 0;) {
         n += got;
         if (size - n > 1) continue;
         if (!(more = realloc(p, size *= 2))) free(p);
@@ -60,6 +67,15 @@ static enum cb_status read_stdin(char **text, struct cb_err *err) {
     p[n] = 0;
     *text = p;
     return CB_OK;
+}
+
+static enum cb_status read_messages(char **text, const char *path, struct cb_err *err) {
+    if (!strcmp(path, "-")) return read_all(text, stdin, err);
+    FILE *file = fopen(path, "rb");
+    if (!file) FAIL(err, CB_E_IO, "%s: %s", path, strerror(errno));
+    enum cb_status status = read_all(text, file, err);
+    fclose(file);
+    return status;
 }
 
 static bool print_piece(void *user, const char *text, int32_t id) {
@@ -112,13 +128,21 @@ static enum cb_status run_generate(struct cli *cli, struct generate_options *o, 
     o->api.piece = stream ? print_piece : NULL;
     o->api.user = cli;
     enum cb_status status = CB_OK;
-    if (o->ids && o->api.prompt) FAIL(err, CB_E_USAGE, "generate: found --prompt and --ids; wanted one of them");
+    if ((o->ids != NULL) + (o->api.prompt != NULL) + (o->messages != NULL) + o->chat > 1)
+        FAIL(err, CB_E_USAGE, "generate: --prompt, --ids, --messages, --chat: wanted one of them");
+    if (o->system && !o->chat) FAIL(err, CB_E_USAGE, "generate: --system goes with --chat");
+    if (o->chat && !o->api.plan_only) return cli_chat(cli, &o->api, o->system, err);
     if (o->ids)
         status = parse_ids(o->ids, &ids, &o->api.n_ids, err);
+    else if (o->messages)
+        status = read_messages(&input, o->messages, err);
     else if (!o->api.prompt && !o->api.plan_only)
-        status = read_stdin(&input, err);
+        status = read_all(&input, stdin, err);
     o->api.ids = ids;
-    if (input) o->api.prompt = input;
+    if (o->messages)
+        o->api.messages = input;
+    else if (input)
+        o->api.prompt = input;
     if (status == CB_OK) status = cli_engine(cli, false, &engine, err);
     if (status == CB_OK) status = cb_generate(engine, &o->api, &r, err);
     if (status == CB_OK) {
@@ -143,8 +167,8 @@ static enum cb_status run(struct cli *cli, void *parsed, char **args, int n_args
 }
 
 const struct command command_generate = {.name = "generate",
-                                         .usage = "MODEL [--prompt TEXT | --ids 1,2,3]",
-                                         .summary = "continues a prompt",
+                                         .usage = "MODEL [--prompt TEXT | --ids 1,2,3 | --messages FILE | --chat]",
+                                         .summary = "continues a prompt, answers a conversation",
                                          .options = options,
                                          .bytes = sizeof(struct generate_options),
                                          .min_args = 1,

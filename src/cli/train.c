@@ -4,35 +4,37 @@
 #include "base/err.h"
 
 #define AT(field) offsetof(struct train_options, api.field)
-#define SHARED                                                                                                                         \
-    {"out", OPTION_TEXT, AT(out), "DIR", "folder to write (required): the result and run/"},                                           \
-        {"valid", OPTION_LIST, offsetof(struct train_options, valid), "FILE", "validation data"},                                      \
-        {"valid-share", OPTION_NUMBER, AT(valid_share), "X", "share of the data held out where --valid is not given"},                 \
-        {"steps", OPTION_POSITIVE, AT(steps), "N", "optimiser steps"}, {"tokens", OPTION_POSITIVE, AT(tokens), "N", "or tokens"},      \
-        {"epochs", OPTION_POSITIVE, AT(epochs), "N", "or passes over the data (default 1)"},                                           \
-        {"batch", OPTION_POSITIVE, AT(batch), "N", "sequences a micro-batch (default 8)"},                                             \
-        {"seq", OPTION_POSITIVE, AT(seq), "N", "tokens a sequence (default: the context, at most 1024)"},                              \
-        {"accumulate", OPTION_POSITIVE, AT(accumulate), "N", "micro-batches a step (default 1)"},                                      \
-        {"optimizer", OPTION_TEXT, AT(optimizer), "SPEC", "adamw (default), sgd:momentum=0.9, ... (`list optimizers`)"},               \
-        {"lr", OPTION_ABOVE_ZERO, AT(lr), "X", "peak learning rate (default 1e-3; full and last:N 1e-4)"},                             \
-        {"min-lr", OPTION_OR_NONE, AT(min_lr), "X", "rate at the end of the schedule (default: a tenth of --lr)"},                     \
-        {"schedule", OPTION_TEXT, AT(schedule), "NAME", "cosine (default), linear, constant, wsd"},                                    \
-        {"warmup", OPTION_COUNT_OR_NONE, AT(warmup), "N", "steps of linear warm-up (default: 2% of the steps, at most 200; 0: none)"}, \
-        {"weight-decay", OPTION_OR_NONE, AT(weight_decay), "X", "on matrices only (default 0.1, modules 0; 0: none)"},                 \
-        {"clip", OPTION_OR_NONE, AT(clip), "X", "largest gradient norm (default 1; 0: none)"},                                         \
-        {"eval-every", OPTION_COUNT, AT(eval_every), "N",                                                                              \
-         "steps between validations (of a tenth of the data where --valid is not given)"},                                             \
-        {"save-every", OPTION_COUNT, AT(save_every), "N", "steps between checkpoints (default: a tenth of the run)"},                  \
-        {"sample-every", OPTION_COUNT, AT(sample_every), "N", "steps between samples of text"},                                        \
-        {"keep", OPTION_POSITIVE, AT(keep), "N", "newest checkpoints kept (default 2)"},                                               \
-        {"patience", OPTION_COUNT, AT(patience), "N", "stop after N validations without a better loss, keep the best"},                \
-        {"precision", OPTION_TEXT, AT(precision), "NAME", "f32 (default)"},                                                            \
-        {"invalid", OPTION_TEXT, AT(invalid), "HOW", "invalid UTF-8: fail (default), replace, skip"},                                  \
-        {"resume", OPTION_FLAG, AT(resume), NULL, "go on from the newest checkpoint in DIR/run"},                                      \
-        {"no-pack", OPTION_FLAG, AT(no_pack), NULL, "one document a sequence, padded"},                                                \
-        {"stop-after", OPTION_COUNT, AT(stop_after), "N", "save and stop after this step, as if interrupted"},                         \
-        {"dump", OPTION_FLAG, AT(dump), NULL, "with plan: every step and kernel"}, {                                                   \
-        NULL, OPTION_FLAG, 0, NULL, NULL                                                                                               \
+#define SHARED                                                                                                                           \
+    {"out", OPTION_TEXT, AT(out), "DIR", "folder to write (required): the result and run/"},                                             \
+        {"valid", OPTION_LIST, offsetof(struct train_options, valid), "FILE", "validation data"},                                        \
+        {"valid-share", OPTION_NUMBER, AT(valid_share), "X", "share of the data held out where --valid is not given"},                   \
+        {"steps", OPTION_POSITIVE, AT(steps), "N", "optimiser steps"}, {"tokens", OPTION_POSITIVE, AT(tokens), "N", "or tokens"},        \
+        {"epochs", OPTION_POSITIVE, AT(epochs), "N", "or passes over the data (default 1)"},                                             \
+        {"batch", OPTION_POSITIVE, AT(batch), "N", "sequences a micro-batch (default 8)"},                                               \
+        {"seq", OPTION_POSITIVE, AT(seq), "N", "tokens a sequence (default: the context, at most 1024)"},                                \
+        {"accumulate", OPTION_POSITIVE, AT(accumulate), "N", "micro-batches a step (default 1)"},                                        \
+        {"optimizer", OPTION_TEXT, AT(optimizer), "SPEC", "adamw (default), sgd:momentum=0.9, ... (`list optimizers`)"},                 \
+        {"lr", OPTION_ABOVE_ZERO, AT(lr), "X", "peak learning rate (default 1e-3; full and last:N 1e-4)"},                               \
+        {"min-lr", OPTION_OR_NONE, AT(min_lr), "X", "rate at the end of the schedule (default: a tenth of --lr)"},                       \
+        {"schedule", OPTION_TEXT, AT(schedule), "NAME", "cosine (default), linear, constant, wsd"},                                      \
+        {"warmup", OPTION_COUNT_OR_NONE, AT(warmup), "N", "steps of linear warm-up (default: 2% of the steps, at most 200; 0: none)"},   \
+        {"weight-decay", OPTION_OR_NONE, AT(weight_decay), "X", "on matrices only (default 0.1, modules 0; 0: none)"},                   \
+        {"clip", OPTION_OR_NONE, AT(clip), "X", "largest gradient norm (default 1; 0: none)"},                                           \
+        {"eval-every", OPTION_COUNT, AT(eval_every), "N",                                                                                \
+         "steps between validations (of a tenth of the data where --valid is not given)"},                                               \
+        {"save-every", OPTION_COUNT, AT(save_every), "N", "steps between checkpoints (default: a tenth of the run)"},                    \
+        {"sample-every", OPTION_COUNT, AT(sample_every), "N", "steps between samples of text"},                                          \
+        {"keep", OPTION_POSITIVE, AT(keep), "N", "newest checkpoints kept (default 2)"},                                                 \
+        {"patience", OPTION_COUNT, AT(patience), "N", "stop after N validations without a better loss, keep the best"},                  \
+        {"precision", OPTION_TEXT, AT(precision), "NAME", "f32 (default)"},                                                              \
+        {"invalid", OPTION_TEXT, AT(invalid), "HOW", "invalid UTF-8: fail (default), replace, skip"},                                    \
+        {"column", OPTION_LIST, offsetof(struct train_options, column), "KEY=COLUMN", "of tables: text=review takes the column review"}, \
+        {"separator", OPTION_TEXT, AT(separator), "C", "of CSV columns (default: by the first line)"},                                   \
+        {"resume", OPTION_FLAG, AT(resume), NULL, "go on from the newest checkpoint in DIR/run"},                                        \
+        {"no-pack", OPTION_FLAG, AT(no_pack), NULL, "one document a sequence, padded"},                                                  \
+        {"stop-after", OPTION_COUNT, AT(stop_after), "N", "save and stop after this step, as if interrupted"},                           \
+        {"dump", OPTION_FLAG, AT(dump), NULL, "with plan: every step and kernel"}, {                                                     \
+        NULL, OPTION_FLAG, 0, NULL, NULL                                                                                                 \
     }
 
 const struct option pretrain_options[] = {{"text", OPTION_LIST, offsetof(struct train_options, text), "FILE", "training text (required)"},
@@ -42,7 +44,8 @@ const struct option finetune_options[] = {
     {"text", OPTION_LIST, offsetof(struct train_options, text), "FILE", "the same as --data"},
     {"tuner", OPTION_TEXT, AT(tuner), "SPEC", "lora:r=8,alpha=16,targets=q_proj+v_proj, full, last:2 (required)"},
     {"modules", OPTION_TEXT, AT(modules), "EXPR", "frozen modules on the model meanwhile"},
-    {"task", OPTION_TEXT, AT(task), "NAME", "text (default)"},
+    {"task", OPTION_TEXT, AT(task), "NAME", "text, or chat: learn what the assistant says (default: by the data)"},
+    {"chat-template", OPTION_TEXT, AT(chat_template), "FILE|NAME", "instead of the model's own; chatml, llama3, ..."},
     SHARED};
 
 #define R(field) offsetof(struct cb_train_result, field)
@@ -88,6 +91,8 @@ enum cb_status cli_train(struct cli *cli, struct train_options *o, const char *m
     o->api.plan_only = cli->plan_only;
     o->api.text = o->text.item;
     o->api.n_text = o->text.n;
+    o->api.columns = o->column.item;
+    o->api.n_columns = o->column.n;
     o->api.valid = o->valid.item;
     o->api.n_valid = o->valid.n;
     o->api.run_json = cli->run_json;

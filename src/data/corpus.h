@@ -3,6 +3,8 @@
 #define DATA_CORPUS_H
 #include "base/err.h"
 #include "data/invalid.h"
+#include "data/records.h"
+#include "text/chat.h"
 #include "text/tokenizer.h"
 
 struct corpus;  // immutable: any number of threads may read one
@@ -11,8 +13,12 @@ struct corpus_options {
     int32_t bos, eos;  // ids put before and after each document; -1: none
     enum data_invalid invalid;
     size_t piece_bytes;  // the longest stretch tokenised at once; 0: 1 MiB
+    struct records_options records;  // columns and separator of tables
+    const struct chat *chat;  // makes text of conversations, of which the assistant's part is learnt; nullable
+    bool is_chat;  // prompts with completions are conversations too
     void *user;
     void (*warn)(void *user, const char *line);  // nullable
+    void (*note)(void *user, const char *line);  // nullable: what was found
     bool (*progress)(void *user, int64_t done_bytes, int64_t bytes);  // nullable; false stops with CB_E_STOPPED
 };
 

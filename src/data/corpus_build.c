@@ -8,6 +8,7 @@
 #include "data/shard.h"
 #include "data/source.h"
 #include "io/file.h"
+#include "text/buffer.h"
 
 #define PROGRESS_BYTES ((int64_t)1 << 20)
 
@@ -23,6 +24,8 @@ struct builder {
     bool in_word;
     char *joined;  // prompt and completion
     size_t joined_size;
+    bool *learnt;  // of the tokens of a conversation
+    size_t learnt_size;
 };
 
 // ---- what it is made from
@@ -39,6 +42,11 @@ static enum cb_status describe(char **out, size_t *n, bool *repeatable, const st
     const struct corpus_options *o = b->options;
     fprintf(text, "tokenizer %016llx %zu\nbos %d eos %d invalid %d piece %zu\n", (unsigned long long)hash, n_json, (int)o->bos, (int)o->eos,
             (int)o->invalid, o->piece_bytes);
+    size_t n_template = 0;
+    const char *template = o->chat ? chat_source(o->chat, &n_template) : "";
+    fprintf(text, "template %016llx chat %d separator %s\n", (unsigned long long)rng_hash(template), o->is_chat,
+            o->records.separator ? o->records.separator : "");
+    for (int i = 0; i < o->records.n_columns; i++) fprintf(text, "column %s\n", o->records.columns[i]);
     int64_t n_files;
     const struct source_file *file = source_files(b->source, &n_files);
     *repeatable = true;
@@ -120,10 +128,37 @@ static enum cb_status pair_put(struct builder *b, const struct source_piece *p, 
     return tokens_put(b, &b->tokens, 0, 0, p->text, p->n, err);
 }
 
+// A conversation: its text has all marks that it needs; tokens that hold a byte of a learnt span are learnt.
+static enum cb_status conversation_put(struct builder *b, const struct source_piece *p, struct cb_err *err) {
+    TRY(encoder_encode(b->encoder, &b->tokens, p->text, p->n, ENCODE_OFFSETS, err));
+    TRY(buffer_grow((void **)&b->learnt, &b->learnt_size, b->tokens.n, sizeof *b->learnt, err));
+    chat_mask(b->learnt, &b->tokens, p->learnt, p->n_learnt);
+    size_t at = 0;
+    int64_t unlearnt = -1;
+    for (size_t i = 0; i < b->tokens.n; i++) {
+        const struct token *t = &b->tokens.token[i];
+        if (b->learnt[i] && unlearnt >= 0) TRY(shard_unlearnt(b->shard, unlearnt, err));
+        if (b->learnt[i] && unlearnt >= 0) unlearnt = -1, at = t->begin;
+        if (!b->learnt[i] && unlearnt < 0) {
+            count_text(b, p->text, at, t->begin > at ? t->begin : at);
+            unlearnt = shard_tokens(b->shard), b->in_word = false;
+        }
+        if (b->learnt[i] && t->begin > at) count_text(b, p->text, at, t->begin), at = t->begin;
+        TRY(shard_token(b->shard, t->id, b->done, err));
+    }
+    if (unlearnt < 0) count_text(b, p->text, at, p->n);
+    return unlearnt < 0 ? CB_OK : shard_unlearnt(b->shard, unlearnt, err);
+}
+
 static enum cb_status piece_put(struct builder *b, const struct source_piece *p, struct cb_err *err) {
     if (p->begins) {
         shard_document(b->shard);
         b->in_word = false;
+    }
+    if (p->learnt) {
+        TRY(conversation_put(b, p, err));
+        b->text_bytes += (int64_t)p->n;
+        return CB_OK;
     }
     if (p->prompt) {
         TRY(pair_put(b, p, err));
@@ -184,7 +219,8 @@ static void reuse(struct corpus **corpus, const char *out, const char *descripti
 static enum cb_status load(struct builder *b, struct corpus **corpus, const char *const *paths, int n_paths, const char *out,
                            char **description, struct cb_err *err) {
     const struct corpus_options *o = b->options;
-    struct source_options s = {.invalid = o->invalid, .piece_bytes = o->piece_bytes, .user = o->user, .warn = o->warn};
+    struct source_options s = {.invalid = o->invalid, .piece_bytes = o->piece_bytes, .user = o->user, .warn = o->warn, .note = o->note};
+    s.records = o->records, s.chat = o->chat, s.is_chat = o->is_chat, s.needs_chat = true;
     size_t n = 0, n_bytes = 0;
     bool repeatable = false;
     unsigned char *bytes = NULL;
@@ -213,6 +249,7 @@ enum cb_status corpus_load(struct corpus **corpus, const char *const *paths, int
     token_list_deinit(&b.tokens);
     token_list_deinit(&b.prompt);
     free(b.joined);
+    free(b.learnt);
     free(description);
     return status;
 }

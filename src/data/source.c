@@ -5,15 +5,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/jsonl.h"
 #include "data/walk.h"
 #include "io/stream.h"
+#include "text/buffer.h"
 #include "text/utf8.h"
 
 #define PIECE_BYTES ((size_t)1 << 20)
 #define RAW_BYTES ((size_t)1 << 16)
 #define SEPARATOR "<|endoftext|>"
 #define SEPARATOR_BYTES (sizeof SEPARATOR - 1)
+
+// What files of records held, for one line at the end.
+struct found {
+    int64_t files, records, empty_rows;
+    enum record_shape shape;
+    const char *format;
+    bool mixed;
+    char left_out[200];  // columns of the first table that has such
+};
 
 struct source {
     struct source_options options;
@@ -29,7 +38,10 @@ struct source {
     bool mid_line;  // the text at `scanned` goes on a line that was cut
     int64_t offset;  // of raw[0] in the file
     // records
-    struct jsonl *jsonl;
+    struct records *records;
+    struct jinja_output rendered;
+    int64_t n_unmarked;  // conversations of which nothing is the assistant's
+    struct found found;
     // reports
     int64_t broken, broken_at, n_listed, n_left_out;
     char *broken_file;
@@ -67,7 +79,7 @@ enum cb_status source_open(struct source **out, const char *const *paths, int n_
 
 static void file_close(struct source *s) {
     stream_close(&s->stream);
-    jsonl_close(&s->jsonl);
+    records_close(&s->records);
 }
 
 void source_close(struct source **source) {
@@ -78,6 +90,7 @@ void source_close(struct source **source) {
     free(s->buffer);
     free(s->raw);
     free(s->broken_file);
+    jinja_output_deinit(&s->rendered);
     free(s);
     *source = NULL;
 }
@@ -90,7 +103,7 @@ int64_t source_bytes(const struct source *source) { return source->bytes; }
 int64_t source_bytes_done(const struct source *s) {
     if (s->current < 0) return 0;
     if (s->current >= s->walk.n) return s->bytes;
-    int64_t read = s->jsonl ? jsonl_bytes(s->jsonl) : s->offset, size = s->walk.file[s->current].bytes;
+    int64_t read = s->records ? records_reader(s->records)->bytes : s->offset, size = s->walk.file[s->current].bytes;
     return s->bytes_before + (read < size ? read : size);
 }
 
@@ -220,22 +233,88 @@ static enum cb_status plain_next(struct source *s, bool *found, struct cb_err *e
 
 // ---- records
 
-static enum cb_status record_next(struct source *s, bool *found, struct cb_err *err) {
-    const char *path = s->walk.file[s->current].path;
-    const struct jsonl_record *r;
-    *found = false;
-    for (;;) {
-        TRY(jsonl_next(s->jsonl, &r, err));
-        if (!r) return CB_OK;
-        if (!r->text)
-            FAIL(err, CB_E_UNSUPPORTED, "%s: line %lld: found a record of %s, which %s; wanted text, or prompt and completion", path,
-                 (long long)r->line, jsonl_shape_text(r->shape),
-                 r->shape == JSONL_IDS ? "is not text" : "needs a chat template to become text");
-        if (r->prompt || !is_blank(r->text, r->n_text)) break;
+// What was said, line after line.
+static enum cb_status contents_join(struct jinja_output *out, const json_t *messages, struct cb_err *err) {
+    struct buffer b = {0};
+    enum cb_status status = CB_OK;
+    for (size_t i = 0; i < json_array_size(messages) && status == CB_OK; i++) {
+        const json_t *content = json_object_get(json_array_get(messages, i), "content");
+        if (!json_is_string(content)) continue;
+        if (b.n) status = buffer_append(&b, "\n", 1, err);
+        if (status == CB_OK) status = buffer_append(&b, json_string_value(content), json_string_length(content), err);
     }
-    s->piece = (struct source_piece){path, r->text, r->n_text, r->prompt, r->n_prompt, true, true, r->line};
+    if (status == CB_OK) status = buffer_reserve(&b, 1, err);
+    jinja_output_deinit(out);
+    if (status != CB_OK) {
+        free(b.data);
+        return status;
+    }
+    b.data[b.n] = 0;
+    out->text = b.data, out->n = b.n;
+    return CB_OK;
+}
+
+// A conversation as the chat template writes it, and what the assistant says in it.
+static enum cb_status conversation_render(struct source *s, const struct record *r, const char *where, struct cb_err *err) {
+    struct chat_request q = {.variables = json_object_get(r->object, "chat_template_kwargs"),
+                             .documents = json_object_get(r->object, "documents")};
+    json_t *messages, *tools;
+    if (!s->options.chat && s->options.needs_chat)
+        FAIL(err, CB_E_UNSUPPORTED,
+             "%s: found a record of %s, and the model has no chat template to make text of it; wanted --chat-template FILE or NAME "
+             "(chatml, llama3, ...)",
+             where, record_shape_text(r->shape));
+    TRY(record_messages(&messages, &tools, r, where, err));
+    q.messages = messages, q.tools = tools;
+    if (!json_is_object(q.variables)) q.variables = NULL;
+    if (!json_is_array(q.documents)) q.documents = NULL;
+    enum cb_status status =
+        s->options.chat ? chat_render_marked(&s->rendered, s->options.chat, &q, err) : contents_join(&s->rendered, messages, err);
+    json_decref(messages);
+    json_decref(tools);
+    if (status != CB_OK && status != CB_E_MEMORY) err_prefix(err, "%s", where);
+    return status;
+}
+
+static enum cb_status record_piece(struct source *s, const struct record *r, bool *found, struct cb_err *err) {
+    const char *path = s->walk.file[s->current].path;
+    char where[600];
+    bool turns = r->shape == RECORD_MESSAGES || r->shape == RECORD_ALPACA || r->shape == RECORD_SHAREGPT ||
+                 (s->options.is_chat && r->shape == RECORD_PROMPT);
+    snprintf(where, sizeof where, "%.500s: line %lld", path, (long long)r->line);
+    s->piece = (struct source_piece){.file = path, .begins = true, .ends = true, .line = r->line};
+    if (turns) {
+        TRY(conversation_render(s, r, where, err));
+        s->n_unmarked += s->options.chat && !s->rendered.n_spans;
+        s->piece.text = s->rendered.text, s->piece.n = s->rendered.n;
+        static const struct jinja_span nothing;
+        if (s->options.chat) s->piece.learnt = s->rendered.n_spans ? s->rendered.span : &nothing;
+        s->piece.n_learnt = s->rendered.n_spans;
+        *found = s->piece.n > 0;
+        return CB_OK;
+    }
+    if (!r->text)
+        FAIL(err, CB_E_UNSUPPORTED, "%s: found a record of %s, which is not text; wanted text, prompt and completion, or messages", where,
+             record_shape_text(r->shape));
+    if (s->options.is_chat)
+        FAIL(err, CB_E_UNSUPPORTED, "%s: found a record of %s, which is no conversation; wanted messages", where,
+             record_shape_text(r->shape));
+    s->piece.text = r->text, s->piece.n = r->n_text, s->piece.prompt = r->prompt, s->piece.n_prompt = r->n_prompt;
+    *found = r->prompt || !is_blank(r->text, r->n_text);
+    return CB_OK;
+}
+
+static enum cb_status record_next(struct source *s, bool *found, struct cb_err *err) {
+    const struct record *r;
+    *found = false;
+    do {
+        TRY(records_next(s->records, &r, err));
+        if (!r) return CB_OK;
+        if (!s->found.records++) s->found.shape = r->shape;
+        s->found.mixed |= s->found.shape != r->shape;
+        TRY(record_piece(s, r, found, err));
+    } while (!*found);
     s->file_has_text = true;
-    *found = true;
     return CB_OK;
 }
 
@@ -272,20 +351,51 @@ static enum cb_status listed_check(struct source *s, const char *path, bool *goo
     return CB_OK;
 }
 
+/* A table in a folder that has no column to learn from is left out, as other files that are no text are. */
+static enum cb_status records_begin(struct source *s, const struct source_file *f, bool *good, struct cb_err *err) {
+    const struct record *first;
+    struct records_options o = s->options.records;
+    o.invalid = s->options.invalid;
+    if (f->is_listed && f->reader->is_table) {
+        struct cb_err why = {0};
+        struct records *probe = NULL;
+        enum cb_status status = records_open(&probe, f->path, f->reader, &o, &why);
+        if (status == CB_OK) status = records_next(probe, &first, &why);
+        records_close(&probe);
+        if (status == CB_E_MEMORY) FAIL(err, CB_E_MEMORY, "%s: out of memory", f->path);
+        *good = status == CB_OK;
+        if (!*good && !s->n_left_out++) snprintf(s->left_out, sizeof s->left_out, "%.399s", why.message);
+        if (!*good) return CB_OK;
+    }
+    s->found.files++;
+    if (!s->found.format) s->found.format = f->reader->name;
+    return records_open(&s->records, f->path, f->reader, &o, err);
+}
+
 static enum cb_status file_begin(struct source *s, bool *good, struct cb_err *err) {
     const struct source_file *f = &s->walk.file[s->current];
     *good = true;
-    if (f->is_listed) TRY(listed_check(s, f->path, good, err));
+    if (f->is_listed && (!f->reader || f->reader->streams))
+        TRY(listed_check(s, f->path, good, err));
+    else
+        s->n_listed += f->is_listed;
     if (!*good) return CB_OK;
     s->at = s->end = s->scanned = s->n_raw = 0;
     s->offset = 0;
     s->ended = s->inside = s->file_has_text = s->mid_line = false;
-    return f->is_records ? jsonl_open(&s->jsonl, f->path, s->options.invalid, err) : stream_open(&s->stream, f->path, err);
+    if (f->reader) return records_begin(s, f, good, err);
+    if (s->options.is_chat) FAIL(err, CB_E_UNSUPPORTED, "%s: found plain text; --task chat wants records of messages", f->path);
+    return stream_open(&s->stream, f->path, err);
 }
 
 static enum cb_status file_end(struct source *s, struct cb_err *err) {
     const struct source_file *f = &s->walk.file[s->current];
-    int64_t line = 0, broken = s->jsonl ? jsonl_broken(s->jsonl, &line) : 0;
+    int64_t empty_rows = 0;
+    const struct reader *reader = s->records ? records_reader(s->records) : NULL;
+    int64_t line = reader ? reader->broken_line : 0, broken = reader ? reader->broken : 0;
+    const char *left_out = reader ? records_left_out(s->records, &empty_rows) : "";
+    s->found.empty_rows += empty_rows;
+    if (!*s->found.left_out) snprintf(s->found.left_out, sizeof s->found.left_out, "%s", left_out);
     if (broken && !s->broken_file) {
         s->broken_file = strdup(f->path);
         s->broken_at = -line;
@@ -298,12 +408,31 @@ static enum cb_status file_end(struct source *s, struct cb_err *err) {
     return CB_OK;
 }
 
+// One line on files of records: what they held, and what of it is not used.
+static void note_found(const struct source *s) {
+    const struct found *f = &s->found;
+    char line[700];
+    if (!f->files || !s->options.note) return;
+    int n = snprintf(line, sizeof line, "found %lld record%s of %s%s in %lld %s file%s", (long long)f->records, f->records == 1 ? "" : "s",
+                     record_shape_text(f->shape), f->mixed ? " and other shapes" : "", (long long)f->files, f->format,
+                     f->files == 1 ? "" : "s");
+    if (*f->left_out) n += snprintf(line + n, sizeof line - (size_t)n, "; columns left out: %s", f->left_out);
+    if (f->empty_rows) snprintf(line + n, sizeof line - (size_t)n, "; %lld rows without a value left out", (long long)f->empty_rows);
+    s->options.note(s->options.user, line);
+}
+
 static enum cb_status all_end(struct source *s, struct cb_err *err) {
     char line[900];
     if (!s->n_pieces)
         FAIL(err, CB_E_FORMAT, "text: found no text in %lld files (first left out: %s); wanted files of UTF-8 text", (long long)s->walk.n,
              s->left_out);
+    note_found(s);
     if (!s->options.warn) return CB_OK;
+    if (s->n_unmarked) {
+        snprintf(line, sizeof line, "%lld of %lld conversations hold nothing that the assistant says: nothing is learnt from them",
+                 (long long)s->n_unmarked, (long long)s->found.records);
+        s->options.warn(s->options.user, line);
+    }
     if (s->n_left_out) {
         snprintf(line, sizeof line, "%lld of %lld files in folders are left out, not being text (first: %s)", (long long)s->n_left_out,
                  (long long)s->n_listed, s->left_out);
@@ -324,13 +453,13 @@ enum cb_status source_next(struct source *s, const struct source_piece **piece, 
     while (s->current < s->walk.n) {
         bool found = false;
         if (s->stream) TRY(plain_next(s, &found, err));
-        if (s->jsonl) TRY(record_next(s, &found, err));
+        if (s->records) TRY(record_next(s, &found, err));
         if (found) {
             s->n_pieces++;
             *piece = &s->piece;
             return CB_OK;
         }
-        if (s->stream || s->jsonl) TRY(file_end(s, err));
+        if (s->stream || s->records) TRY(file_end(s, err));
         if (s->current >= 0) s->bytes_before += s->walk.file[s->current].bytes;
         if (++s->current == s->walk.n) return all_end(s, err);
         bool good;

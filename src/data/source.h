@@ -1,14 +1,20 @@
-/* Text inputs: files, folders and standard input, plain, .jsonl, .gz or .zst, as documents in pieces of bounded size. */
+/* Text inputs: files, folders and standard input, plain text or records (data/reader.h), .gz or .zst, as documents in pieces of bounded size. */
 #ifndef DATA_SOURCE_H
 #define DATA_SOURCE_H
 #include "base/err.h"
-#include "data/invalid.h"
+#include "data/records.h"
+#include "text/chat.h"
 
 struct source_options {
     enum data_invalid invalid;
     size_t piece_bytes;  // the longest piece of plain text, at least 16; 0: 1 MiB. Records are never cut.
+    struct records_options records;  // columns and separator; invalid is the one above
+    const struct chat *chat;  // makes text of conversations; nullable
+    bool needs_chat;  // conversations without a template are refused; else their messages follow one another as plain lines
+    bool is_chat;  // prompts with completions are conversations too, and text is none
     void *user;
     void (*warn)(void *user, const char *line);  // nullable
+    void (*note)(void *user, const char *line);  // nullable: what was found in files of records, and left out
 };
 
 /* A stretch of a document. */
@@ -18,13 +24,16 @@ struct source_piece {
     size_t n;
     const char *prompt;  // not learnt; NULL where there is none
     size_t n_prompt;
+    const struct jinja_span *learnt;  // of a conversation: bytes of text that are learnt, n_learnt of them; NULL: all
+    size_t n_learnt;
     bool begins, ends;  // the document; a piece that does not end one is cut after a line where there is one
     int64_t line;  // of a record, else 0
 };
 
 struct source_file {
     char *path;  // "-": standard input
-    bool is_records, is_listed;  // .jsonl; found in a folder, not named itself
+    const struct reader_kind *reader;  // of records; NULL: text
+    bool is_listed;  // found in a folder, not named itself
     bool is_regular;
     int64_t bytes, mtime_ns;  // 0 unless regular
 };

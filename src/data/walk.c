@@ -19,11 +19,6 @@ struct place {
     int depth;
 };
 
-static bool name_ends(const char *name, const char *end) {
-    size_t n = strlen(name), m = strlen(end);
-    return n >= m && !strcmp(name + n - m, end);
-}
-
 void walk_deinit(struct walk *walk) {
     for (int64_t i = 0; i < walk->n; i++) free(walk->file[i].path);
     free(walk->file);
@@ -41,7 +36,8 @@ static enum cb_status file_add(struct walk *w, const char *path, const struct st
     }
     struct source_file f = {.path = strdup(path), .is_listed = listed};
     if (!f.path) FAIL(err, CB_E_MEMORY, "%s: out of memory", path);
-    f.is_records = name_ends(path, ".jsonl") || name_ends(path, ".jsonl.gz") || name_ends(path, ".jsonl.zst");
+    f.reader = reader_by_name(path);
+    if (!f.reader && !listed && s && S_ISREG(s->st_mode)) f.reader = reader_by_magic(path);
     if (s && S_ISREG(s->st_mode)) {
         f.is_regular = true;
         f.bytes = s->st_size;

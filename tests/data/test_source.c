@@ -19,7 +19,7 @@ static void warn_keep(void *user, const char *line) {
 static enum cb_status read_all(char *out, size_t size, const char *const *paths, int n, enum data_invalid invalid, size_t piece_bytes) {
     struct source *s;
     const struct source_piece *p;
-    struct source_options o = {.invalid = invalid, .piece_bytes = piece_bytes, .warn = warn_keep};
+    struct source_options o = {.invalid = invalid, .piece_bytes = piece_bytes, .needs_chat = true, .warn = warn_keep};
     size_t used = 0;
     bool inside = false;
     n_warned = 0;

@@ -5,7 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "data/jsonl.h"
+#include "data/records.h"
 #include "text/utf8.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
@@ -16,15 +16,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
     snprintf(path, sizeof path, "/dev/fd/%d", fd);
     for (int invalid = DATA_INVALID_FAIL; invalid <= DATA_INVALID_SKIP; invalid++) {
         struct cb_err err = {0};
-        struct jsonl *jsonl;
-        const struct jsonl_record *record = NULL;
+        struct records *records;
+        struct records_options options = {.invalid = (enum data_invalid)invalid};
+        const struct record *record = NULL;
         lseek(fd, 0, SEEK_SET);
-        if (jsonl_open(&jsonl, path, (enum data_invalid)invalid, &err)) continue;
+        if (records_open(&records, path, NULL, &options, &err)) continue;
         enum cb_status status;
-        while ((status = jsonl_next(jsonl, &record, &err)) == CB_OK && record)
+        while ((status = records_next(records, &record, &err)) == CB_OK && record)
             if (record->text && utf8_check(record->text, record->n_text) != record->n_text) __builtin_trap();
         if (status != CB_OK && (!err.code || !err.message[0])) __builtin_trap();
-        jsonl_close(&jsonl);
+        records_close(&records);
     }
     close(fd);
     return 0;

@@ -1,5 +1,5 @@
 /* Records of JSON Lines: every malformed fixture is refused with its words, every odd but right one is read. */
-#include "data/jsonl.h"
+#include "data/records.h"
 
 #include <unistd.h>
 #include <zlib.h>
@@ -35,10 +35,10 @@ TEST(data_jsonl, malformed_fixtures) {
         for (int i = 0; i < 5; i++) column[i] = at ? strsep(&at, "\t\n") : row + strlen(row);
         if (strcmp(column[0], "jsonl")) continue;
         n++;
-        struct jsonl_summary summary;
+        struct records_summary summary;
         memset(&err, 0, sizeof err);
         snprintf(path, sizeof path, "%s/fixtures/gguf/malformed/jsonl/%s", shared, column[1]);
-        enum cb_status status = jsonl_check(path, &summary, &err);
+        enum cb_status status = records_check(path, &summary, &err);
         if (!strcmp(column[2], "accept")) {
             CHECK(status == CB_OK, "%s: %s", column[1], err.message);
             CHECK(strstr(summary.text, column[3]), "%s: '%s' lacks '%s'", column[1], summary.text, column[3]);
@@ -84,16 +84,16 @@ TEST(data_jsonl, shapes) {
         {"{}", "found no keys"},
         {"{\"text\":NaN}", "line 1: JSON column"},
     };
-    struct jsonl_summary summary;
+    struct records_summary summary;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         char *path = file_make("a.jsonl", good[i].line, strlen(good[i].line));
-        CHECK_OK(jsonl_check(path, &summary, &err));
+        CHECK_OK(records_check(path, &summary, &err));
         CHECK(!strcmp(summary.text, good[i].said), "%s", summary.text);
         file_drop(&path);
     }
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char *path = file_make("a.jsonl", bad[i].line, strlen(bad[i].line));
-        CHECK_FAILS(jsonl_check(path, &summary, &err), CB_E_FORMAT, bad[i].word);
+        CHECK_FAILS(records_check(path, &summary, &err), CB_E_FORMAT, bad[i].word);
         file_drop(&path);
     }
 }
@@ -103,16 +103,16 @@ TEST(data_jsonl, broken_utf8_replaced_or_left_out) {
     char *path = file_make("a.jsonl", line, sizeof line - 1);
     static const char *const want[] = {"a\xef\xbf\xbd\xef\xbf\xbdz", "az"};
     for (int i = 0; i < 2; i++) {
-        struct jsonl *j;
-        const struct jsonl_record *r;
-        int64_t at;
-        CHECK_OK(jsonl_open(&j, path, i ? DATA_INVALID_SKIP : DATA_INVALID_REPLACE, &err));
-        CHECK_OK(jsonl_next(j, &r, &err));
+        struct records *j;
+        struct records_options o = {.invalid = i ? DATA_INVALID_SKIP : DATA_INVALID_REPLACE};
+        const struct record *r;
+        CHECK_OK(records_open(&j, path, NULL, &o, &err));
+        CHECK_OK(records_next(j, &r, &err));
         CHECK(r && !strcmp(r->text, want[i]), "%s", r ? r->text : "end");
-        CHECK(jsonl_broken(j, &at) == 3 && at == 1);
-        CHECK_OK(jsonl_next(j, &r, &err));
+        CHECK(records_reader(j)->broken == 3 && records_reader(j)->broken_line == 1);
+        CHECK_OK(records_next(j, &r, &err));
         CHECK(!r);
-        jsonl_close(&j);
+        records_close(&j);
         CHECK(!j);
     }
     file_drop(&path);

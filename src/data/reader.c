@@ -1,0 +1,62 @@
+/* The registry of record formats, and what their readers share. */
+#include "data/reader.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "text/utf8.h"
+
+#define READER(name) extern const struct reader_kind read_##name;
+#include "gen/readers.inc"
+#undef READER
+
+const struct reader_kind *const *reader_kinds(void) {
+    static const struct reader_kind *const kinds[] = {
+#define READER(name) &read_##name,
+#include "gen/readers.inc"
+#undef READER
+        NULL};
+    return kinds;
+}
+
+static bool name_ends(const char *name, size_t n, const char *end) {
+    size_t m = strlen(end);
+    return n > m && !memcmp(name + n - m, end, m);
+}
+
+const struct reader_kind *reader_by_name(const char *path) {
+    size_t n = strlen(path), plain = name_ends(path, n, ".gz") ? n - 3 : name_ends(path, n, ".zst") ? n - 4 : n;
+    for (const struct reader_kind *const *k = reader_kinds(); *k; k++)
+        for (const char *const *e = (*k)->extensions; *e; e++)
+            if (name_ends(path, (*k)->streams ? plain : n, *e)) return *k;
+    return NULL;
+}
+
+const struct reader_kind *reader_by_magic(const char *path) {
+    char head[16] = {0};
+    FILE *file = fopen(path, "rb");
+    size_t n = file ? fread(head, 1, sizeof head, file) : 0;
+    if (file) fclose(file);
+    for (const struct reader_kind *const *k = reader_kinds(); *k; k++)
+        if ((*k)->magic && n >= strlen((*k)->magic) && !memcmp(head, (*k)->magic, strlen((*k)->magic))) return *k;
+    return NULL;
+}
+
+enum cb_status reader_repair(struct reader *r, const char **text, size_t *n, char **kept, const char *where, struct cb_err *err) {
+    size_t bad = utf8_check(*text, *n);
+    if (bad == *n) return CB_OK;
+    const unsigned char *s = (const unsigned char *)*text;
+    if (r->line <= 1 && *n >= 2 && ((s[0] == 0xff && s[1] == 0xfe) || (s[0] == 0xfe && s[1] == 0xff)))
+        FAIL(err, CB_E_FORMAT, "%s: found UTF-16; wanted UTF-8", where);
+    if (r->invalid == DATA_INVALID_FAIL)
+        FAIL(err, CB_E_FORMAT, "%s: found byte 0x%02x at offset %zu, which is not UTF-8; wanted UTF-8 text", where, s[bad], bad);
+    char *more = realloc(*kept, 3 * *n + 1);
+    if (!more) FAIL(err, CB_E_MEMORY, "%s: out of memory for %zu bytes", where, *n);
+    *kept = more;
+    if (!r->broken_line) r->broken_line = r->line;
+    *n = data_repair(more, *text, *n, r->invalid, &r->broken);
+    more[*n] = 0;
+    *text = more;
+    return CB_OK;
+}

@@ -1,0 +1,42 @@
+/* Formats of records: each reads a file into JSON objects, one after another. To add one: read_<name>.c with a reader_kind. */
+#ifndef DATA_READER_H
+#define DATA_READER_H
+#include "base/json.h"
+#include "data/invalid.h"
+
+struct reader;
+struct reader_kind {
+    const char *name, *doc;
+    const char *const *extensions;  // ".csv", NULL-ended; each also with .gz and .zst where `streams`
+    const char *magic;  // first bytes of such a file, whatever its name; nullable
+    bool streams;  // reads from start to end: compressed files and standard input will do
+    bool is_table;  // has columns, of which some may be left out
+    /* Opens reader->path and sets reader->state. close frees it, also after a failed open. */
+    enum cb_status (*open)(struct reader *reader, struct cb_err *err);
+    void (*close)(struct reader *reader);
+    /* The next object, borrowed until the next call, NULL at the end; sets reader->line. */
+    enum cb_status (*next)(struct reader *reader, json_t **object, struct cb_err *err);
+};
+
+struct reader {
+    const struct reader_kind *kind;
+    const char *path;  // borrowed
+    enum data_invalid invalid;
+    const char *separator;  // between columns, of formats that have one; nullable: by the name and the first line
+    void *state;
+    int64_t line;  // of the last object, or its row, from 1
+    int64_t bytes;  // of text read so far
+    int64_t broken, broken_line;  // broken bytes replaced or left out, and the line of the first (0: none)
+};
+
+/* All kinds, NULL-ended. */
+const struct reader_kind *const *reader_kinds(void);
+/* The kind of a file by its name; NULL: plain text. */
+const struct reader_kind *reader_by_name(const char *path);
+/* By its first bytes, NULL where no kind has such. */
+const struct reader_kind *reader_by_magic(const char *path);
+
+/* Bytes that are not UTF-8: refused ("WHERE: found byte ..."), replaced or left out, as reader->invalid says. *text: valid afterwards; *kept is the
+   memory that it then lies in (grown as needed, owned by caller). */
+enum cb_status reader_repair(struct reader *reader, const char **text, size_t *n, char **kept, const char *where, struct cb_err *err);
+#endif

@@ -1,0 +1,340 @@
+/* The shapes of records: told by their keys, checked in full, and turned into conversations. */
+#include "data/record.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// What each shape is called, and the keys that belong to it.
+static const struct {
+    const char *text;
+    const char *keys[8];
+} shapes[RECORD_SHAPES] = {
+    [RECORD_TEXT] = {"text", {"text"}},
+    [RECORD_PROMPT] = {"prompt and completion", {"prompt", "completion", "system"}},
+    [RECORD_MESSAGES] = {"messages", {"messages", "tools", "documents", "prompt", "completion", "chat_template_kwargs"}},
+    [RECORD_ALPACA] = {"instruction and output", {"instruction", "input", "output", "response", "system"}},
+    [RECORD_SHAREGPT] = {"conversations", {"conversations", "system", "tools"}},
+    [RECORD_IDS] = {"input_ids", {"input_ids", "ids", "labels"}},
+    [RECORD_LABEL] = {"text and label", {"text", "label"}},
+    [RECORD_TAGS] = {"tokens and tags", {"tokens", "tags"}},
+};
+
+const char *record_shape_text(enum record_shape shape) { return shape < RECORD_SHAPES ? shapes[shape].text : "nothing"; }
+bool record_uses(enum record_shape shape, const char *key) {
+    for (int i = 0; i < 8 && shapes[shape].keys[i]; i++)
+        if (!strcmp(shapes[shape].keys[i], key)) return true;
+    return false;
+}
+
+// ---- one field
+
+// "FILE: line N: KEY: found X; wanted Y"
+static enum cb_status refuse(const char *where, const char *key, const json_t *found, const char *wanted, struct cb_err *err) {
+    char text[JSON_TEXT];
+    FAIL(err, CB_E_FORMAT, "%s: %s: found %s; wanted %s", where, key, json_text(found, text), wanted);
+}
+
+static enum cb_status string_get(const char **text, size_t *n, const json_t *object, const char *where, const char *key,
+                                 struct cb_err *err) {
+    const json_t *value = json_object_get(object, key);
+    if (!json_is_string(value)) return refuse(where, key, value, "a string", err);
+    *text = json_string_value(value);
+    *n = json_string_length(value);
+    return CB_OK;
+}
+
+// A list of token ids, with -100 among them where ids may be ignored; messages name key[i].
+static enum cb_status ids_check(const json_t *list, const char *where, const char *key, bool ignored, struct cb_err *err) {
+    if (!json_is_array(list) || !json_array_size(list)) return refuse(where, key, list, "a list of token ids", err);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *id = json_array_get(list, i);
+        json_int_t value = json_integer_value(id);
+        if (json_is_integer(id) && ((value >= 0 && value <= INT32_MAX) || (ignored && value == -100))) continue;
+        char name[80];
+        snprintf(name, sizeof name, "%s[%zu]", key, i);
+        return refuse(where, name, id, ignored ? "a token id of at least 0, or -100" : "a token id of at least 0", err);
+    }
+    return CB_OK;
+}
+
+// ---- conversations
+
+static bool word_among(const char *word, const char *const *words) {
+    while (*words && strcmp(*words, word)) words++;
+    return *words != NULL;
+}
+
+// content: a string, or a list of parts that each say their type; null only beside the tool calls of an assistant.
+static enum cb_status content_check(const json_t *message, const char *where, bool assistant, struct cb_err *err) {
+    const json_t *content = json_object_get(message, "content");
+    if (json_is_string(content)) return CB_OK;
+    if (json_is_array(content) && json_array_size(content)) {
+        for (size_t i = 0; i < json_array_size(content); i++) {
+            const json_t *part = json_array_get(content, i);
+            if (!json_is_string(json_object_get(part, "type"))) return refuse(where, "content", part, "parts with a type", err);
+        }
+        return CB_OK;
+    }
+    bool calls = assistant && json_array_size(json_object_get(message, "tool_calls")) > 0;
+    if (calls && (!content || json_is_null(content))) return CB_OK;
+    return refuse(where, "content", content, "a string", err);
+}
+
+static enum cb_status messages_check(const json_t *list, const char *where, struct cb_err *err) {
+    static const char *const roles[] = {"system", "developer", "user", "assistant", "tool", "function", NULL};
+    if (!json_is_array(list) || !json_array_size(list)) return refuse(where, "messages", list, "a list of at least one message", err);
+    bool answered = false;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *message = json_array_get(list, i), *role = json_object_get(message, "role");
+        char at[600];
+        snprintf(at, sizeof at, "%.500s: messages[%zu]", where, i);
+        if (!json_is_object(message)) return refuse(where, "messages", message, "messages that are objects", err);
+        if (!json_is_string(role) || !word_among(json_string_value(role), roles))
+            return refuse(at, "role", role, "system, developer, user, assistant, tool or function", err);
+        bool assistant = !strcmp(json_string_value(role), "assistant");
+        TRY(content_check(message, at, assistant, err));
+        answered |= assistant;
+    }
+    if (!answered) FAIL(err, CB_E_FORMAT, "%s: messages: found none of an assistant; wanted one to learn from", where);
+    return CB_OK;
+}
+
+// messages, or a prompt and a completion that are such lists.
+static enum cb_status conversation_check(const json_t *object, const char *where, struct cb_err *err) {
+    const json_t *list = json_object_get(object, "messages");
+    if (list) return messages_check(list, where, err);
+    json_t *both = json_array();
+    if (!both || json_array_extend(both, json_object_get(object, "prompt"))) {
+        json_decref(both);
+        FAIL(err, CB_E_MEMORY, "%s: out of memory", where);
+    }
+    const json_t *completion = json_object_get(object, "completion");
+    enum cb_status status =
+        json_is_array(completion) ? CB_OK : refuse(where, "completion", completion, "a list of messages, as the prompt is", err);
+    if (status == CB_OK && json_array_extend(both, (json_t *)(uintptr_t)completion))
+        status = err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: out of memory", where);
+    if (status == CB_OK) status = messages_check(both, where, err);
+    json_decref(both);
+    return status;
+}
+
+static enum cb_status tags_check(const json_t *object, const char *where, struct cb_err *err) {
+    const json_t *tokens = json_object_get(object, "tokens"), *tags = json_object_get(object, "tags");
+    if (!json_is_array(tokens) || !json_array_size(tokens)) return refuse(where, "tokens", tokens, "a list of words", err);
+    if (!json_is_array(tags) || json_array_size(tags) != json_array_size(tokens))
+        return refuse(where, "tags", tags, "a list with a tag for each word", err);
+    for (size_t i = 0; i < json_array_size(tokens); i++)
+        if (!json_is_string(json_array_get(tokens, i))) return refuse(where, "tokens", json_array_get(tokens, i), "words", err);
+    return CB_OK;
+}
+
+static enum cb_status sharegpt_check(const json_t *list, const char *where, struct cb_err *err) {
+    static const char *const from[] = {"system",  "human", "user",          "gpt",         "assistant",
+                                       "chatgpt", "tool",  "function_call", "observation", NULL};
+    if (!json_is_array(list) || !json_array_size(list)) return refuse(where, "conversations", list, "a list of at least one turn", err);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *turn = json_array_get(list, i), *who = json_object_get(turn, "from");
+        char at[600];
+        const char *text;
+        size_t n;
+        snprintf(at, sizeof at, "%.500s: conversations[%zu]", where, i);
+        if (!json_is_string(who) || !word_among(json_string_value(who), from)) return refuse(at, "from", who, "human, gpt or system", err);
+        TRY(string_get(&text, &n, turn, at, "value", err));
+    }
+    return CB_OK;
+}
+
+// ---- one record
+
+// The keys tell the shape; the order settles records that have several.
+static enum cb_status shape_find(enum record_shape *shape, const json_t *object, const char *where, struct cb_err *err) {
+    static const struct {
+        const char *key;
+        enum record_shape shape;
+    } by_key[] = {
+        {"messages", RECORD_MESSAGES},  {"conversations", RECORD_SHAREGPT}, {"prompt", RECORD_PROMPT}, {"completion", RECORD_PROMPT},
+        {"instruction", RECORD_ALPACA}, {"input_ids", RECORD_IDS},          {"ids", RECORD_IDS},       {"tags", RECORD_TAGS},
+        {"text", RECORD_TEXT},
+    };
+    for (size_t i = 0; i < sizeof by_key / sizeof *by_key; i++) {
+        if (!json_object_get(object, by_key[i].key)) continue;
+        *shape = by_key[i].shape;
+        if (*shape == RECORD_PROMPT && json_is_array(json_object_get(object, "prompt"))) *shape = RECORD_MESSAGES;
+        if (*shape == RECORD_TEXT && json_object_get(object, "label")) *shape = RECORD_LABEL;
+        return CB_OK;
+    }
+    char found[JSON_TEXT] = "no keys", key[JSON_TEXT];
+    void *first = json_object_iter((json_t *)(uintptr_t)object);
+    if (first) {
+        json_t *name = json_string(json_object_iter_key(first));
+        snprintf(found, sizeof found, "%.70s", json_text(name, key));
+        json_decref(name);
+    }
+    FAIL(err, CB_E_FORMAT, "%s: found %s; wanted text, prompt and completion, messages, instruction and output, conversations or input_ids",
+         where, found);
+}
+
+static enum cb_status ids_record_check(const json_t *object, const char *where, struct cb_err *err) {
+    const char *key = json_object_get(object, "input_ids") ? "input_ids" : "ids";
+    const json_t *ids = json_object_get(object, key), *labels = json_object_get(object, "labels");
+    TRY(ids_check(ids, where, key, false, err));
+    if (!labels) return CB_OK;
+    TRY(ids_check(labels, where, "labels", true, err));
+    if (json_array_size(labels) != json_array_size(ids))
+        FAIL(err, CB_E_FORMAT, "%s: labels: found %zu for %zu ids; wanted as many", where, json_array_size(labels), json_array_size(ids));
+    return CB_OK;
+}
+
+// A label is an integer, a float or a string, the same kind on every line.
+static enum cb_status label_check(struct record_checker *c, const json_t *label, const char *where, struct cb_err *err) {
+    if (!json_is_integer(label) && !json_is_string(label) && !json_is_real(label))
+        return refuse(where, "label", label, "an integer, a float or a string", err);
+    if (!c->n) c->label = json_typeof(label);
+    if (json_typeof(label) == c->label) return CB_OK;
+    return refuse(where, "label", label,
+                  c->label == JSON_STRING    ? "a string, as in the first record"
+                  : c->label == JSON_INTEGER ? "an integer, as in the first record"
+                                             : "a float, as in the first record",
+                  err);
+}
+
+enum cb_status record_check(struct record_checker *c, struct record *r, const char *where, struct cb_err *err) {
+    const json_t *o = r->object;
+    const char *text;
+    size_t n;
+    TRY(shape_find(&r->shape, o, where, err));
+    if (c->n && r->shape != c->shape)
+        FAIL(err, CB_E_FORMAT, "%s: found a record of %s; wanted %s, as on line %lld", where, record_shape_text(r->shape),
+             record_shape_text(c->shape), (long long)c->first_line);
+    switch (r->shape) {
+        case RECORD_TEXT: TRY(string_get(&r->text, &r->n_text, o, where, "text", err)); break;
+        case RECORD_LABEL:
+            TRY(string_get(&r->text, &r->n_text, o, where, "text", err));
+            TRY(label_check(c, json_object_get(o, "label"), where, err));
+            break;
+        case RECORD_PROMPT:
+            TRY(string_get(&r->prompt, &r->n_prompt, o, where, "prompt", err));
+            TRY(string_get(&r->text, &r->n_text, o, where, "completion", err));
+            break;
+        case RECORD_ALPACA:
+            TRY(string_get(&text, &n, o, where, "instruction", err));
+            TRY(string_get(&text, &n, o, where, json_object_get(o, "response") ? "response" : "output", err));
+            if (json_object_get(o, "input") && !json_is_null(json_object_get(o, "input")))
+                TRY(string_get(&text, &n, o, where, "input", err));
+            break;
+        case RECORD_MESSAGES: TRY(conversation_check(o, where, err)); break;
+        case RECORD_TAGS: TRY(tags_check(o, where, err)); break;
+        case RECORD_SHAREGPT: TRY(sharegpt_check(json_object_get(o, "conversations"), where, err)); break;
+        case RECORD_IDS: TRY(ids_record_check(o, where, err)); break;
+        case RECORD_SHAPES: break;
+    }
+    if (!c->n++) c->shape = r->shape, c->first_line = r->line;
+    return CB_OK;
+}
+
+// ---- conversations out of records
+
+static enum cb_status no_memory(const char *where, struct cb_err *err) { FAIL(err, CB_E_MEMORY, "%s: out of memory", where); }
+
+// Adds {role, content}; content: taken over in any case.
+static enum cb_status turn_add(json_t *messages, const char *role, json_t *content, const char *where, struct cb_err *err) {
+    json_t *message = json_object();
+    bool good = message && content && !json_object_set_new(message, "role", json_string(role));
+    if (!message || json_object_set_new(message, "content", content)) good = false;
+    if (json_array_append_new(messages, message)) good = false;
+    return good ? CB_OK : no_memory(where, err);
+}
+
+static enum cb_status system_add(json_t *messages, const json_t *object, const char *where, struct cb_err *err) {
+    json_t *system = json_object_get(object, "system");
+    if (!json_is_string(system) || !json_string_length(system)) return CB_OK;
+    return turn_add(messages, "system", json_incref(system), where, err);
+}
+
+// Messages as they are, but for keys without a value: tables fill them in for every row.
+static enum cb_status messages_add(json_t *messages, const json_t *list, const char *where, struct cb_err *err) {
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *key;
+        json_t *value, *copy = json_object();
+        bool good = copy != NULL;
+        json_object_foreach(json_array_get(list, i), key, value) {
+            if (json_is_null(value) && strcmp(key, "content")) continue;
+            if (good) good = !json_object_set(copy, key, value);
+        }
+        if (json_array_append_new(messages, copy) || !good) return no_memory(where, err);
+    }
+    return CB_OK;
+}
+
+static enum cb_status alpaca_add(json_t *messages, const json_t *object, const char *where, struct cb_err *err) {
+    const json_t *instruction = json_object_get(object, "instruction"), *input = json_object_get(object, "input");
+    json_t *output = json_object_get(object, json_object_get(object, "response") ? "response" : "output");
+    size_t n = json_string_length(instruction), more = json_is_string(input) ? json_string_length(input) : 0;
+    char *text = malloc(n + more + 3);
+    if (!text) return no_memory(where, err);
+    memcpy(text, json_string_value(instruction), n);
+    if (more) memcpy(text + n, "\n\n", 2), memcpy(text + n + 2, json_string_value(input), more);
+    json_t *question = json_stringn(text, more ? n + 2 + more : n);
+    free(text);
+    TRY(system_add(messages, object, where, err));
+    TRY(turn_add(messages, "user", question, where, err));
+    return turn_add(messages, "assistant", json_incref(output), where, err);
+}
+
+static enum cb_status sharegpt_add(json_t *messages, const json_t *object, const char *where, struct cb_err *err) {
+    static const struct {
+        const char *from, *role;
+    } roles[] = {{"human", "user"},          {"user", "user"},         {"gpt", "assistant"},
+                 {"assistant", "assistant"}, {"chatgpt", "assistant"}, {"function_call", "assistant"},
+                 {"tool", "tool"},           {"observation", "tool"},  {"system", "system"}};
+    const json_t *turns = json_object_get(object, "conversations");
+    TRY(system_add(messages, object, where, err));
+    for (size_t i = 0; i < json_array_size(turns); i++) {
+        const json_t *turn = json_array_get(turns, i);
+        const char *from = json_string_value(json_object_get(turn, "from")), *role = "user";
+        for (size_t k = 0; k < sizeof roles / sizeof *roles; k++)
+            if (!strcmp(roles[k].from, from)) role = roles[k].role;
+        TRY(turn_add(messages, role, json_incref(json_object_get(turn, "value")), where, err));
+    }
+    return CB_OK;
+}
+
+static enum cb_status pair_add(json_t *messages, const json_t *object, const char *where, struct cb_err *err) {
+    TRY(system_add(messages, object, where, err));
+    TRY(turn_add(messages, "user", json_incref(json_object_get(object, "prompt")), where, err));
+    return turn_add(messages, "assistant", json_incref(json_object_get(object, "completion")), where, err);
+}
+
+static enum cb_status turns_add(json_t *messages, const struct record *r, const char *where, struct cb_err *err) {
+    const json_t *o = r->object;
+    switch (r->shape) {
+        case RECORD_MESSAGES:
+            if (json_object_get(o, "messages")) return messages_add(messages, json_object_get(o, "messages"), where, err);
+            TRY(messages_add(messages, json_object_get(o, "prompt"), where, err));
+            return messages_add(messages, json_object_get(o, "completion"), where, err);
+        case RECORD_ALPACA: return alpaca_add(messages, o, where, err);
+        case RECORD_SHAREGPT: return sharegpt_add(messages, o, where, err);
+        case RECORD_PROMPT: return pair_add(messages, o, where, err);
+        default:
+            FAIL(err, CB_E_UNSUPPORTED, "%s: found a record of %s, which is no conversation; wanted messages", where,
+                 record_shape_text(r->shape));
+    }
+}
+
+enum cb_status record_messages(json_t **messages, json_t **tools, const struct record *r, const char *where, struct cb_err *err) {
+    json_t *given = json_object_get(r->object, "tools");
+    *messages = json_array();
+    *tools = NULL;
+    if (!*messages) return no_memory(where, err);
+    enum cb_status status = turns_add(*messages, r, where, err);
+    // some sets keep the tools as text
+    if (status == CB_OK && json_is_string(given) && json_string_length(given))
+        status = json_parse(tools, json_string_value(given), json_string_length(given), where, err);
+    else if (status == CB_OK && json_array_size(given))
+        *tools = json_incref(given);
+    if (status == CB_OK) return CB_OK;
+    json_decref(*messages);
+    *messages = NULL;
+    return status;
+}

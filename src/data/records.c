@@ -1,0 +1,202 @@
+/* Reads files of records in any format: columns renamed, texts that hold lists parsed, each record checked. */
+#include "data/records.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "text/utf8.h"
+
+struct records {
+    struct reader reader;
+    struct records_options options;
+    struct record_checker checker;
+    struct record record;
+    json_t *changed;  // the object with its columns renamed
+    int64_t empty_rows;
+    char left_out[200];
+};
+
+enum cb_status records_check_columns(const char *const *columns, int n_columns, struct cb_err *err) {
+    for (int i = 0; i < n_columns; i++) {
+        const char *equals = strchr(columns[i], '=');
+        if (!equals || equals == columns[i] || !equals[1])
+            FAIL(err, CB_E_USAGE, "--column %s: wanted KEY=COLUMN, as text=review", columns[i]);
+    }
+    return CB_OK;
+}
+
+enum cb_status records_open(struct records **out, const char *path, const struct reader_kind *kind, const struct records_options *options,
+                            struct cb_err *err) {
+    extern const struct reader_kind read_jsonl;
+    *out = NULL;
+    if (!kind) kind = reader_by_name(path);
+    if (!kind) kind = &read_jsonl;
+    struct records *r = calloc(1, sizeof *r);
+    if (!r) FAIL(err, CB_E_MEMORY, "%s: out of memory", path);
+    if (options) r->options = *options;
+    r->reader = (struct reader){.kind = kind, .path = path, .invalid = r->options.invalid, .separator = r->options.separator};
+    enum cb_status status = kind->open(&r->reader, err);
+    if (status != CB_OK)
+        records_close(&r);
+    else
+        *out = r;
+    return status;
+}
+
+void records_close(struct records **records) {
+    struct records *r = records ? *records : NULL;
+    if (!r) return;
+    r->reader.kind->close(&r->reader);
+    json_decref(r->changed);
+    free(r);
+    *records = NULL;
+}
+
+const struct reader *records_reader(const struct records *records) { return &records->reader; }
+int64_t records_count(const struct records *records) { return records->checker.n; }
+const char *records_left_out(const struct records *records, int64_t *empty_rows) {
+    *empty_rows = records->empty_rows;
+    return records->left_out;
+}
+
+// ---- columns
+
+// Keys of lists: a table may hold them as JSON text.
+static bool holds_list(const char *key) {
+    static const char *const keys[] = {"messages",  "conversations", "tools",  "prompt", "completion",
+                                       "input_ids", "labels",        "tokens", "tags"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (!strcmp(keys[i], key)) return true;
+    return false;
+}
+
+// "[{...": a list written as text; anything else stays what it is.
+static json_t *parse_list(const json_t *value) {
+    const char *text = json_string_value(value);
+    json_t *list = NULL;
+    struct cb_err ignored = {0};
+    if (!text || text[0] != '[' || json_parse(&list, text, json_string_length(value), "", &ignored) != CB_OK) return NULL;
+    if (json_is_array(list)) return list;
+    json_decref(list);
+    return NULL;
+}
+
+static bool is_source(const struct records *r, const char *key) {
+    for (int i = 0; i < r->options.n_columns; i++)
+        if (!strcmp(strchr(r->options.columns[i], '=') + 1, key)) return true;
+    return false;
+}
+
+static bool is_target(const struct records *r, const char *key) {
+    size_t n = strlen(key);
+    for (int i = 0; i < r->options.n_columns; i++)
+        if (!strncmp(r->options.columns[i], key, n) && r->options.columns[i][n] == '=') return true;
+    return false;
+}
+
+// The object with its columns under the names that were asked for, lists out of their texts.
+static enum cb_status rename_columns(struct records *r, json_t **object, const char *where, struct cb_err *err) {
+    const char *key;
+    json_t *value;
+    bool table = r->reader.kind->is_table, changes = r->options.n_columns > 0;
+    json_object_foreach(*object, key, value) changes |= table && holds_list(key) && json_is_string(value);
+    if (!changes) return CB_OK;
+    json_decref(r->changed);
+    if (!(r->changed = json_object())) FAIL(err, CB_E_MEMORY, "%s: out of memory", where);
+    for (int i = 0; i < r->options.n_columns; i++) {
+        const char *equals = strchr(r->options.columns[i], '=');
+        value = json_object_get(*object, equals + 1);
+        if (!value) FAIL(err, CB_E_FORMAT, "%s: --column %s: there is no column of this name", where, r->options.columns[i]);
+        if (json_object_setn(r->changed, r->options.columns[i], (size_t)(equals - r->options.columns[i]), value))
+            FAIL(err, CB_E_MEMORY, "%s: out of memory", where);
+    }
+    json_object_foreach(*object, key, value) {
+        if (is_source(r, key) || is_target(r, key)) continue;
+        if (json_object_set(r->changed, key, value)) FAIL(err, CB_E_MEMORY, "%s: out of memory", where);
+    }
+    json_object_foreach(r->changed, key, value) {
+        json_t *list = table && holds_list(key) ? parse_list(value) : NULL;
+        if (list && json_object_set_new(r->changed, key, list)) FAIL(err, CB_E_MEMORY, "%s: out of memory", where);
+    }
+    *object = r->changed;
+    return CB_OK;
+}
+
+// Of a table, once: the columns that nothing is learnt from.
+static void note_columns(struct records *r, const json_t *object) {
+    const char *key;
+    json_t *value;
+    int n = 0, used = 0, size = (int)sizeof r->left_out;
+    json_object_foreach((json_t *)(uintptr_t)object, key, value) {
+        if (record_uses(r->checker.shape, key)) continue;
+        if (n < 6 && used < size - 60) used += snprintf(r->left_out + used, (size_t)(size - used), "%s%.40s", n ? ", " : "", key);
+        n++;
+    }
+    if (n > 6) snprintf(r->left_out + used, (size_t)(size - used), " and %d more", n - 6);
+}
+
+// Whether a table's row has no value where its text should be.
+static bool is_empty(const json_t *object) {
+    static const char *const keys[] = {"messages", "conversations", "prompt", "completion", "instruction", "text", "tokens"};
+    bool any = false;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const json_t *value = json_object_get(object, keys[i]);
+        if (!value) continue;
+        if (!json_is_null(value)) return false;
+        any = true;
+    }
+    return any;
+}
+
+enum cb_status records_next(struct records *r, const struct record **record, struct cb_err *err) {
+    char where[600];
+    json_t *object;
+    *record = NULL;
+    for (;;) {
+        TRY(r->reader.kind->next(&r->reader, &object, err));
+        if (!object) return CB_OK;
+        snprintf(where, sizeof where, "%.500s: line %lld", r->reader.path, (long long)r->reader.line);
+        TRY(rename_columns(r, &object, where, err));
+        if (!r->reader.kind->is_table || !is_empty(object)) break;
+        r->empty_rows++;
+    }
+    r->record = (struct record){.line = r->reader.line, .object = object};
+    enum cb_status status = record_check(&r->checker, &r->record, where, err);
+    if (status != CB_OK && r->reader.kind->is_table && r->checker.n == 0 && err)
+        snprintf(err->message + strlen(err->message), sizeof err->message - strlen(err->message), " (or --column KEY=COLUMN)");
+    TRY(status);
+    if (r->checker.n == 1 && r->reader.kind->is_table) note_columns(r, object);
+    *record = &r->record;
+    return CB_OK;
+}
+
+// ---- a whole file
+
+static enum cb_status check_all(struct records *r, struct records_summary *summary, const char *path, struct cb_err *err) {
+    const struct record *record;
+    for (;;) {
+        TRY(records_next(r, &record, err));
+        if (!record) break;
+        summary->records++;
+        summary->shape = record->shape;
+        if (record->prompt) summary->characters += (int64_t)utf8_count(record->prompt, record->n_prompt);
+        if (record->text) summary->characters += (int64_t)utf8_count(record->text, record->n_text);
+    }
+    summary->bytes = r->reader.bytes;
+    if (!summary->records) FAIL(err, CB_E_FORMAT, "%s: found no record (the file is empty); wanted %s", path, r->reader.kind->doc);
+    int used = snprintf(summary->text, sizeof summary->text, "%lld record%s of %s", (long long)summary->records,
+                        summary->records == 1 ? "" : "s", record_shape_text(summary->shape));
+    if (summary->characters)
+        snprintf(summary->text + used, sizeof summary->text - (size_t)used, ", %lld characters", (long long)summary->characters);
+    return CB_OK;
+}
+
+enum cb_status records_check(const char *path, struct records_summary *summary, struct cb_err *err) {
+    struct records *r;
+    *summary = (struct records_summary){0};
+    TRY(records_open(&r, path, NULL, NULL, err));
+    enum cb_status status = check_all(r, summary, path, err);
+    records_close(&r);
+    return status;
+}

@@ -1,0 +1,41 @@
+/* Files of records: any format of reader.h, its columns named as wanted, each record checked; every message names file and line. */
+#ifndef DATA_RECORDS_H
+#define DATA_RECORDS_H
+#include "data/reader.h"
+#include "data/record.h"
+
+struct records;
+
+struct records_options {
+    enum data_invalid invalid;
+    const char *const *columns;  // "text=review": the column review is the text; n_columns of them
+    int n_columns;
+    const char *separator;  // of CSV; nullable: by name and first line
+};
+
+/* Whether columns are all "key=column"; CB_E_USAGE otherwise. */
+enum cb_status records_check_columns(const char *const *columns, int n_columns, struct cb_err *err);
+
+/* path: a file of a known format (kind NULL: by its name, else JSON Lines); "-" is standard input. Owned by caller, free with records_close. Nullable:
+   options. */
+enum cb_status records_open(struct records **records, const char *path, const struct reader_kind *kind,
+                            const struct records_options *options, struct cb_err *err);
+void records_close(struct records **records);
+/* The next record; *record NULL at the end. Borrowed until the next call. Rows of a table without a value in what they are learnt from are passed over.
+   Anything malformed is CB_E_FORMAT, "FILE: line N: ...". */
+enum cb_status records_next(struct records *records, const struct record **record, struct cb_err *err);
+const struct reader *records_reader(const struct records *records);  // bytes, broken bytes, line
+int64_t records_count(const struct records *records);  // so far
+/* Columns of a table that are left out, "a, b and 3 more", empty where there are none; rows without a value. */
+const char *records_left_out(const struct records *records, int64_t *empty_rows);
+
+struct records_summary {
+    enum record_shape shape;
+    int64_t records;
+    int64_t characters;  // code points of text, prompts and completions, where the shape has them
+    int64_t bytes;  // of the file, decompressed
+    char text[120];  // for people: "2 records of prompt and completion, 31 characters"
+};
+/* Reads a whole file. No records at all is CB_E_FORMAT. */
+enum cb_status records_check(const char *path, struct records_summary *summary, struct cb_err *err);
+#endif
