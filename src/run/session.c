@@ -91,12 +91,18 @@ static int64_t cache_bytes(const struct session *s) {
     return rows * m->n_layer * m->n_kv_head * m->head_dim * 2 * (int64_t)sizeof(float);
 }
 
+/* What a decoder begins with: its own token, else what begins text. */
+static int64_t decoder_start(const struct model *m) {
+    int64_t id = m->decoder_start >= 0 ? m->decoder_start : m->bos;
+    return id < m->vocab ? id : -1;
+}
+
 static enum cb_status options_check(const struct session_options *o, struct cb_err *err) {
     const struct model *m = o->model;
     if (!m->class->head->generates)
         FAIL(err, CB_E_UNSUPPORTED, "%s: gives no next token; wanted a model with a language head", m->class->name);
     if (m->family->encoder_decoder) {
-        if (m->decoder_start < 0) FAIL(err, CB_E_FORMAT, "%s: decoder_start_token_id: found none; wanted one", m->class->name);
+        if (decoder_start(m) < 0) FAIL(err, CB_E_FORMAT, "%s: decoder_start_token_id: found none; wanted one", m->class->name);
         if (o->prompt < 1 || o->prompt > INT32_MAX || o->context < 3 || o->context > INT32_MAX)
             FAIL(err, CB_E_ARGUMENT, "context: %lld positions, a source of %lld tokens; wanted 3 or more, and 1 or more",
                  (long long)o->context, (long long)o->prompt);
@@ -238,7 +244,7 @@ static enum cb_status read_source(struct session *s, const int32_t *ids, int64_t
     }
     TRY(plan_run(r->plan, s->o.pool, err));
     s->has_source = true;
-    s->ids[s->n++] = (int32_t)m->decoder_start;
+    s->ids[s->n++] = (int32_t)decoder_start(m);
     if (m->forced_bos >= 0) s->ids[s->n++] = (int32_t)m->forced_bos;
     return read_cached(s, logits, err);
 }
