@@ -19,7 +19,7 @@ static void skip_space(struct scanner *s) {
 /* Whether c comes next; it is then passed. */
 static bool take(struct scanner *s, char c) {
     skip_space(s);
-    if (s->at == s->end || *s->at != c) return false;
+    if (s->at >= s->end || *s->at != c) return false;
     s->at++;
     return true;
 }
@@ -116,7 +116,7 @@ static void text_skip(struct scanner *s) {
     want(s, '"');
     while (s->at < s->end && *s->at != '"') s->at += *s->at == '\\' ? 2 : 1;
     s->bad = s->bad || s->at >= s->end;
-    if (!s->bad) s->at++;
+    s->at = s->bad ? s->end : s->at + 1;
 }
 
 /* Passes any value. What it holds is checked by the parser that reads it in the end. */

@@ -15,6 +15,10 @@ static enum cb_status map_chars(struct encoder *e, struct track *out, struct pie
     while (r.at < in.n) {
         uint32_t cp = 0, to[4] = {0};
         int length = utf8_decode(in.text + r.at, in.n - r.at, &cp), n = map(to, cp, flags);
+        if (n == 1 && length == 1 && to[0] < 0x80) {
+            TRY(rewrite_ascii(&r, (char)to[0], err));
+            continue;
+        }
         if (!n) rewrite_skip(&r, (size_t)(length ? length : 1));
         for (int i = 0; i < n; i++) TRY(rewrite_emit(&r, to[i], i > 0, err));
     }

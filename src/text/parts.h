@@ -42,6 +42,7 @@ struct rewrite {
 };
 struct rewrite rewrite_begin(struct track *out, const struct piece *in, bool tracking);
 enum cb_status rewrite_emit(struct rewrite *r, uint32_t cp, int change, struct cb_err *err);
+enum cb_status rewrite_ascii(struct rewrite *r, char c, struct cb_err *err);  // a byte for the next one, both ASCII
 void rewrite_skip(struct rewrite *r, size_t bytes);  // drops source bytes
 enum cb_status rewrite_keep(struct rewrite *r, size_t bytes, struct cb_err *err);  // copies them with their ranges
 enum cb_status rewrite_text(struct rewrite *r, const char *text, size_t n, struct cb_err *err);  // inserts valid text

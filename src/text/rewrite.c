@@ -44,6 +44,7 @@ static enum cb_status track_reserve(struct rewrite *r, size_t more, struct cb_er
 }
 
 static enum cb_status put(struct rewrite *r, const char *bytes, size_t n, struct align align, struct cb_err *err) {
+    if (!n) return CB_OK;
     TRY(track_reserve(r, n, err));
     struct track *t = r->out;
     memcpy(t->text + t->n, bytes, n);
@@ -70,6 +71,14 @@ enum cb_status rewrite_emit(struct rewrite *r, uint32_t cp, int change, struct c
     }
     char bytes[4];
     return put(r, bytes, (size_t)utf8_encode(bytes, cp), align, err);
+}
+
+enum cb_status rewrite_ascii(struct rewrite *r, char c, struct cb_err *err) {
+    struct track *t = r->out;
+    if (t->n == t->n_text || (r->tracking && t->n == t->n_align)) TRY(track_reserve(r, 1, err));
+    if (r->tracking) t->align[t->n] = align_at(r->in, r->at);
+    t->text[t->n++] = c, r->at++;
+    return CB_OK;
 }
 
 void rewrite_skip(struct rewrite *r, size_t bytes) { r->at += bytes; }

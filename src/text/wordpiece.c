@@ -1,4 +1,5 @@
 /* Whole-word models: WordLevel, and WordPiece (longest match first; Schuster and Nakajima, ICASSP 2012). */
+#include "text/cache.h"
 #include "text/parts.h"
 #include "text/utf8.h"
 
@@ -86,13 +87,17 @@ static enum cb_status wordpiece_write(const struct tokenizer *t, json_t *json, s
     return vocab_write(t, json, err);
 }
 
-static enum cb_status wordpiece_encode(const struct tokenizer *t, struct encoder *e, const struct piece *piece, struct cb_err *err) {
+/* The longest pieces from left to right into out (room for a token a byte); one that has none makes the whole word unknown. */
+static enum cb_status word_cut(const struct tokenizer *t, struct encoder *e, const struct piece *piece, struct word_token *out,
+                               size_t *n_out, struct cb_err *err) {
     const struct words *words = t->model_data;
-    size_t k = words->prefix.n, first = e->out->n;
-    if ((int64_t)utf8_count(piece->text, piece->n) > words->max_chars) return encoder_token(e, words->unk_id, piece, 0, piece->n, err);
+    size_t k = words->prefix.n;
+    out[0] = (struct word_token){words->unk_id, (uint32_t)piece->n}, *n_out = 1;
+    if ((int64_t)piece->n > words->max_chars && (int64_t)utf8_count(piece->text, piece->n) > words->max_chars) return CB_OK;
     // the prefix lies before the word; each later piece is looked up with it, put over the bytes before it
     TRY(buffer_grow(&e->work[0], &e->work_capacity[0], k + piece->n + 1, 1, err));
     char *word = e->work[0];
+    size_t n = 0;
     memcpy(word + k, piece->text, piece->n);
     for (size_t from = 0, to; from < piece->n; from = to) {
         int32_t id = -1;
@@ -103,11 +108,26 @@ static enum cb_status wordpiece_encode(const struct tokenizer *t, struct encoder
             if ((id = vocab_find(&t->vocab, at, (size_t)(word + k + to - at))) >= 0) break;
         }
         if (id < 0) {
-            e->out->n = first;
-            return encoder_token(e, words->unk_id, piece, 0, piece->n, err);
+            out[0] = (struct word_token){words->unk_id, (uint32_t)piece->n};
+            return CB_OK;
         }
-        TRY(encoder_token(e, id, piece, from, to, err));
+        out[n++] = (struct word_token){id, (uint32_t)(to - from)};
     }
+    *n_out = n;
+    return CB_OK;
+}
+
+static enum cb_status wordpiece_encode(const struct tokenizer *t, struct encoder *e, const struct piece *piece, struct cb_err *err) {
+    uint64_t hash = piece->n <= WORD_CACHE_LONGEST ? vocab_hash(piece->text, piece->n) : 0;
+    size_t n;
+    const struct word_token *s = word_cache_get(e->cache, hash, piece->text, piece->n, &n);
+    if (!s) {
+        TRY(buffer_grow(&e->work[1], &e->work_capacity[1], piece->n + 1, sizeof *s, err));
+        TRY(word_cut(t, e, piece, e->work[1], &n, err));
+        s = e->work[1];
+        word_cache_put(&e->cache, hash, piece->text, piece->n, s, n);
+    }
+    for (size_t i = 0, at = 0; i < n; at += s[i++].n) TRY(encoder_token(e, s[i].id, piece, at, at + s[i].n, err));
     return CB_OK;
 }
 
