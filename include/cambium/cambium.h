@@ -142,7 +142,10 @@ struct cb_train_options {
     int n_valid;
     const char *tuner; /* "lora:r=8,alpha=16", "full", "last:2"; NULL: pretrain */
     const char *modules; /* modules that are on the model, frozen, while training */
-    const char *task; /* "text", or "chat": conversations, of which the assistant's part is learnt; NULL: by the data */
+    /* "text", or "chat": conversations, of which the assistant's part is learnt; "mlm": hidden tokens; NULL: by the model and the data */
+    const char *task;
+    const char *mask; /* of mlm: "whole-word" (default), "token", "span" */
+    double mask_rate; /* of mlm: share of the tokens; 0: 0.15 */
     const char *chat_template; /* a file, a template of the model by name, or "chatml", "llama3", ...; NULL: the model's own */
     const char *const *columns; /* of tables: "text=review" takes the column review as the text */
     int n_columns;
@@ -187,6 +190,8 @@ struct cb_eval_options {
     int64_t seq, stride, batch; /* the model's context; seq; 8 */
     const char *invalid;
     const char *task, *chat_template; /* as of training; of conversations what the assistant says is scored */
+    const char *mask; /* of masked language models, as of training; the loss is that of the hidden tokens */
+    double mask_rate;
     const char *const *columns;
     int n_columns;
     const char *separator;

@@ -17,6 +17,7 @@ struct evaluation {
     struct corpus *corpus;
     struct loader *loader;
     struct score score;
+    struct mask *mask;  // NULL: every token is scored
 };
 
 static void warn(void *user, const char *line) { engine_warn(user, "%s", line); }
@@ -35,9 +36,11 @@ static enum cb_status load_text(struct evaluation *e, struct cb_err *err) {
     if (size > vocab)
         FAIL(err, CB_E_ARGUMENT, "%s: the tokenizer has %lld ids, the model's vocab_size is %lld", e->o->model, (long long)size,
              (long long)vocab);
-    struct corpus_options co = {.bos = -1, .eos = tokenizer_eos(e->tokenizer), .invalid = invalid, .user = engine, .warn = warn};
+    TRY(score_mask(&e->mask, e->instance.model, e->tokenizer, e->o->mask, e->o->mask_rate, engine->options.seed, err));
+    const int32_t bos = e->mask ? tokenizer_bos(e->tokenizer) : -1;
+    struct corpus_options co = {.bos = bos, .eos = tokenizer_eos(e->tokenizer), .invalid = invalid, .user = engine, .warn = warn};
     bool is_chat = e->o->task && !strcmp(e->o->task, "chat");
-    if (e->o->task && !is_chat && strcmp(e->o->task, "text") != 0) FAIL(err, CB_E_USAGE, "--task %s: wanted text or chat", e->o->task);
+    TRY(score_check_task(e->instance.model, e->o->task, err));
     TRY(records_check_columns(e->o->columns, e->o->n_columns, err));
     TRY(is_chat ? chat_need(&e->chat, e->o->model, e->tokenizer, e->o->chat_template, err)
                 : chat_open(&e->chat, e->o->model, e->tokenizer, e->o->chat_template, err));
@@ -59,23 +62,24 @@ static enum cb_status run(struct evaluation *e, struct cb_engine *engine, struct
                                        : context < 1024 ? context
                                                         : 1024,
                                 .stride = o->stride,
-                                .segments = corpus_info(e->corpus)->documents > 1,
+                                .segments = e->mask || corpus_info(e->corpus)->documents > 1,
                                 .evaluation = true};
     if (lo.batch < 1 || lo.seq < 1 || lo.stride < 0 || lo.stride > lo.seq)
         FAIL(err, CB_E_USAGE, "eval: --batch and --seq want 1 or more, --stride at most --seq");
     TRY(loader_create(&e->loader, e->corpus, &lo, err));
     TRY(score_open(&e->score, &e->instance, &lo, err));
     e->score.loader = e->loader;
+    e->score.mask = e->mask;
     TRY(score_run(&e->score, &r->loss, &r->tokens, err));
-    // every token after the first is scored; the end of text that each document got is among them
-    double nats = r->loss * (double)r->tokens;
     const struct corpus_info *info = corpus_info(e->corpus);
     r->bytes = info->learnt < info->tokens ? info->bytes : info->text_bytes;
-    r->words = corpus_info(e->corpus)->words;
+    r->words = info->words;
     r->perplexity = exp(r->loss);
+    r->seconds = engine_now() - begin;
+    // every token after the first is scored, the end of text that each document got among them; the loss of hidden ones says nothing of all the bytes
+    double nats = e->mask ? NAN : r->loss * (double)r->tokens;
     r->bits_per_byte = nats / log(2) / (double)r->bytes;
     r->word_perplexity = r->words ? exp(nats / (double)r->words) : NAN;
-    r->seconds = engine_now() - begin;
     return CB_OK;
 }
 
@@ -87,6 +91,7 @@ enum cb_status cb_eval_text(struct cb_engine *engine, const struct cb_eval_optio
     score_close(&e.score);
     loader_destroy(&e.loader);
     corpus_destroy(&e.corpus);
+    mask_destroy(&e.mask);
     chat_destroy(&e.chat);
     tokenizer_destroy(&e.tokenizer);
     instance_close(&e.instance);

@@ -31,11 +31,19 @@ static enum cb_status make_config(const struct cb_init_options *o, json_t **conf
     return model_default_config(config, family, o->set, err);
 }
 
+/* -1 where there is none. */
+static int64_t config_id(const json_t *config, const char *key) {
+    const json_t *value = json_object_get(config, key);
+    return json_is_integer(value) ? json_integer_value(value) : -1;
+}
+
 static enum cb_status take_tokenizer(const struct cb_init_options *o, json_t *config, struct cb_err *err) {
     struct tokenizer *t;
     if (!o->tokenizer) return CB_OK;
     TRY(files_load_tokenizer(&t, o->tokenizer, err));
-    int64_t size = tokenizer_size(t), eos = tokenizer_eos(t), bos = tokenizer_bos(t);
+    static const char *const pads[] = {"[PAD]", "<pad>", "<|pad|>", "<PAD>"};
+    int64_t size = tokenizer_size(t), eos = tokenizer_eos(t), bos = tokenizer_bos(t), pad = -1;
+    for (int i = 0; i < 4 && pad < 0; i++) pad = tokenizer_id(t, pads[i]);
     tokenizer_destroy(&t);
     const json_t *old = json_object_get(config, "vocab_size");
     bool asked = o->from || (o->set && strstr(o->set, "vocab_size="));
@@ -43,6 +51,14 @@ static enum cb_status take_tokenizer(const struct cb_init_options *o, json_t *co
         FAIL(err, CB_E_ARGUMENT, "vocab_size %lld: the tokenizer %s has %lld ids; wanted as many or more",
              (long long)json_integer_value(old), o->tokenizer, (long long)size);
     if (!asked) json_object_set_new(config, "vocab_size", json_integer(size));
+    // padding, and what a decoder begins with, are the tokenizer's own
+    const int64_t old_pad = config_id(config, "pad_token_id"), old_eos = config_id(config, "eos_token_id");
+    const int64_t old_start = config_id(config, "decoder_start_token_id");
+    if (pad >= 0 && json_object_get(config, "pad_token_id")) json_object_set_new(config, "pad_token_id", json_integer(pad));
+    if (old_start >= 0 && old_start == old_pad && pad >= 0)
+        json_object_set_new(config, "decoder_start_token_id", json_integer(pad));
+    else if (old_start >= 0 && old_start == old_eos && eos >= 0)
+        json_object_set_new(config, "decoder_start_token_id", json_integer(eos));
     json_object_set_new(config, "eos_token_id", eos >= 0 ? json_integer(eos) : json_null());
     json_object_set_new(config, "bos_token_id", bos >= 0 ? json_integer(bos) : eos >= 0 ? json_integer(eos) : json_null());
     return CB_OK;

@@ -3,6 +3,25 @@
 
 #include <string.h>
 
+#define VALID_KEY ((uint64_t)1 << 62)  // masks of validation are not those of training
+
+enum cb_status score_mask(struct mask **mask, const struct model *model, const struct tokenizer *tokenizer, const char *kind, double rate,
+                          uint64_t seed, struct cb_err *err) {
+    struct mask_options o = {.rate = rate != 0 ? rate : 0.15, .seed = seed};
+    *mask = NULL;
+    if (!mask_kind_by_name(&o.kind, kind)) FAIL(err, CB_E_USAGE, "--mask %s: wanted whole-word, token or span", kind);
+    if (!(o.rate > 0 && o.rate < 1)) FAIL(err, CB_E_USAGE, "--mask-rate %g: wanted a number above 0 and below 1", rate);
+    if (!model->class->head->masks && (kind || rate != 0))
+        FAIL(err, CB_E_USAGE, "--mask, --mask-rate: %s hides no tokens; wanted a masked language model", model->class->name);
+    return model->class->head->masks && tokenizer ? mask_create(mask, tokenizer, &o, err) : CB_OK;
+}
+
+enum cb_status score_check_task(const struct model *model, const char *task, struct cb_err *err) {
+    bool masks = model->class->head->masks;
+    if (!task || strcmp(task, masks ? "mlm" : "text") == 0 || (!masks && strcmp(task, "chat") == 0)) return CB_OK;
+    FAIL(err, CB_E_USAGE, "--task %s: %s learns %s", task, model->class->name, masks ? "mlm" : "text or chat");
+}
+
 enum cb_status score_open(struct score *s, struct instance *instance, const struct loader_options *o, struct cb_err *err) {
     struct nn nn;
     struct model_io io = {.batch = o->batch,
@@ -38,6 +57,7 @@ enum cb_status score_run(struct score *s, double *loss, int64_t *tokens, struct 
     int64_t count = 0;
     for (int64_t i = 0; i < loader_valid_batches(s->loader); i++) {
         TRY(loader_valid(s->loader, i, ids, labels, segments, positions, err));
+        if (s->mask) mask_apply(s->mask, VALID_KEY + (uint64_t)i, o->batch, o->seq, ids, labels, segments);
         int64_t learnt = 0;
         for (int64_t k = 0; k < o->batch * o->seq; k++) learnt += labels[k] != LOADER_IGNORE;
         if (!learnt) continue;

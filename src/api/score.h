@@ -3,14 +3,21 @@
 #define API_SCORE_H
 #include "api/instance.h"
 #include "data/loader.h"
+#include "data/mask.h"
 
 struct score {
     struct instance *instance;
     const struct loader *loader;  // borrowed
+    const struct mask *mask;  // of masked language models: hides what is scored; borrowed
     struct pass pass;
     bool is_open;
 };
 
+/* The mask of a masked language model by its options; NULL for other models, which take none. *mask: owned by caller, free with mask_destroy. */
+enum cb_status score_mask(struct mask **mask, const struct model *model, const struct tokenizer *tokenizer, const char *kind, double rate,
+                          uint64_t seed, struct cb_err *err);
+/* Whether a model learns what --task says: "text" or "chat", of masked language models "mlm". Nullable: task. */
+enum cb_status score_check_task(const struct model *model, const char *task, struct cb_err *err);
 /* Builds the plan for batches of a loader's options; weights are the instance's own, so that later training shows. Set score->loader before score_run.
    Free with score_close. */
 enum cb_status score_open(struct score *score, struct instance *instance, const struct loader_options *options, struct cb_err *err);

@@ -45,8 +45,8 @@ enum cb_status run_sizes(struct run *r, struct cb_err *err) {
     if (r->batch > INT32_MAX / r->seq)
         FAIL(err, CB_E_USAGE, "--batch %lld of --seq %lld tokens: too many", (long long)r->batch, (long long)r->seq);
     if (o->precision && strcmp(o->precision, "f32") != 0) FAIL(err, CB_E_USAGE, "--precision %s: wanted f32", o->precision);
-    if (o->task && strcmp(o->task, "text") != 0 && strcmp(o->task, "chat") != 0)
-        FAIL(err, CB_E_USAGE, "--task %s: wanted text or chat", o->task);
+    if (o->task && strcmp(o->task, "text") != 0 && strcmp(o->task, "chat") != 0 && strcmp(o->task, "mlm") != 0)
+        FAIL(err, CB_E_USAGE, "--task %s: wanted text, chat or mlm", o->task);
     return CB_OK;
 }
 
@@ -86,7 +86,9 @@ static enum cb_status next_batch(void *user, int64_t index, struct cb_err *err) 
     struct pass *p = &r->training.pass;
     int64_t *seed = pass_data(p, "seed");
     if (seed) *seed = (int64_t)(r->engine->options.seed * 0x9E3779B97F4A7C15ull + (uint64_t)index);
-    return loader_batch(r->data.loader, index, r->in.ids, r->in.labels, r->in.segments, r->in.positions, err);
+    TRY(loader_batch(r->data.loader, index, r->in.ids, r->in.labels, r->in.segments, r->in.positions, err));
+    if (r->data.mask) mask_apply(r->data.mask, (uint64_t)index, r->batch, r->seq, r->in.ids, r->in.labels, r->in.segments);
+    return CB_OK;
 }
 
 /* Loss over the whole validation part, by a plan without gradients. */
@@ -206,13 +208,15 @@ static enum cb_status plan_validation(struct run *r, int64_t *bytes, struct cb_e
     bool is_wanted = o->n_text ? r->data.valid != NULL : o->n_valid || o->eval_every > 0 || o->valid_share > 0;
     *bytes = 0;
     if (!is_wanted) return CB_OK;
-    struct loader_options shape = {.batch = r->batch, .seq = r->seq, .no_pack = o->no_pack};
+    struct loader_options shape = {
+        .batch = r->batch, .seq = r->seq, .no_pack = o->no_pack, .segments = r->training.instance.model->class->head->masks};
     enum cb_status status = score_open(&r->score, &r->training.instance, r->data.valid ? loader_options(r->data.valid) : &shape, err);
     if (status == CB_E_LIMIT)
         err_prefix(err, "--memory %lld: validation; a smaller --batch or a shorter --seq needs less",
                    (long long)r->engine->options.memory_limit);
     TRY(status);
     r->score.loader = r->data.valid;
+    r->score.mask = r->data.mask;
     *bytes = score_bytes(&r->score);
     return CB_OK;
 }
@@ -232,10 +236,11 @@ static enum cb_status run_train(struct run *r, struct cb_train_result *result, s
     if (!o->plan_only) TRY(run_open_folder(r, err));
     TRY(run_identity_options(r, &to.trainer, err));
     TRY(training_open(&r->training, r->engine, &to, err));
+    TRY(run_check_task(r, err));
     if (o->n_text) TRY(run_data(r, err));
     TRY(run_steps(r, err));
     TRY(trainer_options(r, &to.trainer, err));
-    to.segments = r->data.segments;
+    to.segments = r->data.segments || r->training.instance.model->class->head->masks;
     TRY(plan_validation(r, &to.held_bytes, err));
     TRY(training_plan(&r->training, &to, err));
     if (o->plan_only || !r->training.trainer) {

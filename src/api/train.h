@@ -11,7 +11,8 @@ struct run_data {
     struct chat *chat;  // NULL: the model has no chat template
     struct corpus *corpus, *valid_corpus;  // the same where a share is held out
     struct loader *loader, *valid;  // valid NULL: none
-    bool segments;  // more than one document
+    struct mask *mask;  // of masked language models; NULL: none
+    bool segments;  // more than one document, or a masked language model, which is not to see padding
 };
 
 /* One call of cb_train. */
@@ -37,6 +38,8 @@ struct run {
 
 enum cb_status run_sizes(struct run *r, struct cb_err *err);
 /* Names and numbers that are wrong whatever the data are. */
+/* Whether the model learns what --task says, and what the masks are. */
+enum cb_status run_check_task(const struct run *r, struct cb_err *err);
 enum cb_status run_check_data(const struct run *r, struct cb_err *err);
 /* train_data.c: tokenises (into OUT/run), splits, makes the loaders; with a plan only, the first loader alone in memory. */
 enum cb_status run_data(struct run *r, struct cb_err *err);

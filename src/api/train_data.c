@@ -44,12 +44,23 @@ enum cb_status run_check_data(const struct run *r, struct cb_err *err) {
     return CB_OK;
 }
 
+enum cb_status run_check_task(const struct run *r, struct cb_err *err) {
+    const struct cb_train_options *o = r->o;
+    const struct model *m = r->training.instance.model;
+    struct mask *none;
+    TRY(score_check_task(m, o->task, err));
+    if (o->sample_every > 0 && !m->class->head->generates)
+        FAIL(err, CB_E_USAGE, "--sample-every: %s writes no text; wanted a model that does", m->class->name);
+    return score_mask(&none, m, NULL, o->mask, o->mask_rate, 0, err);
+}
+
 static enum cb_status corpus_make(struct run *r, struct corpus **corpus, const char *const *paths, int n, const char *file,
                                   struct cb_err *err) {
     enum data_invalid invalid = DATA_INVALID_FAIL;
     data_invalid_by_name(&invalid, r->o->invalid);  // run_check_data has seen it
+    const int32_t bos = r->data.mask ? tokenizer_bos(r->data.tokenizer) : -1;
     struct corpus_options o = {
-        .bos = -1, .eos = tokenizer_eos(r->data.tokenizer), .invalid = invalid, .user = r->engine, .warn = warn, .progress = progress};
+        .bos = bos, .eos = tokenizer_eos(r->data.tokenizer), .invalid = invalid, .user = r->engine, .warn = warn, .progress = progress};
     o.note = note;
     o.chat = r->data.chat;
     o.is_chat = r->o->task && !strcmp(r->o->task, "chat");
@@ -75,6 +86,7 @@ enum cb_status run_data(struct run *r, struct cb_err *err) {
     int64_t cut;
     TRY(files_load_tokenizer(&d->tokenizer, o->model, err));
     TRY(run_check_ids(r, err));
+    TRY(score_mask(&d->mask, r->training.instance.model, d->tokenizer, o->mask, o->mask_rate, r->engine->options.seed, err));
     const char *template = o->chat_template;
     TRY(o->task && !strcmp(o->task, "chat") ? chat_need(&d->chat, o->model, d->tokenizer, template, err)
                                             : chat_open(&d->chat, o->model, d->tokenizer, template, err));
@@ -86,7 +98,7 @@ enum cb_status run_data(struct run *r, struct cb_err *err) {
     if (o->n_valid) TRY(corpus_make(r, &d->valid_corpus, o->valid, o->n_valid, "valid.tokens", err));
     TRY(corpus_make(r, &d->corpus, o->text, o->n_text, "train.tokens", err));
     TRY(split(r, &cut, err));
-    d->segments = o->no_pack || corpus_info(d->corpus)->documents > 1;
+    d->segments = o->no_pack || d->mask || corpus_info(d->corpus)->documents > 1;
     int32_t pad = tokenizer_eos(d->tokenizer) >= 0 ? tokenizer_eos(d->tokenizer) : 0;
     struct loader_options lo = {.batch = r->batch,
                                 .seq = r->seq,
@@ -112,6 +124,7 @@ void run_data_close(struct run *r) {
     loader_destroy(&r->data.valid);
     corpus_destroy(&r->data.corpus);
     corpus_destroy(&r->data.valid_corpus);
+    mask_destroy(&r->data.mask);
     chat_destroy(&r->data.chat);
     tokenizer_destroy(&r->data.tokenizer);
 }

@@ -26,6 +26,10 @@
         {"sample-every", OPTION_COUNT, AT(sample_every), "N", "steps between samples of text"},                                          \
         {"keep", OPTION_POSITIVE, AT(keep), "N", "newest checkpoints kept (default 2)"},                                                 \
         {"patience", OPTION_COUNT, AT(patience), "N", "stop after N validations without a better loss, keep the best"},                  \
+        {"task", OPTION_TEXT, AT(task), "NAME",                                                                                          \
+         "text, chat: learn what the assistant says, mlm: hidden tokens (default: by the model and the data)"},                          \
+        {"mask", OPTION_TEXT, AT(mask), "KIND", "what mlm hides: whole-word (default), token, span"},                                    \
+        {"mask-rate", OPTION_ABOVE_ZERO, AT(mask_rate), "X", "share of the tokens that it hides (default 0.15)"},                        \
         {"precision", OPTION_TEXT, AT(precision), "NAME", "f32 (default)"},                                                              \
         {"invalid", OPTION_TEXT, AT(invalid), "HOW", "invalid UTF-8: fail (default), replace, skip"},                                    \
         {"column", OPTION_LIST, offsetof(struct train_options, column), "KEY=COLUMN", "of tables: text=review takes the column review"}, \
@@ -44,7 +48,6 @@ const struct option finetune_options[] = {
     {"text", OPTION_LIST, offsetof(struct train_options, text), "FILE", "the same as --data"},
     {"tuner", OPTION_TEXT, AT(tuner), "SPEC", "lora:r=8,alpha=16,targets=q_proj+v_proj, full, last:2 (required)"},
     {"modules", OPTION_TEXT, AT(modules), "EXPR", "frozen modules on the model meanwhile"},
-    {"task", OPTION_TEXT, AT(task), "NAME", "text, or chat: learn what the assistant says (default: by the data)"},
     {"chat-template", OPTION_TEXT, AT(chat_template), "FILE|NAME", "instead of the model's own; chatml, llama3, ..."},
     SHARED};
 

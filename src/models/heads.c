@@ -137,7 +137,7 @@ const struct model_head model_head_causal_lm = {
 };
 
 const struct model_head model_head_masked_lm = {
-    .name = "masked_lm", .labels = labels_only, .learns_text = true, .weights = vocabulary_weights, .build = masked_build};
+    .name = "masked_lm", .labels = labels_only, .learns_text = true, .masks = true, .weights = vocabulary_weights, .build = masked_build};
 
 const struct model_head model_head_seq2seq = {.name = "seq2seq_lm",
                                               .labels = labels_only,

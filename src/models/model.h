@@ -28,6 +28,7 @@ struct model_head {
     const char *const *labels;  // inputs that a loss wants, NULL-ended
     bool generates;  // rows give the next token
     bool learns_text;  // labels (B,T), one a token
+    bool masks;  // it learns tokens that are hidden from it
     bool shifts_labels;  // an encoder-decoder's decoder reads the labels, shifted by one, where it is given no ids
     bool has_labels;  // n_labels is read from id2label or num_labels
     /* Adds its weights. Nullable: none but the linear layer's (model_head_weights). */

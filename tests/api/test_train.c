@@ -140,6 +140,61 @@ TEST(api, resumed_training_is_the_same_run) {
     place_close(&p);
 }
 
+/* Masked tokens: the same run after a stop, scored by the masked loss; what does not fit the model is refused. */
+TEST(api, masked_language_models_are_pretrained) {
+    struct place p;
+    struct cb_err err = {0};
+    struct cb_train_result r, whole;
+    place_open(&p);
+    const char *text = p.text;
+    struct cb_tokenizer_train_options to = {
+        .text = &text, .n_text = 1, .out = at(&p, "words"), .kind = "wordpiece", .vocab = 120, .special = "[PAD],[UNK],[CLS],[SEP],[MASK]"};
+    struct cb_tokenizer_train_result tr;
+    CHECK_OK(cb_tokenizer_train(p.engine, &to, &tr, &err));
+    struct cb_init_options io = {.out = at(&p, "bert"), .family = "bert", .tokenizer = at(&p, "words")};
+    io.set = "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=24,max_position_embeddings=40";
+    struct cb_init_result ir;
+    CHECK_OK(cb_init(p.engine, &io, &ir, &err));
+    char one[96], two[96];
+    snprintf(one, sizeof one, "%s/mlm_one", p.root);
+    snprintf(two, sizeof two, "%s/mlm_two", p.root);
+    struct cb_train_options o = options(&p, &text, one);
+    o.model = at(&p, "bert");
+    o.mask = "span";
+    o.lr = 1e-2;
+    CHECK_OK(train(&p, &o, &whole, &err));
+    CHECK(whole.steps == 8 && whole.loss > 0 && whole.valid_loss > 0 && whole.valid_loss < 5.2, "loss %g, %g", whole.loss,
+          whole.valid_loss);
+    o.out = two;
+    o.stop_after = 4;
+    CHECK(train(&p, &o, &r, &err) == CB_E_STOPPED, "%s", err.message);
+    o.stop_after = 0;
+    o.resume = true;
+    o.mask = "token";
+    CHECK(train(&p, &o, &r, &err) == CB_E_ARGUMENT && strstr(err.message, "--mask"), "%s", err.message);
+    o.mask = "span";
+    CHECK_OK(train(&p, &o, &r, &err));
+    CHECK(r.loss == whole.loss && same_file(at(&p, "mlm_one/model.safetensors"), at(&p, "mlm_two/model.safetensors")),
+          "4 + 4 steps differ from 8");
+    struct cb_eval_options eo = {.model = one, .text = &text, .n_text = 1, .seq = 32};
+    struct cb_eval_result er, again;
+    CHECK_OK(cb_eval_text(p.engine, &eo, &er, &err));
+    CHECK_OK(cb_eval_text(p.engine, &eo, &again, &err));
+    CHECK(er.loss == again.loss && er.loss > 0 && er.tokens > 100 && er.bits_per_byte != er.bits_per_byte, "loss %g", er.loss);
+    // what is not for this model
+    o = options(&p, &text, at(&p, "none"));
+    o.model = at(&p, "bert");
+    o.task = "text";
+    CHECK(train(&p, &o, &r, &err) == CB_E_USAGE && strstr(err.message, "learns mlm"), "%s", err.message);
+    o = options(&p, &text, at(&p, "none"));
+    o.mask = "token";
+    CHECK(train(&p, &o, &r, &err) == CB_E_USAGE && strstr(err.message, "hides no tokens"), "%s", err.message);
+    o.mask = NULL;
+    o.task = "mlm";
+    CHECK(train(&p, &o, &r, &err) == CB_E_USAGE && strstr(err.message, "learns text"), "%s", err.message);
+    place_close(&p);
+}
+
 TEST(api, training_refuses_wrong_counts) {
     struct place p;
     struct cb_err err;
