@@ -275,7 +275,28 @@ void model_destroy(struct model **model) {
 /* What any family takes besides its defaults' keys. */
 static const char *const class_keys[] = {"id2label", "label2id", "num_labels", "problem_type", NULL};
 
-/* One change "key=value": a JSON value, else text. */
+/* A JSON value; "[a,b]" of bare words is a list of texts; anything else is text. */
+static json_t *change_value(const char *text, size_t n, const char *key) {
+    json_t *value = NULL;
+    struct cb_err quiet = {0};
+    if (json_parse(&value, text, n, key, &quiet) == CB_OK) return value;
+    if (n < 2 || text[0] != '[' || text[n - 1] != ']') return json_stringn(text, n);
+    value = json_array();
+    for (size_t at = 1; at < n; at++) {
+        const char *comma = memchr(text + at, ',', n - 1 - at);
+        size_t end = comma ? (size_t)(comma - text) : n - 1;
+        json_t *item = NULL;
+        if (json_parse(&item, text + at, end - at, key, &quiet) != CB_OK) item = json_stringn(text + at, end - at);
+        if (!item || json_array_append_new(value, item) != 0) {
+            json_decref(value);
+            return NULL;
+        }
+        at = end;
+    }
+    return value;
+}
+
+/* One change "key=value"; a list takes a single value too. */
 static enum cb_status config_change(json_t *config, const char *change, size_t n, struct cb_err *err) {
     const char *equals = memchr(change, '=', n);
     if (!equals) FAIL(err, CB_E_USAGE, "%.*s: no value; wanted KEY=VALUE", (int)n, change);
@@ -283,9 +304,8 @@ static enum cb_status config_change(json_t *config, const char *change, size_t n
     snprintf(key, sizeof key, "%.*s", (int)(equals - change), change);
     if (!json_object_get(config, key) && !listed(class_keys, key)) FAIL(err, CB_E_NAME, "%s: no such key of the configuration", key);
     size_t length = n - (size_t)(equals - change) - 1;
-    json_t *value = NULL;
-    struct cb_err quiet = {0};
-    if (json_parse(&value, equals + 1, length, key, &quiet) != CB_OK) value = json_stringn(equals + 1, length);
+    json_t *value = change_value(equals + 1, length, key);
+    if (json_is_array(json_object_get(config, key)) && json_is_string(value)) value = json_pack("[o]", value);
     if (!value || json_object_set_new(config, key, value) != 0)
         FAIL(err, CB_E_FORMAT, "%s: found %.*s; wanted JSON or UTF-8 text", key, (int)length, equals + 1);
     return CB_OK;

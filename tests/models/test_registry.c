@@ -63,6 +63,20 @@ TEST(models, defaults) {
     CHECK(m->n_embd == 64 && m->n_layer == 3 && m->n_eos == 2);
     model_destroy(&m);
     json_decref(config);
+    // any class of a family, by a list, by bare words, by a word
+    static const char *const classes[] = {
+        "architectures=[\"GPT2ForTokenClassification\"],num_labels=5", "architectures=[GPT2ForTokenClassification],num_labels=5",
+        "architectures=GPT2ForTokenClassification,id2label={\"0\":\"a\",\"1\":\"b\",\"2\":\"c\",\"3\":\"d\",\"4\":\"e\"}"};
+    for (int i = 0; i < 3; i++) {
+        CHECK_OK(model_default_config(&config, gpt2, classes[i], &err));
+        CHECK_OK(model_from_config(&m, config, "gpt2", &err));
+        CHECK(strcmp(m->class->name, "GPT2ForTokenClassification") == 0 && m->n_labels == 5 && model_find_weight(m, "classifier.bias"));
+        model_destroy(&m);
+        json_decref(config);
+    }
+    CHECK_OK(model_default_config(&config, gpt2, "architectures=[NoSuchModel]", &err));
+    CHECK_FAILS(model_from_config(&m, config, "gpt2", &err), CB_E_UNSUPPORTED, "GPT2ForSequenceClassification");
+    json_decref(config);
     CHECK_FAILS(model_default_config(&config, gpt2, "n_embed=64", &err), CB_E_NAME, "n_embed");
     CHECK_FAILS(model_default_config(&config, gpt2, "n_embd", &err), CB_E_USAGE, "n_embd");
     CHECK_OK(model_default_config(&config, gpt2, "n_head=7", &err));
