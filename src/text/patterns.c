@@ -17,7 +17,13 @@
     "[^\\r\\n\\p{L}\\p{N}]?" UPPER "*" LOWER "+|[^\\r\\n\\p{L}\\p{N}]?" UPPER "+" LOWER \
     "*|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*"                                          \
     "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define BLOOM " ?[^(\\s|\\[.,!?\xe2\x80\xa6\xe3\x80\x82\xef\xbc\x8c\xe3\x80\x81\xe0\xa5\xa4\xdb\x94\xd8\x8c\\])]+"
+#define BLOOM " ?[^(\\s|[.,!?\xe2\x80\xa6\xe3\x80\x82\xef\xbc\x8c\xe3\x80\x81\xe0\xa5\xa4\xdb\x94\xd8\x8c])]+"  // a class within a class
+/* Cased letters of the older scripts and blocks. */
+#define CASED                                                                                                                              \
+    "[[\\p{Lu}\\p{Ll}\\p{Lt}]&&[\\x{0}-\\x{55f}\\x{10a0}-\\x{10c5}\\x{13a0}-\\x{13ff}\\x{1c90}-\\x{1cbf}\\x{1d00}-\\x{218f}\\x{2c00}-\\x{" \
+    "2cff}"                                                                                                                                \
+    "\\x{a640}-\\x{a78e}\\x{ab70}-\\x{abbf}\\x{fb00}-\\x{fb1f}\\x{ff00}-\\x{ffef}\\x{10400}-\\x{104ff}\\x{10c80}-\\x{10cff}"               \
+    "\\x{118a0}-\\x{118ff}\\x{1e900}-\\x{1e943}]]"
 #define CJK "[\xe4\xb8\x80-\xe9\xbe\xa5\xe0\xa0\x80-\xe4\xb8\x80\xea\xb0\x80-\xed\x9f\xbf]+"
 
 static const struct text_pattern patterns[] = {
@@ -33,10 +39,18 @@ static const struct text_pattern patterns[] = {
      .add_bos = true},
     {.names = "|cl100k|cl100k_base|dbrx|smaug-bpe|chatglm-bpe|glm4|", .regex = {CL100K}},
     {.names = "|qwen2|stablelm2|hunyuan|megrez|deepseek-r1-qwen|kormo|solar-open|", .regex = {QWEN2}},
+    {.names = "|qwen35|",
+     .regex = {CONTRACTIONS
+               "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}},
     {.names = "|gpt-4o|o200k|o200k_base|o200k_harmony|llama4|", .regex = {O200K}},
     {.names = "|tekken|", .regex = {TEKKEN}, .ignore_merges = true, .add_bos = true},
     {.names = "|starcoder|refact|command-r|smollm|codeshell|exaone|minerva-7b|", .regex = {"\\p{N}", GPT2}},
     {.names = "|deepseek-coder|", .regex = {"[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", CJK, "\\p{N}"}},
+    {.names = "|deepseek-llm|",
+     .regex = {"[\\r\\n]", "\\s?" CASED "+",
+               "\\s?[!-/:-~\xef\xbc\x81-\xef\xbc\x8f\xef\xbc\x9a-\xef\xbd\x9e\xe2\x80\x98-\xe2\x80\x9f\xe3\x80\x80-\xe3\x80\x82]+", "\\s+$",
+               CJK, "\\p{N}"},
+     .add_bos = true},
     {.names = "|deepseek-v3|hunyuan-dense|",
      .regex =
          {"\\p{N}{1,3}", "[\xe4\xb8\x80-\xe9\xbe\xa5\xe3\x81\x80-\xe3\x82\x9f\xe3\x82\xa0-\xe3\x83\xbf]+",

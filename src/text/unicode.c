@@ -45,9 +45,13 @@ bool unicode_is_mark(uint32_t cp) {
     return c == UTF8PROC_CATEGORY_MN || c == UTF8PROC_CATEGORY_MC || c == UTF8PROC_CATEGORY_ME;
 }
 
-bool unicode_is_accent(uint32_t cp) { return cp >= 0x300 && unicode_is_mark(cp) && !unicode_is_new_mark(cp); }
+// U+1CF2 and U+1CF3 were marks once, U+1734 a nonspacing one
+bool unicode_is_accent(uint32_t cp) {
+    return cp >= 0x300 && ((unicode_is_mark(cp) && !unicode_is_new_mark(cp)) || cp == 0x1cf2 || cp == 0x1cf3);
+}
 
 bool unicode_is_nonspacing(uint32_t cp) {
+    if (cp == 0x1734) return true;
     return cp >= 0x300 && utf8proc_category((utf8proc_int32_t)cp) == UTF8PROC_CATEGORY_MN && !unicode_is_new_nonspacing(cp);
 }
 
@@ -76,6 +80,7 @@ bool unicode_is_ideograph(uint32_t cp) {
 
 int unicode_lower(uint32_t out[2], uint32_t cp) {
     out[0] = (uint32_t)utf8proc_tolower((utf8proc_int32_t)cp);
+    if (out[0] == cp && cp >= 0x1c89) out[0] = unicode_new_lower(cp);
     if (cp != 0x130) return 1;
     out[0] = 'i', out[1] = 0x307;
     return 2;

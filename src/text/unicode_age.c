@@ -134,3 +134,18 @@ bool unicode_is_new_decomposition(uint32_t cp) {
 bool unicode_is_new_letter(uint32_t cp) { return in_ranges(new_letter, sizeof new_letter / sizeof *new_letter, cp); }
 bool unicode_is_new_number(uint32_t cp) { return in_ranges(new_number, sizeof new_number / sizeof *new_number, cp); }
 bool unicode_is_after_9(uint32_t cp) { return in_ranges(after_9, sizeof after_9 / sizeof *after_9, cp); }
+
+uint32_t unicode_new_lower(uint32_t cp) {
+    // Unicode 15 to 17: runs of capitals and how far their small letters lie
+    static const struct {
+        uint32_t first, last;
+        int32_t step;
+    } runs[] = {{0x1c89, 0x1c89, 1},      {0xa7cb, 0xa7cb, 0x264 - 0xa7cb},
+                {0xa7cc, 0xa7cc, 1},      {0xa7ce, 0xa7ce, 1},
+                {0xa7d2, 0xa7d2, 1},      {0xa7d4, 0xa7d4, 1},
+                {0xa7da, 0xa7da, 1},      {0xa7dc, 0xa7dc, 0x19b - 0xa7dc},
+                {0x10d50, 0x10d65, 0x20}, {0x16ea0, 0x16eb8, 0x1b}};
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++)
+        if (cp >= runs[i].first && cp <= runs[i].last) return (uint32_t)((int32_t)cp + runs[i].step);
+    return cp;
+}

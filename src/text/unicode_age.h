@@ -12,4 +12,6 @@ bool unicode_is_new_decomposition(uint32_t cp);  // decompositions younger than 
 bool unicode_is_new_letter(uint32_t cp);  // letters younger than utf8proc (Unicode 16 and 17)
 bool unicode_is_new_number(uint32_t cp);  // numbers younger than utf8proc
 bool unicode_is_after_9(uint32_t cp);  // assigned after Unicode 9
+/* Lower case of letters that are younger than utf8proc's tables; cp for all others. */
+uint32_t unicode_new_lower(uint32_t cp);
 #endif
