@@ -1,7 +1,7 @@
 /* Products with matrices stored in ggml's blocks, written once over the vector words that each k_blocks_<isa>.c defines before it includes this.
    Few rows of A: the blocks stream past once and are read as they are, in registers; activations stay f32, so results are those of the dequantised
    matrix up to rounding. B that is not transposed (gradients): its rows become f32 a slab at a time.
-   Words: vf (VL floats), vf_zero set1 load store add mul fma sum, vf_half and vf_halves (one f16 and 16 of them); vi_u8 (VL bytes as integers); vf_i8 (VL signed bytes), vf_low and vf_high (halves of bytes),
+   Words: vf (VL floats), vf_zero set1 load store add mul fma sum, vf_halved (two numbers, half a vector each), vf_half and vf_halves (one f16 and 16 of them); vi_u8 (VL bytes as integers); vf_i8 (VL signed bytes), vf_low and vf_high (halves of bytes),
    vf_six (a half and two bits of another byte). */
 #include <string.h>
 
@@ -26,15 +26,25 @@ enum { RUN = 16, N_V = 32 / VL };
 /* Keeps an array in memory: from there the load units spread a number over a vector, where the compiler would shuffle it out of a register. */
 #define IN_MEMORY(array) __asm__("" : "+m"(array))
 
-/* The halves at the head of n blocks as floats, zeros after. */
-INLINE void run_scales(float scale[RUN], const uint8_t *w, const int stride, int n) {
-    struct {
-        uint16_t v[RUN];
-    } bits = {{0}};
-    for (int b = 0; b < n; b++) memcpy(&bits.v[b], w + b * stride, 2);
-    IN_MEMORY(bits);
-    vf_halves(scale, bits.v);
-    IN_MEMORY(*(struct { float v[RUN]; } *)scale);
+/* The halves at the head of a run of blocks; those past the end stay as they are. */
+struct halves {
+    uint16_t v[RUN];
+};
+struct scales {
+    float v[RUN];
+};
+INLINE void read_halves(struct halves *h, const uint8_t *w, const int stride, int n) {
+    if (n == RUN) {
+        for (int b = 0; b < RUN; b++) memcpy(&h->v[b], w + b * stride, 2);
+    } else {
+        for (int b = 0; b < n; b++) memcpy(&h->v[b], w + b * stride, 2);
+        for (int b = n; b < RUN; b++) h->v[b] = 0;
+    }
+    IN_MEMORY(*h);
+}
+INLINE void make_scales(struct scales *s, const struct halves *h) {
+    vf_halves(s->v, h->v);
+    IN_MEMORY(*s);
 }
 INLINE float half_at(const uint8_t *p) {
     uint16_t bits;
@@ -68,25 +78,29 @@ INLINE void levels_q4_0(vf q[N_V], const uint8_t *w) {
 INLINE void dot_simple(const int n_x, const int stride, block_levels *levels, const float less, const struct rows *r, const uint8_t *w,
                        float *out) {
     vf even[FEW], odd[FEW], offset[FEW], q[N_V];
+    struct halves next;
+    struct scales scale;
     for (int i = 0; i < n_x; i++) even[i] = odd[i] = offset[i] = vf_zero();
+    // the scales of a run are read while the one before is multiplied: what has just been stored in pieces cannot be read whole at once
+    read_halves(&next, w, stride, (int)tile_min(RUN, r->k / 32));
     for (int64_t p = 0; p < r->k; p += 32 * RUN) {
         const int n = (int)tile_min(RUN, (r->k - p) / 32);
         const float *x = r->x + p;
-        float scale[RUN];
-        run_scales(scale, w, stride, n);
+        make_scales(&scale, &next);
+        if (p + 32 * RUN < r->k) read_halves(&next, w + RUN * stride, stride, (int)tile_min(RUN, (r->k - p) / 32 - RUN));
         for (int i = 0; less != 0 && i < n_x; i++)
             for (int v = 0; v < RUN / VL; v++)
-                offset[i] = vf_fma(vf_load(scale + v * VL), vf_load(r->pairs + (i * r->k + p) / 32 + v * VL), offset[i]);
+                offset[i] = vf_fma(vf_load(scale.v + v * VL), vf_load(r->pairs + (i * r->k + p) / 32 + v * VL), offset[i]);
         for (int b = 0; b + 1 < n; b += 2, w += 2 * stride, x += 64) {
             __builtin_prefetch(w + AHEAD);
             levels(q, w);
-            add_scaled(n_x, N_V, even, q, vf_set1(scale[b]), r, x);
+            add_scaled(n_x, N_V, even, q, vf_set1(scale.v[b]), r, x);
             levels(q, w + stride);
-            add_scaled(n_x, N_V, odd, q, vf_set1(scale[b + 1]), r, x + 32);
+            add_scaled(n_x, N_V, odd, q, vf_set1(scale.v[b + 1]), r, x + 32);
         }
         if (n % 2) {
             levels(q, w);
-            add_scaled(n_x, N_V, even, q, vf_set1(scale[n - 1]), r, x);
+            add_scaled(n_x, N_V, even, q, vf_set1(scale.v[n - 1]), r, x);
             w += stride;
         }
     }
@@ -96,32 +110,44 @@ INLINE void dot_simple(const int n_x, const int stride, block_levels *levels, co
 INLINE void dot_q8_0(const int n_x, const struct rows *r, const uint8_t *w, float *out) { dot_simple(n_x, 34, levels_q8_0, 0, r, w, out); }
 INLINE void dot_q4_0(const int n_x, const struct rows *r, const uint8_t *w, float *out) { dot_simple(n_x, 18, levels_q4_0, 8, r, w, out); }
 
-/* Eight scales and minimums of 6 bits in 12 bytes (quant_k.c), a byte each. */
-INLINE void pairs_unpack(const uint8_t *packed, uint8_t scale[8], uint8_t low[8]) {
-    uint32_t word[3], s[2], m[2];
+/* Eight scales and then eight minimums of 6 bits in 12 bytes (quant_k.c), a byte each. */
+INLINE void pairs_unpack(const uint8_t *packed, uint8_t out[16]) {
+    uint32_t word[3], all[4];
     memcpy(word, packed, sizeof word);
-    s[0] = word[0] & 0x3f3f3f3fu;
-    m[0] = word[1] & 0x3f3f3f3fu;
-    s[1] = (word[2] & 0x0f0f0f0fu) | (word[0] >> 6 & 0x03030303u) << 4;
-    m[1] = (word[2] >> 4 & 0x0f0f0f0fu) | (word[1] >> 6 & 0x03030303u) << 4;
-    memcpy(scale, s, 8);
-    memcpy(low, m, 8);
+    all[0] = word[0] & 0x3f3f3f3fu;
+    all[1] = (word[2] & 0x0f0f0f0fu) | (word[0] >> 6 & 0x03030303u) << 4;
+    all[2] = word[1] & 0x3f3f3f3fu;
+    all[3] = (word[2] >> 4 & 0x0f0f0f0fu) | (word[1] >> 6 & 0x03030303u) << 4;
+    memcpy(out, all, sizeof all);
+}
+
+/* Scales and minimums of one super-block as floats, of which the minimums are negative. */
+INLINE void make_pairs(struct scales *s, const uint8_t *w) {
+    struct {
+        uint8_t v[16];
+    } bytes;
+    pairs_unpack(w + 4, bytes.v);
+    for (int v = 0; v < 16 / VL; v++) {
+        // VL 16: the halves of one vector have two factors
+        const float d = half_at(w + (v * VL < 8 ? 0 : 2)), d_low = half_at(w + 2);
+        const vf factor = VL > 8 ? vf_halved(d, -d_low) : vf_set1(v * VL < 8 ? d : -d);
+        vf_store(s->v + v * VL, vf_mul(factor, vf_i8(bytes.v + v * VL)));
+    }
+    IN_MEMORY(*s);
 }
 
 INLINE void dot_q4_k(const int n_x, const struct rows *r, const uint8_t *w, float *out) {
     vf even[FEW], odd[FEW], q[2][N_V];
     float less[FEW][8] = {{0}};
+    struct scales scale, next;
     for (int i = 0; i < n_x; i++) even[i] = odd[i] = vf_zero();
+    make_pairs(&next, w);
     for (int64_t p = 0; p < r->k; p += 256, w += 144) {
-        uint8_t s[8], m[8];
-        float scale[8], low[8];
-        const float d = half_at(w), d_low = half_at(w + 2);
-        pairs_unpack(w + 4, s, m);
-        for (int j = 0; j < 8; j++) scale[j] = d * (float)s[j];
+        scale = next;
         IN_MEMORY(scale);
-        for (int j = 0; j < 8; j++) low[j] = d_low * (float)m[j];
+        if (p + 256 < r->k) make_pairs(&next, w + 144);
         for (int i = 0; i < n_x; i++)
-            for (int j = 0; j < 8; j++) less[i][j] += low[j] * r->pairs[(i * r->k + p) / 32 + j];
+            for (int j = 0; j < 8; j++) less[i][j] += scale.v[8 + j] * r->pairs[(i * r->k + p) / 32 + j];
         for (int j = 0; j < 4; j++) {
             __builtin_prefetch(w + AHEAD + 36 * j);
             for (int v = 0; v < N_V; v++) {
@@ -129,14 +155,14 @@ INLINE void dot_q4_k(const int n_x, const struct rows *r, const uint8_t *w, floa
                 q[0][v] = vf_low(bytes);
                 q[1][v] = vf_high(bytes);
             }
-            add_scaled(n_x, N_V, even, q[0], vf_set1(scale[2 * j]), r, r->x + p + 64 * j);
-            add_scaled(n_x, N_V, odd, q[1], vf_set1(scale[2 * j + 1]), r, r->x + p + 64 * j + 32);
+            add_scaled(n_x, N_V, even, q[0], vf_set1(scale.v[2 * j]), r, r->x + p + 64 * j);
+            add_scaled(n_x, N_V, odd, q[1], vf_set1(scale.v[2 * j + 1]), r, r->x + p + 64 * j + 32);
         }
     }
     for (int i = 0; i < n_x; i++) {
         float all = 0;
         for (int j = 0; j < 8; j++) all += less[i][j];
-        out[i] = vf_sum(vf_add(even[i], odd[i])) - all;
+        out[i] = vf_sum(vf_add(even[i], odd[i])) + all;
     }
 }
 

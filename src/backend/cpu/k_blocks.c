@@ -19,6 +19,7 @@ static inline vf vf_load(const float *p) { EACH(p[i]); }
 static inline void vf_store(float *p, vf x) {
     for (int i = 0; i < VL; i++) p[i] = x.v[i];
 }
+static inline vf vf_halved(float low, float high) { EACH(i < VL / 2 ? low : high); }
 static inline vf vf_add(vf a, vf b) { EACH(a.v[i] + b.v[i]); }
 static inline vf vf_mul(vf a, vf b) { EACH(a.v[i] * b.v[i]); }
 static inline vf vf_fma(vf a, vf b, vf c) { EACH(a.v[i] * b.v[i] + c.v[i]); }
