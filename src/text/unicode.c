@@ -6,6 +6,9 @@
 #include "text/unicode_age.h"
 #include "text/utf8.h"
 
+/* Numbers of Unicode 17: the reference's Digits knows them, its regular expressions do not. */
+static bool is_youngest_number(uint32_t cp) { return cp - 0x11de0 < 10 || cp - 0x16ff4 < 3; }
+
 enum unicode_class unicode_class(uint32_t cp) {
     if (cp < 0x80) {
         if ((cp | 32) - 'a' < 26) return UNICODE_LETTER;
@@ -25,13 +28,14 @@ enum unicode_class unicode_class(uint32_t cp) {
         case UTF8PROC_CATEGORY_ZL:
         case UTF8PROC_CATEGORY_ZP: return UNICODE_SPACE;
         case UTF8PROC_CATEGORY_CN:
-            return unicode_is_new_letter(cp) ? UNICODE_LETTER : unicode_is_new_number(cp) ? UNICODE_NUMBER : UNICODE_OTHER;
+            if (unicode_is_new_letter(cp)) return UNICODE_LETTER;
+            return unicode_is_new_number(cp) && !is_youngest_number(cp) ? UNICODE_NUMBER : UNICODE_OTHER;
         default: return cp == 0x85 ? UNICODE_SPACE : UNICODE_OTHER;
     }
 }
 
 bool unicode_is_space(uint32_t cp) { return unicode_class(cp) == UNICODE_SPACE; }
-bool unicode_is_number(uint32_t cp) { return unicode_class(cp) == UNICODE_NUMBER; }
+bool unicode_is_number(uint32_t cp) { return unicode_class(cp) == UNICODE_NUMBER || is_youngest_number(cp); }
 
 bool unicode_is_punctuation(uint32_t cp) {
     if (cp < 0x80) return (cp >= 33 && cp <= 47) || (cp >= 58 && cp <= 64) || (cp >= 91 && cp <= 96) || (cp >= 123 && cp <= 126);

@@ -1,5 +1,6 @@
 /* The patterns used in practice, and the normalisers over every code point, against the reference library. */
 #include "text/parts.h"
+#include "text/unicode.h"
 #include "text/utf8.h"
 #include "vectors.h"
 
@@ -158,4 +159,48 @@ TEST(text_split, normalisers) {
     vector_lines(path, check_normaliser, &c);
     CHECK(c.n_texts == 10, "%d normalisers in %s", c.n_texts, path);
     CHECK(!c.n_bad, "%d blocks are wrong: %s", c.n_bad, c.wrong);
+}
+
+/* ---- classes of code points that have tables of their own */
+
+static bool is_letter(uint32_t cp) { return unicode_class(cp) == UNICODE_LETTER; }
+static bool is_class_number(uint32_t cp) { return unicode_class(cp) == UNICODE_NUMBER; }
+
+static const struct {
+    const char *name;
+    bool (*is_in)(uint32_t cp);
+} classes[] = {{"\\p{L}", is_letter},
+               {"\\p{N}", is_class_number},
+               {"\\s", unicode_is_space},
+               {"char::is_whitespace", unicode_is_space},
+               {"char::is_numeric", unicode_is_number},
+               {"punctuation", unicode_is_punctuation}};
+
+static void check_class(const json_t *line, void *context) {
+    struct check *c = context;
+    const char *name = json_string_value(json_object_get(line, "class"));
+    const json_t *ranges = json_object_get(line, "ranges");
+    size_t which = 0, n_kinds = sizeof classes / sizeof *classes;
+    while (name && which < n_kinds && strcmp(classes[which].name, name) != 0) which++;
+    if (!name || which == n_kinds) return;
+    c->n_texts++;
+    size_t range = 0;
+    for (uint32_t cp = 0; cp < 0x110000; cp++) {
+        while (range < json_array_size(ranges) && cp > json_integer_value(json_array_get(json_array_get(ranges, range), 1))) range++;
+        bool want = range < json_array_size(ranges) && cp >= json_integer_value(json_array_get(json_array_get(ranges, range), 0));
+        if (cp >= 0xd800 && cp < 0xe000) continue;
+        if (classes[which].is_in(cp) != want && !c->n_bad++) snprintf(c->wrong, sizeof c->wrong, "%.40s: U+%04X", name, cp);
+    }
+    if (c->n_bad) fprintf(stderr, "%s: %d so far\n", name, c->n_bad);
+}
+
+TEST(text_split, classes) {
+    const char *shared = shared_dir();
+    if (!shared) return;
+    struct check c = {0};
+    char path[1000];
+    snprintf(path, sizeof path, "%s/fixtures/tokenizers/unicode/classes.jsonl", shared);
+    vector_lines(path, check_class, &c);
+    CHECK(c.n_texts == 6, "%d classes in %s", c.n_texts, path);
+    CHECK(!c.n_bad, "%d code points are in another class: %s", c.n_bad, c.wrong);
 }
