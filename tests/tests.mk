@@ -78,9 +78,22 @@ fuzz:
 fuzz-run: $(FUZZ:%=$(BUILD)/fuzz/%)
 	@BUILD="$(BUILD)" tools/run_fuzz.sh $(FUZZ_SECONDS) $(FUZZ)
 
+# The Python libraries beside the command, each reading what the other wrote. An environment that is there: PYTHON=path/to/python.
+INTEROP_PACKAGES := torch==2.15.0 transformers==4.57.6 peft==0.21.2 tokenizers==0.22.2 safetensors==0.8.0 gguf==0.19.0 \
+	sentencepiece==0.2.3 tiktoken==0.14.0 numpy==2.4.6 jinja2==3.1.6 protobuf==7.36.2
+INTEROP_LLAMACPP := llama-cpp-python==0.3.16
+INTEROP_PYTHON := $(or $(PYTHON),$(BUILD)/interop-venv/bin/python)
+$(BUILD)/interop-venv/.ready: tests/tests.mk
+	python3 -m venv $(@D)
+	$(@D)/bin/pip install -q $(INTEROP_PACKAGES)
+	-$(@D)/bin/pip install -q $(INTEROP_LLAMACPP) || echo "interop: llama.cpp cannot be built here; its rows are left out"
+	@touch $@
+interop: all $(if $(PYTHON),,$(BUILD)/interop-venv/.ready)
+	@PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 $(INTEROP_PYTHON) -m interop.run --cambium $(BUILD)/cambium --out $(BUILD)/interop.md $(INTEROP_OPTIONS)
+
 test-long:
 	@$(MAKE) test-quick-sanitized
 	@$(MAKE) BUILD=$(BUILD)-oom CFLAGS="$(SANITIZED)" SANITIZE="-fsanitize=address,undefined" GEMM_FLAGS="$(CHEAP_GEMM)" test-oom
 	@$(MAKE) test-crash
 	@$(MAKE) fuzz
-.PHONY: test test-asan test-tsan test-quick-sanitized test-oom test-crash fuzz fuzz-run test-long
+.PHONY: test test-asan test-tsan test-quick-sanitized test-oom test-crash fuzz fuzz-run interop test-long
