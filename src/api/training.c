@@ -14,12 +14,26 @@ static int64_t layer_of(const char *name) {
     return -1;
 }
 
-/* Whether last:N trains a weight: those of the last N layers, the final norm and an own head, not the embeddings. *after: a layer was seen before, tables
-   of weights follow the data. */
-static bool in_last(const struct model *m, const struct model_weight *w, int64_t n, bool *after) {
+/* Layers with weights of their own (ALBERT's share theirs). */
+static int64_t own_layers(const struct model *m) {
+    int64_t most = 0;
+    for (int i = 0; i < m->n_weights; i++) {
+        int64_t layer = layer_of(m->weights[i].name);
+        if (layer >= most) most = layer + 1;
+    }
+    return most < m->n_layer ? most : m->n_layer;
+}
+
+/* Whether last:N trains a weight: those of the last N layers (of an encoder-decoder the decoder's), the final norm and an own head, not the embeddings.
+   *after: a layer was seen before, tables of weights follow the data. */
+static bool in_last(const struct model *m, const struct model_weight *w, int64_t n, int64_t layers, bool *after) {
+    static const char *const embeddings[] = {".embed_positions.", ".layernorm_embedding.", ".rel_embeddings."};
     int64_t layer = layer_of(w->name);
     *after |= layer >= 0;
-    if (layer >= 0) return layer >= m->n_layer - n;
+    if (m->family->encoder_decoder && (strncmp(w->name, "encoder.", 8) == 0 || strstr(w->name, ".encoder."))) return false;
+    if (layer >= 0) return layer >= layers - n;
+    for (size_t i = 0; i < sizeof embeddings / sizeof *embeddings; i++)
+        if (strstr(w->name, embeddings[i])) return false;
     return *after && strcmp(w->name, m->embedding) != 0 &&
            !(w->type.rank == 2 && w->type.dim[0] == m->max_positions && m->learned_positions);
 }
@@ -40,16 +54,16 @@ enum cb_status training_parse(const char *tuner, struct training_what *what, str
 static enum cb_status pick_weights(struct training *t, const struct training_what *what, struct cb_err *err) {
     struct instance *in = &t->instance;
     bool all = what->kind == TRAIN_ALL;
-    if (!all && what->last > in->model->n_layer)
-        FAIL(err, CB_E_USAGE, "--tuner last:%lld: wanted last:N with N from 1 to %lld", (long long)what->last,
-             (long long)in->model->n_layer);
+    const int64_t layers = own_layers(in->model);
+    if (!all && what->last > layers)
+        FAIL(err, CB_E_USAGE, "--tuner last:%lld: wanted last:N with N from 1 to %lld", (long long)what->last, (long long)layers);
     t->params = calloc((size_t)in->model->n_weights + 1, sizeof *t->params);
     if (!t->params) FAIL(err, CB_E_MEMORY, "training: out of memory");
     bool after = false;
     for (int i = 0; i < in->model->n_weights; i++) {
         const struct model_weight *w = &in->model->weights[i];
         struct store_entry *entry = store_find(in->store, w->name);
-        bool is_last = in_last(in->model, w, what->last, &after);
+        bool is_last = in_last(in->model, w, what->last, layers, &after);
         if (!entry || w->is_buffer || (!all && !is_last)) continue;
         TRY(store_make(in->store, entry, CB_DTYPE_F32, true, err));
         entry->trainable = true;

@@ -37,7 +37,11 @@ static enum cb_status parse(struct model *m, const char *name, struct cb_err *er
     if (!json_object_get(m->config, "classifier_dropout_prob")) e->classifier_dropout = 0.1;
     e->groups = e->group_size = 1;
     TRY(json_get_int(&e->groups, m->config, name, "num_hidden_groups", 1, m->n_layer, false, err));
-    return json_get_int(&e->group_size, m->config, name, "inner_group_num", 1, 256, false, err);
+    TRY(json_get_int(&e->group_size, m->config, name, "inner_group_num", 1, 256, false, err));
+    if (e->groups * e->group_size > 4096)
+        FAIL(err, CB_E_FORMAT, "%s: num_hidden_groups %lld of inner_group_num %lld; wanted 4096 layers of their own at most", name,
+             (long long)e->groups, (long long)e->group_size);
+    return CB_OK;
 }
 
 /* ---- pretraining: masked tokens and the order of two sentences together */
