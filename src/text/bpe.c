@@ -218,6 +218,7 @@ static enum cb_status encode_word(const struct tokenizer *t, struct encoder *e, 
         *n = (int32_t)piece->n;
     } else
         *n = split_chars(t, bpe, s, piece);
+    if (!*n) return CB_OK;  // characters that nothing stands for
     if (bpe->n_unused) {
         TRY(buffer_grow(&e->work[3], &e->work_capacity[3], (size_t)bpe->n_unused, 2 * sizeof(int32_t), err));
         memset(e->work[3], 0xff, (size_t)bpe->n_unused * 2 * sizeof(int32_t));

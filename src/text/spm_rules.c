@@ -146,9 +146,11 @@ static json_t *replace_json(const char *kind, const char *pattern, const char *w
     return json_pack("{sss{ss}ss}", "type", "Replace", "pattern", kind, pattern, "content", with);
 }
 
-static enum cb_status set_sequence(json_t *json, const char *key, json_t *list, struct cb_err *err) {
-    if (json_object_set_new(json, "type", json_string("Sequence")) | json_object_set_new(json, key, list))
-        FAIL(err, CB_E_MEMORY, "tokenizer: no memory to write it");
+/* Takes list over. */
+static enum cb_status set_sequence(json_t *json, const char *key, json_t *list, int bad, struct cb_err *err) {
+    bad |= json_object_set_new(json, "type", json_string("Sequence"));
+    bad |= json_object_set_new(json, key, list);
+    if (bad) FAIL(err, CB_E_MEMORY, "tokenizer: no memory to write it");
     return CB_OK;
 }
 
@@ -170,8 +172,7 @@ static enum cb_status normalizer_write(const struct part *part, json_t *json, st
         bad |= json_array_append_new(
             list, rules->prefix_at_end ? replace_json("Regex", "(?<=.)\\z", " ") : json_pack("{ssss}", "type", "Prepend", "prepend", " "));
     if (rules->escape_spaces) bad |= json_array_append_new(list, replace_json("String", " ", SIGN));
-    if (bad) FAIL(err, CB_E_MEMORY, "normalizer: no memory to write it");
-    return set_sequence(json, "normalizers", list, err);
+    return set_sequence(json, "normalizers", list, bad, err);
 }
 
 static enum cb_status decoder_write(const struct part *part, json_t *json, struct cb_err *err) {
@@ -182,8 +183,7 @@ static enum cb_status decoder_write(const struct part *part, json_t *json, struc
     bad |= json_array_append_new(list, json_pack("{ss}", "type", "Fuse"));
     if ((rules->dummy_prefix && !rules->prefix_at_end) || rules->squeeze_spaces)
         bad |= json_array_append_new(list, json_pack("{sssssisi}", "type", "Strip", "content", " ", "start", 1, "stop", 0));
-    if (bad) FAIL(err, CB_E_MEMORY, "decoder: no memory to write it");
-    return set_sequence(json, "decoders", list, err);
+    return set_sequence(json, "decoders", list, bad, err);
 }
 
 const struct part_kind spm_normalizer_kind = {.type = "SentencePiece", .normalise = normalise, .write = normalizer_write};

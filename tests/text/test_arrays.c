@@ -86,6 +86,22 @@ TEST(text_arrays, llama_hidden_characters) {
     free(v);
 }
 
+/* Without an unknown token, characters that nothing stands for vanish: a word may have no symbols at all. */
+TEST(text_arrays, llama_without_unknown) {
+    static const float scores[] = {-1, -2, -3};
+    static const int32_t types[] = {1, 1, 5};
+    struct tokenizer_arrays a = {.model = "llama", .score = scores, .type = types, .add_space_prefix = ARRAY_FALSE};
+    struct tokenizer *t = NULL;
+    struct cb_err err = {0};
+    struct text_view *v = views(VIEWS("a", "b", "ab"), &a.n_tokens);
+    a.token = v;
+    CHECK_OK(tokenizer_from_arrays(&t, &a, "arrays", &err));
+    CHECK_IDS(t, "xaby", 0, 1);
+    check_ids(t, "xyz", NULL, 0);
+    tokenizer_destroy(&t);
+    free(v);
+}
+
 TEST(text_arrays, t5) {
     static const float scores[] = {0, 0, -2, -3, -3.5f, -4};
     static const int32_t types[] = {2, 3, 1, 1, 1, 1};
