@@ -150,6 +150,7 @@ struct cb_train_options {
     const char *const *columns; /* of tables: "text=review" takes the column review as the text */
     int n_columns;
     const char *separator; /* of CSV; NULL: by name and first line */
+    const char *format; /* of the files named: "text", "jsonl", "csv", "parquet", "conll"; NULL: by their names */
     int64_t steps, tokens, epochs; /* how long; one of them */
     int64_t batch, seq, accumulate; /* 8, the model's context at most 1024, 1 */
     const char *optimizer; /* "adamw" (default), "sgd:momentum=0.9", ... */
@@ -194,7 +195,7 @@ struct cb_eval_options {
     double mask_rate;
     const char *const *columns;
     int n_columns;
-    const char *separator;
+    const char *separator, *format;
 };
 struct cb_eval_result {
     int64_t tokens, bytes, words;

@@ -64,7 +64,8 @@ static enum cb_status corpus_make(struct run *r, struct corpus **corpus, const c
     o.note = note;
     o.chat = r->data.chat;
     o.is_chat = r->o->task && !strcmp(r->o->task, "chat");
-    o.records = (struct records_options){.columns = r->o->columns, .n_columns = r->o->n_columns, .separator = r->o->separator};
+    o.records = (struct records_options){
+        .columns = r->o->columns, .n_columns = r->o->n_columns, .separator = r->o->separator, .format = r->o->format};
     char *path = r->run_folder ? io_path_join(r->run_folder, file) : NULL;
     if (r->run_folder && !path) FAIL(err, CB_E_MEMORY, "training data: out of memory");
     enum cb_status status = corpus_load(corpus, paths, n, r->data.tokenizer, path, &o, NULL, err);

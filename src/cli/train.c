@@ -33,6 +33,7 @@
         {"precision", OPTION_TEXT, AT(precision), "NAME", "f32 (default)"},                                                              \
         {"invalid", OPTION_TEXT, AT(invalid), "HOW", "invalid UTF-8: fail (default), replace, skip"},                                    \
         {"column", OPTION_LIST, offsetof(struct train_options, column), "KEY=COLUMN", "of tables: text=review takes the column review"}, \
+        {"format", OPTION_TEXT, AT(format), "NAME", "of the files named: text, jsonl, csv, parquet, conll (default: by name)"},          \
         {"separator", OPTION_TEXT, AT(separator), "C", "of CSV columns (default: by the first line)"},                                   \
         {"resume", OPTION_FLAG, AT(resume), NULL, "go on from the newest checkpoint in DIR/run"},                                        \
         {"no-pack", OPTION_FLAG, AT(no_pack), NULL, "one document a sequence, padded"},                                                  \

@@ -33,6 +33,18 @@ const struct reader_kind *reader_by_name(const char *path) {
     return NULL;
 }
 
+enum cb_status reader_by_format(const struct reader_kind **kind, const char *format, struct cb_err *err) {
+    char names[100] = "text";
+    *kind = NULL;
+    if (!strcmp(format, "text")) return CB_OK;
+    for (const struct reader_kind *const *k = reader_kinds(); *k; k++) {
+        if (!strcmp((*k)->name, format)) *kind = *k;
+        if (strlen(names) + strlen((*k)->name) + 3 < sizeof names) strcat(strcat(names, ", "), (*k)->name);
+    }
+    if (!*kind) FAIL(err, CB_E_USAGE, "--format %s: wanted one of %s", format, names);
+    return CB_OK;
+}
+
 const struct reader_kind *reader_by_magic(const char *path) {
     char head[16] = {0};
     FILE *file = fopen(path, "rb");

@@ -33,6 +33,8 @@ struct reader {
 const struct reader_kind *const *reader_kinds(void);
 /* The kind of a file by its name; NULL: plain text. */
 const struct reader_kind *reader_by_name(const char *path);
+/* By the name of the format, "text" being none; CB_E_USAGE names those there are. */
+enum cb_status reader_by_format(const struct reader_kind **kind, const char *format, struct cb_err *err);
 /* By its first bytes, NULL where no kind has such. */
 const struct reader_kind *reader_by_magic(const char *path);
 

@@ -17,7 +17,7 @@ static const struct {
     [RECORD_SHAREGPT] = {"conversations", {"conversations", "system", "tools"}},
     [RECORD_IDS] = {"input_ids", {"input_ids", "ids", "labels"}},
     [RECORD_LABEL] = {"text and label", {"text", "label"}},
-    [RECORD_TAGS] = {"tokens and tags", {"tokens", "tags"}},
+    [RECORD_TAGS] = {"tokens and tags", {"tokens", "tags", "text"}},
 };
 
 const char *record_shape_text(enum record_shape shape) { return shape < RECORD_SHAPES ? shapes[shape].text : "nothing"; }
@@ -224,7 +224,10 @@ enum cb_status record_check(struct record_checker *c, struct record *r, const ch
                 TRY(string_get(&text, &n, o, where, "input", err));
             break;
         case RECORD_MESSAGES: TRY(conversation_check(o, where, err)); break;
-        case RECORD_TAGS: TRY(tags_check(o, where, err)); break;
+        case RECORD_TAGS:
+            TRY(tags_check(o, where, err));
+            if (json_object_get(o, "text")) TRY(string_get(&r->text, &r->n_text, o, where, "text", err));
+            break;
         case RECORD_SHAREGPT: TRY(sharegpt_check(json_object_get(o, "conversations"), where, err)); break;
         case RECORD_IDS: TRY(ids_record_check(o, where, err)); break;
         case RECORD_SHAPES: break;

@@ -373,8 +373,9 @@ static enum cb_status records_begin(struct source *s, const struct source_file *
 }
 
 static enum cb_status file_begin(struct source *s, bool *good, struct cb_err *err) {
-    const struct source_file *f = &s->walk.file[s->current];
+    struct source_file *f = &s->walk.file[s->current];
     *good = true;
+    if (s->options.records.format && !f->is_listed) TRY(reader_by_format(&f->reader, s->options.records.format, err));
     if (f->is_listed && (!f->reader || f->reader->streams))
         TRY(listed_check(s, f->path, good, err));
     else

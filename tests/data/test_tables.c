@@ -1,0 +1,202 @@
+/* Tables as records: CSV, CoNLL, Parquet; columns by name, shapes, what is left out, conversations learnt where the assistant speaks. */
+#include <unistd.h>
+
+#include "../harness.h"
+#include "data/corpus.h"
+#include "data/records.h"
+#include "data/source.h"
+#include "files.h"
+
+static struct cb_err err;
+
+// All rows of a file as compact JSON, one after another.
+static enum cb_status rows_of(char *out, size_t size, const char *path, const struct records_options *o) {
+    struct records *r;
+    const struct record *record;
+    size_t used = 0;
+    *out = 0;
+    TRY(records_open(&r, path, NULL, o, &err));
+    enum cb_status status;
+    while ((status = records_next(r, &record, &err)) == CB_OK && record) {
+        char *text = json_dumps(record->object, JSON_COMPACT);
+        used += (size_t)snprintf(out + used, size - used, "%s", text);
+        free(text);
+        CHECK(used < size);
+    }
+    records_close(&r);
+    return status;
+}
+
+static enum cb_status rows_in(char *out, size_t size, const char *name, const char *text, const struct records_options *o) {
+    char *path = file_make(name, text, strlen(text));
+    enum cb_status status = rows_of(out, size, path, o);
+    file_drop(&path);
+    return status;
+}
+
+TEST(data_tables, csv) {
+    char out[2000];
+    CHECK_OK(rows_in(out, sizeof out, "a.csv", "text,label\n\"a, \"\"b\"\"\r\nc\",1\nd\"e,\"2\"\n\n f ,\n", NULL));
+    CHECK(
+        !strcmp(out,
+                "{\"text\":\"a, \\\"b\\\"\\r\\nc\",\"label\":\"1\"}{\"text\":\"d\\\"e\",\"label\":\"2\"}{\"text\":\" f \",\"label\":\"\"}"),
+        "%s", out);
+    CHECK_OK(rows_in(out, sizeof out, "a.tsv", "\xef\xbb\xbfid\ttext\n1\ta,b\n2\tc", NULL));
+    CHECK(!strcmp(out, "{\"id\":\"1\",\"text\":\"a,b\"}{\"id\":\"2\",\"text\":\"c\"}"), "%s", out);
+    CHECK_OK(rows_in(out, sizeof out, "a.csv", "prompt;completion\na,b;c\n", NULL));
+    CHECK(!strcmp(out, "{\"prompt\":\"a,b\",\"completion\":\"c\"}"), "%s", out);
+    CHECK_FAILS(rows_in(out, sizeof out, "a.csv", "text,b\nx\n", NULL), CB_E_FORMAT, "line 2: found 1 cells; wanted 2");
+    CHECK_FAILS(rows_in(out, sizeof out, "a.csv", "text\n\"x\ny\n", NULL), CB_E_FORMAT, "line 2: found a quote that is never closed");
+    CHECK_FAILS(rows_in(out, sizeof out, "a.csv", "text,text\nx,y\n", NULL), CB_E_FORMAT, "'text' twice");
+    CHECK_FAILS(rows_in(out, sizeof out, "a.csv", "review,id\nx,1\n", NULL), CB_E_FORMAT, "--column");
+    CHECK_FAILS(rows_in(out, sizeof out, "a.csv", "text\n\xff\n", NULL), CB_E_FORMAT, "not UTF-8");
+}
+
+TEST(data_tables, columns_by_name) {
+    char out[2000];
+    static const char *const columns[] = {"prompt=question", "completion=text"};
+    struct records_options o = {.columns = columns, .n_columns = 2};
+    CHECK_OK(rows_in(out, sizeof out, "a.csv", "question,text,prompt\nq,a,old\n", &o));
+    CHECK(!strcmp(out, "{\"prompt\":\"q\",\"completion\":\"a\"}"), "%s", out);
+    CHECK_FAILS(rows_in(out, sizeof out, "a.csv", "text\nx\n", &o), CB_E_FORMAT, "no column of this name");
+    static const char *const wrong[] = {"text"};
+    CHECK_FAILS(records_check_columns(wrong, 1, &err), CB_E_USAGE, "KEY=COLUMN");
+    // a list of messages as text, as some sets have it
+    CHECK_OK(rows_in(out, sizeof out, "a.csv", "messages\n\"[{\"\"role\"\":\"\"assistant\"\",\"\"content\"\":\"\"x\"\"}]\"\n", NULL));
+    CHECK(!strcmp(out, "{\"messages\":[{\"role\":\"assistant\",\"content\":\"x\"}]}"), "%s", out);
+}
+
+TEST(data_tables, conll) {
+    char out[3000];
+    CHECK_OK(rows_in(out, sizeof out, "a.conll", "-DOCSTART- O\n\nSao NC B-LOC\nPaulo VMI I-LOC\n\n( Fpa O\n", NULL));
+    CHECK(!strcmp(out,
+                  "{\"tokens\":[\"Sao\",\"Paulo\"],\"column_2\":[\"NC\",\"VMI\"],\"tags\":[\"B-LOC\",\"I-LOC\"],\"text\":\"Sao Paulo\"}"
+                  "{\"tokens\":[\"(\"],\"column_2\":[\"Fpa\"],\"tags\":[\"O\"],\"text\":\"(\"}"),
+          "%s", out);
+    CHECK_OK(rows_in(
+        out, sizeof out, "a.conllu",
+        "# text = "
+        "don't\n1-2\tdon't\t_\t_\t_\t_\t_\t_\t_\t_\n1\tdo\tdo\tAUX\t_\t_\t0\troot\t_\t_\n2\tn't\tnot\tPART\t_\t_\t1\tadvmod\t_\t_\n",
+        NULL));
+    CHECK(strstr(out, "\"text\":\"don't\"") && strstr(out, "\"tokens\":[\"do\",\"n't\"]") && strstr(out, "\"tags\":[\"AUX\",\"PART\"]"),
+          "%s", out);
+    CHECK_FAILS(rows_in(out, sizeof out, "a.conll", "a b c\nd e\n", NULL), CB_E_FORMAT, "line 2: found 2 columns; wanted 3");
+}
+
+TEST(data_tables, outside_treebanks) {
+    const char *shared = shared_dir();
+    if (!shared) return;
+    char path[600];
+    struct records *r;
+    const struct record *record;
+    int64_t n = 0, words = 0;
+    snprintf(path, sizeof path, "%s/data/ud_english_ewt/en_ewt-ud-dev.conllu.zst", shared);
+    CHECK_OK(records_open(&r, path, NULL, NULL, &err));
+    for (;; n++) {
+        CHECK_OK(records_next(r, &record, &err));
+        if (!record) break;
+        words += (int64_t)json_array_size(json_object_get(record->object, "tokens"));
+        CHECK(record->shape == RECORD_TAGS && record->text);
+    }
+    records_close(&r);
+    CHECK(n == 2001 && words > 25000, "%lld sentences of %lld words", (long long)n, (long long)words);
+}
+
+TEST(data_tables, parquet) {
+    static const char *const files[] = {"plain", "snappy_dictionary", "gzip_v2", "zstd_delta"};
+    static const char want[] =
+        "{\"text\":\"first\",\"label\":1,\"score\":0.5,\"flag\":true,\"list\":[1,2],\"about\":{\"x\":1,\"y\":\"a\"}}"
+        "{\"text\":\"Привет\",\"label\":3,\"score\":-2.25,\"flag\":null,\"list\":null,\"about\":{\"x\":null,\"y\":\"b\"}}";
+    for (int i = 0; i < 4; i++) {
+        char path[100], out[3000];
+        snprintf(path, sizeof path, "tests/golden/data/%s.parquet", files[i]);
+        // the fourth row has no label, which the shape of text and label refuses
+        CHECK_FAILS(rows_of(out, sizeof out, path, NULL), CB_E_FORMAT, "line 4: label: found null");
+        CHECK(!strncmp(out, want, strlen(want)), "%s: %s", files[i], out);
+        static const char *const columns[] = {"text=text", "kind=label"};
+        struct records_options o = {.columns = columns, .n_columns = 2};
+        CHECK_OK(rows_of(out, sizeof out, path, &o));
+        CHECK(strstr(out, "{\"text\":\"prefix two\",\"kind\":6,\"score\":4.0,\"flag\":false,\"list\":[5],\"about\":{\"x\":6,\"y\":\"c\"}}"),
+              "%s: %s", files[i], out);
+    }
+}
+
+TEST(data_tables, damaged_parquet_is_refused) {
+    FILE *f = fopen("tests/golden/data/snappy_dictionary.parquet", "rb");
+    CHECK(f);
+    unsigned char bytes[8192], broken[8192];
+    size_t n = fread(bytes, 1, sizeof bytes, f);
+    fclose(f);
+    int refused = 0;
+    for (size_t i = 0; i < n; i += 3) {
+        char out[20000];
+        memcpy(broken, bytes, n);
+        broken[i] ^= 0x55;
+        char *path = file_make("a.parquet", broken, n);
+        memset(&err, 0, sizeof err);
+        refused += rows_of(out, sizeof out, path, NULL) != CB_OK;
+        file_drop(&path);
+    }
+    CHECK(refused > (int)n / 6, "%d of %zu", refused, n / 3);
+    char out[200], *path = file_make("a.parquet", bytes, n / 2);
+    CHECK_FAILS(rows_of(out, sizeof out, path, NULL), CB_E_FORMAT, "cut or damaged");
+    file_drop(&path);
+}
+
+// What a corpus learns of documents: its tokens, those that are not learnt in brackets.
+static void learnt_text(char *out, size_t size, const struct corpus *c, const struct tokenizer *t) {
+    int32_t ids[2000], labels[2000];
+    int64_t n = corpus_info(c)->tokens;
+    size_t used = 0;
+    CHECK(n < 2000);
+    CHECK_OK(corpus_read(c, ids, 0, n, &err));
+    memset(labels, 0, sizeof labels);
+    corpus_unlearn(c, labels, 0, n);
+    for (int64_t i = 0; i < n; i++) {
+        if (labels[i] == -100) continue;
+        char *text;
+        size_t length;
+        CHECK_OK(tokenizer_decode(t, &text, &length, &ids[i], 1, false, &err));
+        used += (size_t)snprintf(out + used, size - used, "%s", text);
+        free(text);
+    }
+}
+
+static bool next_line(void *context, const char **text, size_t *n) {
+    int *left = context;
+    *text = "abcdefghijklmnopqrstuvwxyz ABC <|>_/.\n", *n = strlen(*text);
+    return (*left)-- > 0;
+}
+
+TEST(data_tables, conversations_are_learnt_where_the_assistant_speaks) {
+    struct tokenizer *t = NULL;
+    struct chat *chat = NULL;
+    struct corpus *c = NULL;
+    int left = 1;
+    char out[1000];
+    struct train_options o = {.kind = "byte", .vocab = 256};
+    CHECK_OK(tokenizer_train(&t, &o, next_line, &left, NULL, NULL, &err));
+    CHECK_OK(chat_create(&chat, chat_builtin("chatml"), strlen(chat_builtin("chatml")), "chatml", NULL, &err));
+    static const char *const lines[] = {
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"one\"},{\"role\":\"user\",\"content\":"
+        "\"r\"},{\"role\":\"assistant\",\"content\":\"two\"}]}\n",
+        "{\"instruction\":\"i\",\"input\":\"j\",\"output\":\"one\"}\n{\"instruction\":\"i\",\"output\":\"two\"}\n",
+        "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"gpt\",\"value\":\"one\"},{\"from\":\"human\",\"value\":\"q\"}"
+        ",{\"from\":\"gpt\",\"value\":\"two\"}]}\n",
+        "{\"prompt\":[{\"role\":\"user\",\"content\":\"q\"}],\"completion\":[{\"role\":\"assistant\",\"content\":\"one\"}]}\n"
+        "{\"messages\":[{\"role\":\"assistant\",\"content\":\"two\"}]}\n",
+        "{\"prompt\":\"q\",\"completion\":\"one\"}\n{\"prompt\":\"q\",\"completion\":\"two\"}\n",
+    };
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        char *path = file_make("a.jsonl", lines[i], strlen(lines[i]));
+        struct corpus_options co = {.bos = -1, .eos = -1, .chat = chat, .is_chat = true};
+        CHECK_OK(corpus_load(&c, (const char *const[]){path}, 1, t, NULL, &co, NULL, &err));
+        learnt_text(out, sizeof out, c, t);
+        CHECK(!strcmp(out, "one<|im_end|>two<|im_end|>"), "%zu: %s", i, out);
+        CHECK(corpus_info(c)->bytes == 26, "%lld", (long long)corpus_info(c)->bytes);
+        corpus_destroy(&c);
+        file_drop(&path);
+    }
+    chat_destroy(&chat);
+    tokenizer_destroy(&t);
+}
