@@ -25,11 +25,10 @@ struct gguf_name {
 
 struct gguf_arch {
     const char *name;  // general.architecture
-    const char *config;  // what else config.json says, as JSON: architectures, model_type, ...
+    const char *config;  // what else config.json says, as JSON: architectures, model_type, and options that the format cannot change
     const struct gguf_option *options;  // ended by a NULL key
     const struct gguf_name *names;  // ended by a NULL file
-    const char *bias_option;  // option that is true where a tensor of that name is there ("attention_bias", "blk.0.attn_q.bias"); nullable
-    const char *bias_tensor;
+    const char *biases[2][2];  // options that are true where a tensor is there: {"attention_bias", "blk.0.attn_q.bias"}; NULL: none
     bool rope;  // positions turn: rope.* keys
     bool head;  // output.weight, or a tied head
     bool repeats_head;  // a tied head is written too: older readers want it

@@ -135,7 +135,8 @@ static enum cb_status read_config(json_t *config, const struct gguf_arch *arch, 
              (long long)tokens->n, (long long)vocab);
     TRY(put(config, "vocab_size", json_integer(vocab), err));
     if (arch->head) TRY(put(config, "tie_word_embeddings", json_boolean(is_tied(gguf_tensors(g))), err));
-    if (arch->bias_option) TRY(put(config, arch->bias_option, json_boolean(tensors_find(gguf_tensors(g), arch->bias_tensor) != NULL), err));
+    for (int i = 0; i < 2 && arch->biases[i][0]; i++)
+        TRY(put(config, arch->biases[i][0], json_boolean(tensors_find(gguf_tensors(g), arch->biases[i][1]) != NULL), err));
     const struct tensor *types = tensors_find(gguf_tensors(g), "token_types.weight");
     if (types && types->type.rank == 2) TRY(put(config, "type_vocab_size", json_integer(types->type.dim[0]), err));
     if (arch->rope) TRY(read_scaling(config, arch, g, err));
@@ -191,9 +192,39 @@ static enum cb_status put_scaling(struct gguf_builder *b, const struct gguf_arch
     return CB_OK;
 }
 
+/* Names of one function. */
+static const char *plain_name(const char *activation) {
+    static const char *const same[][2] = {{"gelu_pytorch_tanh", "gelu_new"}, {"gelu_fast", "gelu_new"}, {"swish", "silu"}};
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++)
+        if (!strcmp(same[i][0], activation)) return same[i][1];
+    return activation;
+}
+
+/* What the format has no key for must be as readers take it to be. */
+static enum cb_status check_fixed(const struct gguf_arch *arch, const struct model *m, struct cb_err *err) {
+    json_t *fixed, *want;
+    const char *key;
+    char text[2][JSON_TEXT];
+    TRY(json_parse_object(&fixed, arch->config, strlen(arch->config), arch->name, err));
+    enum cb_status status = CB_OK;
+    json_object_foreach(fixed, key, want) {
+        const json_t *have = json_object_get(m->config, key);
+        if (!strcmp(key, "architectures") || !have || json_is_null(have) || json_equal((json_t *)(uintptr_t)have, want)) continue;
+        if (json_is_string(have) && json_is_string(want) &&
+            !strcmp(plain_name(json_string_value(have)), plain_name(json_string_value(want))))
+            continue;
+        status = err_set(err, CB_E_UNSUPPORTED, __FILE__, __LINE__, "%s: found %s; GGUF has no key for it, readers of %s take %s", key,
+                         json_text(have, text[0]), arch->name, json_text(want, text[1]));
+        break;
+    }
+    json_decref(fixed);
+    return status;
+}
+
 enum cb_status gguf_put_config(struct gguf_builder *b, const struct gguf_arch *arch, const struct model *m, const char *title,
                                struct cb_err *err) {
     char name[NAME];
+    TRY(check_fixed(arch, m, err));
     gguf_put_str(b, "general.architecture", arch->name);
     gguf_put_str(b, "general.type", "model");
     gguf_put_str(b, "general.name", title);

@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/pool.h"
 #include "models/gguf.h"
+#include "nn/rope.h"
 
 enum { NAME = 256, TILES = 64 };
 
@@ -198,6 +199,32 @@ static enum cb_status fill(void *context, void *out, const struct tensor_item *i
 
 /* ---- the file */
 
+/* Divisors of the frequencies of rotary positions as a tensor, where the rule has no key of its own (llama3); NULL: none are wanted. Rules that depend on the
+   length cannot be said. */
+static enum cb_status divisors_make(float **out, const struct model *m, struct arena *arena, struct cb_err *err) {
+    const json_t *o = json_object_get(m->config, "rope_parameters");
+    if (!json_is_object(o)) o = json_object_get(m->config, "rope_scaling");
+    const char *kind = json_string_value(json_object_get(o, "rope_type"));
+    if (!kind) kind = json_string_value(json_object_get(o, "type"));
+    *out = NULL;
+    if (!kind || (strcmp(kind, "llama3") != 0 && strcmp(kind, "longrope") != 0)) return CB_OK;
+    struct rope rope;
+    const int64_t n = m->head_dim / 2;
+    const struct rope_source source = {
+        .config = m->config, .name = "config.json", .head_dim = m->head_dim, .max_positions = m->max_positions};
+    TRY(rope_parse(&rope, &source, err));
+    float *once = arena_array(arena, (size_t)n, sizeof *once), *late = arena_array(arena, (size_t)n, sizeof *late);
+    if (!once || !late) FAIL(err, CB_E_MEMORY, "rope: out of memory");
+    rope_frequencies(&rope, 1, once);
+    rope_frequencies(&rope, 2 * m->max_positions, late);
+    if (rope.dim != m->head_dim || rope.attention_factor != 1 || memcmp(once, late, (size_t)n * sizeof *once) != 0)
+        FAIL(err, CB_E_UNSUPPORTED, "rope_type %s: frequencies that change with the length, or a scale of attention, have no place in GGUF",
+             kind);
+    for (int64_t i = 0; i < n; i++) once[i] = (float)(pow(rope.theta, -(double)i / (double)n) / (double)once[i]);
+    *out = once;
+    return CB_OK;
+}
+
 static enum cb_status item_make(struct tensor_item *item, struct source *s, struct arena *arena, const struct gguf_arch *arch,
                                 const struct model *m, const struct model_weight *w, const struct gguf_part *part, struct cb_err *err) {
     char file[NAME];
@@ -223,7 +250,7 @@ static enum cb_status item_make(struct tensor_item *item, struct source *s, stru
 static enum cb_status save(const char *path, const struct gguf_builder *keys, const struct gguf_arch *arch, const struct model *m,
                            const struct gguf_part *parts, int64_t max_bytes, struct saving *saving, struct arena *arena,
                            struct gguf_saved *saved, struct cb_err *err) {
-    struct tensor_item *items = arena_array(arena, (size_t)m->n_weights + 1, sizeof *items);
+    struct tensor_item *items = arena_array(arena, (size_t)m->n_weights + 2, sizeof *items);
     struct source *sources = arena_array(arena, (size_t)m->n_weights + 1, sizeof *sources);
     saving->piece = malloc(sizeof(float) << 18);
     if (!items || !sources || !saving->piece) FAIL(err, CB_E_MEMORY, "%s: out of memory for %d tensors", path, m->n_weights);
@@ -234,6 +261,11 @@ static enum cb_status save(const char *path, const struct gguf_builder *keys, co
             items[n] = items[i];
             items[n++].name = "output.weight";
         }
+    float *divisors = NULL;
+    if (arch->rope) TRY(divisors_make(&divisors, m, arena, err));
+    if (divisors)
+        items[n++] = (struct tensor_item){
+            .name = "rope_freqs.weight", .type = type_make(CB_DTYPE_F32, 1, (int64_t[]){m->head_dim / 2}), .data = divisors};
     for (int i = 0; i < n; i++) saved->bytes += type_bytes(&items[i].type);
     TRY(gguf_write_split(path, keys, items, n, max_bytes, fill, saving, &saved->n_files, err));
     saved->n_tensors = n;
