@@ -258,6 +258,18 @@ enum cb_status json_scan(struct json_scan *scan, bool *found, struct arena *aren
     return CB_OK;
 }
 
+enum cb_status json_scan_vocab(struct json_scan *scan, bool *found, struct arena *arena, const char *bytes, size_t n, struct cb_err *err) {
+    struct scanner s = {bytes, bytes + n, NULL, false};
+    *scan = (struct json_scan){0};
+    *found = false;
+    s.out = arena_alloc(arena, n + 1);
+    if (!s.out) FAIL(err, CB_E_MEMORY, "tokenizer: no memory for %zu bytes", n);
+    TRY(vocab_scan(scan, &s, err));
+    skip_space(&s);
+    *found = !s.bad && !scan->is_pairs && s.at == s.end;
+    return CB_OK;
+}
+
 void json_scan_deinit(struct json_scan *scan) {
     free(scan->token), free(scan->merge), free(scan->rest);
     *scan = (struct json_scan){0};

@@ -26,5 +26,7 @@ struct json_scan {
 /* Looks into n bytes of UTF-8 for "model": {"vocab": ..., "merges": ...} of the usual form, and reads them. What is of another form, or wrong, is left to
    the general parser: *found tells whether rest replaces the file. Texts lie in the arena. Free with json_scan_deinit. */
 enum cb_status json_scan(struct json_scan *scan, bool *found, struct arena *arena, const char *bytes, size_t n, struct cb_err *err);
+/* The same of n bytes that are nothing but {"text": id, ...}; there is no rest. */
+enum cb_status json_scan_vocab(struct json_scan *scan, bool *found, struct arena *arena, const char *bytes, size_t n, struct cb_err *err);
 void json_scan_deinit(struct json_scan *scan);
 #endif

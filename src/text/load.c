@@ -64,22 +64,38 @@ static enum cb_status gpt2_build(struct tokenizer *t, const json_t *vocab, const
     return tokenizer_finish(t, name, err);
 }
 
-static enum cb_status gpt2_read(struct tokenizer **tokenizer, const char *vocab, size_t n_vocab, const char *merges, size_t n_merges,
+/* The vocabulary by the scanner, or by the general parser, which also says what is wrong with it. */
+static enum cb_status gpt2_parse(struct tokenizer *t, const struct text_view *vocab, const struct text_view *merges, const json_t *config,
+                                 const char *name, struct cb_err *err) {
+    struct json_scan scan;
+    json_t *json = NULL;
+    bool found;
+    enum cb_status status = json_scan_vocab(&scan, &found, t->arena, vocab->text, vocab->n, err);
+    if (!status && !found) status = json_parse_object(&json, vocab->text, vocab->n, name, err);
+    if (found) t->scan = &scan;
+    if (!status) status = gpt2_build(t, json, merges->text, merges->n, config, name, err);
+    t->scan = NULL;
+    json_scan_deinit(&scan);
+    json_decref(json);
+    return status;
+}
+
+static enum cb_status gpt2_read(struct tokenizer **tokenizer, const struct text_view *vocab, const struct text_view *merges,
                                 const json_t *config, const char *name, struct cb_err *err) {
     *tokenizer = NULL;
-    if (utf8_check(merges, n_merges) < n_merges) FAIL(err, CB_E_FORMAT, "%s: merges are not UTF-8", name);
-    json_t *json = NULL;
-    TRY(json_parse_object(&json, vocab, n_vocab, name, err));
-    enum cb_status status = tokenizer_create(tokenizer, err);
-    if (!status) status = gpt2_build(*tokenizer, json, merges, n_merges, config, name, err);
-    json_decref(json);
-    if (status) tokenizer_destroy(tokenizer);
+    size_t good = utf8_check(vocab->text, vocab->n);
+    if (good < vocab->n) FAIL(err, CB_E_FORMAT, "%s: byte 0x%02x at %zu is not UTF-8", name, (unsigned char)vocab->text[good], good);
+    if (utf8_check(merges->text, merges->n) < merges->n) FAIL(err, CB_E_FORMAT, "%s: merges are not UTF-8", name);
+    TRY(tokenizer_create(tokenizer, err));
+    enum cb_status status = gpt2_parse(*tokenizer, vocab, merges, config, name, err);
+    if (status) tokenizer_destroy(tokenizer), message_clean(err);
     return status;
 }
 
 enum cb_status tokenizer_load_gpt2(struct tokenizer **tokenizer, const char *vocab, size_t n_vocab, const char *merges, size_t n_merges,
                                    const char *name, struct cb_err *err) {
-    return gpt2_read(tokenizer, vocab, n_vocab, merges, n_merges, NULL, name, err);
+    const struct text_view files[2] = {{vocab, n_vocab}, {merges, n_merges}};
+    return gpt2_read(tokenizer, &files[0], &files[1], NULL, name, err);
 }
 
 /* ---- one file */
@@ -158,7 +174,8 @@ static enum cb_status load_pair(struct tokenizer **tokenizer, const char *vocab_
     struct buffer vocab = {0}, merges = {0};
     enum cb_status status = file_read(&vocab, vocab_path, err);
     if (!status) status = file_read(&merges, merges_path, err);
-    if (!status) status = gpt2_read(tokenizer, vocab.data, vocab.n, merges.data, merges.n, config, vocab_path, err);
+    const struct text_view files[2] = {{vocab.data, vocab.n}, {merges.data, merges.n}};
+    if (!status) status = gpt2_read(tokenizer, &files[0], &files[1], config, vocab_path, err);
     free(vocab.data);
     free(merges.data);
     return status;
