@@ -45,8 +45,8 @@ struct cb_tensor *nn_head_loss(struct nn *nn, struct cb_tensor *x, const struct 
     struct cb_tensor *plain = linear_plain(nn, x, head, &site, &w, &b);
     struct cb_tensor *y = nn_site(nn, &site, x, plain);
     if (graph_is_bad(nn->g, y)) return y;
-    if (y != plain || head->softcap > 0) return op_cross_entropy(nn->g, nn_softcap(nn, y, head->softcap), labels, "mean");
-    return op_linear_cross_entropy(nn->g, x, w, b, labels, site.weight_is_in_out, "mean");
+    if (y != plain) return op_cross_entropy(nn->g, nn_softcap(nn, y, head->softcap), labels, "mean");
+    return op_linear_cross_entropy(nn->g, x, w, b, labels, site.weight_is_in_out, head->softcap, "mean");
 }
 
 struct cb_tensor *nn_embedding(struct nn *nn, struct cb_tensor *ids, const char *name, int64_t rows, int64_t channels) {

@@ -6,8 +6,8 @@
 #include "ops/infer.h"
 #include "ops/ops.h"
 
-// @attrs linear_cross_entropy: bool weight_is_in_out, int reduction
-// @attrs linear_cross_entropy_grad: bool weight_is_in_out, int reduction, bool no_dweight
+// @attrs linear_cross_entropy: bool weight_is_in_out, int reduction, float softcap
+// @attrs linear_cross_entropy_grad: bool weight_is_in_out, int reduction, float softcap, bool no_dweight
 
 #define CHUNK 8
 #define IGNORED (-100)
@@ -19,7 +19,7 @@ static const struct op linear_cross_entropy_op, linear_cross_entropy_grad_op;
 /* Vocabulary of a node (either op). */
 static int64_t vocabulary(const struct node *node, bool in_out) { return node->in[WEIGHT]->type.dim[in_out ? 1 : 0]; }
 
-static enum cb_status infer_common(const struct node *node, bool in_out, int64_t reduction, int bias, struct cb_err *err) {
+static enum cb_status infer_common(const struct node *node, bool in_out, int64_t reduction, double softcap, int bias, struct cb_err *err) {
     const struct cb_type *x = &node->in[X]->type, *weight = &node->in[WEIGHT]->type;
     const struct dtype *kind = dtype_of(weight->dtype);
     TRY(check_float(node, X, err));
@@ -33,13 +33,14 @@ static enum cb_status infer_common(const struct node *node, bool in_out, int64_t
     TRY(check_type(node, bias, TYPE(x->dtype, vocabulary(node, in_out)), err));
     if (reduction != 0 && reduction != 1)
         FAIL(err, CB_E_ARGUMENT, "%s: reduction %lld; wanted 0 (mean) or 1 (sum)", node->op->name, (long long)reduction);
+    if (!(softcap >= 0) || isinf(softcap)) FAIL(err, CB_E_ARGUMENT, "%s: softcap %g; wanted 0 or more", node->op->name, softcap);
     return CB_OK;
 }
 
 static enum cb_status infer(const struct node *node, struct cb_type *out, int *n_out, struct cb_err *err) {
     (void)n_out;
     const struct attr_linear_cross_entropy *attrs = node->attrs;
-    TRY(infer_common(node, attrs->weight_is_in_out, attrs->reduction, BIAS, err));
+    TRY(infer_common(node, attrs->weight_is_in_out, attrs->reduction, attrs->softcap, BIAS, err));
     out[0] = out[1] = TYPE_SCALAR(node->in[X]->type.dtype);
     return CB_OK;
 }
@@ -50,14 +51,16 @@ struct job {
     enum cb_dtype dtype;
     int64_t n, c, v;
     bool in_out;
+    double softcap;
     const void *bias;
+    double lse[CHUNK];
     double *logits;  // (CHUNK, V)
     double *row;  // (C): one row of the weight
     float *line;  // (C): the same, as read from blocks
 };
 
-static struct job job_of(const struct op_run *run, bool in_out, const void *bias) {
-    struct job j = {.run = run, .in_out = in_out, .bias = bias};
+static struct job job_of(const struct op_run *run, bool in_out, double softcap, const void *bias) {
+    struct job j = {.run = run, .in_out = in_out, .softcap = softcap, .bias = bias};
     j.dtype = run->node->in[X]->type.dtype;
     j.n = run->node->in[X]->type.dim[0];
     j.c = run->node->in[X]->type.dim[1];
@@ -84,14 +87,14 @@ static void read_row(const struct job *j, int64_t v) {
 }
 
 /* Logits of rows [begin, end), then in their place log-probabilities. Returns the chunk's sum of losses. */
-static double chunk_forward(const struct job *j, int64_t begin, int64_t end) {
+static double chunk_forward(struct job *j, int64_t begin, int64_t end) {
     const int32_t *labels = j->run->in[LABELS];
     for (int64_t v = 0; v < j->v; v++) {
         read_row(j, v);
         for (int64_t i = begin; i < end; i++) {
             double sum = j->bias ? ref_get(j->dtype, j->bias, v) : 0;
             for (int64_t k = 0; k < j->c; k++) sum += ref_get(j->dtype, j->run->in[X], i * j->c + k) * j->row[k];
-            j->logits[(i - begin) * j->v + v] = sum;
+            j->logits[(i - begin) * j->v + v] = j->softcap > 0 ? j->softcap * tanh(sum / j->softcap) : sum;
         }
     }
     double loss = 0;
@@ -99,7 +102,8 @@ static double chunk_forward(const struct job *j, int64_t begin, int64_t end) {
         double *p = j->logits + (i - begin) * j->v, max = -INFINITY, sum = 0;
         for (int64_t v = 0; v < j->v; v++) max = fmax(max, p[v]);
         for (int64_t v = 0; v < j->v; v++) sum += exp(p[v] - max);
-        for (int64_t v = 0; v < j->v; v++) p[v] -= max + log(sum);
+        j->lse[i - begin] = max + log(sum);
+        for (int64_t v = 0; v < j->v; v++) p[v] -= j->lse[i - begin];
         if (labels[i] != IGNORED) loss -= labels[i] >= 0 && labels[i] < j->v ? p[labels[i]] : NAN;
     }
     return loss;
@@ -118,7 +122,7 @@ static size_t ref_work(const struct node *node) {
 
 static void ref(const struct op_run *run) {
     const struct attr_linear_cross_entropy *attrs = run->node->attrs;
-    struct job j = job_of(run, attrs->weight_is_in_out, run->in[BIAS]);
+    struct job j = job_of(run, attrs->weight_is_in_out, attrs->softcap, run->in[BIAS]);
     double loss = 0, count = count_labels(&j);
     for (int64_t i = 0; i < j.n; i += CHUNK) loss += chunk_forward(&j, i, i + CHUNK < j.n ? i + CHUNK : j.n);
     ref_set(j.dtype, run->out[0], 0, attrs->reduction ? loss : loss / count);
@@ -143,6 +147,7 @@ static void grad(struct cb_graph *g, const struct node *node, struct cb_tensor *
     memset(&back, 0, sizeof back);
     back.weight_is_in_out = attrs->weight_is_in_out;
     back.reduction = attrs->reduction;
+    back.softcap = attrs->softcap;
     back.no_dweight = !need[WEIGHT];
     struct cb_tensor *in[] = {node->in[X], node->in[WEIGHT], node->in[LABELS], dout[0], node->in[BIAS]};
     struct cb_tensor *t = graph_node(g, &linear_cross_entropy_grad_op, &back, 5, in);
@@ -152,11 +157,15 @@ static void grad(struct cb_graph *g, const struct node *node, struct cb_tensor *
     if (node->in[BIAS] && need[BIAS]) din[BIAS] = graph_out(g, t, 3);
 }
 
+static struct cb_tensor *capped(struct cb_graph *g, struct cb_tensor *logits, double softcap) {
+    return softcap > 0 ? op_scale(g, op_unary(g, "tanh", op_scale(g, logits, 1 / softcap, 0)), softcap, 0) : logits;
+}
+
 static void expand(struct cb_graph *g, const struct node *node, struct cb_tensor **out) {
     const struct attr_linear_cross_entropy *attrs = node->attrs;
     int32_t ignored = IGNORED;
     struct cb_tensor *logits = op_linear(g, node->in[X], node->in[WEIGHT], node->in[BIAS], attrs->weight_is_in_out);
-    out[0] = op_cross_entropy(g, logits, node->in[LABELS], attrs->reduction ? "sum" : "mean");
+    out[0] = op_cross_entropy(g, capped(g, logits, attrs->softcap), node->in[LABELS], attrs->reduction ? "sum" : "mean");
     struct cb_tensor *counts = op_compare(g, "ne", node->in[LABELS], graph_const(g, TYPE_SCALAR(CB_DTYPE_I32), &ignored));
     out[1] = op_sum(g, op_cast(g, counts, node->in[X]->type.dtype), 0, NULL, false);
 }
@@ -165,7 +174,7 @@ static enum cb_status back_infer(const struct node *node, struct cb_type *out, i
     (void)n_out;
     const struct attr_linear_cross_entropy_grad *attrs = node->attrs;
     enum cb_dtype dtype = node->in[X]->type.dtype;
-    TRY(infer_common(node, attrs->weight_is_in_out, attrs->reduction, BACK_BIAS, err));
+    TRY(infer_common(node, attrs->weight_is_in_out, attrs->reduction, attrs->softcap, BACK_BIAS, err));
     TRY(check_type(node, DLOSS, TYPE_SCALAR(dtype), err));
     if (!attrs->no_dweight) TRY(check_dtype(node, WEIGHT, dtype, err));
     out[0] = TYPE_SCALAR(dtype);
@@ -188,7 +197,10 @@ static void chunk_backward(const struct job *j, int64_t begin, int64_t end, doub
     const int32_t *labels = run->in[LABELS];
     for (int64_t i = begin; i < end; i++) {
         double *p = j->logits + (i - begin) * j->v;
-        for (int64_t v = 0; v < j->v; v++) p[v] = labels[i] == IGNORED ? 0 : (exp(p[v]) - (labels[i] == v)) * scale;
+        for (int64_t v = 0; v < j->v; v++) {
+            double t = j->softcap > 0 ? (p[v] + j->lse[i - begin]) / j->softcap : 0;
+            p[v] = labels[i] == IGNORED ? 0 : (exp(p[v]) - (labels[i] == v)) * scale * (1 - t * t);
+        }
     }
     for (int64_t v = 0; v < j->v; v++) {
         read_row(j, v);
@@ -206,7 +218,7 @@ static void chunk_backward(const struct job *j, int64_t begin, int64_t end, doub
 
 static void back_ref(const struct op_run *run) {
     const struct attr_linear_cross_entropy_grad *attrs = run->node->attrs;
-    struct job j = job_of(run, attrs->weight_is_in_out, run->in[BACK_BIAS]);
+    struct job j = job_of(run, attrs->weight_is_in_out, attrs->softcap, run->in[BACK_BIAS]);
     size_t weight_bytes = (size_t)type_bytes(&run->node->out[2]->type);
     double loss = 0, count = count_labels(&j), share = attrs->reduction ? 1 : count;
     memset(run->out[1], 0, (size_t)type_bytes(&run->node->out[1]->type));
@@ -230,7 +242,7 @@ static void back_expand(struct cb_graph *g, const struct node *node, struct cb_t
     const struct attr_linear_cross_entropy_grad *attrs = node->attrs;
     struct cb_tensor *x = op_alias(g, node->in[X]), *weight = op_alias(g, node->in[WEIGHT]), *bias = op_alias(g, node->in[BACK_BIAS]);
     struct cb_tensor *logits = op_linear(g, x, weight, bias, attrs->weight_is_in_out);
-    out[0] = op_cross_entropy(g, logits, node->in[LABELS], attrs->reduction ? "sum" : "mean");
+    out[0] = op_cross_entropy(g, capped(g, logits, attrs->softcap), node->in[LABELS], attrs->reduction ? "sum" : "mean");
     struct cb_tensor *wrt[] = {x, attrs->no_dweight ? NULL : weight, bias};
     op_expand_grad(g, 1, out, &node->in[DLOSS], 3, wrt, out + 1);
     if (g->err.code) return;
@@ -242,7 +254,8 @@ static void back_expand(struct cb_graph *g, const struct node *node, struct cb_t
 
 static const char *const in_names[] = {"x", "weight", "labels", "bias?", NULL};
 static const char *const out_names[] = {"loss", "count", NULL};
-static const struct attr_linear_cross_entropy mean = {0}, sum = {.reduction = 1}, in_out = {.weight_is_in_out = true};
+static const struct attr_linear_cross_entropy mean = {0}, sum = {.reduction = 1}, in_out = {.weight_is_in_out = true},
+                                              soft = {.softcap = 1.5};
 #define CASE_GIVEN(values_, ...) \
     { .present = true, .dtype = CB_DTYPE_I32, CASE_DIMS(__VA_ARGS__), .fill = FILL_VALUES, .values = (values_), .no_grad = true }
 static const double some_ignored[] = {2, -100, 0, 4, -100, 1, 3, 3, 0, -100, 4};
@@ -252,14 +265,18 @@ static const struct op_case cases[] = {
     {.name = "in_out", .attrs = &in_out, .in = {CASE_F32(9, 5), CASE_F32(5, 13), CASE_INDEX(13, 9), CASE_F32(13)}},
     {.name = "no_rows", .attrs = &sum, .in = {CASE_F32(0, 3), CASE_F32(5, 3), CASE_INDEX(5, 0)}},
     {.name = "wide", .attrs = &mean, .in = {CASE_F32(37, 33), CASE_F32(517, 33), CASE_INDEX(517, 37), CASE_F32(517)}, .no_grad = true},
+    {.name = "softcap", .attrs = &soft, .in = {CASE_F32(11, 3), CASE_F32(5, 3), CASE_GIVEN(some_ignored, 11), CASE_F32(5)}},
+    {.name = "softcap_wide", .attrs = &soft, .in = {CASE_F32(37, 33), CASE_F32(517, 33), CASE_INDEX(517, 37)}, .no_grad = true},
     {0},
 };
 static const struct op linear_cross_entropy_op = {
     .name = "linear_cross_entropy",
     .doc =
-        "Cross-entropy of logits x weight^T + bias: x (N,C), weight (V,C) or, weight_is_in_out, (C,V), labels i32 (N), bias (V). reduction "
-        "0: mean "
-        "over the rows whose label is not -100 (NaN where there is none), 1: sum. count is the number of these rows.",
+        "Cross-entropy of logits x weight^T + bias: x (N,C), weight (V,C) or, weight_is_in_out, (C,V), labels i32 (N), bias (V). softcap c "
+        "> 0: logits "
+        "are c tanh(logit / c). reduction 0: mean over the rows whose label is not -100 (NaN where there is none), 1: sum. count is the "
+        "number of "
+        "these rows.",
     .in_names = in_names,
     .out_names = out_names,
     .attrs = attr_fields_linear_cross_entropy,
@@ -276,7 +293,7 @@ static const struct op linear_cross_entropy_op = {
 static const char *const back_in[] = {"x", "weight", "labels", "dloss", "bias?", "dweight_acc?", NULL};
 static const char *const back_out[] = {"loss", "dx", "dweight", "dbias", NULL};
 static const struct attr_linear_cross_entropy_grad back_mean = {0}, back_sum = {.reduction = 1}, back_in_out = {.weight_is_in_out = true},
-                                                   back_frozen = {.no_dweight = true};
+                                                   back_frozen = {.no_dweight = true}, back_soft = {.softcap = 1.5};
 static const struct op_case back_cases[] = {
     {.name = "mean", .attrs = &back_mean, .in = {CASE_F32(11, 3), CASE_F32(5, 3), CASE_GIVEN(some_ignored, 11), CASE_SCALAR}},
     {.name = "sum_bias", .attrs = &back_sum, .in = {CASE_F32(7, 3), CASE_F32(11, 3), CASE_INDEX(11, 7), CASE_SCALAR, CASE_F32(11)}},
@@ -286,6 +303,13 @@ static const struct op_case back_cases[] = {
     {.name = "frozen", .attrs = &back_frozen, .in = {CASE_F32(9, 5), CASE_F32(7, 5), CASE_INDEX(7, 9), CASE_SCALAR}},
     {.name = "wide",
      .attrs = &back_mean,
+     .in = {CASE_F32(37, 33), CASE_F32(517, 33), CASE_INDEX(517, 37), CASE_SCALAR, CASE_F32(517)},
+     .no_grad = true},
+    {.name = "softcap",
+     .attrs = &back_soft,
+     .in = {CASE_F32(11, 3), CASE_F32(5, 3), CASE_GIVEN(some_ignored, 11), CASE_SCALAR, CASE_F32(5)}},
+    {.name = "softcap_wide",
+     .attrs = &back_soft,
      .in = {CASE_F32(37, 33), CASE_F32(517, 33), CASE_INDEX(517, 37), CASE_SCALAR, CASE_F32(517)},
      .no_grad = true},
     {0},
@@ -312,10 +336,11 @@ static const struct op linear_cross_entropy_grad_op = {
 };
 
 struct cb_tensor *op_linear_cross_entropy(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *weight, struct cb_tensor *bias,
-                                          struct cb_tensor *labels, bool weight_is_in_out, const char *reduction) {
+                                          struct cb_tensor *labels, bool weight_is_in_out, double softcap, const char *reduction) {
     struct attr_linear_cross_entropy attrs;
     memset(&attrs, 0, sizeof attrs);
     attrs.weight_is_in_out = weight_is_in_out;
+    attrs.softcap = softcap;
     attrs.reduction = strcmp(reduction, "sum") == 0;
     if (!attrs.reduction && strcmp(reduction, "mean") != 0)
         return graph_fail(g, CB_E_ARGUMENT, "linear_cross_entropy: reduction '%s'; wanted mean or sum", reduction);

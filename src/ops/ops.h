@@ -154,9 +154,9 @@ struct cb_tensor *op_cache_write(struct cb_graph *g, struct cb_tensor *cache, st
 
 /* op_cross_entropy.c, op_linear_cross_entropy.c: mean (or sum) of -log softmax over rows whose label (i32) is not -100. */
 struct cb_tensor *op_cross_entropy(struct cb_graph *g, struct cb_tensor *logits, struct cb_tensor *labels, const char *reduction);
-/* The same from hidden states x (N,C) and the head's weight (V,C) or (C,V), without ever holding (N,V). bias nullable. */
+/* The same from hidden states x (N,C) and the head's weight (V,C) or (C,V), without ever holding (N,V). bias nullable; softcap 0: none. */
 struct cb_tensor *op_linear_cross_entropy(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *weight, struct cb_tensor *bias,
-                                          struct cb_tensor *labels, bool weight_is_in_out, const char *reduction);
+                                          struct cb_tensor *labels, bool weight_is_in_out, double softcap, const char *reduction);
 
 /* All of PyTorch's options. logits (N,V) or (N,V,...), classes on axis 1; target i32 labels of the remaining shape, or probabilities of the
    logits' shape. reduction mean, sum or none; weight (V) nullable; ignore_index is -100 unless one wants another. */

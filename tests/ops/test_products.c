@@ -163,7 +163,7 @@ static void check_head(enum cb_dtype dtype, bool trains, float *loss, float *dx,
     struct plan *plan = NULL;
     CHECK_OK(graph_create(&g, ops_table(), &err));
     struct cb_tensor *x = graph_input(g, "x", (struct cb_type)F32(9, 32)), *w = graph_input(g, "w", (struct cb_type){dtype, 2, {8, 32}});
-    struct cb_tensor *y = op_linear_cross_entropy(g, x, w, NULL, graph_input(g, "labels", (struct cb_type)I32(9)), false, "mean");
+    struct cb_tensor *y = op_linear_cross_entropy(g, x, w, NULL, graph_input(g, "labels", (struct cb_type)I32(9)), false, 0, "mean");
     struct cb_tensor *wrt[] = {x, w}, *grad[2];
     CHECK_OK(graph_grad(g, y, NULL, trains ? 2 : 1, wrt, NULL, grad));
     graph_output(g, y, "loss");

@@ -29,6 +29,7 @@ struct head {
     char *work;  // of the multiplications
     int64_t begin, rows;  // of this chunk
     float scale;  // of dlogits
+    float softcap;  // 0: none
     float *dbias;
 };
 
@@ -143,6 +144,20 @@ SIMD_INLINE float row_exp(float *p, int64_t n, float max, const bool put) {
     return vf_sum(sum[0] + sum[1]);
 }
 
+/* Logits of a row become softcap tanh(logit / softcap). */
+static void cap_row(float *p, int64_t n, float softcap) {
+    const vf cap = vf_set(softcap), by = vf_set(1 / softcap);
+    int64_t v = 0;
+    for (; v + SIMD_LANES <= n; v += SIMD_LANES) vf_store(p + v, cap * vf_tanh(vf_load(p + v) * by));
+    if (v < n) vf_store_n(p + v, cap * vf_tanh(vf_load_n(p + v, (int)(n - v)) * by), (int)(n - v));
+}
+
+/* Times the soft cap's slope 1 - (logit / softcap)^2, where p is e^(logit - max) still; what has become 0 stays it. */
+SIMD_INLINE vf cap_slope(vf p, float max, float softcap) {
+    const vf t = (vf_log(vf_max(p, vf_set(1e-37f))) + vf_set(max)) * vf_set(1 / softcap);
+    return vf_max(vf_set(1.0f) - t * t, vf_zero());
+}
+
 /* Loss of one row; backward: its logits become dlogits. A label outside [0, V) that is not the ignored one gives NaN. */
 SIMD_INLINE void head_row(const struct head *h, int64_t i, const bool backward) {
     float *p = h->logits + i * h->v;
@@ -153,6 +168,7 @@ SIMD_INLINE void head_row(const struct head *h, int64_t i, const bool backward) 
         if (backward) memset(p, 0, (size_t)h->v * sizeof *p);
         return;
     }
+    if (h->softcap > 0) cap_row(p, h->v, h->softcap);
     const float max = row_max(p, h->v);
     const bool known = label >= 0 && label < h->v;
     const float at_label = known ? p[label] : NAN;
@@ -160,7 +176,18 @@ SIMD_INLINE void head_row(const struct head *h, int64_t i, const bool backward) 
     *loss = log((double)sum) + (double)max - (double)at_label;
     if (!backward) return;
     const vf factor = vf_set(h->scale / sum);
+    const float share = known ? p[label] * (h->scale / sum) : 0, t = h->softcap > 0 ? at_label / h->softcap : 0;
     int64_t v = 0;
+    if (h->softcap > 0) {
+        for (; v + SIMD_LANES <= h->v; v += SIMD_LANES) {
+            const vf e = vf_load(p + v);
+            vf_store(p + v, e * factor * cap_slope(e, max, h->softcap));
+        }
+        const int left = (int)(h->v - v);
+        if (left) vf_store_n(p + v, vf_load_n(p + v, left) * factor * cap_slope(vf_load_n(p + v, left), max, h->softcap), left);
+        if (known) p[label] = (share - h->scale) * (1 - t * t);
+        return;
+    }
     for (; v + SIMD_LANES <= h->v; v += SIMD_LANES) vf_store(p + v, vf_load(p + v) * factor);
     if (v < h->v) vf_store_n(p + v, vf_load_n(p + v, (int)(h->v - v)) * factor, (int)(h->v - v));
     if (known) p[label] -= h->scale;
@@ -241,6 +268,7 @@ static void forward_run(const struct op_run *run) {
     const struct attr_linear_cross_entropy *attrs = run->node->attrs;
     struct head h = head_of(run->node, attrs->weight_is_in_out, true);
     head_bind(&h, run);
+    h.softcap = (float)attrs->softcap;
     const double count = count_labels(&h);
     for (; h.begin < h.n; h.begin += h.chunk) chunk_logits(&h, run->node->n_in > BIAS ? run->in[BIAS] : NULL, forward_tile);
     const double loss = total_loss(&h);
@@ -252,6 +280,7 @@ static void backward_run(const struct op_run *run) {
     const struct attr_linear_cross_entropy_grad *attrs = run->node->attrs;
     struct head h = head_of(run->node, attrs->weight_is_in_out, attrs->no_dweight);
     head_bind(&h, run);
+    h.softcap = (float)attrs->softcap;
     const double count = count_labels(&h), share = attrs->reduction ? 1 : count;
     const bool adds = run->node->n_in > DWEIGHT_ACC && run->in[DWEIGHT_ACC];
     const void *bias = run->node->n_in > BACK_BIAS ? run->in[BACK_BIAS] : NULL;
