@@ -72,6 +72,10 @@ static const struct shape shapes[] = {
     {"decode 8192 (k,n) f16", 1, 8192, 4096, false, false, CB_DTYPE_F16, false},
     {"decode 8192 (k,n), 4 rows", 4, 8192, 4096, false, false, CB_DTYPE_F32, false},
     {"decode 8192 (n,k), 4 rows", 4, 8192, 4096, false, true, CB_DTYPE_F32, false},
+    {"prefill qkv", 128, 2304, 768, false, false, CB_DTYPE_F32, false},
+    {"prefill mlp up", 128, 3072, 768, false, false, CB_DTYPE_F32, false},
+    {"prefill mlp down", 128, 768, 3072, false, false, CB_DTYPE_F32, false},
+    {"prefill (n,k)", 128, 3072, 768, false, true, CB_DTYPE_F32, false},
     {"prefill f16", 256, 3072, 768, false, true, CB_DTYPE_F16, false},
 };
 

@@ -337,9 +337,11 @@ static void multiply_tile(void *context, int64_t i, int thread) {
     // B: one panel's passes lie n_wide * step apart
     const int64_t n_wide = s->b_whole ? s->n_padded : round_up(n, g->isa->nr), at = s->b_whole ? column : 0;
     float *own = s->b + (s->b_whole ? round_up(s->n_padded * s->depth, LINE) : 0) + thread * s->b_floats;
-    const float *b = s->b_whole ? s->b : own;
+    float *b = s->b_whole ? s->b : own;
+    // rows of B along the strip are packed by the first register tile that reads them
+    const bool fresh = !s->b_whole && g->b_dtype == CB_DTYPE_F32 && g->b_col == 1;
     if (!s->b_whole) {
-        for (int64_t p = 0; p < g->k; p += s->step) pack_columns(s, own + p * n_wide, column, n, p, least(s->step, g->k - p));
+        for (int64_t p = 0; p < g->k && !fresh; p += s->step) pack_columns(s, own + p * n_wide, column, n, p, least(s->step, g->k - p));
         own += n_wide * g->k;
     }
     for (int64_t row = first; row < end; row += mr)
@@ -354,6 +356,7 @@ static void multiply_tile(void *context, int64_t i, int thread) {
                                   .c_row = g->c_row,
                                   .accumulate = g->accumulate || p > 0,
                                   .bias = g->bias && p == 0 ? g->bias + column : NULL};
+            if (fresh && row == first) t.fresh = (const float *)g->b + p * g->b_row + column, t.fresh_row = g->b_row;
             t.n_ahead = least(mr, end - row - rows), t.k_ahead = depth, t.ahead_row = g->a_row;
             t.ahead = g->a + (row + rows) * g->a_row + p;
             if (s->source == A_PACKED) {

@@ -55,8 +55,10 @@ struct gemm_tile {
     int64_t a_row;  // rows of A lie a_row apart; 0: A is one packed panel
     const float *ahead;  // of A, wanted next: n_ahead rows of k_ahead floats, ahead_row apart
     int64_t n_ahead, k_ahead, ahead_row;
-    const float *b;
+    float *b;
     int64_t b_panel;
+    const float *fresh;  // nullable: B itself, rows fresh_row apart, of which b becomes the panels
+    int64_t fresh_row;
     float *c;
     int64_t c_row;
     bool accumulate;

@@ -51,13 +51,15 @@ struct micro_call {
     /* Wanted after this tile, of packed ones: rows_ahead rows of lines_ahead cache lines of A, ahead_row floats apart, and the next tile of C. */
     const float *ahead, *c_ahead;  // nullable
     int64_t rows_ahead, lines_ahead, ahead_row;
+    float *panel;  // FRESH: to be written
 };
 
 /* How far ahead of its reading a tile asks for its panels, in floats; panels follow each other in memory. */
-enum { AHEAD_A = 24 * MR, AHEAD_B = 16 * NR };
+enum { AHEAD_A = 24 * MR, AHEAD_B = 16 * NR, NEAR_ROWS = 6, FAR_ROWS = 48 };
 
-/* PANELS: A and B packed. ROWS: B packed, A as it is with contiguous rows. STRIDED: neither; B's last columns are read under a mask. */
-enum source { PANELS, ROWS, STRIDED };
+/* PANELS: A and B packed. ROWS: B packed, A as it is with contiguous rows. STRIDED: neither; B's last columns are read under a mask. FRESH: as STRIDED,
+   and what is read of B is put down as a panel. */
+enum source { PANELS, ROWS, STRIDED, FRESH, SOURCES };
 
 /* What is wanted next is asked for bit by bit: a burst would hold up the panels that this tile reads. */
 enum { ASK = 16, CACHE_LINE = 16 };
@@ -78,7 +80,7 @@ INLINE void ask_ahead(const struct micro_call *g, struct asking *at) {
 
 /* rows by n_vec vectors of C. */
 INLINE void micro(const int rows, const int n_vec, const enum source source, const struct micro_call *g) {
-    const bool packed = source != STRIDED;
+    const bool packed = source == PANELS || source == ROWS;
     vf acc[MR][2];
     const vm last = vm_first(g->n - (n_vec - 1) * VL);
     const float *a = g->a, *b = g->b;
@@ -87,14 +89,14 @@ INLINE void micro(const int rows, const int n_vec, const enum source source, con
                           : source == ROWS ? 1
                                            : g->a_col,
                   b_row = packed ? NR : g->b_row, c_row = g->c_row;
-    float *c = g->c;
+    float *c = g->c, *panel = g->panel;
     UNROLL for (int r = 0; r < rows; r++) acc[r][0] = acc[r][1] = vf_zero();
     // Every third row has a pointer: the others are one step of addressing away.
     const float *third[(MR + 2) / 3];
     UNROLL for (int r = 0; r < (rows + 2) / 3; r++) third[r] = a + 3 * r * a_row;
     struct asking asking = {0};
     for (int64_t left = g->k; left > 0; left -= ASK) {
-        if (packed) ask_ahead(g, &asking);
+        if (source != STRIDED) ask_ahead(g, &asking);
         for (int64_t p = least(left, ASK); p > 0; p--) {
             vf b0 = !packed && n_vec == 1 ? vf_load_mask(last, b) : vf_load(b), b1 = vf_zero();
             if (n_vec == 2) b1 = packed ? vf_load(b + VL) : vf_load_mask(last, b + VL);
@@ -102,6 +104,13 @@ INLINE void micro(const int rows, const int n_vec, const enum source source, con
                 if (source == PANELS) __builtin_prefetch(a + AHEAD_A);
                 __builtin_prefetch(b + AHEAD_B);
                 if (n_vec == 2) __builtin_prefetch(b + AHEAD_B + VL);
+            }
+            if (source == FRESH) {
+                // near rows into the first cache, where rows a page apart share few places; far ones into the second
+                __builtin_prefetch(b + NEAR_ROWS * b_row), __builtin_prefetch(b + FAR_ROWS * b_row, 0, 2);
+                if (n_vec == 2) __builtin_prefetch(b + NEAR_ROWS * b_row + VL), __builtin_prefetch(b + FAR_ROWS * b_row + VL, 0, 2);
+                vf_store(panel, b0), vf_store(panel + VL, b1);
+                panel += NR;
             }
             UNROLL for (int r = 0; r < rows; r++) {
                 vf x = vf_set1(source == PANELS ? a[r] : third[r / 3][r % 3 * a_row]);
@@ -136,21 +145,28 @@ INLINE void micro(const int rows, const int n_vec, const enum source source, con
     static void rows_##r##_1(const struct micro_call *g) { micro(r, 1, ROWS, g); }       \
     static void rows_##r##_2(const struct micro_call *g) { micro(r, 2, ROWS, g); }       \
     static void strided_##r##_1(const struct micro_call *g) { micro(r, 1, STRIDED, g); } \
-    static void strided_##r##_2(const struct micro_call *g) { micro(r, 2, STRIDED, g); }
+    static void strided_##r##_2(const struct micro_call *g) { micro(r, 2, STRIDED, g); } \
+    static void fresh_##r##_1(const struct micro_call *g) { micro(r, 1, FRESH, g); }     \
+    static void fresh_##r##_2(const struct micro_call *g) { micro(r, 2, FRESH, g); }
 MICRO_LIST(MICRO)
 typedef void (*micro_function)(const struct micro_call *g);
 #define PANELS_ROW(r) {panels_##r##_1, panels_##r##_2},
 #define ROWS_ROW(r) {rows_##r##_1, rows_##r##_2},
 #define STRIDED_ROW(r) {strided_##r##_1, strided_##r##_2},
-static const micro_function micros[3][MR][2] = {{MICRO_LIST(PANELS_ROW)}, {MICRO_LIST(ROWS_ROW)}, {MICRO_LIST(STRIDED_ROW)}};
+#define FRESH_ROW(r) {fresh_##r##_1, fresh_##r##_2},
+static const micro_function micros[SOURCES][MR][2] = {
+    {MICRO_LIST(PANELS_ROW)}, {MICRO_LIST(ROWS_ROW)}, {MICRO_LIST(STRIDED_ROW)}, {MICRO_LIST(FRESH_ROW)}};
 
 static void tile(const struct gemm_tile *t) {
-    struct micro_call g = {.k = t->k, .a = t->a, .a_row = t->a_row, .c_row = t->c_row, .accumulate = t->accumulate};
-    const micro_function *micro = micros[t->a_row > 0 ? ROWS : PANELS][t->m - 1];
+    struct micro_call g = {.k = t->k, .a = t->a, .a_row = t->a_row, .a_col = 1, .c_row = t->c_row, .accumulate = t->accumulate};
+    if (!t->a_row && t->fresh) g.a_row = 1, g.a_col = MR;
+    const micro_function *micro = micros[t->fresh ? FRESH : t->a_row > 0 ? ROWS : PANELS][t->m - 1];
     const int64_t panels = (t->n + NR - 1) / NR, lines = (t->k_ahead + CACHE_LINE - 1) / CACHE_LINE, share = (lines + panels - 1) / panels;
     g.ahead_row = t->ahead_row;
+    g.b_row = t->fresh_row;
     for (int64_t i = 0; i < panels; i++) {
-        g.b = t->b + i * t->b_panel;
+        g.panel = t->b + i * t->b_panel;
+        g.b = t->fresh ? t->fresh + i * NR : g.panel;
         g.c = t->c + i * NR;
         g.n = (int)least(NR, t->n - i * NR);
         g.bias = t->bias ? t->bias + i * NR : NULL;
