@@ -325,3 +325,50 @@ TEST(models, fixtures) {
     CHECK(n >= 100, "only %d cases found", n);
     CHECK(!failed, "%d of %d cases failed", failed, n);
 }
+
+/* Loss and the embedding's gradient of a tiny fresh model, with the logits or without them ever being made. */
+static enum cb_status loss_run(const struct model *m, struct store *store, bool want_logits, struct runner *r, struct cb_err *err) {
+    struct model_io io = {.batch = 2, .tokens = 9, .want_loss = true, .want_logits = want_logits};
+    struct cb_tensor *wrt, *grad = NULL;
+    TRY(runner_create(r, err));
+    struct nn nn = nn_make(r->g);
+    TRY(model_build(m, &nn, &io, err));
+    wrt = graph_find_leaf(r->g, m->embedding);
+    if (graph_grad(r->g, io.loss, NULL, 1, &wrt, NULL, &grad) != CB_OK) FAIL(err, r->g->err.code, "%s", r->g->err.message);
+    graph_output(r->g, grad, "grad");
+    TRY(runner_plan(r, store, err));
+    int32_t *ids = runner_data(r, "input_ids"), *labels = runner_data(r, "labels");
+    for (int64_t i = 0; i < runner_elements(r, "input_ids"); i++) ids[i] = (int32_t)((i * 7 + 3) % m->vocab);
+    for (int64_t i = 0; i < runner_elements(r, "labels"); i++) labels[i] = i % 4 == 1 ? -100 : (int32_t)((i * 5 + 1) % m->vocab);
+    return runner_run(r, err);
+}
+
+TEST(models, loss_without_logits) {
+    int n, checked = 0;
+    const struct family *const *families = model_families(&n);
+    for (int i = 0; i < n; i++) {
+        if (families[i]->classes->head != &model_head_causal_lm) continue;
+        struct cb_err err = {0};
+        struct store *store;
+        struct model *m;
+        struct runner with = {0}, without = {0};
+        json_t *config;
+        CHECK_OK(store_create(&store, &err));
+        CHECK_OK(model_default_config(&config, families[i], families[i]->tiny, &err));
+        CHECK_OK(model_from_config(&m, config, families[i]->name, &err));
+        CHECK_OK(model_init_weights(m, store, 3, &err));
+        CHECK_OK(loss_run(m, store, true, &with, &err));
+        CHECK_OK(loss_run(m, store, false, &without, &err));
+        double loss = worst_error(runner_data(&without, "loss"), runner_data(&with, "loss"), 1);
+        double grad = relative_norm(runner_data(&without, "grad"), runner_data(&with, "grad"), runner_elements(&with, "grad"));
+        CHECK(loss < 1e-6 && grad < 1e-5, "%s: loss differs by %g, gradient by %g", families[i]->name, loss, grad);
+        CHECK(!runner_data(&without, "logits"), "%s: has logits", families[i]->name);
+        runner_destroy(&with);
+        runner_destroy(&without);
+        model_destroy(&m);
+        store_destroy(&store);
+        json_decref(config);
+        checked++;
+    }
+    CHECK(checked >= 10, "%d families", checked);
+}
