@@ -47,7 +47,7 @@ def main():
             if i == 0: same = tokens == out["tokens"] and (a.no_ids or "%016x" % h == out["fnv1a64"])
             ours.append(out["seconds"]); theirs.append(seconds)
     mb = len(raw) * 1e-6
-    print(json.dumps({"tokenizer": os.path.basename(a.tokenizer), "mb": round(mb, 1), "tokens": tokens, "ids_equal": same and not a.no_ids or same,
+    print(json.dumps({"tokenizer": os.path.basename(a.tokenizer), "mb": round(mb, 1), "tokens": tokens, "ids_equal": None if a.no_ids else same,
         "mb_per_s": round(mb / statistics.median(ours), 2), "peer_mb_per_s": round(mb / statistics.median(theirs), 2),
         "ratio": round(statistics.median(theirs) / statistics.median(ours), 2), "load_ms": out["load_ms"], "peer_load_ms": round(load * 1e3, 1)}))
     return 0 if same else 1
