@@ -1,5 +1,6 @@
 /* cb_train: data, the set-up of training_open, the loop, and what is written at the end. */
 #include "api/train.h"
+#include "text/chat.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -127,9 +128,15 @@ static void warn(void *user, const char *line) { engine_warn(((struct run *)user
 static enum cb_status write_result(struct run *r, struct cb_err *err) {
     const struct instance *in = &r->training.instance;
     TRY(trainer_check(r->training.trainer, err));
-    if (r->training.module) return module_save(r->training.module, in->store, r->o->out, err);
-    TRY(model_save(in->model, in->store, r->o->out, 0, CB_DTYPE_COUNT, err));
-    return files_copy_tokenizer(r->o->model, r->o->out, NULL, err);
+    if (r->training.module) {
+        TRY(module_save(r->training.module, in->store, r->o->out, err));
+    } else {
+        TRY(model_save(in->model, in->store, r->o->out, 0, CB_DTYPE_COUNT, err));
+        TRY(files_copy_tokenizer(r->o->model, r->o->out, NULL, err));
+    }
+    // a template that was given goes with what was trained on it
+    if (!r->o->chat_template || !r->data.chat) return CB_OK;
+    return files_write_text(r->o->out, "chat_template.jinja", chat_source(r->data.chat, NULL), err);
 }
 
 static void fill_result(struct run *r, const struct loop_outcome *outcome, struct cb_train_result *result) {
