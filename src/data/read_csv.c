@@ -151,10 +151,10 @@ static enum cb_status header_read(struct reader *r, struct cb_err *err) {
         while (n && (*text == ' ')) text++, n--;
         while (n && (text[n - 1] == ' ')) n--;
         if (memchr(text, 0, n)) FAIL(err, CB_E_FORMAT, "%s: found a NUL; wanted text", where);
-        if (!(c->column[c->n_columns] = strndup(text, n))) FAIL(err, CB_E_MEMORY, "%s: out of memory", r->path);
         for (size_t i = 0; i < c->n_columns; i++)
-            if (!strcmp(c->column[i], c->column[c->n_columns]))
+            if (strlen(c->column[i]) == n && !memcmp(c->column[i], text, n))
                 FAIL(err, CB_E_FORMAT, "%s: found '%s' twice; wanted each once", where, c->column[i]);
+        if (!(c->column[c->n_columns] = strndup(text, n))) FAIL(err, CB_E_MEMORY, "%s: out of memory", r->path);
     }
     return CB_OK;
 }
