@@ -173,7 +173,7 @@ def sentence_pieces(table, cambium, folder, lines):
     kinds = {
         "unigram": dict(vocab_size=450), "bpe": dict(vocab_size=450, byte_fallback=True, character_coverage=0.98),
         "char": dict(vocab_size=300), "unigram with bytes": dict(
-            vocab_size=600, byte_fallback=True, character_coverage=0.97, normalization_rule_name="nfkc_cf", add_dummy_prefix=False,
+            vocab_size=600, byte_fallback=True, character_coverage=0.98, normalization_rule_name="nfkc_cf", add_dummy_prefix=False,
             remove_extra_whitespaces=False, user_defined_symbols=["<|x|>"], split_digits=True),
     }  # fmt: skip
     texts = [t for t in TEXTS if "\0" not in t]
