@@ -49,6 +49,7 @@ static enum cb_status load_text(struct evaluation *e, struct cb_err *err) {
     co.is_chat = is_chat;
     co.records = (struct records_options){
         .columns = e->o->columns, .n_columns = e->o->n_columns, .separator = e->o->separator, .format = e->o->format};
+    co.apart = e->instance.model->class->head->shifts_labels;
     return corpus_load(&e->corpus, e->o->text, e->o->n_text, e->tokenizer, NULL, &co, NULL, err);
 }
 
@@ -63,10 +64,12 @@ static enum cb_status run(struct evaluation *e, struct cb_engine *engine, struct
                                        : context < 1024 ? context
                                                         : 1024,
                                 .stride = o->stride,
+                                .no_pack = e->instance.model->class->head->shifts_labels,
                                 .segments = e->mask || corpus_info(e->corpus)->documents > 1,
                                 .evaluation = true};
     if (lo.batch < 1 || lo.seq < 1 || lo.stride < 0 || lo.stride > lo.seq)
         FAIL(err, CB_E_USAGE, "eval: --batch and --seq want 1 or more, --stride at most --seq");
+    TRY(score_check_pairs(e->instance.model, e->corpus, err));
     TRY(loader_create(&e->loader, e->corpus, &lo, err));
     TRY(score_open(&e->score, &e->instance, &lo, err));
     e->score.loader = e->loader;

@@ -84,6 +84,10 @@ static enum cb_status prompt_encode(struct generation *g, const char *text, size
     enum cb_status status = tokenizer_encode(g->from->tokenizer, &list, text, n, flags, err);
     if (status == CB_OK) status = prompt_alloc(g, (int64_t)list.n, err);
     for (size_t i = 0; status == CB_OK && i < list.n; i++) g->prompt[i] = list.token[i].id;
+    // a source ends as it does in training, whether the tokenizer sees to that or not
+    const struct model *m = g->from->instance.model;
+    if (status == CB_OK && m->family->encoder_decoder && m->n_eos && (!g->n_prompt || g->prompt[g->n_prompt - 1] != m->eos[0]))
+        g->prompt[g->n_prompt++] = (int32_t)m->eos[0];
     token_list_deinit(&list);
     return status == CB_OK ? CB_OK : err_prefix(err, "prompt");
 }

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "data/pair.h"
+
 #define VALID_KEY ((uint64_t)1 << 62)  // masks of validation are not those of training
 
 enum cb_status score_mask(struct mask **mask, const struct model *model, const struct tokenizer *tokenizer, const char *kind, double rate,
@@ -22,18 +24,40 @@ enum cb_status score_check_task(const struct model *model, const char *task, str
     FAIL(err, CB_E_USAGE, "--task %s: %s learns %s", task, model->class->name, masks ? "mlm" : "text or chat");
 }
 
+int32_t *score_segments(struct pass *pass) {
+    int32_t *segments = pass_data(pass, "segments");
+    return segments ? segments : pass_data(pass, "attention_mask");
+}
+
+void score_prepare(const struct model *model, const struct mask *mask, uint64_t key, int64_t batch, int64_t seq, int32_t *ids,
+                   int32_t *labels, int32_t *segments) {
+    const int32_t eos = model->n_eos ? (int32_t)model->eos[0] : -1;
+    const int32_t pad = model->pad >= 0 && model->pad < model->vocab ? (int32_t)model->pad : 0;
+    if (mask) mask_apply(mask, key, batch, seq, ids, labels, segments);
+    if (model->class->head->shifts_labels) pair_split(batch, seq, ids, labels, segments, eos, pad);
+}
+
+enum cb_status score_check_pairs(const struct model *model, const struct corpus *corpus, struct cb_err *err) {
+    const struct corpus_info *info = corpus_info(corpus);
+    if (!model->class->head->shifts_labels || info->learnt < info->tokens) return CB_OK;
+    FAIL(err, CB_E_ARGUMENT, "%s: text of which all is learnt; wanted records of prompt and completion for its source and its target",
+         model->class->name);
+}
+
 enum cb_status score_open(struct score *s, struct instance *instance, const struct loader_options *o, struct cb_err *err) {
     struct nn nn;
+    const bool pairs = instance->model->class->head->shifts_labels;
     struct model_io io = {.batch = o->batch,
                           .tokens = o->seq,
                           .want_loss = true,
                           .head_loss_only = true,
                           .labels_shifted = true,
-                          .segments = o->segments || o->no_pack,
-                          .position_ids = o->segments || o->no_pack};
+                          .segments = (o->segments || o->no_pack) && !pairs,
+                          .position_ids = (o->segments || o->no_pack) && !pairs,
+                          .attention_mask = pairs};
     *s = (struct score){.instance = instance};
     const struct model_class *class = instance->model->class;
-    if (!class->head->learns_text)
+    if (!class->head->learns_text && !pairs)
         FAIL(err, CB_E_UNSUPPORTED, "%s: %s scores no text; wanted a language model", instance->path, class->name);
     s->is_open = true;
     TRY(pass_begin(&s->pass, instance, &nn, err));
@@ -51,13 +75,13 @@ int64_t score_bytes(const struct score *s) { return plan_memory(s->pass.plan).in
 enum cb_status score_run(struct score *s, double *loss, int64_t *tokens, struct cb_err *err) {
     const struct loader_options *o = loader_options(s->loader);
     int32_t *ids = pass_data(&s->pass, "input_ids"), *labels = pass_data(&s->pass, "labels");
-    int32_t *segments = pass_data(&s->pass, "segments"), *positions = pass_data(&s->pass, "position_ids");
+    int32_t *segments = score_segments(&s->pass), *positions = pass_data(&s->pass, "position_ids");
     const float *mean = pass_data(&s->pass, "loss");
     double total = 0;
     int64_t count = 0;
     for (int64_t i = 0; i < loader_valid_batches(s->loader); i++) {
         TRY(loader_valid(s->loader, i, ids, labels, segments, positions, err));
-        if (s->mask) mask_apply(s->mask, VALID_KEY + (uint64_t)i, o->batch, o->seq, ids, labels, segments);
+        score_prepare(s->instance->model, s->mask, VALID_KEY + (uint64_t)i, o->batch, o->seq, ids, labels, segments);
         int64_t learnt = 0;
         for (int64_t k = 0; k < o->batch * o->seq; k++) learnt += labels[k] != LOADER_IGNORE;
         if (!learnt) continue;

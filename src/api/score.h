@@ -18,6 +18,13 @@ enum cb_status score_mask(struct mask **mask, const struct model *model, const s
                           uint64_t seed, struct cb_err *err);
 /* Whether a model learns what --task says: "text" or "chat", of masked language models "mlm". Nullable: task. */
 enum cb_status score_check_task(const struct model *model, const char *task, struct cb_err *err);
+/* An encoder-decoder learns completions of prompts: a corpus without any is CB_E_ARGUMENT. Its loader gives one document a row (no_pack). */
+enum cb_status score_check_pairs(const struct model *model, const struct corpus *corpus, struct cb_err *err);
+/* Input of a pass that the loader's segments go into; NULL: none. */
+int32_t *score_segments(struct pass *pass);
+/* A loader's batch as the model learns it: tokens hidden, prompt and completion parted. Nullable: mask. */
+void score_prepare(const struct model *model, const struct mask *mask, uint64_t key, int64_t batch, int64_t seq, int32_t *ids,
+                   int32_t *labels, int32_t *segments);
 /* Builds the plan for batches of a loader's options; weights are the instance's own, so that later training shows. Set score->loader before score_run.
    Free with score_close. */
 enum cb_status score_open(struct score *score, struct instance *instance, const struct loader_options *options, struct cb_err *err);

@@ -88,7 +88,7 @@ static enum cb_status next_batch(void *user, int64_t index, struct cb_err *err) 
     int64_t *seed = pass_data(p, "seed");
     if (seed) *seed = (int64_t)(r->engine->options.seed * 0x9E3779B97F4A7C15ull + (uint64_t)index);
     TRY(loader_batch(r->data.loader, index, r->in.ids, r->in.labels, r->in.segments, r->in.positions, err));
-    if (r->data.mask) mask_apply(r->data.mask, (uint64_t)index, r->batch, r->seq, r->in.ids, r->in.labels, r->in.segments);
+    score_prepare(r->training.instance.model, r->data.mask, (uint64_t)index, r->batch, r->seq, r->in.ids, r->in.labels, r->in.segments);
     return CB_OK;
 }
 
@@ -256,7 +256,7 @@ static enum cb_status run_train(struct run *r, struct cb_train_result *result, s
     }
     r->in.ids = pass_data(&r->training.pass, "input_ids");
     r->in.labels = pass_data(&r->training.pass, "labels");
-    r->in.segments = pass_data(&r->training.pass, "segments");
+    r->in.segments = score_segments(&r->training.pass);
     r->in.positions = pass_data(&r->training.pass, "position_ids");
     fill_plan(r, result);
     return train(r, result, err);

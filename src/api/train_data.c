@@ -66,6 +66,7 @@ static enum cb_status corpus_make(struct run *r, struct corpus **corpus, const c
     o.is_chat = r->o->task && !strcmp(r->o->task, "chat");
     o.records = (struct records_options){
         .columns = r->o->columns, .n_columns = r->o->n_columns, .separator = r->o->separator, .format = r->o->format};
+    o.apart = r->training.instance.model->class->head->shifts_labels;
     char *path = r->run_folder ? io_path_join(r->run_folder, file) : NULL;
     if (r->run_folder && !path) FAIL(err, CB_E_MEMORY, "training data: out of memory");
     enum cb_status status = corpus_load(corpus, paths, n, r->data.tokenizer, path, &o, NULL, err);
@@ -99,13 +100,15 @@ enum cb_status run_data(struct run *r, struct cb_err *err) {
     if (o->n_valid) TRY(corpus_make(r, &d->valid_corpus, o->valid, o->n_valid, "valid.tokens", err));
     TRY(corpus_make(r, &d->corpus, o->text, o->n_text, "train.tokens", err));
     TRY(split(r, &cut, err));
+    TRY(score_check_pairs(r->training.instance.model, d->corpus, err));
+    const bool pairs = r->training.instance.model->class->head->shifts_labels;
     d->segments = o->no_pack || d->mask || corpus_info(d->corpus)->documents > 1;
     int32_t pad = tokenizer_eos(d->tokenizer) >= 0 ? tokenizer_eos(d->tokenizer) : 0;
     struct loader_options lo = {.batch = r->batch,
                                 .seq = r->seq,
                                 .seed = r->engine->options.seed,
                                 .last = cut,
-                                .no_pack = o->no_pack,
+                                .no_pack = o->no_pack || pairs,
                                 .segments = d->segments,
                                 .pad = pad};
     TRY(loader_create(&d->loader, d->corpus, &lo, err));

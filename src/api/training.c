@@ -121,12 +121,14 @@ static enum cb_status add_gradients(struct training *t, struct cb_graph *g, stru
 
 static enum cb_status build(struct training *t, const struct training_options *o, struct cb_err *err) {
     struct nn nn;
+    const bool pairs = o->labels_given && t->instance.model->class->head->shifts_labels;
     struct model_io io = {.batch = o->batch,
                           .tokens = o->seq,
                           .want_loss = true,
                           .labels_shifted = o->labels_given,
-                          .segments = o->segments,
-                          .position_ids = o->segments};
+                          .segments = o->segments && !pairs,
+                          .position_ids = o->segments && !pairs,
+                          .attention_mask = pairs};
     TRY(pass_begin(&t->pass, &t->instance, &nn, err));
     nn.train = o->train_mode;
     TRY(model_build(t->instance.model, &nn, &io, err));
@@ -156,7 +158,7 @@ enum cb_status training_open(struct training *t, struct cb_engine *engine, const
     memset(t, 0, sizeof *t);
     TRY(instance_open(&t->instance, engine, o->model, o->modules, err));
     const struct model *m = t->instance.model;
-    if (!m->class->head->learns_text)
+    if (!m->class->head->learns_text && !m->class->head->shifts_labels)
         FAIL(err, CB_E_UNSUPPORTED, "%s: %s learns no text; wanted a language model", o->model, m->class->name);
     if (m->learned_positions && o->seq > m->max_positions)
         FAIL(err, CB_E_LIMIT, "--seq %lld: the model has %lld positions", (long long)o->seq, (long long)m->max_positions);

@@ -12,6 +12,7 @@ struct corpus;  // immutable: any number of threads may read one
 struct corpus_options {
     int32_t bos, eos;  // ids put before and after each document; -1: none
     enum data_invalid invalid;
+    bool apart;  // completions are tokenised by themselves, as targets of an encoder-decoder
     size_t piece_bytes;  // the longest stretch tokenised at once; 0: 1 MiB
     struct records_options records;  // columns and separator of tables
     const struct chat *chat;  // makes text of conversations, of which the assistant's part is learnt; nullable

@@ -40,8 +40,8 @@ static enum cb_status describe(char **out, size_t *n, bool *repeatable, const st
     FILE *text = open_memstream(out, &n_text);
     if (!text) FAIL(err, CB_E_MEMORY, "corpus: out of memory");
     const struct corpus_options *o = b->options;
-    fprintf(text, "tokenizer %016llx %zu\nbos %d eos %d invalid %d piece %zu\n", (unsigned long long)hash, n_json, (int)o->bos, (int)o->eos,
-            (int)o->invalid, o->piece_bytes);
+    fprintf(text, "tokenizer %016llx %zu\nbos %d eos %d invalid %d piece %zu%s\n", (unsigned long long)hash, n_json, (int)o->bos,
+            (int)o->eos, (int)o->invalid, o->piece_bytes, o->apart ? " apart" : "");
     size_t n_template = 0;
     const char *template = o->chat ? chat_source(o->chat, &n_template) : "";
     fprintf(text, "template %016llx chat %d separator %s\n", (unsigned long long)rng_hash(template), o->is_chat,
@@ -119,7 +119,7 @@ static enum cb_status pair_put(struct builder *b, const struct source_piece *p, 
     TRY(encoder_encode(b->encoder, &b->prompt, p->prompt, p->n_prompt, 0, err));
     TRY(join(b, p, err));
     TRY(encoder_encode(b->encoder, &b->tokens, b->joined, p->n_prompt + p->n, ENCODE_OFFSETS, err));
-    bool prefix = b->prompt.n <= b->tokens.n;
+    bool prefix = !b->options->apart && b->prompt.n <= b->tokens.n;
     for (size_t i = 0; i < b->prompt.n && prefix; i++) prefix = b->prompt.token[i].id == b->tokens.token[i].id;
     TRY(id_put(b, b->options->bos, err));
     for (size_t i = 0; i < b->prompt.n; i++) TRY(shard_token(b->shard, b->prompt.token[i].id, b->done, err));

@@ -195,6 +195,45 @@ TEST(api, masked_language_models_are_pretrained) {
     place_close(&p);
 }
 
+/* An encoder-decoder learns completions of prompts, whole and by a module, and is scored by them; text alone is refused. */
+TEST(api, encoder_decoders_learn_completions) {
+    struct place p;
+    struct cb_err err = {0};
+    struct cb_train_result r;
+    place_open(&p);
+    const char *text = p.text, *records = at(&p, "pairs.jsonl");
+    FILE *f = fopen(records, "w");
+    CHECK(f, "%s", records);
+    for (int i = 0; i < 60; i++) fprintf(f, "{\"prompt\":\"line %d\",\"completion\":\"of a text %d\"}\n", i, i % 7);
+    fclose(f);
+    char kept[160], model[160];
+    snprintf(kept, sizeof kept, "%s", records);
+    snprintf(model, sizeof model, "%s/t5", p.root);
+    records = kept;
+    struct cb_init_options io = {.out = model, .family = "t5", .tokenizer = p.tokens};
+    io.set = "d_model=16,d_kv=8,d_ff=24,num_heads=2,num_layers=1,num_decoder_layers=1,pad_token_id=0,decoder_start_token_id=0";
+    struct cb_init_result ir;
+    CHECK_OK(cb_init(p.engine, &io, &ir, &err));
+    struct cb_train_options o = options(&p, &records, at(&p, "seq"));
+    o.model = model;
+    o.tuner = "full";
+    o.steps = 30;
+    o.lr = 1e-2;
+    CHECK_OK(train(&p, &o, &r, &err));
+    CHECK(r.steps == 30 && r.loss > 0 && r.loss < 4.5 && r.valid_loss > 0, "loss %g, %g", r.loss, r.valid_loss);
+    o.out = at(&p, "seq_lora");
+    o.tuner = "lora:r=2";
+    CHECK_OK(train(&p, &o, &r, &err));
+    struct cb_eval_options eo = {.model = at(&p, "seq"), .text = &records, .n_text = 1, .seq = 16};
+    struct cb_eval_result er;
+    CHECK_OK(cb_eval_text(p.engine, &eo, &er, &err));
+    CHECK(er.loss > 0 && er.loss < 4.5 && er.tokens >= 120, "loss %g of %lld", er.loss, (long long)er.tokens);
+    o = options(&p, &text, at(&p, "none"));
+    o.model = model;
+    CHECK(train(&p, &o, &r, &err) == CB_E_ARGUMENT && strstr(err.message, "prompt and completion"), "%s", err.message);
+    place_close(&p);
+}
+
 TEST(api, training_refuses_wrong_counts) {
     struct place p;
     struct cb_err err;
