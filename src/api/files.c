@@ -27,19 +27,43 @@ static enum cb_status copy_file(const char *from, const char *to, struct cb_err 
     return status;
 }
 
+/* The files that a tokenizer is made of, and those that go with them. */
+static const char *const tokenizer_names[] = {"tokenizer.json",          "vocab.json",     "encoder.json",
+                                              "tokenizer.model",         "tiktoken.model", "spiece.model",
+                                              "sentencepiece.bpe.model", "vocab.txt"};
+enum { N_TOKENIZER_NAMES = sizeof tokenizer_names / sizeof *tokenizer_names };
+
+/* A single file of another format becomes a tokenizer.json. */
+static enum cb_status convert_file(const char *from, const char *to, bool *done, struct cb_err *err) {
+    struct tokenizer *t = NULL;
+    char *bytes = NULL;
+    size_t n, at = 0;
+    TRY(io_read_file(&bytes, &n, from, LIMIT, err));
+    while (at < n && bytes[at] && strchr(" \t\r\n", bytes[at])) at++;
+    *done = at == n || bytes[at] != '{';
+    free(bytes);
+    if (!*done) return CB_OK;
+    enum cb_status status = tokenizer_load(&t, from, err);
+    if (status == CB_OK) status = files_save_tokenizer(t, to, NULL, err);
+    tokenizer_destroy(&t);
+    return status;
+}
+
 enum cb_status files_copy_tokenizer(const char *from, const char *to, bool *found, struct cb_err *err) {
-    static const char *const names[] = {
-        "tokenizer.json",          "vocab.json",        "merges.txt",         "encoder.json", "vocab.bpe", "tokenizer_config.json",
-        "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"};
-    bool is_folder = io_is_folder(from);
+    static const char *const more[] = {"merges.txt",        "vocab.bpe",          "tokenizer_config.json", "special_tokens_map.json",
+                                       "added_tokens.json", "chat_template.jinja"};
+    bool is_folder = io_is_folder(from), done = false;
     if (!is_folder && gguf_is_path(from)) return gguf_write_tokenizer(from, to, found, err);
-    if (found) *found = false;
-    for (size_t i = 0; i < (is_folder ? sizeof names / sizeof *names : 1); i++) {
-        char *source = is_folder ? io_path_join(from, names[i]) : strdup(from), *target = io_path_join(to, names[i]);
+    if (!is_folder && io_is_file(from)) TRY(convert_file(from, to, &done, err));
+    if (found) *found = done;
+    size_t n = done ? 0 : is_folder ? N_TOKENIZER_NAMES + sizeof more / sizeof *more : 1;
+    for (size_t i = 0; i < n; i++) {
+        const char *name = i < N_TOKENIZER_NAMES ? tokenizer_names[i] : more[i - N_TOKENIZER_NAMES];
+        char *source = is_folder ? io_path_join(from, name) : strdup(from), *target = io_path_join(to, name);
         enum cb_status status = source && target ? CB_OK : CB_E_MEMORY;
         if (status == CB_OK && io_is_file(source) && strcmp(source, target) != 0) {
             status = copy_file(source, target, err);
-            if (found && i < 5) *found = true;
+            if (found && i < N_TOKENIZER_NAMES) *found = true;
         }
         free(source);
         free(target);
@@ -60,7 +84,6 @@ enum cb_status files_load_tokenizer(struct tokenizer **tokenizer, const char *pa
 }
 
 bool files_have_tokenizer(const char *path) {
-    static const char *const names[] = {"tokenizer.json", "vocab.json", "encoder.json", "tokenizer.model", "spiece.model", "vocab.txt"};
     bool there = false;
     if (!io_is_folder(path) && gguf_is_path(path)) {
         struct gguf *g;
@@ -70,8 +93,8 @@ bool files_have_tokenizer(const char *path) {
         gguf_destroy(&g);
         return there;
     }
-    for (size_t i = 0; i < sizeof names / sizeof *names && !there; i++) {
-        char *file = io_path_join(path, names[i]);
+    for (size_t i = 0; i < N_TOKENIZER_NAMES && !there; i++) {
+        char *file = io_path_join(path, tokenizer_names[i]);
         there = file && io_is_file(file);
         free(file);
     }
