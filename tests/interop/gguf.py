@@ -7,24 +7,30 @@ import torch
 import gguf
 
 from . import adapters, models, tokenizers
-from .models import DECODER, ENCODER, GPT2, TOLERANCE, compare, inputs_for, load, outputs
+from .models import DECODER, ENCODER, GPT2, TOLERANCE, compare, inputs_for, outputs
 from .table import difference
 
 KIND = "GGUF"
 WIDE = dict(hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=8, num_key_value_heads=4)
 
 # ---- architectures: ggml's name, the class, its options, a tokenizer whose vocabulary goes with it
+# (Qwen 3 with heads of 128, GPT-2 with 1024 positions: Transformers takes no others from a GGUF file)
 ARCHITECTURES = {
     "llama": ("LlamaForCausalLM", DECODER | WIDE, tokenizers.byte_fallback),
     "qwen2": ("Qwen2ForCausalLM", DECODER | WIDE | dict(tie_word_embeddings=True), tokenizers.byte_level),
-    "qwen3": ("Qwen3ForCausalLM", DECODER | WIDE | dict(head_dim=64), tokenizers.byte_level),
+    "qwen3": ("Qwen3ForCausalLM", DECODER | WIDE | dict(head_dim=128), tokenizers.byte_level),
     "gemma": ("GemmaForCausalLM", DECODER | WIDE | dict(head_dim=64, num_key_value_heads=1), tokenizers.byte_fallback),
-    "gpt2": ("GPT2LMHeadModel", GPT2 | dict(n_embd=256, n_layer=2, n_head=8), tokenizers.byte_level),
+    "gpt2": ("GPT2LMHeadModel", GPT2 | dict(n_embd=256, n_layer=2, n_head=8, n_positions=1024), tokenizers.byte_level),
     "bert": ("BertModel", ENCODER | WIDE, tokenizers.word_piece),
 }  # fmt: skip
 # what gguf-py quantises itself: bytes must be alike; of the others, how far values may be from the weights (in their root mean square)
 EXACT = {"f32": "F32", "f16": "F16", "bf16": "BF16", "q8_0": "Q8_0", "q4_0": "Q4_0", "q4_1": "Q4_1", "q5_0": "Q5_0", "q5_1": "Q5_1"}
 BLOCKS = {"q6_k": 0.15, "q5_k": 0.3, "q4_k": 0.6, "q3_k": 1.2, "q2_k": 2.4, "iq4_nl": 0.8}
+
+
+def load(path, class_name):
+    """The folder as Transformers reads it; GGUF has no place for BERT's pooler."""
+    return models.load(path, class_name, **(dict(add_pooling_layer=False) if class_name == "BertModel" else {}))
 
 
 def turned(architecture, name, value, config, back=False):

@@ -188,10 +188,12 @@ def build(architecture, options, seed):
     return randomise(model_class(config), seed)
 
 
-def load(path, architecture):
+def load(path, architecture, **options):
     """The folder as Transformers reads it, in float64: every weight must be there, none left over."""
     model_class = getattr(transformers, architecture)
-    model, told = model_class.from_pretrained(path, output_loading_info=True, attn_implementation="eager", dtype=torch.float32)
+    model, told = model_class.from_pretrained(
+        path, output_loading_info=True, attn_implementation="eager", dtype=torch.float32, **options
+    )
     wrong = {key: sorted(map(str, names)) for key, names in told.items() if names}
     if wrong:
         raise RuntimeError(f"Transformers found {wrong}")
