@@ -86,7 +86,7 @@ static enum cb_status read_config(struct search *s, const char *name, struct cb_
     size_t n = 0;
     json_t *config = NULL;
     enum cb_status status = read_beside(s, name, &path, &bytes, &n, err);
-    if (status == CB_OK && bytes) status = json_parse_object(&config, bytes, n, path, err);
+    if (status == CB_OK && bytes) status = json_parse_config(&config, bytes, n, path, err);
     if (status == CB_OK && config) status = take_specials(s, config, err);
     if (status == CB_OK && config) status = take_configured(s, config, path, err);
     json_decref(config);

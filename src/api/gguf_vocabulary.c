@@ -257,7 +257,7 @@ static enum cb_status put_template(struct vocabulary *v, struct cb_err *err) {
         template = text;
     } else if (status == CB_OK && io_is_file(config)) {
         status = io_read_file(&text, &n, config, TEMPLATE_LIMIT, err);
-        if (status == CB_OK) status = json_parse_object(&json, text, n, config, err);
+        if (status == CB_OK) status = json_parse_config(&json, text, n, config, err);
         const json_t *value = json_object_get(json, "chat_template");
         template = json_string_value(value);
         for (size_t i = 0; !template && i < json_array_size(value); i++) {

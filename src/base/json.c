@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 // Copies at most size - 1 bytes of text, control characters as '?', cut at a whole UTF-8 character.
@@ -64,6 +65,38 @@ enum cb_status json_parse(json_t **out, const char *bytes, size_t n, const char 
         FAIL(err, CB_E_FORMAT, "%s: JSON line %d column %d: %s: %s; wanted a number of 64 bits", name, e.line, e.column, key, text);
     const char *surrogate = strstr(text, "invalid Unicode") ? " (half of a surrogate pair)" : "";
     FAIL(err, CB_E_FORMAT, "%s: JSON line %d column %d: %s%s", name, e.line, e.column, text, surrogate);
+}
+
+// Writes the integer that ends before byte `end` as a float of as many bytes: the last digits give way to the point and the exponent.
+static bool integer_to_float(char *bytes, size_t n, int end) {
+    size_t e = end > 0 && (size_t)end <= n ? (size_t)end : 0;
+    while (e && (bytes[e - 1] < '0' || bytes[e - 1] > '9')) e--;
+    size_t b = e;
+    while (b && bytes[b - 1] >= '0' && bytes[b - 1] <= '9') b--;
+    char exponent[24];
+    const size_t digits = e - b, k = (size_t)snprintf(exponent, sizeof exponent, "e%zu", digits - 1);
+    if (digits < 19 || digits > 300) return false;
+    memmove(bytes + b + 2, bytes + b + 1, digits - 2 - k);
+    bytes[b + 1] = '.';
+    memcpy(bytes + e - k, exponent, k);
+    return true;
+}
+
+enum cb_status json_parse_config(json_t **out, const char *bytes, size_t n, const char *name, struct cb_err *err) {
+    enum { MOST = 16 };  // such numbers in one file
+    json_error_t e;
+    *out = NULL;
+    char *copy = malloc(n ? n : 1);
+    if (!copy) FAIL(err, CB_E_MEMORY, "%s: out of memory reading %zu bytes of JSON", name, n);
+    memcpy(copy, bytes, n);
+    for (int i = 0; i < MOST; i++) {
+        json_t *whole = json_loadb(copy, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
+        json_decref(whole);
+        if (whole || json_error_code(&e) != json_error_numeric_overflow || !integer_to_float(copy, n, e.position)) break;
+    }
+    enum cb_status status = json_parse_object(out, copy, n, name, err);
+    free(copy);
+    return status;
 }
 
 enum cb_status json_parse_object(json_t **out, const char *bytes, size_t n, const char *name, struct cb_err *err) {

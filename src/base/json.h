@@ -12,6 +12,9 @@ enum cb_status json_parse(json_t **out, const char *bytes, size_t n, const char 
 /* As json_parse, and the value must be an object. */
 enum cb_status json_parse_object(json_t **out, const char *bytes, size_t n, const char *name, struct cb_err *err);
 
+/* As json_parse_object, and integers over 64 bits become floats: Transformers writes 10^30 for a length without bound. */
+enum cb_status json_parse_config(json_t **out, const char *bytes, size_t n, const char *name, struct cb_err *err);
+
 /* Typed getters. An absent or null key is CB_E_FORMAT if required; otherwise *out keeps the value that it has (preset the default). A value of another
    type or outside [min, max] is CB_E_FORMAT, "NAME: key: found X; wanted Y". object: a JSON object. */
 enum cb_status json_get_int(int64_t *out, const json_t *object, const char *name, const char *key, int64_t min, int64_t max, bool required,

@@ -226,7 +226,7 @@ enum cb_status tokenizer_load_pattern(struct tokenizer **tokenizer, const char *
     enum cb_status status = CB_OK;
     if (is_file(path, "tokenizer_config.json", one, sizeof one)) {
         status = file_read(&bytes, one, err);
-        if (!status) status = json_parse_object(&config, bytes.data, bytes.n, one, err);
+        if (!status) status = json_parse_config(&config, bytes.data, bytes.n, one, err);
     }
     if (!status) status = load_folder(tokenizer, path, pattern, config, err);
     json_decref(config);

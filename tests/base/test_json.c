@@ -1,6 +1,8 @@
 /* JSON: what is refused and in which words, the getters, and the writer. */
 #include "base/json.h"
 
+#include <math.h>
+
 #include "../harness.h"
 
 static struct cb_err err;
@@ -110,4 +112,19 @@ TEST(json, texts_are_cut) {
         int length = snprintf(key, sizeof key, "{\"%.*s\":99999999999999999999}", (int)n, long_text);
         CHECK_FAILS(json_parse(&value, key, (size_t)length, "t", &err), CB_E_FORMAT, "wanted a number of 64 bits");
     }
+}
+
+TEST(json, configurations_hold_huge_integers) {
+    const char *text = "{\"a\": 1000000000000000019884624838656, \"b\": [-98765432109876543210, 7], \"c\": \"1\"}";
+    json_t *value;
+    CHECK_FAILS(json_parse(&value, text, strlen(text), "t", &err), CB_E_FORMAT, "64 bits");
+    CHECK_OK(json_parse_config(&value, text, strlen(text), "t", &err));
+    CHECK(fabs(json_real_value(json_object_get(value, "a")) / 1e30 - 1) < 1e-12);
+    CHECK(fabs(json_real_value(json_array_get(json_object_get(value, "b"), 0)) / -9.87654321098765e19 - 1) < 1e-12);
+    CHECK(json_integer_value(json_array_get(json_object_get(value, "b"), 1)) == 7);
+    json_decref(value);
+    const char *broken = "{\"a\": 100000000000000000000,}";
+    CHECK_FAILS(json_parse_config(&value, broken, strlen(broken), "t", &err), CB_E_FORMAT, "t: JSON line 1");
+    const char *list = "[1]";
+    CHECK_FAILS(json_parse_config(&value, list, strlen(list), "t", &err), CB_E_FORMAT, "wanted a JSON object");
 }
