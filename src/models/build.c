@@ -139,7 +139,8 @@ static struct model_leaves leaves_make(const struct model *model, struct nn *nn,
     if (io->segments) leaves.q_segment = leaves.k_segment = model_input(nn, io, "segments", 2, rows, INT32_MIN, INT32_MAX, false);
     if (io->attention_mask && !io->cache)
         leaves.mask = leaves.q_segment = leaves.k_segment = model_input(nn, io, "attention_mask", 2, rows, 0, 2, false);
-    if (io->attention_mask && model->family->bidirectional) leaves.q_segment = op_reshape(g, model_counting(g, b * t, 1, 0), 2, rows);
+    if (io->attention_mask && (model->family->bidirectional || model->class->head->reads_padding))
+        leaves.q_segment = op_reshape(g, model_counting(g, b * t, 1, 0), 2, rows);
     if (io->attention_mask && io->cache) {
         leaves.k_segment = model_input(nn, io, "attention_mask", 2, (const int64_t[]){b, io->cache}, 0, 2, false);
         leaves.q_segment = op_reshape(g, model_counting(g, b * t, 1, 0), 2, rows);

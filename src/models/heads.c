@@ -214,7 +214,7 @@ static void span_build(const struct model *model, struct nn *nn, struct model_io
 
 static const char *const span_labels[] = {"start_positions", "end_positions", NULL};
 const struct model_head model_head_span = {
-    .name = "question_answering", .labels = span_labels, .weights = span_weights, .build = span_build};
+    .name = "question_answering", .labels = span_labels, .reads_padding = true, .weights = span_weights, .build = span_build};
 
 /* ---- one of several candidates */
 static enum cb_status choice_weights(struct model *model, struct cb_err *err) { return model_head_weights(model, 1, err); }

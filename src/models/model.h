@@ -30,6 +30,7 @@ struct model_head {
     bool learns_text;  // labels (B,T), one a token
     bool masks;  // it learns tokens that are hidden from it
     bool shifts_labels;  // an encoder-decoder's decoder reads the labels, shifted by one, where it is given no ids
+    bool reads_padding;  // its softmax runs over the rows of padding too: they see the keys before them, as in Transformers
     bool has_labels;  // n_labels is read from id2label or num_labels
     /* Adds its weights. Nullable: none but the linear layer's (model_head_weights). */
     enum cb_status (*weights)(struct model *model, struct cb_err *err);
