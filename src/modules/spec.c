@@ -106,6 +106,20 @@ static enum cb_status orientation_set(struct module *m, struct cb_err *err) {
     return CB_OK;
 }
 
+/* PEFT takes layers_to_transform only beside a list: a pattern or shorthand becomes the names that it means. */
+static enum cb_status targets_named(struct module *m, struct cb_err *err) {
+    const json_t *layers = json_object_get(m->config, "layers_to_transform");
+    if (!json_is_string(json_object_get(m->config, "target_modules")) || !layers || json_is_null(layers)) return CB_OK;
+    json_t *names = json_array();
+    for (int i = 0; i < m->n_sites; i++)
+        if (json_array_append_new(names, json_string(m->sites[i].site.name)) != 0) {
+            json_decref(names);
+            FAIL(err, CB_E_MEMORY, "%s: no memory for its targets", m->name);
+        }
+    if (json_object_set_new(m->config, "target_modules", names) != 0) FAIL(err, CB_E_MEMORY, "%s: no memory for its targets", m->name);
+    return CB_OK;
+}
+
 enum cb_status module_add_scale(const struct module *m, struct store *store, struct cb_err *err) {
     struct store_entry *entry;
     TRY(store_add(store, m->scale_name, type_make(CB_DTYPE_F32, 0, NULL), &entry, err));
@@ -122,6 +136,7 @@ enum cb_status module_create(struct module **module, struct store *store, const 
     if (status == CB_OK) status = module_from_config(&m, config, spec, name, sites, err);
     json_decref(config);
     if (status == CB_OK) status = orientation_set(m, err);
+    if (status == CB_OK) status = targets_named(m, err);
     if (status == CB_OK) status = module_add_scale(m, store, err);
     for (int i = 0; status == CB_OK && i < m->n_params; i++) {
         struct store_entry *entry;
