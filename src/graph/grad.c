@@ -65,7 +65,7 @@ static void node_back(struct walk *w, struct node *node) {
         node->op->grad(g, node, dout, need, din);
     } else if (node->op->expand) {
         // differentiate the expansion, from its outputs back to this node's inputs
-        struct cb_tensor *out[64] = {NULL}, *wrt[64], *grad[64];
+        struct cb_tensor *out[64] = {NULL}, *wrt[64] = {NULL}, *grad[64];
         int begin = g->n_nodes, which[64], n = 0;
         node->op->expand(g, node, out);
         for (int i = 0; i < node->n_in; i++)

@@ -84,6 +84,8 @@ struct op_case {
     { .present = true, .dtype = CB_DTYPE_F32, .rank = 0 }
 #define CASE_INDEX(below, ...) \
     { .present = true, .dtype = CB_DTYPE_I32, CASE_DIMS(__VA_ARGS__), .fill = FILL_INDEX, .low = 0, .high = (below), .no_grad = true }
+#define CASE_BLOCKS(type, ...) \
+    { .present = true, .dtype = (type), CASE_DIMS(__VA_ARGS__), .no_grad = true }
 #define CASE_ABSENT \
     { .present = false }
 
