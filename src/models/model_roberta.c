@@ -1,5 +1,5 @@
 /* RoBERTa (Liu et al. 2019) as Transformers stores it: BERT's body, positions counted from the padding id, no next sentence. */
-#include "models/encoder.h"
+#include "models/roberta.h"
 
 static const struct encoder_names names = {
     .embeddings = "roberta.embeddings",
@@ -21,36 +21,15 @@ static const struct encoder_names names = {
     .counts_positions = true,
 };
 
-static enum cb_status parse(struct model *m, const char *name, struct cb_err *err) {
+enum cb_status roberta_parse(struct model *m, const char *name, struct cb_err *err) {
     m->n_types = 2;
     m->pad = 1;
     return encoder_parse(m, name, &names, NULL, err);
 }
 
+const char *const roberta_ignored[] = {".position_ids", "lm_head.", "roberta.pooler.", NULL};
 static const char *const model_types[] = {"roberta", NULL};
-static const char *const ignored[] = {".position_ids", "lm_head.", "roberta.pooler.", NULL};
-static const struct model_class classes[] = {
-    {.name = "RobertaForMaskedLM",
-     .head = &model_head_masked_lm,
-     .linear = "lm_head.decoder",
-     .bias = "lm_head.bias",
-     .weights = encoder_masked_weights,
-     .features = encoder_masked},
-    {.name = "RobertaForSequenceClassification",
-     .head = &model_head_sequence,
-     .linear = "classifier.out_proj",
-     .weights = encoder_dense_weights,
-     .features = encoder_dense},
-    {.name = "RobertaForTokenClassification", .head = &model_head_tokens, .linear = "classifier", .features = encoder_tokens},
-    {.name = "RobertaForQuestionAnswering", .head = &model_head_span, .linear = "qa_outputs"},
-    {.name = "RobertaForMultipleChoice",
-     .head = &model_head_choice,
-     .linear = "classifier",
-     .weights = encoder_pooled_weights,
-     .features = encoder_pooled},
-    {.name = "RobertaModel", .head = &model_head_states},
-    {.name = NULL},
-};
+static const struct model_class classes[] = {ROBERTA_CLASSES("Roberta")};
 
 const struct family model_roberta = {
     .name = "roberta",
@@ -58,7 +37,7 @@ const struct family model_roberta = {
     .model_types = model_types,
     .classes = classes,
     .prefix = "roberta.",
-    .ignored = ignored,
+    .ignored = roberta_ignored,
     .bidirectional = true,
     .defaults =
         "{\"architectures\":[\"RobertaForMaskedLM\"],\"attention_probs_dropout_prob\":0.1,\"bos_token_id\":0,\"classifier_dropout\":null,"
@@ -68,7 +47,7 @@ const struct family model_roberta = {
         "\"position_embedding_type\":\"absolute\",\"type_vocab_size\":1,\"use_cache\":true,\"vocab_size\":50265}",
     .tiny = "hidden_size=24,intermediate_size=40,num_attention_heads=3,num_hidden_layers=2,max_position_embeddings=42,vocab_size=71",
     .options_bytes = sizeof(struct encoder),
-    .parse = parse,
+    .parse = roberta_parse,
     .weights = encoder_weights,
     .body = encoder_body,
 };
