@@ -5,6 +5,9 @@
 #include "ops/ops.h"
 
 const char *const decoder_ignored[] = {".rotary_emb.inv_freq", NULL};
+const struct model_class *const decoder_classes[] = {&model_class_causal_lm, &model_class_last, &model_class_scores, NULL};
+const struct model_class *const decoder_span_classes[] = {&model_class_causal_lm, &model_class_last, &model_class_scores, &model_class_span,
+                                                          NULL};
 
 /* ---- weights */
 static enum cb_status add_norm(struct model *m, const struct decoder *d, int64_t n, const char *layer, const char *name,

@@ -93,6 +93,8 @@ struct cb_tensor *decoder_balance_loss(const struct model *model, struct nn *nn,
     "hidden_size=24,intermediate_size=44,num_attention_heads=4,num_key_value_heads=2,num_hidden_layers=2,max_position_embeddings=64," \
     "vocab_size=71"
 
+/* The next token, a label a sequence, a label a token; and spans. */
+extern const struct model_class *const decoder_classes[], *const decoder_span_classes[];
 /* Names that the stored buffers of such models end in. */
 extern const char *const decoder_ignored[];
 #endif

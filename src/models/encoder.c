@@ -232,12 +232,33 @@ enum cb_status encoder_pooled_weights(struct model *m, struct cb_err *err) {
     return model_add_linear(m, m->n_embd, m->n_embd, true, "", e->names->pooler, err);
 }
 
-struct cb_tensor *encoder_pooled(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+struct cb_tensor *encoder_pooler(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
                                  struct cb_tensor *x) {
     const struct encoder *e = m->options;
     x = model_features_first(m, nn, io, leaves, x);
     x = nn_linear(nn, x, &(struct nn_linear){.name = e->names->pooler, .in = m->n_embd, .out = m->n_embd, .bias = true});
-    return nn_dropout(nn, nn_activation(nn, "tanh", x), e->classifier_dropout);
+    return nn_activation(nn, "tanh", x);
+}
+
+struct cb_tensor *encoder_pooled(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                 struct cb_tensor *x) {
+    const struct encoder *e = m->options;
+    return nn_dropout(nn, encoder_pooler(m, nn, io, leaves, x), e->classifier_dropout);
+}
+
+/* A body alone: bodies are written with a pooler or without. */
+static enum cb_status states_weights(struct model *m, struct cb_err *err) {
+    TRY(encoder_pooled_weights(m, err));
+    model_make_optional(m, 2);
+    return CB_OK;
+}
+
+static struct cb_tensor *states(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                struct cb_tensor *x) {
+    const struct encoder *e = m->options;
+    const bool has_pooler = model_find_weight(m, nn_name(nn, "%s.weight", e->names->pooler)) != NULL;
+    if (has_pooler && io->want_logits) graph_output(nn->g, encoder_pooler(m, nn, io, leaves, x), "pooler_output");
+    return x;
 }
 
 enum cb_status encoder_dense_weights(struct model *m, struct cb_err *err) {
@@ -261,3 +282,30 @@ struct cb_tensor *encoder_tokens(const struct model *m, struct nn *nn, struct mo
     const struct encoder *e = m->options;
     return nn_dropout(nn, x, e->classifier_dropout);
 }
+
+/* ---- classes */
+const struct model_class encoder_class_masked = {.name = "ForMaskedLM",
+                                                 .head = &model_head_masked_lm,
+                                                 .linear = "cls.predictions.decoder",
+                                                 .bias = "cls.predictions.bias",
+                                                 .weights = encoder_masked_weights,
+                                                 .features = encoder_masked};
+const struct model_class encoder_class_pooled = {.name = "ForSequenceClassification",
+                                                 .head = &model_head_sequence,
+                                                 .linear = "classifier",
+                                                 .weights = encoder_pooled_weights,
+                                                 .features = encoder_pooled};
+const struct model_class encoder_class_pooled_choice = {.name = "ForMultipleChoice",
+                                                        .head = &model_head_choice,
+                                                        .linear = "classifier",
+                                                        .weights = encoder_pooled_weights,
+                                                        .features = encoder_pooled};
+const struct model_class encoder_class_dense = {.name = "ForSequenceClassification",
+                                                .head = &model_head_sequence,
+                                                .linear = "classifier.out_proj",
+                                                .weights = encoder_dense_weights,
+                                                .features = encoder_dense};
+const struct model_class encoder_class_tokens = {
+    .name = "ForTokenClassification", .head = &model_head_tokens, .linear = "classifier", .features = encoder_tokens};
+const struct model_class encoder_class_states = {
+    .name = "Model", .head = &model_head_states, .weights = states_weights, .features = states};

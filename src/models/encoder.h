@@ -48,7 +48,9 @@ struct cb_tensor *encoder_embed(const struct model *model, struct nn *nn, const 
 enum cb_status encoder_masked_weights(struct model *model, struct cb_err *err);
 struct cb_tensor *encoder_masked(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
                                  struct cb_tensor *x);
-/* The pooler over the first row, then dropout: (B,C). */
+/* The pooler over the first row: (B,C); encoder_pooled has the classifier's dropout behind it. */
+struct cb_tensor *encoder_pooler(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                 struct cb_tensor *x);
 enum cb_status encoder_pooled_weights(struct model *model, struct cb_err *err);
 struct cb_tensor *encoder_pooled(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
                                  struct cb_tensor *x);
@@ -59,4 +61,12 @@ struct cb_tensor *encoder_dense(const struct model *model, struct nn *nn, struct
 /* All rows with the classifier's dropout. */
 struct cb_tensor *encoder_tokens(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
                                  struct cb_tensor *x);
+
+/* Rows that several of the families list as they are. */
+extern const struct model_class encoder_class_masked;  // ForMaskedLM: cls.predictions
+extern const struct model_class encoder_class_pooled,
+    encoder_class_pooled_choice;  // ForSequenceClassification, ForMultipleChoice: the pooler
+extern const struct model_class encoder_class_dense;  // ForSequenceClassification: names->dense and classifier.out_proj
+extern const struct model_class encoder_class_tokens;  // ForTokenClassification
+extern const struct model_class encoder_class_states;  // Model, with the pooler where the file has one: output pooler_output
 #endif

@@ -135,6 +135,8 @@ enum cb_status gguf_model(struct model **model, struct store *store, struct gguf
     TRY(gguf_config(&config, arch, g, err));
     enum cb_status status = model_from_config(model, config, gguf_name(g), err);
     json_decref(config);
+    // the format has no names for what may be absent (BERT's pooler)
+    if (status == CB_OK) model_drop_optional(*model);
     if (status == CB_OK) status = weights_load(arch, *model, store, gguf_tensors(g), err);
     if (status != CB_OK) model_destroy(model);
     return status;

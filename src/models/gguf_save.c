@@ -83,6 +83,10 @@ enum cb_status gguf_choose(struct gguf_part *parts, const struct gguf_arch *arch
     for (int i = 0; i < m->n_weights; i++) {
         const struct gguf_name *row;
         const struct model_weight *w = &m->weights[i];
+        if (w->is_optional && !gguf_name_of_weight(arch, w->name, m->family->prefix, file)) {
+            parts[i].entry = NULL;
+            continue;
+        }
         TRY(name_find(&row, file, arch, m, w->name, err));
         enum cb_dtype stored = parts[i].entry->type.dtype;
         if (w->type.rank < 2 || row->plain || gguf_dtype_number(stored) < 0)
@@ -102,7 +106,8 @@ enum cb_status gguf_choose(struct gguf_part *parts, const struct gguf_arch *arch
 int gguf_file_type(const struct gguf_part *parts, const struct model *model, const struct gguf_recipe *recipe) {
     int64_t count[CB_DTYPE_COUNT] = {0};
     int most = CB_DTYPE_F32;
-    for (int i = 0; i < model->n_weights; i++) count[parts[i].dtype] += type_elements(&model->weights[i].type);
+    for (int i = 0; i < model->n_weights; i++)
+        if (parts[i].entry) count[parts[i].dtype] += type_elements(&model->weights[i].type);
     for (int i = 0; i < CB_DTYPE_COUNT; i++)
         if (count[i] > count[most]) most = i;
     for (int i = 0; i < N_RECIPES && !recipe; i++)
@@ -255,12 +260,17 @@ static enum cb_status save(const char *path, const struct gguf_builder *keys, co
     saving->piece = malloc(sizeof(float) << 18);
     if (!items || !sources || !saving->piece) FAIL(err, CB_E_MEMORY, "%s: out of memory for %d tensors", path, m->n_weights);
     int n = 0;
-    for (int i = 0; i < m->n_weights; i++, n++) TRY(item_make(&items[n], &sources[n], arena, arch, m, &m->weights[i], &parts[i], err));
-    for (int i = 0; i < m->n_weights && m->tied && arch->repeats_head; i++)
-        if (!strcmp(m->weights[i].name, m->embedding)) {
-            items[n] = items[i];
-            items[n++].name = "output.weight";
-        }
+    struct tensor_item *embedding = NULL;
+    for (int i = 0; i < m->n_weights; i++) {
+        if (!parts[i].entry) continue;
+        TRY(item_make(&items[n], &sources[n], arena, arch, m, &m->weights[i], &parts[i], err));
+        if (!strcmp(m->weights[i].name, m->embedding)) embedding = &items[n];
+        n++;
+    }
+    if (m->tied && arch->repeats_head && embedding) {
+        items[n] = *embedding;
+        items[n++].name = "output.weight";
+    }
     float *divisors = NULL;
     if (arch->rope) TRY(divisors_make(&divisors, m, arena, err));
     if (divisors)

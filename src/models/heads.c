@@ -1,4 +1,4 @@
-/* Heads that families share: the next token, a label or number a sequence, a label a token, a span, a choice among candidates. */
+/* Heads and classes that families share: the next token, a label or number a sequence, a label a token, a span, a choice among candidates. */
 #include "models/model.h"
 #include "ops/losses.h"
 #include "ops/ops.h"
@@ -240,3 +240,12 @@ static void states_build(const struct model *model, struct nn *nn, struct model_
 
 static const char *const no_labels[] = {NULL};
 const struct model_head model_head_states = {.name = "hidden_states", .labels = no_labels, .build = states_build};
+
+/* ---- classes */
+const struct model_class model_class_causal_lm = {"ForCausalLM", &model_head_causal_lm, .bias = ""};
+const struct model_class model_class_last = {"ForSequenceClassification", &model_head_sequence, .linear = "score", .bias = "",
+                                             .features = model_features_last};
+const struct model_class model_class_tokens = {"ForTokenClassification", &model_head_tokens, .linear = "classifier"};
+const struct model_class model_class_scores = {"ForTokenClassification", &model_head_tokens, .linear = "score"};
+const struct model_class model_class_span = {"ForQuestionAnswering", &model_head_span, .linear = "qa_outputs"};
+const struct model_class model_class_states = {.name = "Model", .head = &model_head_states};

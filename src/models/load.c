@@ -85,6 +85,16 @@ static enum cb_status weights_compare(const struct model *model, const struct te
          model->family->name);
 }
 
+/* Optional weights of which the file has none are none of the model's. */
+static void optional_settle(struct model *model, const struct tensors *tensors) {
+    for (int i = 0; i < tensors_count(tensors); i++) {
+        bool ignored;
+        const char *name = name_in_model(model, tensors, tensors_at(tensors, i)->name, &ignored);
+        if (name && model_find_weight(model, name)->is_optional) return;
+    }
+    model_drop_optional(model);
+}
+
 struct rename {
     const struct model *model;
     const struct tensors *tensors;
@@ -109,6 +119,7 @@ static enum cb_status buffers_add(const struct model *model, struct store *store
 static enum cb_status weights_load(struct model *model, struct store *store, const char *folder, struct cb_err *err) {
     struct tensors *tensors;
     TRY(tensors_open(&tensors, folder, err));
+    optional_settle(model, tensors);
     enum cb_status status = weights_compare(model, tensors, err);
     int before = store_count(store);
     if (status == CB_OK) status = store_load(store, tensors, weight_rename, &(struct rename){model, tensors}, err);

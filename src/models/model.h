@@ -20,6 +20,7 @@ struct model_weight {
     double std;  // of MODEL_NORMAL
     bool decay;
     bool is_buffer;  // kept and written, never trained; zeros where a file lacks it
+    bool is_optional;  // a file holds all of these or none; none: the model goes on without them
 };
 
 /* The last part of a model: from the features of its class to outputs and a loss (heads.c, or a family's own file). */
@@ -38,9 +39,9 @@ struct model_head {
     void (*build)(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x);
 };
 
-/* A class as "architectures" names it: a body, what it makes of its last states, and a head. */
+/* A class as "architectures" names it: a body, what it makes of its last states, and a head. Families list rows of their own and shared ones. */
 struct model_class {
-    const char *name;  // "BertForSequenceClassification"
+    const char *name;  // what follows the family's title, "ForSequenceClassification"; in struct model the whole name
     const struct model_head *head;
     const char *linear;  // the head's linear layer, "classifier"; language models: NULL is lm_head
     const char *bias;  // name of that layer's bias, NULL: "<linear>.bias", "": none
@@ -55,7 +56,8 @@ struct family {
     const char *name;  // "gpt2": also model_type of what is written
     const char *doc;  // one sentence
     const char *const *model_types;  // of config.json; NULL-ended
-    const struct model_class *classes;  // the first is meant where a file names none; ended by a NULL name
+    const char *title;  // that the names of its classes begin with, "Bert"
+    const struct model_class *const *classes;  // the first is meant where a file names none; NULL-ended
     const char *prefix;  // of the body's weights, "transformer."; may be absent in files
     const char *const
         *ignored;  // what files hold besides and may be left out: endings of names (".attn.bias"), or beginnings ("pooler."); NULL-ended
@@ -81,6 +83,7 @@ const struct family *model_family(const char *name);
 /* What the labels of a sequence are: classes, numbers, or several classes at once. */
 enum model_problem { MODEL_PROBLEM_BY_LABELS, MODEL_REGRESSION, MODEL_SINGLE_LABEL, MODEL_MULTI_LABEL };
 #define MODEL_MAX_EOS 16
+#define MODEL_CLASS_NAME 128
 
 struct model {
     const struct family *family;
@@ -88,7 +91,7 @@ struct model {
     json_t *config;  // all of config.json, unknown keys included
     json_t *generation;  // generation_config.json; NULL: none
     struct arena *arena;
-    const struct model_class *class;
+    const struct model_class *class;  // with its whole name
     int64_t n_labels;  // heads with labels
     enum model_problem problem;
     int64_t n_features;  // that the head takes
@@ -128,6 +131,9 @@ void model_destroy(struct model **model);
    *config: owned by caller, free with json_decref. */
 enum cb_status model_default_config(json_t **config, const struct family *family, const char *changes, struct cb_err *err);
 
+/* "BertForMaskedLM"; false where that is too long. */
+bool model_class_name(char name[MODEL_CLASS_NAME], const struct family *family, const struct model_class *class);
+
 /* NULL where there is none. */
 const struct model_weight *model_find_weight(const struct model *model, const char *name);
 /* Number of parameters; a tied one counts once. */
@@ -142,6 +148,9 @@ enum cb_status model_add_linear(struct model *model, int64_t in, int64_t out, bo
 enum cb_status model_add_norm(struct model *model, int64_t n, bool bias, const char *path, const char *name, struct cb_err *err);
 /* A row of the table that holds no parameter. */
 enum cb_status model_add_buffer(struct model *model, struct cb_err *err, int rank, const int64_t *dim, const char *name);
+/* The last n rows become optional; whoever knows that there are none leaves them out, before anything reads the table. */
+void model_make_optional(struct model *model, int n);
+void model_drop_optional(struct model *model);
 enum cb_status model_add_alias(struct model *model, const char *alias, const char *name, struct cb_err *err);
 /* The name in this model of a tensor of a file ("h.0.ln_1.weight" -> "transformer.h.0.ln_1.weight"); NULL: none of its weights. *ignored: whether it may
    be left out: a buffer, another head's weight, or (with a name) an alias of a weight that stands for it only where that is missing. */
@@ -245,4 +254,11 @@ struct cb_tensor *model_features_last(const struct model *model, struct nn *nn, 
 /* The first row: (B,C). */
 struct cb_tensor *model_features_first(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
                                        struct cb_tensor *x);
+
+/* Rows that many families list as they are. */
+extern const struct model_class model_class_causal_lm;  // ForCausalLM: lm_head without bias
+extern const struct model_class model_class_last;  // ForSequenceClassification: score over the last row that is no padding
+extern const struct model_class model_class_tokens, model_class_scores;  // ForTokenClassification: classifier, score
+extern const struct model_class model_class_span;  // ForQuestionAnswering: qa_outputs
+extern const struct model_class model_class_states;  // Model: the body alone
 #endif

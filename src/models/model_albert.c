@@ -76,34 +76,28 @@ static const struct model_head head_pretraining = {
 
 static const char *const model_types[] = {"albert", NULL};
 static const char *const ignored[] = {".position_ids", "predictions.", "sop_classifier.", "albert.pooler.", NULL};
-static const struct model_class classes[] = {
-    {.name = "AlbertForMaskedLM",
-     .head = &model_head_masked_lm,
-     .linear = "predictions.decoder",
-     .bias = "predictions.bias",
-     .weights = encoder_masked_weights,
-     .features = encoder_masked},
-    {.name = "AlbertForPreTraining", .head = &head_pretraining, .linear = "predictions.decoder", .bias = "predictions.bias"},
-    {.name = "AlbertForSequenceClassification",
-     .head = &model_head_sequence,
-     .linear = "classifier",
-     .weights = encoder_pooled_weights,
-     .features = encoder_pooled},
-    {.name = "AlbertForTokenClassification", .head = &model_head_tokens, .linear = "classifier", .features = encoder_tokens},
-    {.name = "AlbertForQuestionAnswering", .head = &model_head_span, .linear = "qa_outputs"},
-    {.name = "AlbertForMultipleChoice",
-     .head = &model_head_choice,
-     .linear = "classifier",
-     .weights = encoder_pooled_weights,
-     .features = encoder_pooled},
-    {.name = "AlbertModel", .head = &model_head_states},
-    {.name = NULL},
-};
+static const struct model_class masked = {.name = "ForMaskedLM",
+                                          .head = &model_head_masked_lm,
+                                          .linear = "predictions.decoder",
+                                          .bias = "predictions.bias",
+                                          .weights = encoder_masked_weights,
+                                          .features = encoder_masked};
+static const struct model_class pretraining = {
+    .name = "ForPreTraining", .head = &head_pretraining, .linear = "predictions.decoder", .bias = "predictions.bias"};
+static const struct model_class *const classes[] = {&masked,
+                                                    &pretraining,
+                                                    &encoder_class_pooled,
+                                                    &encoder_class_tokens,
+                                                    &model_class_span,
+                                                    &encoder_class_pooled_choice,
+                                                    &encoder_class_states,
+                                                    NULL};
 
 const struct family model_albert = {
     .name = "albert",
     .doc = "ALBERT: BERT's body whose layers share weights, over narrower embeddings; masked tokens, sentence order, labels, spans.",
     .model_types = model_types,
+    .title = "Albert",
     .classes = classes,
     .prefix = "albert.",
     .ignored = ignored,

@@ -11,25 +11,15 @@ static enum cb_status parse(struct model *m, const char *name, struct cb_err *er
 }
 
 static const char *const model_types[] = {"bart", NULL};
-static const char *const ignored[] = {"final_logits_bias", "lm_head.weight", "classification_head.", "qa_outputs.", NULL};
-static const struct model_class classes[] = {
-    {.name = "BartForConditionalGeneration", .head = &model_head_seq2seq, .bias = "", .weights = seq2seq_logits_bias},
-    {.name = "BartForSequenceClassification",
-     .head = &model_head_sequence,
-     .linear = "classification_head.out_proj",
-     .weights = seq2seq_classifier_weights,
-     .features = seq2seq_classifier},
-    {.name = "BartForQuestionAnswering", .head = &model_head_span, .linear = "qa_outputs"},
-    {.name = NULL},
-};
 
 const struct family model_bart = {
     .name = "bart",
     .doc = "BART: an encoder and a decoder with learned positions and a norm after each part; translation, summaries, labels, spans.",
     .model_types = model_types,
-    .classes = classes,
+    .title = "Bart",
+    .classes = seq2seq_classes,
     .prefix = "model.",
-    .ignored = ignored,
+    .ignored = seq2seq_ignored,
     .bidirectional = true,
     .encoder_decoder = true,
     .defaults =

@@ -31,14 +31,6 @@ static enum cb_status next_sentence_weights(struct model *m, struct cb_err *err)
     return encoder_pooled_weights(m, err);
 }
 
-/* The pooled row without dropout. */
-static struct cb_tensor *pooled_plain(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
-                                      struct cb_tensor *x) {
-    x = model_features_first(m, nn, io, leaves, x);
-    x = nn_linear(nn, x, &(struct nn_linear){.name = names.pooler, .in = m->n_embd, .out = m->n_embd, .bias = true});
-    return nn_activation(nn, "tanh", x);
-}
-
 /* ---- pretraining: masked tokens and the next sentence together */
 static const struct nn_linear *relation(const struct model *m, struct nn_linear *l) {
     *l = (struct nn_linear){.name = "cls.seq_relationship", .kind = NN_HEAD, .in = m->n_embd, .out = 2, .bias = true};
@@ -57,7 +49,7 @@ static void pretraining_build(const struct model *m, struct nn *nn, struct model
     struct nn_linear vocabulary = model_head_linear(m, m->vocab), l;
     if (m->tied) vocabulary.weight = m->embedding;
     io->logits = nn_linear(nn, encoder_masked(m, nn, io, NULL, x), &vocabulary);
-    struct cb_tensor *next = nn_linear(nn, pooled_plain(m, nn, io, NULL, x), relation(m, &l));
+    struct cb_tensor *next = nn_linear(nn, encoder_pooler(m, nn, io, NULL, x), relation(m, &l));
     if (io->want_logits) graph_output(g, io->logits, "prediction_logits");
     if (io->want_logits) graph_output(g, next, "seq_relationship_logits");
     if (!io->want_loss) return;
@@ -74,39 +66,22 @@ static const struct model_head head_pretraining = {
 
 static const char *const model_types[] = {"bert", NULL};
 static const char *const ignored[] = {".position_ids", "cls.", "bert.pooler.", NULL};
-static const struct model_class classes[] = {
-    {.name = "BertForMaskedLM",
-     .head = &model_head_masked_lm,
-     .linear = "cls.predictions.decoder",
-     .bias = "cls.predictions.bias",
-     .weights = encoder_masked_weights,
-     .features = encoder_masked},
-    {.name = "BertForPreTraining", .head = &head_pretraining, .linear = "cls.predictions.decoder", .bias = "cls.predictions.bias"},
-    {.name = "BertForNextSentencePrediction",
-     .head = &model_head_sequence,
-     .linear = "cls.seq_relationship",
-     .weights = next_sentence_weights,
-     .features = pooled_plain},
-    {.name = "BertForSequenceClassification",
-     .head = &model_head_sequence,
-     .linear = "classifier",
-     .weights = encoder_pooled_weights,
-     .features = encoder_pooled},
-    {.name = "BertForTokenClassification", .head = &model_head_tokens, .linear = "classifier", .features = encoder_tokens},
-    {.name = "BertForQuestionAnswering", .head = &model_head_span, .linear = "qa_outputs"},
-    {.name = "BertForMultipleChoice",
-     .head = &model_head_choice,
-     .linear = "classifier",
-     .weights = encoder_pooled_weights,
-     .features = encoder_pooled},
-    {.name = "BertModel", .head = &model_head_states},
-    {.name = NULL},
-};
+static const struct model_class pretraining = {
+    .name = "ForPreTraining", .head = &head_pretraining, .linear = "cls.predictions.decoder", .bias = "cls.predictions.bias"};
+static const struct model_class next_sentence = {.name = "ForNextSentencePrediction",
+                                                 .head = &model_head_sequence,
+                                                 .linear = "cls.seq_relationship",
+                                                 .weights = next_sentence_weights,
+                                                 .features = encoder_pooler};
+static const struct model_class *const classes[] = {&encoder_class_masked,        &pretraining,          &next_sentence,
+                                                    &encoder_class_pooled,        &encoder_class_tokens, &model_class_span,
+                                                    &encoder_class_pooled_choice, &encoder_class_states, NULL};
 
 const struct family model_bert = {
     .name = "bert",
     .doc = "BERT: reads both ways, learned positions, segments, a norm after each part; masked tokens, labels, spans.",
     .model_types = model_types,
+    .title = "Bert",
     .classes = classes,
     .prefix = "bert.",
     .ignored = ignored,

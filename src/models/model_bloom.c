@@ -125,19 +125,15 @@ static struct cb_tensor *body(const struct model *m, struct nn *nn, struct model
 }
 
 static const char *const model_types[] = {"bloom", NULL};
-static const struct model_class classes[] = {
-    {"BloomForCausalLM", &model_head_causal_lm, .bias = ""},
-    {"BloomForSequenceClassification", &model_head_sequence, .linear = "score", .bias = "", .features = model_features_last},
-    {"BloomForTokenClassification", &model_head_tokens, .linear = "classifier"},
-    {"BloomForQuestionAnswering", &model_head_span, .linear = "qa_outputs"},
-    {.name = NULL},
-};
+static const struct model_class *const classes[] = {&model_class_causal_lm, &model_class_last, &model_class_tokens, &model_class_span,
+                                                    NULL};
 static const char *const ignored[] = {NULL};
 
 const struct family model_bloom = {
     .name = "bloom",
     .doc = "BLOOM: a bias that falls with the distance of keys (ALiBi) in place of positions, a norm on the embeddings.",
     .model_types = model_types,
+    .title = "Bloom",
     .classes = classes,
     .prefix = "transformer.",
     .ignored = ignored,

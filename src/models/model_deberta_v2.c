@@ -290,33 +290,23 @@ static struct cb_tensor *tokens(const struct model *m, struct nn *nn, struct mod
 static const char *const model_types[] = {"deberta-v2", NULL};
 static const char *const ignored[] = {
     ".position_ids", ".position_embeddings.weight", "cls.", "lm_predictions.", "mask_predictions.", "pooler.", NULL};
-static const struct model_class classes[] = {
-    {.name = "DebertaV2ForMaskedLM",
-     .head = &model_head_masked_lm,
-     .linear = "cls.predictions.decoder",
-     .bias = "cls.predictions.bias",
-     .weights = encoder_masked_weights,
-     .features = encoder_masked},
-    {.name = "DebertaV2ForSequenceClassification",
-     .head = &model_head_sequence,
-     .linear = "classifier",
-     .weights = encoder_pooled_weights,
-     .features = pooled},
-    {.name = "DebertaV2ForTokenClassification", .head = &model_head_tokens, .linear = "classifier", .features = tokens},
-    {.name = "DebertaV2ForQuestionAnswering", .head = &model_head_span, .linear = "qa_outputs"},
-    {.name = "DebertaV2ForMultipleChoice",
-     .head = &model_head_choice,
-     .linear = "classifier",
-     .weights = encoder_pooled_weights,
-     .features = pooled},
-    {.name = "DebertaV2Model", .head = &model_head_states},
-    {.name = NULL},
-};
+static const struct model_class labelled = {.name = "ForSequenceClassification",
+                                            .head = &model_head_sequence,
+                                            .linear = "classifier",
+                                            .weights = encoder_pooled_weights,
+                                            .features = pooled};
+static const struct model_class token_labels = {
+    .name = "ForTokenClassification", .head = &model_head_tokens, .linear = "classifier", .features = tokens};
+static const struct model_class choice = {
+    .name = "ForMultipleChoice", .head = &model_head_choice, .linear = "classifier", .weights = encoder_pooled_weights, .features = pooled};
+static const struct model_class *const classes[] = {&encoder_class_masked, &labelled, &token_labels, &model_class_span, &choice,
+                                                    &model_class_states,   NULL};
 
 const struct family model_deberta_v2 = {
     .name = "deberta-v2",
     .doc = "DeBERTa v2 and v3: contents and relative positions scored apart, in logarithmic buckets; masked tokens, labels, spans.",
     .model_types = model_types,
+    .title = "DebertaV2",
     .classes = classes,
     .prefix = "deberta.",
     .ignored = ignored,

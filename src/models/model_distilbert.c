@@ -66,32 +66,32 @@ static struct cb_tensor *span(const struct model *m, struct nn *nn, struct model
 
 static const char *const model_types[] = {"distilbert", NULL};
 static const char *const ignored[] = {".position_ids", "vocab_transform.", "vocab_layer_norm.", "vocab_projector.", NULL};
-static const struct model_class classes[] = {
-    {.name = "DistilBertForMaskedLM",
-     .head = &model_head_masked_lm,
-     .linear = "vocab_projector",
-     .weights = encoder_masked_weights,
-     .features = encoder_masked},
-    {.name = "DistilBertForSequenceClassification",
-     .head = &model_head_sequence,
-     .linear = "classifier",
-     .weights = encoder_dense_weights,
-     .features = first_dense},
-    {.name = "DistilBertForTokenClassification", .head = &model_head_tokens, .linear = "classifier", .features = tokens},
-    {.name = "DistilBertForQuestionAnswering", .head = &model_head_span, .linear = "qa_outputs", .features = span},
-    {.name = "DistilBertForMultipleChoice",
-     .head = &model_head_choice,
-     .linear = "classifier",
-     .weights = encoder_dense_weights,
-     .features = first_dense},
-    {.name = "DistilBertModel", .head = &model_head_states},
-    {.name = NULL},
-};
+static const struct model_class masked = {.name = "ForMaskedLM",
+                                          .head = &model_head_masked_lm,
+                                          .linear = "vocab_projector",
+                                          .weights = encoder_masked_weights,
+                                          .features = encoder_masked};
+static const struct model_class labelled = {.name = "ForSequenceClassification",
+                                            .head = &model_head_sequence,
+                                            .linear = "classifier",
+                                            .weights = encoder_dense_weights,
+                                            .features = first_dense};
+static const struct model_class token_labels = {
+    .name = "ForTokenClassification", .head = &model_head_tokens, .linear = "classifier", .features = tokens};
+static const struct model_class spans = {
+    .name = "ForQuestionAnswering", .head = &model_head_span, .linear = "qa_outputs", .features = span};
+static const struct model_class choice = {.name = "ForMultipleChoice",
+                                          .head = &model_head_choice,
+                                          .linear = "classifier",
+                                          .weights = encoder_dense_weights,
+                                          .features = first_dense};
+static const struct model_class *const classes[] = {&masked, &labelled, &token_labels, &spans, &choice, &model_class_states, NULL};
 
 const struct family model_distilbert = {
     .name = "distilbert",
     .doc = "DistilBERT: BERT's body at half the depth, without segments; masked tokens, labels, spans.",
     .model_types = model_types,
+    .title = "DistilBert",
     .classes = classes,
     .prefix = "distilbert.",
     .ignored = ignored,

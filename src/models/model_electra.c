@@ -79,33 +79,23 @@ static struct cb_tensor *summary(const struct model *m, struct nn *nn, struct mo
 
 static const char *const model_types[] = {"electra", NULL};
 static const char *const ignored[] = {".position_ids", "generator_predictions.", "generator_lm_head.", "discriminator_predictions.", NULL};
-static const struct model_class classes[] = {
-    {.name = "ElectraForMaskedLM",
-     .head = &model_head_masked_lm,
-     .linear = "generator_lm_head",
-     .weights = encoder_masked_weights,
-     .features = encoder_masked},
-    {.name = "ElectraForPreTraining", .head = &head_replaced, .linear = "discriminator_predictions.dense_prediction"},
-    {.name = "ElectraForSequenceClassification",
-     .head = &model_head_sequence,
-     .linear = "classifier.out_proj",
-     .weights = encoder_dense_weights,
-     .features = encoder_dense},
-    {.name = "ElectraForTokenClassification", .head = &model_head_tokens, .linear = "classifier", .features = encoder_tokens},
-    {.name = "ElectraForQuestionAnswering", .head = &model_head_span, .linear = "qa_outputs"},
-    {.name = "ElectraForMultipleChoice",
-     .head = &model_head_choice,
-     .linear = "classifier",
-     .weights = summary_weights,
-     .features = summary},
-    {.name = "ElectraModel", .head = &model_head_states},
-    {.name = NULL},
-};
+static const struct model_class masked = {.name = "ForMaskedLM",
+                                          .head = &model_head_masked_lm,
+                                          .linear = "generator_lm_head",
+                                          .weights = encoder_masked_weights,
+                                          .features = encoder_masked};
+static const struct model_class pretraining = {
+    .name = "ForPreTraining", .head = &head_replaced, .linear = "discriminator_predictions.dense_prediction"};
+static const struct model_class choice = {
+    .name = "ForMultipleChoice", .head = &model_head_choice, .linear = "classifier", .weights = summary_weights, .features = summary};
+static const struct model_class *const classes[] = {&masked,           &pretraining, &encoder_class_dense, &encoder_class_tokens,
+                                                    &model_class_span, &choice,      &model_class_states,  NULL};
 
 const struct family model_electra = {
     .name = "electra",
     .doc = "ELECTRA: BERT's body over narrower embeddings; generator of masked tokens, discriminator of replaced ones, labels, spans.",
     .model_types = model_types,
+    .title = "Electra",
     .classes = classes,
     .prefix = "electra.",
     .ignored = ignored,

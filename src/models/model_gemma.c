@@ -15,18 +15,13 @@ static enum cb_status parse(struct model *m, const char *name, struct cb_err *er
 }
 
 static const char *const model_types[] = {"gemma", NULL};
-static const struct model_class classes[] = {
-    {"GemmaForCausalLM", &model_head_causal_lm, .bias = ""},
-    {"GemmaForSequenceClassification", &model_head_sequence, .linear = "score", .bias = "", .features = model_features_last},
-    {"GemmaForTokenClassification", &model_head_tokens, .linear = "score"},
-    {.name = NULL},
-};
 
 const struct family model_gemma = {
     .name = "gemma",
     .doc = "Gemma: Llama with norms by 1 + weight, embeddings times sqrt(C), GELU gates and a tied head.",
     .model_types = model_types,
-    .classes = classes,
+    .title = "Gemma",
+    .classes = decoder_classes,
     .prefix = "model.",
     .ignored = decoder_ignored,
     .defaults =

@@ -17,18 +17,13 @@ static enum cb_status parse(struct model *m, const char *name, struct cb_err *er
 }
 
 static const char *const model_types[] = {"gemma2", NULL};
-static const struct model_class classes[] = {
-    {"Gemma2ForCausalLM", &model_head_causal_lm, .bias = ""},
-    {"Gemma2ForSequenceClassification", &model_head_sequence, .linear = "score", .bias = "", .features = model_features_last},
-    {"Gemma2ForTokenClassification", &model_head_tokens, .linear = "score"},
-    {.name = NULL},
-};
 
 const struct family model_gemma2 = {
     .name = "gemma2",
     .doc = "Gemma 2: Gemma with norms before and after each block, soft caps on scores and logits, and a window in every other layer.",
     .model_types = model_types,
-    .classes = classes,
+    .title = "Gemma2",
+    .classes = decoder_classes,
     .prefix = "model.",
     .ignored = decoder_ignored,
     .defaults =

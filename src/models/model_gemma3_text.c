@@ -24,11 +24,9 @@ static enum cb_status parse(struct model *m, const char *name, struct cb_err *er
 }
 
 static const char *const model_types[] = {"gemma3_text", NULL};
-static const struct model_class classes[] = {
-    {"Gemma3ForCausalLM", &model_head_causal_lm, .bias = ""},
-    {"Gemma3TextForSequenceClassification", &model_head_sequence, .linear = "score", .bias = "", .features = model_features_last},
-    {.name = NULL},
-};
+static const struct model_class last = {"TextForSequenceClassification", &model_head_sequence, .linear = "score", .bias = "",
+                                        .features = model_features_last};
+static const struct model_class *const classes[] = {&model_class_causal_lm, &last, NULL};
 
 const struct family model_gemma3_text = {
     .name = "gemma3_text",
@@ -36,6 +34,7 @@ const struct family model_gemma3_text = {
         "Gemma 3 (text): Gemma 2 without soft caps, with norms on heads of queries and keys; five layers of six have a window and a rope "
         "base of their own.",
     .model_types = model_types,
+    .title = "Gemma3",
     .classes = classes,
     .prefix = "model.",
     .ignored = decoder_ignored,

@@ -130,19 +130,15 @@ static struct cb_tensor *body(const struct model *m, struct nn *nn, struct model
 }
 
 static const char *const model_types[] = {"gpt2", NULL};
-static const struct model_class classes[] = {
-    {"GPT2LMHeadModel", &model_head_causal_lm, .bias = ""},
-    {"GPT2ForSequenceClassification", &model_head_sequence, .linear = "score", .bias = "", .features = model_features_last},
-    {"GPT2ForTokenClassification", &model_head_tokens, .linear = "classifier"},
-    {"GPT2ForQuestionAnswering", &model_head_span, .linear = "qa_outputs"},
-    {.name = NULL},
-};
+static const struct model_class language = {"LMHeadModel", &model_head_causal_lm, .bias = ""};
+static const struct model_class *const classes[] = {&language, &model_class_last, &model_class_tokens, &model_class_span, NULL};
 static const char *const ignored[] = {".attn.bias", ".attn.masked_bias", NULL};
 
 const struct family model_gpt2 = {
     .name = "gpt2",
     .doc = "GPT-2: learned positions, layer norm before each block, GELU, head tied to the embedding.",
     .model_types = model_types,
+    .title = "GPT2",
     .classes = classes,
     .prefix = "transformer.",
     .ignored = ignored,

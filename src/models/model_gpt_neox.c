@@ -114,19 +114,15 @@ static struct cb_tensor *body(const struct model *m, struct nn *nn, struct model
 }
 
 static const char *const model_types[] = {"gpt_neox", NULL};
-static const struct model_class classes[] = {
-    {"GPTNeoXForCausalLM", &model_head_causal_lm, .linear = "embed_out", .bias = ""},
-    {"GPTNeoXForSequenceClassification", &model_head_sequence, .linear = "score", .bias = "", .features = model_features_last},
-    {"GPTNeoXForTokenClassification", &model_head_tokens, .linear = "classifier"},
-    {"GPTNeoXForQuestionAnswering", &model_head_span, .linear = "qa_outputs"},
-    {.name = NULL},
-};
+static const struct model_class language = {"ForCausalLM", &model_head_causal_lm, .linear = "embed_out", .bias = ""};
+static const struct model_class *const classes[] = {&language, &model_class_last, &model_class_tokens, &model_class_span, NULL};
 static const char *const ignored[] = {".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq", NULL};
 
 const struct family model_gpt_neox = {
     .name = "gpt_neox",
     .doc = "GPT-NeoX and Pythia: layer norms, attention and MLP side by side, a part of each head turns.",
     .model_types = model_types,
+    .title = "GPTNeoX",
     .classes = classes,
     .prefix = "gpt_neox.",
     .ignored = ignored,

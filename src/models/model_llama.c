@@ -11,18 +11,13 @@ static enum cb_status parse(struct model *m, const char *name, struct cb_err *er
 }
 
 static const char *const model_types[] = {"llama", NULL};
-static const struct model_class classes[] = {
-    {"LlamaForCausalLM", &model_head_causal_lm, .bias = ""},
-    {"LlamaForSequenceClassification", &model_head_sequence, .linear = "score", .bias = "", .features = model_features_last},
-    {"LlamaForTokenClassification", &model_head_tokens, .linear = "score"},
-    {.name = NULL},
-};
 
 const struct family model_llama = {
     .name = "llama",
     .doc = "Llama: RMS norm before each block, rotary positions with all common scalings, grouped queries, gated MLP.",
     .model_types = model_types,
-    .classes = classes,
+    .title = "Llama",
+    .classes = decoder_classes,
     .prefix = "model.",
     .ignored = decoder_ignored,
     .defaults =

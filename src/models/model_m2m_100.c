@@ -44,15 +44,14 @@ static enum cb_status parse(struct model *m, const char *name, struct cb_err *er
 
 static const char *const model_types[] = {"m2m_100", NULL};
 static const char *const ignored[] = {".embed_positions.weights", ".embed_positions.weight", "lm_head.weight", NULL};
-static const struct model_class classes[] = {
-    {.name = "M2M100ForConditionalGeneration", .head = &model_head_seq2seq, .bias = ""},
-    {.name = NULL},
-};
+static const struct model_class language = {"ForConditionalGeneration", &model_head_seq2seq, .bias = ""};
+static const struct model_class *const classes[] = {&language, NULL};
 
 const struct family model_m2m_100 = {
     .name = "m2m_100",
     .doc = "M2M-100 and NLLB: an encoder and a decoder with sinusoidal positions and a norm before each part; translation.",
     .model_types = model_types,
+    .title = "M2M100",
     .classes = classes,
     .prefix = "model.",
     .ignored = ignored,

@@ -39,15 +39,14 @@ static enum cb_status parse(struct model *m, const char *name, struct cb_err *er
 
 static const char *const model_types[] = {"marian", NULL};
 static const char *const ignored[] = {".embed_positions.weight", "lm_head.weight", NULL};
-static const struct model_class classes[] = {
-    {.name = "MarianMTModel", .head = &model_head_seq2seq, .bias = "", .weights = seq2seq_logits_bias},
-    {.name = NULL},
-};
+static const struct model_class language = {"MTModel", &model_head_seq2seq, .bias = "", .weights = seq2seq_logits_bias};
+static const struct model_class *const classes[] = {&language, NULL};
 
 const struct family model_marian = {
     .name = "marian",
     .doc = "Marian: an encoder and a decoder with sinusoidal positions and a norm after each part; translation.",
     .model_types = model_types,
+    .title = "Marian",
     .classes = classes,
     .prefix = "model.",
     .ignored = ignored,

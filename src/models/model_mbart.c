@@ -22,25 +22,15 @@ static struct cb_tensor *shift(const struct model *m, struct cb_graph *g, struct
 }
 
 static const char *const model_types[] = {"mbart", NULL};
-static const char *const ignored[] = {"final_logits_bias", "lm_head.weight", "classification_head.", "qa_outputs.", NULL};
-static const struct model_class classes[] = {
-    {.name = "MBartForConditionalGeneration", .head = &model_head_seq2seq, .bias = "", .weights = seq2seq_logits_bias},
-    {.name = "MBartForSequenceClassification",
-     .head = &model_head_sequence,
-     .linear = "classification_head.out_proj",
-     .weights = seq2seq_classifier_weights,
-     .features = seq2seq_classifier},
-    {.name = "MBartForQuestionAnswering", .head = &model_head_span, .linear = "qa_outputs"},
-    {.name = NULL},
-};
 
 const struct family model_mbart = {
     .name = "mbart",
     .doc = "mBART: BART over many languages, with a norm before each part; translation, labels, spans.",
     .model_types = model_types,
-    .classes = classes,
+    .title = "MBart",
+    .classes = seq2seq_classes,
     .prefix = "model.",
-    .ignored = ignored,
+    .ignored = seq2seq_ignored,
     .bidirectional = true,
     .encoder_decoder = true,
     .shift = shift,

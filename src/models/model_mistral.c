@@ -11,19 +11,13 @@ static enum cb_status parse(struct model *m, const char *name, struct cb_err *er
 }
 
 static const char *const model_types[] = {"mistral", NULL};
-static const struct model_class classes[] = {
-    {"MistralForCausalLM", &model_head_causal_lm, .bias = ""},
-    {"MistralForSequenceClassification", &model_head_sequence, .linear = "score", .bias = "", .features = model_features_last},
-    {"MistralForTokenClassification", &model_head_tokens, .linear = "score"},
-    {"MistralForQuestionAnswering", &model_head_span, .linear = "qa_outputs"},
-    {.name = NULL},
-};
 
 const struct family model_mistral = {
     .name = "mistral",
     .doc = "Mistral: Llama whose layers see a sliding window of keys.",
     .model_types = model_types,
-    .classes = classes,
+    .title = "Mistral",
+    .classes = decoder_span_classes,
     .prefix = "model.",
     .ignored = decoder_ignored,
     .defaults =

@@ -20,19 +20,13 @@ static enum cb_status parse(struct model *m, const char *name, struct cb_err *er
 }
 
 static const char *const model_types[] = {"mixtral", NULL};
-static const struct model_class classes[] = {
-    {"MixtralForCausalLM", &model_head_causal_lm, .bias = ""},
-    {"MixtralForSequenceClassification", &model_head_sequence, .linear = "score", .bias = "", .features = model_features_last},
-    {"MixtralForTokenClassification", &model_head_tokens, .linear = "score"},
-    {"MixtralForQuestionAnswering", &model_head_span, .linear = "qa_outputs"},
-    {.name = NULL},
-};
 
 const struct family model_mixtral = {
     .name = "mixtral",
     .doc = "Mixtral: Mistral whose MLPs are mixtures of experts, two of eight for each token.",
     .model_types = model_types,
-    .classes = classes,
+    .title = "Mixtral",
+    .classes = decoder_span_classes,
     .prefix = "model.",
     .ignored = decoder_ignored,
     .defaults =

@@ -257,36 +257,23 @@ static struct cb_tensor *pooled(const struct model *m, struct nn *nn, struct mod
 
 static const char *const model_types[] = {"modernbert", NULL};
 static const char *const ignored[] = {".inv_freq", "decoder.", NULL};
-static const struct model_class classes[] = {
-    {.name = "ModernBertForMaskedLM",
-     .head = &model_head_masked_lm,
-     .linear = "decoder",
-     .weights = head_weights,
-     .features = vocabulary_rows},
-    {.name = "ModernBertForSequenceClassification",
-     .head = &model_head_sequence,
-     .linear = "classifier",
-     .weights = head_weights,
-     .features = pooled},
-    {.name = "ModernBertForTokenClassification",
-     .head = &model_head_tokens,
-     .linear = "classifier",
-     .weights = head_weights,
-     .features = rows},
-    {.name = "ModernBertForQuestionAnswering", .head = &model_head_span, .linear = "classifier", .weights = head_weights, .features = rows},
-    {.name = "ModernBertForMultipleChoice",
-     .head = &model_head_choice,
-     .linear = "classifier",
-     .weights = head_weights,
-     .features = pooled},
-    {.name = "ModernBertModel", .head = &model_head_states},
-    {.name = NULL},
-};
+static const struct model_class masked = {
+    .name = "ForMaskedLM", .head = &model_head_masked_lm, .linear = "decoder", .weights = head_weights, .features = vocabulary_rows};
+static const struct model_class labelled = {
+    .name = "ForSequenceClassification", .head = &model_head_sequence, .linear = "classifier", .weights = head_weights, .features = pooled};
+static const struct model_class token_labels = {
+    .name = "ForTokenClassification", .head = &model_head_tokens, .linear = "classifier", .weights = head_weights, .features = rows};
+static const struct model_class spans = {
+    .name = "ForQuestionAnswering", .head = &model_head_span, .linear = "classifier", .weights = head_weights, .features = rows};
+static const struct model_class choice = {
+    .name = "ForMultipleChoice", .head = &model_head_choice, .linear = "classifier", .weights = head_weights, .features = pooled};
+static const struct model_class *const classes[] = {&masked, &labelled, &token_labels, &spans, &choice, &model_class_states, NULL};
 
 const struct family model_modernbert = {
     .name = "modernbert",
     .doc = "ModernBERT: rotary positions, gated MLP, windows in most layers, a norm before each part; masked tokens, labels, spans.",
     .model_types = model_types,
+    .title = "ModernBert",
     .classes = classes,
     .prefix = "model.",
     .ignored = ignored,

@@ -2,16 +2,13 @@
 #include "models/t5.h"
 
 static const char *const model_types[] = {"mt5", NULL};
-static const struct model_class classes[] = {
-    {.name = "MT5ForConditionalGeneration", .head = &model_head_seq2seq, .bias = "", .features = t5_head_rows},
-    {.name = NULL},
-};
 
 const struct family model_mt5 = {
     .name = "mt5",
     .doc = "mT5: T5 with gated layers and a head of its own, over many languages; text to text.",
     .model_types = model_types,
-    .classes = classes,
+    .title = "MT5",
+    .classes = t5_classes,
     .prefix = "",
     .ignored = t5_ignored,
     .bidirectional = true,

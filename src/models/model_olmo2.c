@@ -14,15 +14,13 @@ static enum cb_status parse(struct model *m, const char *name, struct cb_err *er
 }
 
 static const char *const model_types[] = {"olmo2", NULL};
-static const struct model_class classes[] = {
-    {"Olmo2ForCausalLM", &model_head_causal_lm, .bias = ""},
-    {.name = NULL},
-};
+static const struct model_class *const classes[] = {&model_class_causal_lm, NULL};
 
 const struct family model_olmo2 = {
     .name = "olmo2",
     .doc = "OLMo 2: Llama with norms after each block in place of before, and over all heads of queries and keys.",
     .model_types = model_types,
+    .title = "Olmo2",
     .classes = classes,
     .prefix = "model.",
     .ignored = decoder_ignored,

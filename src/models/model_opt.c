@@ -145,18 +145,14 @@ static struct cb_tensor *body(const struct model *m, struct nn *nn, struct model
 }
 
 static const char *const model_types[] = {"opt", NULL};
-static const struct model_class classes[] = {
-    {"OPTForCausalLM", &model_head_causal_lm, .bias = ""},
-    {"OPTForSequenceClassification", &model_head_sequence, .linear = "score", .bias = "", .features = model_features_last},
-    {"OPTForQuestionAnswering", &model_head_span, .linear = "qa_outputs"},
-    {.name = NULL},
-};
+static const struct model_class *const classes[] = {&model_class_causal_lm, &model_class_last, &model_class_span, NULL};
 static const char *const ignored[] = {NULL};
 
 const struct family model_opt = {
     .name = "opt",
     .doc = "OPT: learned positions counted from the mask, ReLU, norms before or after the blocks.",
     .model_types = model_types,
+    .title = "OPT",
     .classes = classes,
     .prefix = "model.",
     .ignored = ignored,

@@ -16,18 +16,13 @@ static enum cb_status parse(struct model *m, const char *name, struct cb_err *er
 }
 
 static const char *const model_types[] = {"phi3", NULL};
-static const struct model_class classes[] = {
-    {"Phi3ForCausalLM", &model_head_causal_lm, .bias = ""},
-    {"Phi3ForSequenceClassification", &model_head_sequence, .linear = "score", .bias = "", .features = model_features_last},
-    {"Phi3ForTokenClassification", &model_head_tokens, .linear = "score"},
-    {.name = NULL},
-};
 
 const struct family model_phi3 = {
     .name = "phi3",
     .doc = "Phi-3: Llama with fused qkv and gate-up projections, LongRoPE and a sliding window.",
     .model_types = model_types,
-    .classes = classes,
+    .title = "Phi3",
+    .classes = decoder_classes,
     .prefix = "model.",
     .ignored = decoder_ignored,
     .defaults =

@@ -14,18 +14,13 @@ static enum cb_status parse(struct model *m, const char *name, struct cb_err *er
 }
 
 static const char *const model_types[] = {"qwen2", NULL};
-static const struct model_class classes[] = {
-    {"Qwen2ForCausalLM", &model_head_causal_lm, .bias = ""},
-    {"Qwen2ForSequenceClassification", &model_head_sequence, .linear = "score", .bias = "", .features = model_features_last},
-    {"Qwen2ForTokenClassification", &model_head_tokens, .linear = "score"},
-    {.name = NULL},
-};
 
 const struct family model_qwen2 = {
     .name = "qwen2",
     .doc = "Qwen 2 and 2.5: Llama with biases in queries, keys and values, and sliding windows in the upper layers where asked.",
     .model_types = model_types,
-    .classes = classes,
+    .title = "Qwen2",
+    .classes = decoder_classes,
     .prefix = "model.",
     .ignored = decoder_ignored,
     .defaults =

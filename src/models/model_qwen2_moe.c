@@ -23,19 +23,13 @@ static enum cb_status parse(struct model *m, const char *name, struct cb_err *er
 }
 
 static const char *const model_types[] = {"qwen2_moe", NULL};
-static const struct model_class classes[] = {
-    {"Qwen2MoeForCausalLM", &model_head_causal_lm, .bias = ""},
-    {"Qwen2MoeForSequenceClassification", &model_head_sequence, .linear = "score", .bias = "", .features = model_features_last},
-    {"Qwen2MoeForTokenClassification", &model_head_tokens, .linear = "score"},
-    {"Qwen2MoeForQuestionAnswering", &model_head_span, .linear = "qa_outputs"},
-    {.name = NULL},
-};
 
 const struct family model_qwen2_moe = {
     .name = "qwen2_moe",
     .doc = "Qwen 2 MoE: Qwen 2 with many small experts and a gated one that all tokens use.",
     .model_types = model_types,
-    .classes = classes,
+    .title = "Qwen2Moe",
+    .classes = decoder_span_classes,
     .prefix = "model.",
     .ignored = decoder_ignored,
     .defaults =

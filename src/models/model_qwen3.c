@@ -17,18 +17,13 @@ static enum cb_status parse(struct model *m, const char *name, struct cb_err *er
 }
 
 static const char *const model_types[] = {"qwen3", NULL};
-static const struct model_class classes[] = {
-    {"Qwen3ForCausalLM", &model_head_causal_lm, .bias = ""},
-    {"Qwen3ForSequenceClassification", &model_head_sequence, .linear = "score", .bias = "", .features = model_features_last},
-    {"Qwen3ForTokenClassification", &model_head_tokens, .linear = "score"},
-    {.name = NULL},
-};
 
 const struct family model_qwen3 = {
     .name = "qwen3",
     .doc = "Qwen 3: Llama with an RMS norm on each head of queries and keys, and sliding windows in the upper layers where asked.",
     .model_types = model_types,
-    .classes = classes,
+    .title = "Qwen3",
+    .classes = decoder_classes,
     .prefix = "model.",
     .ignored = decoder_ignored,
     .defaults =

@@ -21,18 +21,13 @@ static enum cb_status parse(struct model *m, const char *name, struct cb_err *er
 }
 
 static const char *const model_types[] = {"qwen3_moe", NULL};
-static const struct model_class classes[] = {
-    {"Qwen3MoeForCausalLM", &model_head_causal_lm, .bias = ""},
-    {"Qwen3MoeForSequenceClassification", &model_head_sequence, .linear = "score", .bias = "", .features = model_features_last},
-    {"Qwen3MoeForTokenClassification", &model_head_tokens, .linear = "score"},
-    {.name = NULL},
-};
 
 const struct family model_qwen3_moe = {
     .name = "qwen3_moe",
     .doc = "Qwen 3 MoE: Qwen 3 with many small experts.",
     .model_types = model_types,
-    .classes = classes,
+    .title = "Qwen3Moe",
+    .classes = decoder_classes,
     .prefix = "model.",
     .ignored = decoder_ignored,
     .defaults =

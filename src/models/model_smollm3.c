@@ -43,18 +43,13 @@ static enum cb_status parse(struct model *m, const char *name, struct cb_err *er
 }
 
 static const char *const model_types[] = {"smollm3", NULL};
-static const struct model_class classes[] = {
-    {"SmolLM3ForCausalLM", &model_head_causal_lm, .bias = ""},
-    {"SmolLM3ForSequenceClassification", &model_head_sequence, .linear = "score", .bias = "", .features = model_features_last},
-    {"SmolLM3ForTokenClassification", &model_head_tokens, .linear = "score"},
-    {.name = NULL},
-};
 
 const struct family model_smollm3 = {
     .name = "smollm3",
     .doc = "SmolLM3: Llama with a tied head, where every fourth layer has no rotary positions.",
     .model_types = model_types,
-    .classes = classes,
+    .title = "SmolLM3",
+    .classes = decoder_classes,
     .prefix = "model.",
     .ignored = decoder_ignored,
     .defaults =

@@ -2,16 +2,13 @@
 #include "models/t5.h"
 
 static const char *const model_types[] = {"t5", NULL};
-static const struct model_class classes[] = {
-    {.name = "T5ForConditionalGeneration", .head = &model_head_seq2seq, .bias = "", .features = t5_head_rows},
-    {.name = NULL},
-};
 
 const struct family model_t5 = {
     .name = "t5",
     .doc = "T5: an encoder and a decoder with relative positions in shared buckets, RMS norms and no biases; text to text.",
     .model_types = model_types,
-    .classes = classes,
+    .title = "T5",
+    .classes = t5_classes,
     .prefix = "",
     .ignored = t5_ignored,
     .bidirectional = true,

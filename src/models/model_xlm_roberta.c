@@ -2,13 +2,13 @@
 #include "models/roberta.h"
 
 static const char *const model_types[] = {"xlm-roberta", NULL};
-static const struct model_class classes[] = {ROBERTA_CLASSES("XLMRoberta")};
 
 const struct family model_xlm_roberta = {
     .name = "xlm-roberta",
     .doc = "XLM-RoBERTa: RoBERTa over many languages; masked tokens, labels, spans.",
     .model_types = model_types,
-    .classes = classes,
+    .title = "XLMRoberta",
+    .classes = roberta_classes,
     .prefix = "roberta.",
     .ignored = roberta_ignored,
     .bidirectional = true,

@@ -83,6 +83,11 @@ enum cb_status model_add_buffer(struct model *model, struct cb_err *err, int ran
     return CB_OK;
 }
 
+void model_make_optional(struct model *model, int n) {
+    struct model_weight *w = (struct model_weight *)model->weights + model->n_weights;
+    while (n-- > 0) (--w)->is_optional = true;
+}
+
 enum cb_status model_add_alias(struct model *model, const char *alias, const char *name, struct cb_err *err) {
     if (model->n_aliases == model->aliases_size) {
         int size = model->aliases_size ? 2 * model->aliases_size : 8;
@@ -102,12 +107,24 @@ static int compare_names(const void *a, const void *b) {
     return strcmp((*(const struct model_weight *const *)a)->name, (*(const struct model_weight *const *)b)->name);
 }
 
+static void weights_sort(struct model *model) {
+    for (int i = 0; i < model->n_weights; i++) model->by_name[i] = &model->weights[i];
+    qsort(model->by_name, (size_t)model->n_weights, sizeof *model->by_name, compare_names);
+}
+
 static enum cb_status weights_index(struct model *model, struct cb_err *err) {
     model->by_name = arena_array(model->arena, (size_t)model->n_weights, sizeof *model->by_name);
     if (!model->by_name) FAIL(err, CB_E_MEMORY, "model: no memory for %d weights", model->n_weights);
-    for (int i = 0; i < model->n_weights; i++) model->by_name[i] = &model->weights[i];
-    qsort(model->by_name, (size_t)model->n_weights, sizeof *model->by_name, compare_names);
+    weights_sort(model);
     return CB_OK;
+}
+
+void model_drop_optional(struct model *model) {
+    struct model_weight *to = (struct model_weight *)model->weights;
+    for (int i = 0; i < model->n_weights; i++)
+        if (!model->weights[i].is_optional) memmove(to++, &model->weights[i], sizeof *to);
+    model->n_weights = (int)(to - model->weights);
+    weights_sort(model);
 }
 
 const struct model_weight *model_find_weight(const struct model *model, const char *name) {
@@ -191,19 +208,35 @@ static enum cb_status labels_parse(struct model *m, const char *name, struct cb_
     FAIL(err, CB_E_UNSUPPORTED, "%s: problem_type: found %.60s; wanted %s, %s or %s", name, problem, problems[1], problems[2], problems[3]);
 }
 
+bool model_class_name(char name[MODEL_CLASS_NAME], const struct family *family, const struct model_class *class) {
+    int n = snprintf(name, MODEL_CLASS_NAME, "%s%s", family->title, class->name);
+    return n > 0 && n < MODEL_CLASS_NAME;
+}
+
+/* The family's row with its whole name. */
+static enum cb_status class_set(struct model *m, const struct model_class *class, const char *name, struct cb_err *err) {
+    struct model_class *own = arena_alloc(m->arena, sizeof *own);
+    if (own) memcpy(own, class, sizeof *own);
+    if (!own || !(own->name = arena_strdup(m->arena, name))) FAIL(err, CB_E_MEMORY, "%s: no memory for a class", name);
+    m->class = own;
+    return CB_OK;
+}
+
 /* The class, from the first of "architectures" (absent: the family's first). */
 static enum cb_status class_parse(struct model *m, const char *name, struct cb_err *err) {
     const json_t *names = NULL;
     TRY(json_get_array(&names, m->config, name, "architectures", false, err));
     const json_t *first = names ? json_array_get(names, 0) : NULL;
-    const char *wanted = first ? json_string_value(first) : m->family->classes->name;
-    for (const struct model_class *c = m->family->classes; c->name && !m->class; c++)
-        if (wanted && strcmp(c->name, wanted) == 0) m->class = c;
-    if (m->class) return m->class->head->has_labels ? labels_parse(m, name, err) : CB_OK;
-    char text[JSON_TEXT], list[400] = "";
+    const char *wanted = first ? json_string_value(first) : NULL;
+    char text[JSON_TEXT], list[400] = "", known[MODEL_CLASS_NAME];
     size_t used = 0;
-    for (const struct model_class *c = m->family->classes; c->name && used + strlen(c->name) + 3 < sizeof list; c++)
-        used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", c->name);
+    for (const struct model_class *const *c = m->family->classes; *c && !m->class; c++) {
+        if (!model_class_name(known, m->family, *c)) FAIL(err, CB_E_LIMIT, "%s: the name of a class is too long", known);
+        if (!first || (wanted && strcmp(known, wanted) == 0)) TRY(class_set(m, *c, known, err));
+        if (used + strlen(known) + 3 < sizeof list)
+            used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", known);
+    }
+    if (m->class) return m->class->head->has_labels ? labels_parse(m, name, err) : CB_OK;
     FAIL(err, CB_E_UNSUPPORTED, "%s: architectures: found %s; wanted one of %s", name, json_text(first, text), list);
 }
 

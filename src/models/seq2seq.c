@@ -253,3 +253,13 @@ struct cb_tensor *seq2seq_classifier(const struct model *m, struct nn *nn, struc
     x = nn_linear(nn, nn_dropout(nn, x, o->classifier_dropout), &dense);
     return nn_dropout(nn, nn_activation(nn, "tanh", x), o->classifier_dropout);
 }
+
+/* ---- classes */
+static const struct model_class generation = {"ForConditionalGeneration", &model_head_seq2seq, .bias = "", .weights = seq2seq_logits_bias};
+static const struct model_class labelled = {.name = "ForSequenceClassification",
+                                            .head = &model_head_sequence,
+                                            .linear = "classification_head.out_proj",
+                                            .weights = seq2seq_classifier_weights,
+                                            .features = seq2seq_classifier};
+const struct model_class *const seq2seq_classes[] = {&generation, &labelled, &model_class_span, NULL};
+const char *const seq2seq_ignored[] = {"final_logits_bias", "lm_head.weight", "classification_head.", "qa_outputs.", NULL};

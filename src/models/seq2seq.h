@@ -31,4 +31,7 @@ enum cb_status seq2seq_logits_bias(struct model *model, struct cb_err *err);
 enum cb_status seq2seq_classifier_weights(struct model *model, struct cb_err *err);
 struct cb_tensor *seq2seq_classifier(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
                                      struct cb_tensor *x);
+/* BART's and mBART's: generation, a label, spans; what files hold besides. */
+extern const struct model_class *const seq2seq_classes[];
+extern const char *const seq2seq_ignored[];
 #endif

@@ -258,3 +258,6 @@ struct cb_tensor *t5_head_rows(const struct model *m, struct nn *nn, struct mode
 }
 
 const char *const t5_ignored[] = {"lm_head.weight", ".EncDecAttention.relative_attention_bias.weight", NULL};
+
+static const struct model_class generation = {"ForConditionalGeneration", &model_head_seq2seq, .bias = "", .features = t5_head_rows};
+const struct model_class *const t5_classes[] = {&generation, NULL};

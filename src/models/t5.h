@@ -16,5 +16,6 @@ struct cb_tensor *t5_body(const struct model *model, struct nn *nn, struct model
 /* For model_class of language models: rows are scaled by 1/sqrt(C) before a tied head. */
 struct cb_tensor *t5_head_rows(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
                                struct cb_tensor *x);
+extern const struct model_class *const t5_classes[];
 extern const char *const t5_ignored[];
 #endif

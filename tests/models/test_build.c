@@ -347,7 +347,7 @@ TEST(models, loss_without_logits) {
     int n, checked = 0;
     const struct family *const *families = model_families(&n);
     for (int i = 0; i < n; i++) {
-        if (families[i]->classes->head != &model_head_causal_lm) continue;
+        if (families[i]->classes[0]->head != &model_head_causal_lm) continue;
         struct cb_err err = {0};
         struct store *store;
         struct model *m;
