@@ -10,7 +10,7 @@ WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wvla $(if $(WERROR),-Werror)
 CFLAGS ?= -O3 -g
 SANITIZE ?=
 CB_CFLAGS := -std=c11 -D_GNU_SOURCE $(WARN) $(CFLAGS) -fno-math-errno -fno-trapping-math -ffp-contract=off -fPIC -fvisibility=default $(SANITIZE) -Iinclude -Isrc -I$(BUILD) -DCB_VERSION=\"$(VERSION)\"
-LIBS := -ljansson -lz -lzstd -lonig -lutf8proc -lpthread -lm
+LIBS := -ljansson -lyaml -lz -lzstd -lonig -lutf8proc -llapacke -lpthread -lm
 GEN := $(BUILD)/gen
 # V=1 shows whole commands.
 say = $(if $(V),,@echo "  $(1)"; )
@@ -26,7 +26,7 @@ FOREIGN := $(if $(filter x86_64 amd64,$(MACHINE)),%_neon.c,%_avx2.c %_avx512.c) 
 files = $(sort $(filter-out $(FOREIGN),$(wildcard $(1))))
 
 # Rooms of the library, in the order of their levels; the command alone is outside it.
-ROOMS := base io text data graph store ops backend/cpu backend/null nn models modules train run api
+ROOMS := base io text data graph store ops backend/cpu backend/null nn models modules merge train run api
 SRC := $(foreach room,$(ROOMS),$(call files,src/$(room)/*.c))
 CLI := $(call files,src/cli/*.c)
 OBJ := $(SRC:%.c=$(BUILD)/%.o) $(GEN)/attrs.o
@@ -54,6 +54,7 @@ $(eval $(call REGISTRY,ops,OP_FILE,src/ops,op_))
 $(eval $(call REGISTRY,cpu_kernels,KERNEL_FILE,src/backend/cpu,k_))
 $(eval $(call REGISTRY,models,MODEL,src/models,model_))
 $(eval $(call REGISTRY,tuners,TUNER,src/modules,tuner_))
+$(eval $(call REGISTRY,merges,MERGE,src/merge,merge_))
 $(eval $(call REGISTRY,optimizers,OPTIMIZER,src/train,opt_))
 $(eval $(call REGISTRY,readers,READER,src/data,read_))
 $(eval $(call REGISTRY,commands,COMMAND,src/cli,cmd_))
@@ -65,7 +66,7 @@ $(GEN)/attrs.c: $(GEN)/attrs.h
 	@tools/gen_attrs.sh c $(OP_FILES) /dev/null > $@
 $(GEN)/attrs.o: $(GEN)/attrs.c $(BUILD)/.flags
 	$(call say,CC $<)$(CC) $(CB_CFLAGS) -c $< -o $@
-src/ops src/data src/backend/cpu src/models src/modules src/train src/cli:
+src/ops src/data src/backend/cpu src/models src/modules src/merge src/train src/cli:
 	@mkdir -p $@
 
 # ---- stamps that change with what they hold: the compiler's flags, the files of the library and of the tests

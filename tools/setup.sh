@@ -26,6 +26,8 @@ library() {
     if ! has_command "$cc" || ! has_header "$1"; then need "$2" "$3"; fi
 }
 library jansson.h libjansson-dev "reads and writes JSON"
+library yaml.h libyaml-dev "reads recipes of merges"
+library lapacke.h liblapacke-dev "singular values and linear equations of large matrices"
 library zlib.h zlib1g-dev "reads .gz texts"
 library zstd.h libzstd-dev "reads .zst texts"
 library oniguruma.h libonig-dev "patterns of tokenizer.json"

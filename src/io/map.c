@@ -102,6 +102,13 @@ void map_release(struct map **map) {
     free(m);
 }
 
+void map_forget(const struct map *map, const void *data, size_t begin, size_t n) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)data + begin;
+    // whole pages alone: others hold what lies beside
+    const uintptr_t first = (from + page - 1) / page * page, last = (from + n) / page * page;
+    if (map->mapped && last > first) madvise((void *)first, last - first, MADV_DONTNEED);
+}
+
 const unsigned char *map_data(const struct map *map) { return map->data; }
 size_t map_size(const struct map *map) { return map->size; }
 const char *map_name(const struct map *map) { return map->name; }

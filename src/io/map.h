@@ -16,5 +16,7 @@ void map_release(struct map **map);
 
 const unsigned char *map_data(const struct map *map);
 size_t map_size(const struct map *map);
+/* Bytes [begin, begin + n) from `data`, which lies in the map, are not needed soon: their pages count no longer as this process's memory. They stay readable. */
+void map_forget(const struct map *map, const void *data, size_t begin, size_t n);
 const char *map_name(const struct map *map);  // the path, as it was given
 #endif

@@ -1,0 +1,211 @@
+/* Writing a merged model: each tensor is merged when the file's writer asks for it, in the memory of a few pieces. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/file.h"
+#include "merge/models.h"
+
+/* Elements of each tensor that the identity test merges. */
+enum { PROBE = 1 << 16 };
+
+struct writer {
+    const struct merge_plan *plan;
+    const struct merge_run *run;
+    struct merge_report *report;
+    const struct merge_output *current;  // whose job is open
+    struct merge_job job;
+    struct merge_input model[MERGE_MAX_MODELS + 1], base, statistic[MERGE_MAX_MODELS];
+    int number[MERGE_MAX_MODELS + 1];  // in the plan, of each model of the job
+    double shared[MERGE_MAX_OPTIONS], own[MERGE_MAX_MODELS + 1][MERGE_MAX_OPTIONS];
+    float *piece;
+    int64_t done, total;
+};
+
+enum { PIECE = 1 << 16 };
+
+static struct merge_input input_of(const struct writer *w, int number, const struct tensor *t, const char *name) {
+    struct merge_input in = {w->plan->models[number].path, tensor_data(t), t->type.dtype, t->map, NULL, NULL};
+    if (w->run->alignment) w->run->alignment->set(w->run->alignment->context, number, name, &in);
+    return in;
+}
+
+/* One model into the job: the base by itself, or first, as the method wants it. */
+static enum cb_status add_input(struct writer *w, const struct merge_output *o, int i, struct cb_err *err) {
+    const struct merge_plan *plan = w->plan;
+    const struct merge_source *s = i < o->slice->n_sources ? &o->slice->sources[i] : NULL;
+    const struct merge_method *m = plan->method;
+    const int number = s ? merge_plan_model(plan, s->model) : plan->base;
+    const struct merge_input in = input_of(w, number, o->tensor[i], o->name);
+    struct merge_job *job = &w->job;
+    const bool is_base = number == plan->base;
+    if (is_base && m->base != MERGE_BASE_FIRST) {
+        w->base = in;
+        job->base = &w->base;
+        return CB_OK;
+    }
+    // a base that is also listed comes once
+    if (is_base && job->n_models && w->number[0] == number) return CB_OK;
+    if (job->n_models == MERGE_MAX_MODELS) FAIL(err, CB_E_LIMIT, "%s: more than %d models", plan->recipe->name, MERGE_MAX_MODELS);
+    int at = job->n_models++;
+    if (is_base) {
+        for (; at > 0; at--) {
+            w->model[at] = w->model[at - 1];
+            w->number[at] = w->number[at - 1];
+            memcpy(w->own[at], w->own[at - 1], sizeof w->own[at]);
+        }
+    }
+    w->model[at] = in;
+    w->number[at] = number;
+    for (int k = 0; k < MERGE_MAX_OPTIONS && m->options[k].name; k++)
+        if (m->options[k].per_model) TRY(merge_recipe_value(plan->recipe, o->slice, s, &m->options[k], o->name, o->t, &w->own[at][k], err));
+    return CB_OK;
+}
+
+static enum cb_status add_statistics(struct writer *w, const struct merge_output *o, struct cb_err *err) {
+    const struct merge_statistics *s = w->run->statistics;
+    if (!w->plan->method->statistic) return CB_OK;
+    if (!s) FAIL(err, CB_E_USAGE, "%s: no %s of the models; wanted it", w->plan->method->name, w->plan->method->statistic);
+    for (int k = 0; k < w->job.n_models; k++) {
+        const struct tensor *t;
+        char text[2][TYPE_TEXT];
+        TRY(s->find(s->context, w->number[k], o->name, &t, err));
+        struct cb_type want = o->type;
+        want.dtype = t->type.dtype;
+        if (!type_equal(&want, &t->type))
+            FAIL(err, CB_E_SHAPE, "%s: %s: found %s; wanted %s", w->model[k].model, t->name, type_text(&t->type, text[0]),
+                 type_text(&want, text[1]));
+        w->statistic[k] = input_of(w, w->number[k], t, o->name);
+    }
+    w->job.statistic = w->statistic;
+    return CB_OK;
+}
+
+/* Every input is the first model: what comes out should be that model again. */
+static enum cb_status test_identity(struct writer *w, struct cb_err *err) {
+    struct merge_input same[MERGE_MAX_MODELS];
+    struct merge_job job = w->job;
+    const int last = job.type.rank - 1;
+    for (int k = 0; k < job.n_models; k++) same[k] = w->model[0];
+    job.model = same;
+    if (job.base) job.base = &same[0];
+    job.masks = NULL;
+    // whole rows, few of them
+    int64_t cols = job.type.rank ? job.type.dim[last] : 1, rows = cols ? type_elements(&job.type) / cols : 0;
+    if (rows * cols > PROBE) rows = cols < PROBE ? PROBE / cols : 1;
+    if (rows == 1 && cols > PROBE) cols = PROBE;
+    job.type = type_make(CB_DTYPE_F32, 2, (const int64_t[]){rows, cols});
+    if (same[0].rows || same[0].cols || w->job.type.rank < 2) {
+        // a vector stays one; permuted inputs are read as they lie: the test is of the method
+        for (int k = 0; k < job.n_models; k++) same[k].rows = same[k].cols = NULL;
+        if (w->job.type.rank < 2) job.type = type_make(CB_DTYPE_F32, 1, &cols);
+    }
+    const int64_t n = rows * cols;
+    float *got = malloc((size_t)n * 2 * sizeof *got + 1);
+    enum cb_status status = got ? merge_begin(&job, err) : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "merge: out of memory");
+    if (status == CB_OK) status = merge_read(&job, 0, n, got, err);
+    if (status == CB_OK) {
+        merge_input_read(&same[0], cols, 0, n, got + n);
+        for (int64_t i = 0; i < n; i++) w->report->identity = fmax(w->report->identity, fabs((double)got[i] - (double)got[n + i]));
+    }
+    merge_end(&job);
+    free(got);
+    return status;
+}
+
+static void close_job(struct writer *w) {
+    w->report->conflicts += w->job.conflicts;
+    w->report->shared_elements += w->job.shared_elements;
+    merge_end(&w->job);
+    w->current = NULL;
+}
+
+static enum cb_status open_job(struct writer *w, const struct merge_output *o, struct cb_err *err) {
+    const struct merge_plan *plan = w->plan;
+    const struct merge_method *m = plan->method;
+    const bool has_extra = plan->base >= 0 && !plan->recipe->is_sliced;
+    if (w->current) close_job(w);
+    w->job = (struct merge_job){.method = m,
+                                .name = o->name,
+                                .type = o->type,
+                                .model = w->model,
+                                .shared = w->shared,
+                                .own = (const double(*)[MERGE_MAX_OPTIONS])w->own,
+                                .seed = w->run->seed,
+                                .masks = w->run->masks,
+                                .pool = w->run->pool};
+    for (int k = 0; k < MERGE_MAX_OPTIONS && m->options[k].name; k++)
+        if (!m->options[k].per_model)
+            TRY(merge_recipe_value(plan->recipe, o->slice, NULL, &m->options[k], o->name, o->t, &w->shared[k], err));
+    for (int i = 0; i < o->slice->n_sources + has_extra; i++) TRY(add_input(w, o, i, err));
+    TRY(add_statistics(w, o, err));
+    if (w->job.base || m->base == MERGE_BASE_WANTED) w->report->has_conflicts = true;
+    if (type_elements(&o->type) && w->job.n_models >= m->min_models && w->job.n_models <= m->max_models) TRY(test_identity(w, err));
+    w->current = o;
+    return merge_begin(&w->job, err);
+}
+
+/* Whole numbers (indices, masks) are not merged: all models must have the same ones. */
+static enum cb_status copy_whole(const struct writer *w, const struct merge_output *o, char *out, int64_t first, int64_t n,
+                                 struct cb_err *err) {
+    const int64_t size = dtype_of(o->type.dtype)->block_bytes;
+    for (int i = 1; i < o->slice->n_sources; i++)
+        if (o->tensor[i]->bytes != o->tensor[0]->bytes ||
+            memcmp(tensor_data(o->tensor[i]), tensor_data(o->tensor[0]), (size_t)o->tensor[0]->bytes))
+            FAIL(err, CB_E_DTYPE, "%s: %s: whole numbers that differ between models; wanted the same ones", w->plan->recipe->name, o->name);
+    memcpy(out, (const char *)tensor_data(o->tensor[0]) + first * size, (size_t)(n * size));
+    return CB_OK;
+}
+
+static enum cb_status fill(void *context, void *out, const struct tensor_item *item, int64_t first, int64_t n, struct cb_err *err) {
+    struct writer *w = context;
+    const struct merge_output *o = item->source;
+    const struct dtype *d = dtype_of(o->type.dtype);
+    float back[256];
+    if (!d->is_float) return copy_whole(w, o, out, first, n, err);
+    if (w->current != o) TRY(open_job(w, o, err));
+    for (int64_t at = 0; at < n; at += PIECE) {
+        const int64_t some = n - at < PIECE ? n - at : PIECE;
+        char *to = (char *)out + at * d->block_bytes;
+        TRY(merge_read(&w->job, first + at, some, w->piece, err));
+        d->from_f32(to, w->piece, some);
+        for (int64_t i = 0; o->type.dtype != CB_DTYPE_F32 && i < some; i += 256) {
+            const int64_t few = some - i < 256 ? some - i : 256;
+            d->to_f32(back, to + i * d->block_bytes, few);
+            for (int64_t j = 0; j < few; j++)
+                w->report->max_error = fmax(w->report->max_error, fabs((double)back[j] - (double)w->piece[i + j]));
+        }
+    }
+    w->done += n * d->block_bytes;
+    if (w->run->progress && !w->run->progress(w->run->user, w->done, w->total)) FAIL(err, CB_E_STOPPED, "merge: stopped on request");
+    return CB_OK;
+}
+
+enum cb_status merge_write(const struct merge_plan *plan, const struct merge_run *run, const char *folder, struct merge_report *report,
+                           struct cb_err *err) {
+    struct writer *w = calloc(1, sizeof *w);
+    struct tensor_item *items = calloc((size_t)plan->n_outputs + 1, sizeof *items);
+    json_t *metadata = json_pack("{s:s}", "format", "pt");
+    *report = (struct merge_report){0};
+    enum cb_status status = CB_OK;
+    if (w) *w = (struct writer){.plan = plan, .run = run, .report = report, .piece = malloc(PIECE * sizeof(float))};
+    if (!w || !items || !metadata || !w->piece) status = err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "merge: out of memory");
+    for (int i = 0; i < plan->n_outputs && status == CB_OK; i++) {
+        const struct merge_output *o = &plan->outputs[i];
+        items[i] = (struct tensor_item){.name = o->name, .type = o->type, .source = (void *)o};
+        report->tensors++;
+        report->parameters += type_elements(&o->type);
+        report->bytes += type_bytes(&o->type);
+    }
+    if (status == CB_OK) {
+        w->total = report->bytes;
+        status = tensors_write_sharded(folder, "model", items, plan->n_outputs, run->shard_bytes, metadata, fill, w, err);
+        if (w->job.work) close_job(w);
+        merge_end(&w->job);
+    }
+    json_decref(metadata);
+    free(items);
+    if (w) free(w->piece);
+    free(w);
+    return status;
+}
