@@ -99,8 +99,10 @@ static bool merge_halves(const json_t *merge, const char **a, size_t *n_a, const
 
 /* The name under which readers know how the text is cut; NULL where none fits. */
 static const char *pre_name(const json_t *json) {
-    static const char *const names[] = {"gpt-2",          "llama-bpe",   "qwen2",  "gpt-4o", "tekken", "smollm", "dbrx",
-                                        "deepseek-coder", "deepseek-v3", "falcon", "bloom",  "viking", NULL};
+    static const char *const names[] = {
+        "gpt-2",      "llama-bpe", "qwen2",    "gpt-4o", "tekken",       "smollm",    "dbrx",   "deepseek-coder", "deepseek-v3",
+        "falcon",     "bloom",     "viking",   "qwen35", "deepseek-llm", "glm4",      "jais-2", "bailingmoe",     "seed-coder",
+        "exaone-moe", "minicpm5",  "tiny_aya", "laguna", "ufakzeka",     "chameleon", NULL};
     const json_t *pre = json_object_get(json, "pre_tokenizer"), *list = json_object_get(pre, "pretokenizers");
     const char *cut[8] = {0};
     int n = 0;

@@ -12,6 +12,7 @@ struct gguf_option {
     double min, max;
     size_t field;  // int64_t of struct model that has the value where config.json is silent; 0: none
     double usual;  // of an absent key, where this is to stand in config.json; 0: left out; negative: of an absent option, times the width
+    bool computed;  // read as the others, written from what the family made of it
 };
 
 /* A tensor: '#' is the number of the layer; ".weight" or ".bias" follows. */
@@ -29,7 +30,13 @@ struct gguf_arch {
     const struct gguf_option *options;  // ended by a NULL key
     const struct gguf_name *names;  // ended by a NULL file
     const char *biases[2][2];  // options that are true where a tensor is there: {"attention_bias", "blk.0.attn_q.bias"}; NULL: none
-    bool rope;  // positions turn: rope.* keys
+    const char *family;  // of ours that it is written from; NULL: the same name
+    int64_t windows;  // layers that see a sliding window of keys: 0 none, 1 all, n all but each n-th
+    int64_t
+        wide_layers;  // scores are scaled by query_pre_attn_scalar: a head's size; of a model of so many layers the width's share of a head. 0: by a head's size
+    bool rope;  // positions turn: rope.* keys, a family of models/decoder.h
+    bool partial;  // only part of a head may
+    bool long_factors;  // divisors of frequencies for short and for long texts (LongRoPE)
     bool head;  // output.weight, or a tied head
     bool repeats_head;  // a tied head is written too: older readers want it
 };
@@ -54,6 +61,8 @@ void gguf_pair_rows(void *out, const void *in, int64_t rows, int64_t heads, size
 
 /* gguf_config.c: the config.json that the keys amount to, everything checked and told by the file's own names. *config: owned by caller. */
 enum cb_status gguf_config(json_t **config, const struct gguf_arch *arch, struct gguf *gguf, struct cb_err *err);
+/* rope_parameters, or their part for layers without windows, or rope_scaling; NULL where there are none. */
+const json_t *gguf_scaling(const struct model *model);
 /* The keys of a model: general.* and those of its architecture. */
 enum cb_status gguf_put_config(struct gguf_builder *b, const struct gguf_arch *arch, const struct model *model, const char *title,
                                struct cb_err *err);

@@ -7,9 +7,14 @@
 
 #define MODEL_FIELD(name) offsetof(struct model, name)
 #define SIZE(key, option, wanted, most, field) \
-    { key, option, GGUF_U32, wanted, 1, most, field, 0 }
+    { key, option, GGUF_U32, wanted, 1, most, field, 0, false }
 #define NUMBER(key, option, wanted, low, high, usual) \
-    { key, option, GGUF_F32, wanted, low, high, 0, usual }
+    { key, option, GGUF_F32, wanted, low, high, 0, usual, false }
+// read as the others, written from what the family made of them
+#define WINDOW(wanted) \
+    { "attention.sliding_window", "sliding_window", GGUF_U32, wanted, 1, MOST_POSITIONS, 0, 0, true }
+#define THETA(usual) \
+    { "rope.freq_base", "rope_theta", GGUF_F32, false, 1e-3, 1e15, 0, usual, true }
 
 #define AS_IS(file, name) \
     { file, name, 0, false, 0, false }
@@ -34,8 +39,7 @@ enum { MOST_LAYERS = 4096, MOST_HEADS = 1 << 16, MOST_WIDTH = 1 << 20, MOST_INNE
         SIZE("attention.head_count", "num_attention_heads", true, MOST_HEADS, MODEL_FIELD(n_head)),        \
         SIZE("attention.head_count_kv", "num_key_value_heads", false, MOST_HEADS, MODEL_FIELD(n_kv_head)), \
         SIZE("attention.key_length", "head_dim", false, MOST_HEADS, MODEL_FIELD(head_dim)),                \
-        NUMBER("attention.layer_norm_rms_epsilon", "rms_norm_eps", true, 0, 1, 0),                         \
-        NUMBER("rope.freq_base", "rope_theta", false, 1e-3, 1e15, 10000)
+        NUMBER("attention.layer_norm_rms_epsilon", "rms_norm_eps", true, 0, 1, 0), THETA(10000)
 
 // clang-format off
 #define LLAMA_OUTSIDE AS_IS("token_embd", "model.embed_tokens"), AS_IS("output", "lm_head")
@@ -78,12 +82,58 @@ static const struct gguf_name gemma_names[] = {
     {0},
 };
 
+// Gemma 2 and 3: a norm before and after each part
+#define GEMMA_NORMS                                                                                       \
+    PLUS_ONE("output_norm", "model.norm"), PLUS_ONE("blk.#.attn_norm", "model.layers.#.input_layernorm"), \
+        PLUS_ONE("blk.#.post_attention_norm", "model.layers.#.post_attention_layernorm"),                 \
+        PLUS_ONE("blk.#.ffn_norm", "model.layers.#.pre_feedforward_layernorm"),                           \
+        PLUS_ONE("blk.#.post_ffw_norm", "model.layers.#.post_feedforward_layernorm")
+static const struct gguf_name gemma2_names[] = {LLAMA_OUTSIDE, LLAMA_PRODUCTS, LLAMA_HALVES, GEMMA_NORMS, {0}};
+static const struct gguf_name gemma3_names[] = {
+    LLAMA_OUTSIDE,
+    LLAMA_PRODUCTS,
+    LLAMA_HALVES,
+    GEMMA_NORMS,
+    PLUS_ONE("blk.#.attn_q_norm", "model.layers.#.self_attn.q_norm"),
+    PLUS_ONE("blk.#.attn_k_norm", "model.layers.#.self_attn.k_norm"),
+    {0},
+};
+static const struct gguf_option gemma2_options[] = {
+    LLAMA_OPTIONS,
+    WINDOW(true),
+    NUMBER("attn_logit_softcapping", "attn_logit_softcapping", false, 1e-3, 1e9, 50),
+    NUMBER("final_logit_softcapping", "final_logit_softcapping", false, 1e-3, 1e9, 30),
+    {0},
+};
+static const struct gguf_option gemma3_options[] = {
+    LLAMA_OPTIONS,
+    WINDOW(true),
+    {"attention.sliding_window_pattern", "sliding_window_pattern", GGUF_U32, false, 1, MOST_LAYERS, 0, 6, true},
+    {"rope.freq_base_swa", "rope_local_base_freq", GGUF_F32, false, 1e-3, 1e15, 0, 10000, true},
+    NUMBER("final_logit_softcapping", "final_logit_softcapping", false, 1e-3, 1e9, 0),
+    {0},
+};
+static const struct gguf_name phi3_names[] = {
+    LLAMA_OUTSIDE,
+    LLAMA_NORMS,
+    AS_IS("blk.#.attn_qkv", "model.layers.#.self_attn.qkv_proj"),
+    AS_IS("blk.#.attn_output", "model.layers.#.self_attn.o_proj"),
+    AS_IS("blk.#.ffn_up", "model.layers.#.mlp.gate_up_proj"),
+    AS_IS("blk.#.ffn_down", "model.layers.#.mlp.down_proj"),
+    {0},
+};
+static const struct gguf_option phi3_options[] = {
+    LLAMA_OPTIONS,
+    WINDOW(false),
+    {0},
+};
+
 /* ---- GPT-2 */
 static const struct gguf_option gpt2_options[] = {
     SIZE("context_length", "n_positions", true, MOST_POSITIONS, MODEL_FIELD(max_positions)),
     SIZE("embedding_length", "n_embd", true, MOST_WIDTH, MODEL_FIELD(n_embd)),
     SIZE("block_count", "n_layer", true, MOST_LAYERS, MODEL_FIELD(n_layer)),
-    {"feed_forward_length", "n_inner", GGUF_U32, true, 1, MOST_INNER, 0, -4},
+    {"feed_forward_length", "n_inner", GGUF_U32, true, 1, MOST_INNER, 0, -4, false},
     SIZE("attention.head_count", "n_head", true, MOST_HEADS, MODEL_FIELD(n_head)),
     NUMBER("attention.layer_norm_epsilon", "layer_norm_epsilon", true, 0, 1, 0),
     {0},
@@ -155,6 +205,42 @@ static const struct gguf_arch archs[] = {
      .names = gemma_names,
      .rope = true,
      .head = true},
+    {.name = "gemma2",
+     .config = "{\"architectures\":[\"Gemma2ForCausalLM\"],\"model_type\":\"gemma2\",\"hidden_activation\":\"gelu_pytorch_tanh\","
+               "\"attention_bias\":false}",
+     .options = gemma2_options,
+     .names = gemma2_names,
+     .windows = 2,
+     .wide_layers = 46,
+     .rope = true,
+     .head = true},
+    {.name = "gemma3",
+     .config = "{\"architectures\":[\"Gemma3ForCausalLM\"],\"model_type\":\"gemma3_text\",\"hidden_activation\":\"gelu_pytorch_tanh\","
+               "\"attention_bias\":false}",
+     .options = gemma3_options,
+     .names = gemma3_names,
+     .family = "gemma3_text",
+     .windows = 6,
+     .wide_layers = 62,
+     .rope = true,
+     .head = true},
+    {.name = "phi3",
+     .config = "{\"architectures\":[\"Phi3ForCausalLM\"],\"model_type\":\"phi3\",\"hidden_act\":\"silu\"}",
+     .options = phi3_options,
+     .names = phi3_names,
+     .windows = 1,
+     .rope = true,
+     .partial = true,
+     .long_factors = true,
+     .head = true},
+    // read as llama, from which it differs by its window alone
+    {.name = "llama",
+     .config = "{\"architectures\":[\"MistralForCausalLM\"],\"model_type\":\"mistral\",\"hidden_act\":\"silu\"}",
+     .options = llama_options,
+     .names = llama_names,
+     .family = "mistral",
+     .rope = true,
+     .head = true},
     {.name = "gpt2",
      .config = "{\"architectures\":[\"GPT2LMHeadModel\"],\"model_type\":\"gpt2\",\"activation_function\":\"gelu_new\",\"scale_attn_"
                "weights\":true,\"scale_attn_by_inverse_layer_idx\":false}",
@@ -176,11 +262,16 @@ const struct gguf_arch *gguf_arch_find(const char *name) {
     return NULL;
 }
 
-const struct gguf_arch *gguf_arch_of(const struct model *model) { return gguf_arch_find(model->family->name); }
+const struct gguf_arch *gguf_arch_of(const struct model *model) {
+    for (int i = 0; i < N_ARCHS; i++)
+        if (!strcmp(archs[i].family ? archs[i].family : archs[i].name, model->family->name)) return &archs[i];
+    return NULL;
+}
 
 const char *gguf_arch_names(char text[200]) {
     size_t n = 0;
-    for (int i = 0; i < N_ARCHS; i++) n += (size_t)snprintf(text + n, 200 - n, "%s%s", i ? ", " : "", archs[i].name);
+    for (int i = 0; i < N_ARCHS; i++)
+        if (gguf_arch_find(archs[i].name) == &archs[i]) n += (size_t)snprintf(text + n, 200 - n, "%s%s", i ? ", " : "", archs[i].name);
     return text;
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "models/decoder.h"
 #include "models/gguf.h"
 
 enum { NAME = 256 };
@@ -35,10 +36,10 @@ static enum cb_status read_option(json_t *config, const struct gguf_arch *arch, 
     return put(config, o->option, json_real(value), err);
 }
 
-/* Heads must divide the width, key heads the heads; all of a head turns. */
-static enum cb_status check_heads(const struct gguf_arch *arch, const struct gguf *g, struct cb_err *err) {
+/* Heads must divide the width, key heads the heads; all of a head turns, or its part. */
+static enum cb_status read_heads(json_t *config, const struct gguf_arch *arch, const struct gguf *g, struct cb_err *err) {
     char name[NAME];
-    int64_t width = 0, heads = 0, key_heads, size = 0, value_size, turned;
+    int64_t width = 0, heads = 0, key_heads, size = 0, value_size, turned, layers = 0;
     TRY(gguf_get_int(&width, g, full(name, arch, "embedding_length"), 1, INT32_MAX, true, err));
     TRY(gguf_get_int(&heads, g, full(name, arch, "attention.head_count"), 1, INT32_MAX, true, err));
     TRY(gguf_get_int(&size, g, full(name, arch, "attention.key_length"), 1, INT32_MAX, false, err));
@@ -57,10 +58,58 @@ static enum cb_status check_heads(const struct gguf_arch *arch, const struct ggu
         FAIL(err, CB_E_UNSUPPORTED, "%s: %s: found %lld; wanted the keys' %lld", gguf_name(g), name, (long long)value_size,
              (long long)size);
     TRY(gguf_get_int(&turned, g, full(name, arch, "rope.dimension_count"), 0, INT32_MAX, false, err));
-    if (arch->rope && turned != size)
+    if (arch->rope && turned != size && !(arch->partial && turned < size && turned > 0 && turned % 2 == 0))
         FAIL(err, CB_E_UNSUPPORTED, "%s: %s: found %lld; wanted a whole head, %lld", gguf_name(g), name, (long long)turned,
              (long long)size);
+    if (turned != size) TRY(put(config, "partial_rotary_factor", json_real((double)turned / (double)size), err));
+    if (!arch->wide_layers) return CB_OK;
+    TRY(gguf_get_int(&layers, g, full(name, arch, "block_count"), 1, INT32_MAX, true, err));
+    return put(config, "query_pre_attn_scalar", json_integer(layers == arch->wide_layers ? width / heads : size), err);
+}
+
+/* A vector of divisors of frequencies as a list; NULL where there is none. */
+static enum cb_status read_divisors(json_t **list, struct gguf *g, const char *name, struct cb_err *err) {
+    const struct tensor *t = tensors_find(gguf_tensors(g), name);
+    *list = NULL;
+    if (!t) return CB_OK;
+    const int64_t n = type_elements(&t->type);
+    if (t->type.dtype != CB_DTYPE_F32 || t->type.rank != 1 || n > 1 << 16)
+        FAIL(err, CB_E_UNSUPPORTED, "%s: %s: wanted a vector of f32", gguf_name(g), name);
+    const float *value = tensor_data(t);
+    *list = json_array();
+    for (int64_t i = 0; *list && i < n; i++) json_array_append_new(*list, json_real((double)value[i]));
+    if (!*list) FAIL(err, CB_E_MEMORY, "%s: %s: out of memory", gguf_name(g), name);
     return CB_OK;
+}
+
+/* LongRoPE: rope_factors_short and _long, with the length from which the second count. *is_there: whether there are any. */
+static enum cb_status read_long_factors(bool *is_there, json_t *config, const struct gguf_arch *arch, struct gguf *g, struct cb_err *err) {
+    char name[NAME];
+    json_t *shorter, *longer = NULL;
+    double attention = 1;
+    int64_t original = 1;
+    TRY(read_divisors(&shorter, g, "rope_factors_short.weight", err));
+    enum cb_status status = read_divisors(&longer, g, "rope_factors_long.weight", err);
+    *is_there = shorter || longer;
+    if (status == CB_OK && *is_there && !(shorter && longer))
+        status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__,
+                         "%s: rope_factors_short.weight, rope_factors_long.weight: found one; wanted both", gguf_name(g));
+    if (status == CB_OK && *is_there)
+        status = gguf_get_float(&attention, g, full(name, arch, "rope.scaling.attn_factor"), 1e-6, 1e6, false, err);
+    if (status == CB_OK && *is_there)
+        status = gguf_get_int(&original, g, full(name, arch, "rope.scaling.original_context_length"), 1, INT32_MAX, true, err);
+    json_t *scaling = NULL;
+    if (status == CB_OK && *is_there)
+        scaling = json_pack("{s:s,s:O,s:O}", "type", "longrope", "short_factor", shorter, "long_factor", longer);
+    // the scale of attention is named only where it is not what the lengths give: Transformers 4 takes no fourth key
+    const double factor = (double)json_integer_value(json_object_get(config, "max_position_embeddings")) / (double)original;
+    const double usual = factor <= 1 || original < 2 ? 1 : sqrt(1 + log(factor) / log((double)original));
+    if (scaling && fabs(attention / usual - 1) > 1e-6) json_object_set_new(scaling, "attention_factor", json_real(attention));
+    json_decref(shorter);
+    json_decref(longer);
+    if (status != CB_OK || !*is_there) return status;
+    TRY(put(config, "rope_scaling", scaling, err));
+    return put(config, "original_max_position_embeddings", json_integer(original), err);
 }
 
 /* rope.scaling.* and the divisors in rope_freqs.weight. */
@@ -69,18 +118,16 @@ static enum cb_status read_scaling(json_t *config, const struct gguf_arch *arch,
     const char *type = "none";
     double factor = 1;
     int64_t original = 0;
-    const struct tensor *divisors = tensors_find(gguf_tensors(g), "rope_freqs.weight");
+    bool has_factors = false;
+    json_t *list;
+    if (arch->long_factors) TRY(read_long_factors(&has_factors, config, arch, g, err));
+    if (has_factors) return CB_OK;
     TRY(gguf_get_str(&type, g, full(name, arch, "rope.scaling.type"), false, err));
     TRY(gguf_get_float(&factor, g, full(name, arch, "rope.scaling.factor"), 1e-6, 1e6, false, err));
     TRY(gguf_get_int(&original, g, full(name, arch, "rope.scaling.original_context_length"), 1, INT32_MAX, false, err));
-    if (divisors) {
-        int64_t n = type_elements(&divisors->type);
-        if (divisors->type.dtype != CB_DTYPE_F32 || divisors->type.rank != 1 || n > 1 << 16)
-            FAIL(err, CB_E_UNSUPPORTED, "%s: rope_freqs.weight: wanted a vector of f32", gguf_name(g));
+    TRY(read_divisors(&list, g, "rope_freqs.weight", err));
+    if (list) {
         // a divisor a pair, at any length
-        json_t *list = json_array();
-        const float *value = tensor_data(divisors);
-        for (int64_t i = 0; list && i < n; i++) json_array_append_new(list, json_real((double)value[i]));
         json_t *scaling = json_pack("{s:s,s:f,s:f,s:O,s:o}", "rope_type", "longrope", "factor", 1.0, "attention_factor", 1.0,
                                     "short_factor", list, "long_factor", list);
         return put(config, "rope_scaling", scaling, err);
@@ -123,7 +170,7 @@ static enum cb_status read_config(json_t *config, const struct gguf_arch *arch, 
     const struct gguf_key *tokens;
     int64_t experts = 0;
     for (const struct gguf_option *o = arch->options; o->key; o++) TRY(read_option(config, arch, g, o, err));
-    TRY(check_heads(arch, g, err));
+    TRY(read_heads(config, arch, g, err));
     TRY(gguf_get_int(&experts, g, full(name, arch, "expert_count"), 0, INT32_MAX, false, err));
     if (experts) FAIL(err, CB_E_UNSUPPORTED, "%s: %s: found %lld; wanted a model without experts", gguf_name(g), name, (long long)experts);
     TRY(tensors_need(&table, gguf_tensors(g), "token_embd.weight", err));
@@ -155,33 +202,44 @@ enum cb_status gguf_config(json_t **config, const struct gguf_arch *arch, struct
 
 /* ---- into a file */
 
-/* An option of config.json, or of its rope_parameters. */
-static const json_t *option_of(const struct model *m, const char *option) {
-    const json_t *value = json_object_get(m->config, option);
-    if (!value || json_is_null(value)) value = json_object_get(json_object_get(m->config, "rope_parameters"), option);
-    return value && !json_is_null(value) ? value : NULL;
+const json_t *gguf_scaling(const struct model *m) {
+    const json_t *o = json_object_get(m->config, "rope_parameters");
+    const json_t *part = json_object_get(o, "full_attention");
+    if (json_is_object(part)) return part;
+    if (!json_is_object(o)) o = json_object_get(m->config, "rope_scaling");
+    return json_is_object(o) ? o : NULL;
 }
 
-static void put_option(struct gguf_builder *b, const struct gguf_arch *arch, const struct model *m, const struct gguf_option *o) {
+static enum cb_status put_option(struct gguf_builder *b, const struct gguf_arch *arch, const struct model *m, const struct gguf_option *o,
+                                 struct cb_err *err) {
     char name[NAME];
-    const json_t *value = option_of(m, o->option);
+    const json_t *value = json_object_get(m->config, o->option);
+    if (o->computed) return CB_OK;
     full(name, arch, o->key);
     if (o->type == GGUF_F32) {
-        if (value || o->usual != 0) gguf_put_f32(b, name, value ? json_number_value(value) : o->usual);
-        return;
+        if (json_is_null(value) && o->usual != 0)
+            FAIL(err, CB_E_UNSUPPORTED, "%s: found null; GGUF wants a number for %s", o->option, name);
+        if (json_is_number(value) || o->usual != 0) gguf_put_f32(b, name, value ? json_number_value(value) : o->usual);
+        return CB_OK;
     }
-    int64_t number = value ? (int64_t)json_number_value(value) : o->usual < 0 ? (int64_t)-o->usual * m->n_embd : 0;
+    int64_t number = json_is_number(value) ? (int64_t)json_number_value(value) : o->usual < 0 ? (int64_t)-o->usual * m->n_embd : 0;
     if (o->field) memcpy(&number, (const char *)m + o->field, sizeof number);
     if (number > 0) gguf_put_int(b, name, o->type, number);
+    return CB_OK;
 }
 
 /* Scalings that a key can say; divisors of frequencies are a tensor (gguf_save.c). */
 static enum cb_status put_scaling(struct gguf_builder *b, const struct gguf_arch *arch, const struct model *m, struct cb_err *err) {
     char name[NAME];
-    const json_t *o = json_object_get(m->config, "rope_parameters");
-    if (!json_is_object(o)) o = json_object_get(m->config, "rope_scaling");
+    const json_t *o = gguf_scaling(m);
+    const struct rope *rope = &decoder_options(m)->rope[0];
     const char *kind = json_string_value(json_object_get(o, "rope_type"));
     if (!kind) kind = json_string_value(json_object_get(o, "type"));
+    if (arch->long_factors && rope->long_factor) {
+        gguf_put_f32(b, full(name, arch, "rope.scaling.attn_factor"), rope->attention_factor);
+        gguf_put_int(b, full(name, arch, "rope.scaling.original_context_length"), GGUF_U32, rope->original_positions);
+        return CB_OK;
+    }
     if (!kind || !strcmp(kind, "default") || !strcmp(kind, "llama3") || !strcmp(kind, "longrope")) return CB_OK;
     if (strcmp(kind, "linear") != 0 && strcmp(kind, "yarn") != 0)
         FAIL(err, CB_E_UNSUPPORTED, "rope_type %.60s: GGUF has no key for it; wanted default, linear, yarn or llama3", kind);
@@ -210,6 +268,7 @@ static enum cb_status check_fixed(const struct gguf_arch *arch, const struct mod
     json_object_foreach(fixed, key, want) {
         const json_t *have = json_object_get(m->config, key);
         if (!strcmp(key, "architectures") || !have || json_is_null(have) || json_equal((json_t *)(uintptr_t)have, want)) continue;
+        if (json_is_number(have) && json_is_number(want) && json_number_value(have) == json_number_value(want)) continue;
         if (json_is_string(have) && json_is_string(want) &&
             !strcmp(plain_name(json_string_value(have)), plain_name(json_string_value(want))))
             continue;
@@ -221,17 +280,44 @@ static enum cb_status check_fixed(const struct gguf_arch *arch, const struct mod
     return status;
 }
 
+/* What a decoder's readers take as given: which layers have windows, the scale of scores, the second base of positions. */
+static enum cb_status check_decoder(const struct gguf_arch *arch, const struct model *m, struct cb_err *err) {
+    const struct decoder *d = decoder_options(m);
+    const int64_t every = arch->windows, most = m->n_layer ? d->layer[0].window : 0;
+    for (int64_t i = 0; i < m->n_layer; i++) {
+        const int64_t want = every == 1 || (every && (i + 1) % every) ? most : 0, have = d->layer[i].window;
+        if (have != want || (every > 1 && !most))
+            FAIL(err, CB_E_UNSUPPORTED, "layer %lld: found a window of %lld keys; GGUF has no key for it, readers of %s take %lld (0: all)",
+                 (long long)i, (long long)have, arch->name, (long long)want);
+    }
+    const int64_t scalar = arch->wide_layers && m->n_layer == arch->wide_layers ? m->n_embd / m->n_head : m->head_dim;
+    if (d->attention_scale != 0 && fabs(d->attention_scale * sqrt((double)scalar) - 1) > 1e-6)
+        FAIL(err, CB_E_UNSUPPORTED, "query_pre_attn_scalar: found %g; GGUF has no key for it, readers of %s take %lld",
+             1 / (d->attention_scale * d->attention_scale), arch->name, (long long)scalar);
+    if (d->n_ropes > 1 && d->rope[1].theta != 10000)
+        FAIL(err, CB_E_UNSUPPORTED, "rope_local_base_freq: found %g; readers of %s take 10000", d->rope[1].theta, arch->name);
+    if (!arch->partial && d->rope[0].dim != m->head_dim)
+        FAIL(err, CB_E_UNSUPPORTED, "partial_rotary_factor: %lld of %lld features turn; readers of %s turn all", (long long)d->rope[0].dim,
+             (long long)m->head_dim, arch->name);
+    return CB_OK;
+}
+
 enum cb_status gguf_put_config(struct gguf_builder *b, const struct gguf_arch *arch, const struct model *m, const char *title,
                                struct cb_err *err) {
     char name[NAME];
     TRY(check_fixed(arch, m, err));
+    if (arch->rope) TRY(check_decoder(arch, m, err));
     gguf_put_str(b, "general.architecture", arch->name);
     gguf_put_str(b, "general.type", "model");
     gguf_put_str(b, "general.name", title);
-    for (const struct gguf_option *o = arch->options; o->key; o++) put_option(b, arch, m, o);
+    for (const struct gguf_option *o = arch->options; o->key; o++) TRY(put_option(b, arch, m, o, err));
     if (arch->rope) {
         gguf_put_int(b, full(name, arch, "attention.value_length"), GGUF_U32, m->head_dim);
-        gguf_put_int(b, full(name, arch, "rope.dimension_count"), GGUF_U32, m->head_dim);
+        const struct decoder *d = decoder_options(m);
+        if (arch->windows && d->layer[0].window)
+            gguf_put_int(b, full(name, arch, "attention.sliding_window"), GGUF_U32, d->layer[0].window);
+        gguf_put_f32(b, full(name, arch, "rope.freq_base"), d->rope[0].theta);
+        gguf_put_int(b, full(name, arch, "rope.dimension_count"), GGUF_U32, d->rope[0].dim);
         TRY(put_scaling(b, arch, m, err));
     }
     if (!arch->head) {

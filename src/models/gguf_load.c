@@ -64,7 +64,8 @@ static enum cb_status places_find(struct place *places, const struct gguf_arch *
         const char *file = tensors_at(t, i)->name;
         bool ignored = false;
         // a head that repeats the embedding, and divisors of frequencies, have been seen
-        bool seen = !strcmp(file, "rope_freqs.weight") || (m->tied && !strcmp(file, "output.weight"));
+        bool seen = !strcmp(file, "rope_freqs.weight") || (arch->long_factors && !strncmp(file, "rope_factors_", 13)) ||
+                    (m->tied && !strcmp(file, "output.weight"));
         if (!seen && (!gguf_name_of_file(arch, file, name) || !model_weight_name(m, name, &ignored))) trouble_add(&unexpected, file);
     }
     if (!missing.n && !unexpected.n && !wrong.n) return CB_OK;

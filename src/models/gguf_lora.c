@@ -135,7 +135,7 @@ enum cb_status gguf_lora_read(json_t **config, struct tensors **tensors, struct 
     if (strcmp(type, "lora") != 0) FAIL(err, CB_E_UNSUPPORTED, "%s: adapter.type: found %.60s; wanted lora", gguf_name(g), type);
     const struct gguf_arch *arch = gguf_arch_find(name);
     if (!arch) FAIL(err, CB_E_UNSUPPORTED, "%s: general.architecture: found %.60s; it is not known", gguf_name(g), name);
-    if (m && gguf_arch_of(m) != arch)
+    if (m && (!gguf_arch_of(m) || strcmp(gguf_arch_of(m)->name, name) != 0))
         FAIL(err, CB_E_FORMAT, "%s: general.architecture: found %s; the model is of %s", gguf_name(g), name, m->family->name);
     struct reading r = {json_array(), json_object(), json_object(), 0, 0, false};
     enum cb_status status = r.targets && r.ranks && r.alphas

@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "base/pool.h"
+#include "models/decoder.h"
 #include "models/gguf.h"
 #include "nn/rope.h"
 
@@ -207,8 +208,7 @@ static enum cb_status fill(void *context, void *out, const struct tensor_item *i
 /* Divisors of the frequencies of rotary positions as a tensor, where the rule has no key of its own (llama3); NULL: none are wanted. Rules that depend on the
    length cannot be said. */
 static enum cb_status divisors_make(float **out, const struct model *m, struct arena *arena, struct cb_err *err) {
-    const json_t *o = json_object_get(m->config, "rope_parameters");
-    if (!json_is_object(o)) o = json_object_get(m->config, "rope_scaling");
+    const json_t *o = gguf_scaling(m);
     const char *kind = json_string_value(json_object_get(o, "rope_type"));
     if (!kind) kind = json_string_value(json_object_get(o, "type"));
     *out = NULL;
@@ -227,6 +227,21 @@ static enum cb_status divisors_make(float **out, const struct model *m, struct a
              kind);
     for (int64_t i = 0; i < n; i++) once[i] = (float)(pow(rope.theta, -(double)i / (double)n) / (double)once[i]);
     *out = once;
+    return CB_OK;
+}
+
+/* LongRoPE's divisors for short and long texts, two more tensors. */
+static enum cb_status long_factors_add(struct tensor_item *items, int *n, const struct model *m, struct arena *arena, struct cb_err *err) {
+    const struct rope *rope = &decoder_options(m)->rope[0];
+    const json_t *const list[2] = {rope->short_factor, rope->long_factor};
+    static const char *const name[2] = {"rope_factors_short.weight", "rope_factors_long.weight"};
+    const int64_t count = rope->dim / 2;
+    for (int k = 0; k < 2; k++) {
+        float *value = arena_array(arena, (size_t)count, sizeof *value);
+        if (!value) FAIL(err, CB_E_MEMORY, "rope: out of memory");
+        for (int64_t i = 0; i < count; i++) value[i] = (float)json_number_value(json_array_get(list[k], (size_t)i));
+        items[(*n)++] = (struct tensor_item){.name = name[k], .type = type_make(CB_DTYPE_F32, 1, &count), .data = value};
+    }
     return CB_OK;
 }
 
@@ -255,7 +270,7 @@ static enum cb_status item_make(struct tensor_item *item, struct source *s, stru
 static enum cb_status save(const char *path, const struct gguf_builder *keys, const struct gguf_arch *arch, const struct model *m,
                            const struct gguf_part *parts, int64_t max_bytes, struct saving *saving, struct arena *arena,
                            struct gguf_saved *saved, struct cb_err *err) {
-    struct tensor_item *items = arena_array(arena, (size_t)m->n_weights + 2, sizeof *items);
+    struct tensor_item *items = arena_array(arena, (size_t)m->n_weights + 3, sizeof *items);
     struct source *sources = arena_array(arena, (size_t)m->n_weights + 1, sizeof *sources);
     saving->piece = malloc(sizeof(float) << 18);
     if (!items || !sources || !saving->piece) FAIL(err, CB_E_MEMORY, "%s: out of memory for %d tensors", path, m->n_weights);
@@ -272,7 +287,9 @@ static enum cb_status save(const char *path, const struct gguf_builder *keys, co
         items[n++].name = "output.weight";
     }
     float *divisors = NULL;
-    if (arch->rope) TRY(divisors_make(&divisors, m, arena, err));
+    const bool has_factors = arch->long_factors && decoder_options(m)->rope[0].long_factor;
+    if (has_factors) TRY(long_factors_add(items, &n, m, arena, err));
+    if (arch->rope && !has_factors) TRY(divisors_make(&divisors, m, arena, err));
     if (divisors)
         items[n++] = (struct tensor_item){
             .name = "rope_freqs.weight", .type = type_make(CB_DTYPE_F32, 1, (int64_t[]){m->head_dim / 2}), .data = divisors};

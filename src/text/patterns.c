@@ -30,28 +30,48 @@ static const struct text_pattern patterns[] = {
     {
         .names = "|gpt-2|gpt2|r50k_base|p50k_base|p50k_edit|mpt|olmo|jais|trillion|granite-docling|jina-v1-en|jina-v2-code|jina-v2-es|jina-"
                  "v2-de|"
-                 "phi-2|roberta-bpe|gigachat|a.x-4.0|mellum|modern-bert|modernbert|exaone4|",
+                 "jina-es|jina-de|phi-2|roberta-bpe|gigachat|a.x-4.0|mellum|modern-bert|modernbert|exaone4|",
         .regex = {GPT2},
     },
-    {.names = "|llama3|llama-v3|llama-bpe|falcon3|falcon-h1|pixtral|midm-2.0|lfm2|",
+    {.names = "|llama3|llama-v3|llama-bpe|falcon3|falcon-h1|pixtral|midm-2.0|lfm2|jina-v5-nano|",
      .regex = {CL100K},
      .ignore_merges = true,
      .add_bos = true},
-    {.names = "|cl100k|cl100k_base|dbrx|smaug-bpe|chatglm-bpe|glm4|", .regex = {CL100K}},
-    {.names = "|qwen2|stablelm2|hunyuan|megrez|deepseek-r1-qwen|kormo|solar-open|", .regex = {QWEN2}},
+    {.names = "|cl100k|cl100k_base|dbrx|smaug-bpe|chatglm-bpe|", .regex = {CL100K}},
+    {.names = "|glm4|glm5|", .regex = {CL100K}, .ignore_merges = true},
+    {.names = "|qwen2|stablelm2|hunyuan|megrez|deepseek-r1-qwen|kormo|solar-open|f2llmv2|grok-2|", .regex = {QWEN2}},
+    {.names = "|laguna|", .regex = {"[^\\n]+|[\\n]+", QWEN2}},
+    {.names = "|ufakzeka|", .regex = {"[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}" AFTER_DIGITS}},
+    {.names = "|minicpm5|",
+     .regex = {"\\p{N}{1,3}", CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}+" AFTER_DIGITS},
+     .ignore_merges = true},
+    {.names = "|jais-2|",
+     .regex = {CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s{512}(?!\\S)|"
+                            "\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)|\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)|"
+                            "\\s{1,2}(?!\\S)|\\s{1}"}},
+    {.names = "|bailingmoe|bailingmoe2|llada-moe|",
+     .regex = {"'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|"
+               "\\s+(?!\\S)|\\s+"}},
+    {.names = "|seed-coder|",
+     .regex = {CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}},
+    {.names = "|exaone-moe|",
+     .regex = {CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|"
+                            "\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"}},
     {.names = "|qwen35|",
      .regex = {CONTRACTIONS
                "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}},
-    {.names = "|gpt-4o|o200k|o200k_base|o200k_harmony|llama4|", .regex = {O200K}},
+    {.names = "|gpt-4o|o200k|o200k_base|o200k_harmony|llama4|kanana2|talkie|minimax-m2|", .regex = {O200K}},
+    {.names = "|granite-embed-multi-97m|", .regex = {O200K}, .ignore_merges = true},
+    {.names = "|tiny_aya|cohere2moe|", .regex = {"\\d{1,3}(?=(?:\\d{3})*\\b)", O200K}},
     {.names = "|tekken|", .regex = {TEKKEN}, .ignore_merges = true, .add_bos = true},
-    {.names = "|starcoder|refact|command-r|smollm|codeshell|exaone|minerva-7b|", .regex = {"\\p{N}", GPT2}},
+    {.names = "|starcoder|refact|command-r|smollm|codeshell|exaone|minerva-7b|mellum2|", .regex = {"\\p{N}", GPT2}},
     {.names = "|deepseek-coder|", .regex = {"[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", CJK, "\\p{N}"}},
     {.names = "|deepseek-llm|",
      .regex = {"[\\r\\n]", "\\s?" CASED "+",
                "\\s?[!-/:-~\xef\xbc\x81-\xef\xbc\x8f\xef\xbc\x9a-\xef\xbd\x9e\xe2\x80\x98-\xe2\x80\x9f\xe3\x80\x80-\xe3\x80\x82]+", "\\s+$",
                CJK, "\\p{N}"},
      .add_bos = true},
-    {.names = "|deepseek-v3|hunyuan-dense|",
+    {.names = "|deepseek-v3|hunyuan-dense|joyai-llm|hy_v4|",
      .regex =
          {"\\p{N}{1,3}", "[\xe4\xb8\x80-\xe9\xbe\xa5\xe3\x81\x80-\xe3\x82\x9f\xe3\x82\xa0-\xe3\x83\xbf]+",
           "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|"

@@ -220,6 +220,93 @@ TEST(gguf_models, every_recipe_and_its_refusals) {
     place_close(&p);
 }
 
+/* Whether two folders hold the same weights. */
+static bool same_weights(const char *a, const char *b) {
+    char *text[2] = {NULL, NULL}, path[1700];
+    size_t n[2] = {0, 1};
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/model.safetensors", i ? b : a);
+        CHECK_OK(io_read_file(&text[i], &n[i], path, 1 << 26, &err));
+    }
+    bool same = n[0] == n[1] && memcmp(text[0], text[1], n[0]) == 0;
+    free(text[0]);
+    free(text[1]);
+    return same;
+}
+
+/* Logits (48,300) of one row of ids; owned by caller. */
+static float *logits_of(const struct place *p, const char *model) {
+    int32_t ids[48];
+    for (int i = 0; i < 48; i++) ids[i] = (i * 37 + 5) % 300;
+    struct tensor_item item = {.name = "input_ids", .type = type_make(CB_DTYPE_I32, 2, (int64_t[]){1, 48}), .data = ids};
+    struct cb_forward_options o = {.model = model, .input = at(p, "in.safetensors"), .output = at(p, "out.safetensors")};
+    struct cb_forward_result r;
+    struct tensors *out;
+    const struct tensor *got;
+    CHECK_OK(tensors_write(o.input, &item, 1, NULL, NULL, NULL, &err));
+    CHECK_OK(cb_forward(p->engine, &o, &r, &err));
+    cb_free(r.shapes);
+    CHECK_OK(tensors_open(&out, o.output, &err));
+    CHECK_OK(tensors_need(&got, out, "logits", &err));
+    float *copy = malloc((size_t)got->bytes);
+    CHECK(copy && type_elements(&got->type) == 48 * 300);
+    memcpy(copy, tensor_data(got), (size_t)got->bytes);
+    tensors_destroy(&out);
+    return copy;
+}
+
+/* Every family that a file can hold goes there and back; an option that readers would take to be another is refused by its name. */
+TEST(gguf_models, families_and_what_has_no_key) {
+#define SIZES "hidden_size=64,intermediate_size=96,num_attention_heads=4,num_key_value_heads=2,vocab_size=300,max_position_embeddings=64"
+    static const struct {
+        const char *family, *set, *refused;  // refused: the word of the message; NULL: written
+    } cases[] = {
+        {"mistral", SIZES ",num_hidden_layers=2,sliding_window=null", NULL},
+        {"mistral", SIZES ",num_hidden_layers=2,sliding_window=5", "window of 5"},
+        {"gemma2", SIZES ",num_hidden_layers=2,head_dim=8,query_pre_attn_scalar=8,sliding_window=5", NULL},
+        {"gemma2", SIZES ",num_hidden_layers=46,head_dim=8,query_pre_attn_scalar=16,sliding_window=5", NULL},
+        {"gemma2", SIZES ",num_hidden_layers=2,head_dim=8,query_pre_attn_scalar=9,sliding_window=5", "query_pre_attn_scalar"},
+        {"gemma2", SIZES ",num_hidden_layers=2,head_dim=8,query_pre_attn_scalar=8,attn_logit_softcapping=null", "attn_logit_softcapping"},
+        {"gemma3_text", SIZES ",num_hidden_layers=7,head_dim=8,query_pre_attn_scalar=8,sliding_window=5", NULL},
+        {"gemma3_text", SIZES ",num_hidden_layers=7,head_dim=8,query_pre_attn_scalar=8,sliding_window=5,sliding_window_pattern=3",
+         "window"},
+        {"gemma3_text", SIZES ",num_hidden_layers=7,head_dim=8,query_pre_attn_scalar=8,rope_local_base_freq=500", "rope_local_base_freq"},
+        {"phi3", SIZES ",num_hidden_layers=2,sliding_window=null", NULL},
+        {"phi3", SIZES ",num_hidden_layers=2,sliding_window=7,partial_rotary_factor=0.5", NULL},
+        {"phi3",
+         SIZES ",num_hidden_layers=2,original_max_position_embeddings=32,partial_rotary_factor=0.25,rope_scaling={\"type\":\"longrope\","
+               "\"short_factor\":[1,2],\"long_factor\":[3,4.5]}",
+         NULL},
+    };
+#undef SIZES
+    struct place p;
+    place_open(&p);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct cb_init_result ir;
+        struct cb_convert_result r;
+        struct cb_init_options io = {.out = at(&p, "family"), .family = cases[i].family, .set = cases[i].set};
+        struct cb_convert_options there = {.in = at(&p, "family"), .out = at(&p, "family.gguf")},
+                                  back = {.in = at(&p, "family.gguf"), .out = at(&p, "again")};
+        CHECK_OK(cb_init(p.engine, &io, &ir, &err));
+        if (cases[i].refused) {
+            CHECK_FAILS(cb_convert(p.engine, &there, &r, &err), CB_E_UNSUPPORTED, cases[i].refused);
+            continue;
+        }
+        CHECK_OK(cb_convert(p.engine, &there, &r, &err));
+        CHECK(r.max_error == 0);
+        CHECK_OK(cb_convert(p.engine, &back, &r, &err));
+        CHECK(same_weights(at(&p, "family"), at(&p, "again")), "%s: %s: other weights", cases[i].family, cases[i].set);
+        // the description too: the folder, the file and the folder again compute the same, beyond every window and length of positions
+        float *logits[3] = {logits_of(&p, there.in), logits_of(&p, there.out), logits_of(&p, back.out)};
+        for (int k = 1; k < 3; k++)
+            for (int j = 0; j < 48 * 300; j++)
+                CHECK(fabsf(logits[k][j] - logits[0][j]) < 1e-5F, "%s: %s: logit %d: %g, %g", cases[i].family, cases[i].set, j,
+                      (double)logits[k][j], (double)logits[0][j]);
+        for (int k = 0; k < 3; k++) free(logits[k]);
+    }
+    place_close(&p);
+}
+
 TEST(gguf_models, parts_and_merging) {
     char folder[1200], from[1600], lora[1600];
     struct place p;

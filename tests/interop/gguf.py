@@ -1,10 +1,11 @@
 """GGUF files: what Cambium writes read by gguf-py and Transformers, what gguf-py writes run by Cambium; LoRA files both ways."""
 
+import math
+
+import gguf
 import numpy as np
 import peft
 import torch
-
-import gguf
 
 from . import adapters, models, tokenizers
 from .models import DECODER, ENCODER, GPT2, TOLERANCE, compare, inputs_for, outputs
@@ -14,15 +15,28 @@ KIND = "GGUF"
 WIDE = dict(hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=8, num_key_value_heads=4)
 
 # ---- architectures: ggml's name, the class, its options, a tokenizer whose vocabulary goes with it
-# (Qwen 3 with heads of 128, GPT-2 with 1024 positions: Transformers takes no others from a GGUF file)
+# (Qwen 3 with heads of 128, GPT-2 with 1024 positions, Gemma 3 with heads of 256: Transformers takes no others from a GGUF file)
 ARCHITECTURES = {
     "llama": ("LlamaForCausalLM", DECODER | WIDE, tokenizers.byte_fallback),
     "qwen2": ("Qwen2ForCausalLM", DECODER | WIDE | dict(tie_word_embeddings=True), tokenizers.byte_level),
     "qwen3": ("Qwen3ForCausalLM", DECODER | WIDE | dict(head_dim=128), tokenizers.byte_level),
+    "mistral": ("MistralForCausalLM", DECODER | WIDE | dict(sliding_window=None, head_dim=32), tokenizers.byte_fallback),
     "gemma": ("GemmaForCausalLM", DECODER | WIDE | dict(head_dim=64, num_key_value_heads=1), tokenizers.byte_fallback),
+    "gemma2": ("Gemma2ForCausalLM", DECODER | WIDE | dict(
+        head_dim=64, query_pre_attn_scalar=64, sliding_window=5, attn_logit_softcapping=6.0, final_logit_softcapping=4.0,
+        num_hidden_layers=3), tokenizers.byte_fallback),
+    "gemma3": ("Gemma3ForCausalLM", DECODER | WIDE | dict(
+        head_dim=256, query_pre_attn_scalar=256, sliding_window=5, num_hidden_layers=7, num_attention_heads=4, num_key_value_heads=1,
+        rope_theta=1e6), tokenizers.byte_fallback),
+    "phi3": ("Phi3ForCausalLM", DECODER | WIDE | dict(sliding_window=None), tokenizers.byte_fallback),
+    "phi3 longrope": ("Phi3ForCausalLM", DECODER | WIDE | dict(
+        sliding_window=None, partial_rotary_factor=0.75, max_position_embeddings=256, original_max_position_embeddings=128,
+        rope_scaling={"type": "longrope", "short_factor": [1 + i / 8 for i in range(12)], "long_factor": [2 + i for i in range(12)]}),
+        tokenizers.byte_fallback),
     "gpt2": ("GPT2LMHeadModel", GPT2 | dict(n_embd=256, n_layer=2, n_head=8, n_positions=1024), tokenizers.byte_level),
     "bert": ("BertModel", ENCODER | WIDE, tokenizers.word_piece),
 }  # fmt: skip
+TRANSFORMERS_READS = ("llama", "qwen2", "qwen3", "mistral", "gemma3", "phi3", "gpt2")  # all that these architectures' keys say
 # what gguf-py quantises itself: bytes must be alike; of the others, how far values may be from the weights (in their root mean square)
 EXACT = {"f32": "F32", "f16": "F16", "bf16": "BF16", "q8_0": "Q8_0", "q4_0": "Q4_0", "q4_1": "Q4_1", "q5_0": "Q5_0", "q5_1": "Q5_1"}
 BLOCKS = {"q6_k": 0.15, "q5_k": 0.3, "q4_k": 0.6, "q3_k": 1.2, "q2_k": 2.4, "iq4_nl": 0.8}
@@ -33,22 +47,33 @@ def load(path, class_name):
     return models.load(path, class_name, **(dict(add_pooling_layer=False) if class_name == "BertModel" else {}))
 
 
+def ggml_name(architecture):
+    """general.architecture: Mistral is ggml's llama."""
+    return {"mistral": "llama"}.get(architecture, architecture.split()[0])
+
+
+def lora_targets(architecture):
+    if architecture == "gpt2":
+        return ["c_attn", "c_fc"]
+    return ["qkv_proj", "gate_up_proj", "down_proj"] if ggml_name(architecture) == "phi3" else ["q_proj", "k_proj", "v_proj", "down_proj"]
+
+
 def turned(architecture, name, value, config, back=False):
     """A weight as the file holds it (or back): llama's heads in pairs, GPT-2's matrices turned, Gemma's norms plus one."""
-    if architecture == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
+    if ggml_name(architecture) == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
         heads = config.num_attention_heads if "q_proj" in name else config.num_key_value_heads
         shape = (heads, -1, 2) if back else (heads, 2, -1)
         return value.reshape(*shape, value.shape[1]).swapaxes(1, 2).reshape(value.shape)
     if architecture == "gpt2" and name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")):
         return value.T
-    if architecture == "gemma" and name.endswith("norm.weight"):
+    if architecture.startswith("gemma") and name.endswith("norm.weight"):
         return value - np.float32(1) if back else value + np.float32(1)
     return value
 
 
 def names_of(architecture, model):
     """Transformers' name of each of the file's tensors, by gguf-py's own table."""
-    kind = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
+    kind = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == ggml_name(architecture))
     layers = getattr(model.config, "num_hidden_layers", None) or model.config.n_layer
     table = gguf.get_tensor_name_map(kind, layers)
     named = {table.get_name(name, try_suffixes=(".weight", ".bias")): name for name in model.state_dict()}
@@ -86,7 +111,7 @@ def read(path):
 
 def write(path, architecture, model, kind):
     """A file by gguf-py's writer, without a vocabulary."""
-    c, w = model.config, gguf.GGUFWriter(path, architecture)
+    c, w = model.config, gguf.GGUFWriter(path, ggml_name(architecture))
     heads = c.num_attention_heads
     w.add_context_length(c.max_position_embeddings)
     w.add_embedding_length(c.hidden_size)
@@ -102,9 +127,20 @@ def write(path, architecture, model, kind):
         w.add_head_count_kv(c.num_key_value_heads)
         w.add_rope_freq_base(c.rope_theta)
         size = getattr(c, "head_dim", None) or c.hidden_size // heads
-        w.add_rope_dimension_count(size)
+        w.add_rope_dimension_count(int(size * getattr(c, "partial_rotary_factor", 1)))
         w.add_key_length(size)
         w.add_value_length(size)
+    if architecture in ("gemma2", "gemma3"):
+        w.add_sliding_window(c.sliding_window)
+    if architecture == "gemma2":
+        w.add_attn_logit_softcapping(c.attn_logit_softcapping)
+        w.add_final_logit_softcapping(c.final_logit_softcapping)
+    if architecture == "phi3 longrope":
+        w.add_rope_scaling_orig_ctx_len(c.original_max_position_embeddings)
+        w.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(c.max_position_embeddings / c.original_max_position_embeddings)
+                                                  / math.log(c.original_max_position_embeddings)))  # fmt: skip
+        for part in ("long", "short"):
+            w.add_tensor(f"rope_factors_{part}.weight", np.array(c.rope_scaling[f"{part}_factor"], np.float32))
     if architecture == "bert":
         w.add_causal_attention(False)
         w.add_token_type_count(c.type_vocab_size)
@@ -126,7 +162,7 @@ def check_written(table, cambium, folder, architecture, source, model, kind, giv
         cambium.run("convert", source, path, "--quantize", kind)
         values, types, _ = read(path)
         wanted, worst, wrong, of_type = wanted_tensors(architecture, model), 0.0, "", 0
-        missing = sorted(set(wanted) - set(values)) + sorted(set(values) - set(wanted) - {"output.weight", "rope_freqs.weight"})
+        missing = sorted(set(wanted) - set(values)) + sorted(set(values) - set(wanted) - {"output.weight", "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"})
         for name, value in wanted.items():
             if name not in values:
                 continue
@@ -152,7 +188,7 @@ def check_written(table, cambium, folder, architecture, source, model, kind, giv
             cambium.run("convert", path, folder / f"{kind}-folder")
             worst, key = compare(outputs(load(folder / f"{kind}-folder", class_name), given), outputs(reference, given), given)
             table.numbers(KIND, architecture, what, direction, worst, TOLERANCE, key)
-    if kind in ("f32", "q4_0") and architecture in ("llama", "qwen2", "qwen3", "gpt2"):
+    if kind in ("f32", "q4_0") and architecture in TRANSFORMERS_READS:
         direction = "Cambium wrote, Transformers read the file"
         with table.case(KIND, architecture, what, direction):
             import transformers
@@ -165,7 +201,7 @@ def check_written(table, cambium, folder, architecture, source, model, kind, giv
 def check_lora(table, cambium, folder, architecture, source, class_name, given):
     """A pair of factors for each matrix: PEFT to GGUF, run there, and back."""
     what, pairs, back, own = f"{architecture} LoRA", folder / "lora.gguf", folder / "lora-back", folder / "lora-own.gguf"
-    targets = ["c_attn", "c_fc"] if architecture == "gpt2" else ["q_proj", "k_proj", "v_proj", "down_proj"]
+    targets = lora_targets(architecture)
     tuned = peft.get_peft_model(
         load(source, class_name).float(),
         peft.LoraConfig(r=4, lora_alpha=10, target_modules=targets, fan_in_fan_out=architecture == "gpt2"),
@@ -191,7 +227,7 @@ def check_lora(table, cambium, folder, architecture, source, class_name, given):
         if count != len(values):
             raise RuntimeError(f"{len(values)} tensors, wanted {count}")
         table.numbers(KIND, architecture, what, direction, worst, TOLERANCE)
-        w = gguf.GGUFWriter(own, architecture)  # the same factors by gguf-py
+        w = gguf.GGUFWriter(own, ggml_name(architecture))  # the same factors by gguf-py
         w.add_type("adapter")
         w.add_string("adapter.type", "lora")
         w.add_float32("adapter.lora.alpha", alpha)
@@ -229,7 +265,7 @@ def make(folder, architecture, lines):
 def run(table, cambium, folder):
     lines = tokenizers.corpus()
     for architecture, (class_name, _, _) in ARCHITECTURES.items():
-        place = folder / architecture
+        place = folder / architecture.replace(" ", "-")
         with table.case(KIND, architecture, architecture, "both"):
             place.mkdir(parents=True, exist_ok=True)
             source, model, vocabulary = make(place, architecture, lines)

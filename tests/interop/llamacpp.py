@@ -52,7 +52,7 @@ def check_architecture(table, cambium, llama_cpp, folder, architecture, lines):
             table.numbers(KIND, architecture, what, direction, diff, tolerance)
     what, direction, pairs = f"{architecture} LoRA", "Cambium wrote, llama.cpp ran", folder / "lora.gguf"
     with table.case(KIND, architecture, what, direction):
-        targets = ["c_attn", "c_fc"] if architecture == "gpt2" else ["q_proj", "k_proj", "v_proj", "down_proj"]
+        targets = gguf.lora_targets(architecture)
         config = peft.LoraConfig(r=4, lora_alpha=10, target_modules=targets, fan_in_fan_out=architecture == "gpt2")
         tuned = peft.get_peft_model(load(source, class_name).float(), config)
         adapters.randomise(tuned, 77)
@@ -82,7 +82,7 @@ def run(table, cambium, folder):
         return
     lines = tokenizers.corpus()
     for architecture in chosen:
-        place = folder / architecture
+        place = folder / architecture.replace(" ", "-")
         place.mkdir(parents=True, exist_ok=True)
         with table.case(KIND, architecture, architecture, "Cambium wrote, llama.cpp ran"):
             check_architecture(table, cambium, llama_cpp, place, architecture, lines)

@@ -144,6 +144,44 @@ TEST(text_arrays, gpt2) {
     free(m);
 }
 
+/* Names of pre-tokenisers that differ in what they make of digits. */
+TEST(text_arrays, pre_names) {
+    static const struct {
+        const char *names[12];
+        bool joins_digits;  // "11" is one piece
+    } rows[] = {
+        {{"glm4", "glm5", "jina-v5-nano", "minicpm5", "jais-2", "granite-embed-multi-97m", "tiny_aya", "cohere2moe", "kanana2", "talkie",
+          "minimax-m2"},
+         true},
+        {{"f2llmv2", "grok-2", "laguna", "bailingmoe", "bailingmoe2", "llada-moe", "seed-coder", "exaone-moe", "mellum2"}, false},
+        {{"jina-es", "jina-de"}, true},
+        {{"ufakzeka"}, false},
+        {{"joyai-llm", "hy_v4"}, true},
+    };
+    static const int32_t types[] = {1, 1, 1, 1, 1, 1};
+    struct tokenizer_arrays a = {.model = "gpt2"};
+    struct cb_err err = {0};
+    int32_t n;
+    struct text_view *v = views(VIEWS("s", "'", "'s", "1", "11", "b"), &a.n_tokens), *m = views(VIEWS("' s", "1 1"), &n);
+    a.token = v, a.type = types, a.merge = m, a.n_merges = n;
+    int seen = 0;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (int k = 0; k < 12 && rows[i].names[k]; k++, seen++) {
+            struct tokenizer *t = NULL;
+            a.pre = rows[i].names[k];
+            CHECK_OK(tokenizer_from_arrays(&t, &a, a.pre, &err));
+            if (rows[i].joins_digits)
+                CHECK_IDS(t, "b11", 5, 4);
+            else
+                CHECK_IDS(t, "b11", 5, 3, 3);
+            CHECK_IDS(t, "'s", 2);
+            tokenizer_destroy(&t);
+        }
+    CHECK(seen == 25, "%d names", seen);
+    free(v);
+    free(m);
+}
+
 TEST(text_arrays, bert) {
     struct tokenizer_arrays a = {.model = "bert"};
     struct tokenizer *t = NULL;
