@@ -52,8 +52,8 @@ static bool ends_with(const char *text, const char *end) {
 static enum cb_status pair_find(struct pair *p, const struct module *m, int site, const struct store *store, struct cb_err *err) {
     const struct tuner_site *s = &m->sites[site];
     *p = (struct pair){.site = s};
-    for (int i = s->first; i < s->first + s->n_params; i++) {
-        const struct module_param *param = &m->params[i].public;
+    for (int i = 0; i < s->n_params; i++) {
+        const struct module_param *param = &m->params[s->param[i]].public;
         if (ends_with(param->key, ".lora_A.weight")) p->a = store_find(store, param->name);
         if (ends_with(param->key, ".lora_B.weight")) p->b = store_find(store, param->name);
     }

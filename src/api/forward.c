@@ -87,6 +87,7 @@ static enum cb_status list_wrt(struct forward *f, struct cb_err *err) {
     for (int m = 0; m < in->list.n; m++)
         for (int i = 0; i < module_n_params(in->modules[m]); i++) {
             const struct module_param *p = module_param(in->modules[m], i);
+            if (!p->is_trained) continue;
             f->keys[f->n_wrt] = p->key;
             if ((f->wrt[f->n_wrt] = store_find(in->store, p->name))) f->n_wrt++;
         }

@@ -108,7 +108,7 @@ static void list_tuners(struct listing *l) {
         json_object_set_new(more, "peft_type", json_string(all[i]->peft_type));
         json_object_set_new(more, "options", options);
         json_object_set_new(more, "scaling", json_string(all[i]->scaling));
-        json_object_set_new(more, "folds", json_boolean(all[i]->fold != NULL));
+        json_object_set_new(more, "folds", json_boolean(all[i]->weight || all[i]->bias));
         add(l, all[i]->name, all[i]->doc, more);
     }
 }

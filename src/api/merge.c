@@ -8,6 +8,7 @@
 #include "api/instance.h"
 #include "base/rng.h"
 #include "io/file.h"
+#include "ops/ops.h"
 
 enum { PROBE_ROWS = 2, PROBE_TOKENS = 16 };
 
@@ -64,6 +65,29 @@ static double largest_gap(const float *a, const float *b, int64_t n) {
     return worst;
 }
 
+/* A small graph, planned, bound to the store and run once. */
+static enum cb_status evaluate(void *user, struct cb_graph *g, const struct store *store, int n, const char *const *names,
+                               float *const *out, struct cb_err *err) {
+    struct instance *in = user;
+    struct plan_options options = engine_plan_options(in->engine, 0);
+    struct plan *plan;
+    TRY(plan_create(&plan, g, &options, err));
+    enum cb_status status = store_bind(store, NULL, true, plan, err);
+    if (status == CB_OK) status = plan_run(plan, in->engine->pool, err);
+    for (int i = 0; status == CB_OK && i < n; i++) {
+        int slot = plan_find(plan, names[i]);
+        memcpy(out[i], plan_data(plan, slot), (size_t)type_bytes(&plan_slot(plan, slot)->type));
+    }
+    plan_destroy(&plan);
+    return status;
+}
+
+static enum cb_status fold_modules(struct instance *in, bool unfold, struct cb_err *err) {
+    const struct module_evaluator evaluator = {ops_table(), evaluate, in};
+    for (int i = 0; i < in->list.n; i++) TRY(module_fold(in->modules[unfold ? in->list.n - 1 - i : i], in->store, unfold, &evaluator, err));
+    return CB_OK;
+}
+
 /* Folds every module; then, as the identity test, takes them off again, compares with the original weights, and folds once more.
    is_changed: a flag a weight. */
 static enum cb_status fold_all(struct instance *in, bool *is_changed, struct cb_merge_result *r, struct cb_err *err) {
@@ -77,21 +101,24 @@ static enum cb_status fold_all(struct instance *in, bool *is_changed, struct cb_
         if (status == CB_OK) status = store_add(original, from->name, from->type, &to, err);
         if (status == CB_OK) memcpy(to->data, from->data, (size_t)from->bytes);
     }
-    for (int m = 0; m < in->list.n && status == CB_OK; m++) status = module_fold(in->modules[m], in->store, false, err);
+    if (status == CB_OK) status = fold_modules(in, false, err);
     for (int i = 0; i < in->model->n_weights && status == CB_OK; i++) {
         const struct store_entry *old = store_find(original, in->model->weights[i].name);
         is_changed[i] = old && memcmp(old->data, store_find(in->store, old->name)->data, (size_t)old->bytes) != 0;
         r->changed += is_changed[i];
     }
-    // off again: what comes back should be what was there
-    for (int m = in->list.n - 1; m >= 0 && status == CB_OK; m--) status = module_fold(in->modules[m], in->store, true, err);
-    for (int i = 0; i < store_count(original) && status == CB_OK; i++) {
+    // off again, where every module can be: what comes back should be what was there
+    bool unfolds = true;
+    for (int i = 0; i < in->list.n; i++) unfolds &= module_unfolds(in->modules[i]);
+    if (!unfolds) r->identity = NAN;
+    if (status == CB_OK && unfolds) status = fold_modules(in, true, err);
+    for (int i = 0; i < store_count(original) && status == CB_OK && unfolds; i++) {
         const struct store_entry *old = store_at(original, i);
         struct store_entry *now = store_find(in->store, old->name);
         r->identity = fmax(r->identity, largest_gap(old->data, now->data, type_elements(&old->type)));
         memcpy(now->data, old->data, (size_t)old->bytes);
     }
-    for (int m = 0; m < in->list.n && status == CB_OK; m++) status = module_fold(in->modules[m], in->store, false, err);
+    if (status == CB_OK && unfolds) status = fold_modules(in, false, err);
     store_destroy(&original);
     return status;
 }

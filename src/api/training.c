@@ -79,6 +79,7 @@ static enum cb_status pick_module(struct training *t, const char *tuner, struct 
     t->params = calloc((size_t)n + 1, sizeof *t->params);
     if (!t->params) FAIL(err, CB_E_MEMORY, "training: out of memory");
     for (int i = 0; i < n; i++) {
+        if (!module_param(t->module, i)->is_trained) continue;
         struct store_entry *entry = store_find(t->instance.store, module_param(t->module, i)->name);
         t->params[t->n_params++] = (struct train_param){.value = entry, .decay = entry->type.rank > 1, .lr_scale = 1};
     }

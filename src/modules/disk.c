@@ -8,9 +8,8 @@
 #include "modules/private.h"
 
 static struct tuner_param *param_by_key(const struct module *m, const char *key) {
-    for (int i = 0; i < m->n_params; i++)
-        if (strcmp(m->params[i].public.key, key) == 0) return &m->params[i];
-    return NULL;
+    int64_t i = table_get(&m->by_key, key, strlen(key));
+    return i < 0 || !m->params[i].public.is_stored ? NULL : &m->params[i];
 }
 
 /* A frozen copy of the weight of a site, which PEFT puts beside LoRA of embeddings and heads: no parameter of the module. */
@@ -38,7 +37,8 @@ static enum cb_status keys_compare(const struct module *m, const struct tensors 
     char missing[300] = "", unexpected[300] = "";
     int n_missing = 0, n_unexpected = 0;
     for (int i = 0; i < m->n_params; i++)
-        if (!tensors_find(tensors, m->params[i].public.key)) name_add(missing, &n_missing, m->params[i].public.key);
+        if (m->params[i].public.is_stored && !tensors_find(tensors, m->params[i].public.key))
+            name_add(missing, &n_missing, m->params[i].public.key);
     for (int i = 0; i < tensors_count(tensors); i++) {
         const struct tensor *t = tensors_at(tensors, i);
         const struct tuner_param *p = param_by_key(m, t->name);
@@ -46,8 +46,10 @@ static enum cb_status keys_compare(const struct module *m, const struct tensors 
         if (!p) continue;
         struct cb_type have = t->type;
         char text[2][TYPE_TEXT];
-        have.dtype = CB_DTYPE_F32;
-        if (!type_equal(&have, &p->public.type) || !dtype_of(t->type.dtype)->is_float)
+        // a parameter of numbers may be stored in any type of numbers, one of whole numbers in any of these
+        const bool is_float = dtype_of(t->type.dtype)->is_float;
+        have.dtype = p->public.type.dtype;
+        if (!type_equal(&have, &p->public.type) || is_float != dtype_of(have.dtype)->is_float || dtype_of(t->type.dtype)->is_quantised)
             FAIL(err, CB_E_SHAPE, "%s: %s: found %s; wanted %s", tensors_name(tensors), t->name, type_text(&t->type, text[0]),
                  type_text(&p->public.type, text[1]));
     }
@@ -61,8 +63,16 @@ static enum cb_status params_load(const struct module *m, struct store *store, c
     TRY(module_add_scale(m, store, err));
     for (int i = 0; i < m->n_params; i++) {
         struct store_entry *entry;
-        TRY(store_add(store, m->params[i].public.name, m->params[i].public.type, &entry, err));
-        tensor_read_f32(entry->data, tensors_find(tensors, m->params[i].public.key));
+        const struct tuner_param *p = &m->params[i];
+        const struct tensor *from = p->public.is_stored ? tensors_find(tensors, p->public.key) : NULL;
+        TRY(store_add(store, p->public.name, p->public.type, &entry, err));
+        if (!from)
+            TRY(module_param_fill(m, p, store, 0, entry->data, err));
+        else if (entry->type.dtype == CB_DTYPE_F32)
+            tensor_read_f32(entry->data, from);
+        else if (!dtype_convert(entry->data, entry->type.dtype, tensor_data(from), from->type.dtype, type_elements(&from->type)))
+            FAIL(err, CB_E_DTYPE, "%s: found %s; wanted %s", from->name, dtype_of(from->type.dtype)->name,
+                 dtype_of(entry->type.dtype)->name);
     }
     return CB_OK;
 }

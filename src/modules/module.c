@@ -42,29 +42,75 @@ static void *list_grow(struct module *m, void *list, int n, int *size, size_t by
 }
 
 /* ---- parameters */
-static enum cb_status param_add(struct module *m, const char *key, int rank, const int64_t *dim, struct tuner_param rest,
-                                struct cb_err *err) {
+static enum cb_status param_add(struct module *m, struct tuner_param rest, struct cb_err *err) {
     struct tuner_param *grown = list_grow(m, m->params, m->n_params, &m->params_size, sizeof *grown);
-    char *name = key ? arena_printf(m->arena, "%s/%s", m->name, key) : NULL;
+    const char *key = rest.public.key, *name = key ? arena_printf(m->arena, "%s/%s", m->name, key) : NULL;
     if (!grown || !name) FAIL(err, CB_E_MEMORY, "%s: no memory for a parameter", m->name);
     m->params = grown;
-    rest.public = (struct module_param){name, key, type_make(CB_DTYPE_F32, rank, dim)};
+    rest.public.name = name;
+    rest.public.is_trained = rest.role == TUNER_TRAINED;
+    rest.public.is_stored = rest.role != TUNER_DERIVED;
     TRY(type_check(&rest.public.type, name, err));
+    TRY(table_put(&m->by_key, key, strlen(key), m->n_params, err));
     m->params[m->n_params++] = rest;
     return CB_OK;
 }
 
-enum cb_status tuner_add_param(struct module *m, struct tuner_site *site, const char *suffix, int rank, const int64_t *dim,
-                               enum tuner_init init, double spread, struct cb_err *err) {
-    char *key = arena_printf(m->arena, "base_model.model.%s.%s", site->site.name, suffix);
-    TRY(param_add(m, key, rank, dim, (struct tuner_param){.init = init, .spread = spread}, err));
-    site->n_params++;
+enum cb_status tuner_add(struct module *m, struct tuner_site *site, struct tuner_param rest, int *number, struct cb_err *err) {
+    const char *key = rest.public.key;
+    int64_t found = key ? table_get(&m->by_key, key, strlen(key)) : -1;
+    if (found < 0) {
+        rest.site = site ? m->n_sites : -1;
+        found = m->n_params;
+        TRY(param_add(m, rest, err));
+    } else if (!type_equal(&m->params[found].public.type, &rest.public.type)) {
+        char text[2][TYPE_TEXT];
+        FAIL(err, CB_E_SHAPE, "%s: found %s; wanted %s, as another site has it", key, type_text(&rest.public.type, text[0]),
+             type_text(&m->params[found].public.type, text[1]));
+    }
+    if (number) *number = (int)found;
+    if (!site) return CB_OK;
+    if (site->n_params == TUNER_MAX_PARAMS) FAIL(err, CB_E_LIMIT, "%s: more than %d parameters", site->site.name, TUNER_MAX_PARAMS);
+    site->param[site->n_params++] = (int)found;
     return CB_OK;
 }
 
+const char *tuner_key(struct module *m, const struct tuner_site *site, const char *suffix, struct cb_err *err) {
+    const char *key = arena_printf(m->arena, "base_model.model.%s.%s", site->site.name, suffix);
+    if (!key) err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory for a name", m->name);
+    return key;
+}
+
+enum cb_status tuner_add_param(struct module *m, struct tuner_site *site, const char *suffix, int rank, const int64_t *dim,
+                               enum tuner_init init, double spread, struct cb_err *err) {
+    const char *key = tuner_key(m, site, suffix, err);
+    if (!key) return err->code;
+    struct tuner_param rest = {.public = {.key = key, .type = type_make(CB_DTYPE_F32, rank, dim)}, .init = init, .spread = spread};
+    return tuner_add(m, site, rest, NULL, err);
+}
+
 struct cb_tensor *tuner_leaf(const struct module *m, const struct tuner_site *site, int i, struct nn *nn) {
-    const struct module_param *p = &m->params[site->first + i].public;
+    const struct module_param *p = &m->params[site->param[i]].public;
     return graph_param(nn->g, p->name, p->type);
+}
+
+enum cb_status tuner_base_weight(float **weight, const struct tuner_site *site, const struct store *store, struct cb_err *err) {
+    const struct store_entry *entry = site->site.weight ? store_find(store, site->site.weight) : NULL;
+    if (!entry) FAIL(err, CB_E_NAME, "%s: its weight is not in the store", site->site.name);
+    const int64_t n = type_elements(&entry->type), in = site->site.in, out = site->site.out;
+    const bool turns = site->site.weight_is_in_out != entry->turned && entry->type.rank == 2;
+    float *plain = malloc((size_t)n * sizeof *plain + 1), *turned = turns ? malloc((size_t)n * sizeof *turned + 1) : NULL;
+    if (!plain || (turns && !turned)) {
+        free(plain);
+        free(turned);
+        FAIL(err, CB_E_MEMORY, "%s: no memory for its weight", site->site.name);
+    }
+    dtype_of(entry->type.dtype)->to_f32(plain, entry->data, n);
+    for (int64_t i = 0; turns && i < in; i++)
+        for (int64_t k = 0; k < out; k++) turned[k * in + i] = plain[i * out + k];
+    if (turns) free(plain);
+    *weight = turns ? turned : plain;
+    return CB_OK;
 }
 
 enum cb_status tuner_pattern(struct module *m, const struct pattern **pattern, const char *text, const char *where, struct cb_err *err) {
@@ -111,7 +157,7 @@ static enum cb_status site_add(struct module *m, const struct table *uses, const
     if (!grown) FAIL(err, CB_E_MEMORY, "%s: no memory for a site", site->name);
     m->sites = grown;
     struct tuner_site *s = &m->sites[m->n_sites];
-    *s = (struct tuner_site){.first = m->n_params, .scale = 1, .shared = weight_is_shared(uses, site)};
+    *s = (struct tuner_site){.scale = 1, .shared = weight_is_shared(uses, site)};
     TRY(site_copy(m, &s->site, site, err));
     TRY(m->tuner->declare(m, s, err));
     return table_put(&m->by_site, s->site.name, strlen(s->site.name), m->n_sites++, err);
@@ -126,12 +172,13 @@ static enum cb_status swap_add(struct module *m, const struct nn *nn, const stru
     struct tuner_swap *grown = list_grow(m, m->swaps, m->n_swaps, &m->swaps_size, sizeof *grown);
     if (!leaf || !grown) FAIL(err, leaf ? CB_E_MEMORY : CB_E_NAME, "%s: no %s that could be replaced", site->name, field);
     m->swaps = grown;
-    struct tuner_param rest = {.init = TUNER_COPY, .source = arena_strdup(m->arena, source)};
-    char *key = arena_printf(m->arena, "base_model.model.%s.%s%s", site->name, targeted ? "base_layer." : "", field);
+    struct tuner_param rest = {.init = TUNER_COPY, .source = arena_strdup(m->arena, source), .site = -1};
+    rest.public.key = arena_printf(m->arena, "base_model.model.%s.%s%s", site->name, targeted ? "base_layer." : "", field);
+    rest.public.type = type_make(CB_DTYPE_F32, leaf->type.rank, leaf->type.dim);
     struct tuner_swap swap = {.site = arena_strdup(m->arena, site->name), .field = is_bias ? "bias" : "weight", .param = m->n_params};
     swap.shared = !is_bias && weight_is_shared(uses, site);
     if (!rest.source || !swap.site) FAIL(err, CB_E_MEMORY, "%s: no memory for a copy", site->name);
-    TRY(param_add(m, key, leaf->type.rank, leaf->type.dim, rest, err));
+    TRY(param_add(m, rest, err));
     m->swaps[m->n_swaps++] = swap;
     return CB_OK;
 }
@@ -150,6 +197,7 @@ static const char *targets_text(const struct module *m, char text[200]) {
 static enum cb_status resolve(struct module *m, const struct nn *nn, const struct table *uses, const char *where, struct cb_err *err) {
     const char *bias = json_string_value(json_object_get(m->config, "bias"));
     bool all = bias && strcmp(bias, "all") == 0, some = bias && strcmp(bias, "none") != 0;
+    if (m->tuner->declare_shared) TRY(m->tuner->declare_shared(m, nn, err));
     for (int i = 0; i < nn->n_sites; i++) {
         const struct nn_site *site = nn->sites[i];
         bool matches, saved = tuner_targets_save(&m->targets, site->name);
@@ -199,8 +247,9 @@ static enum cb_status common_parse(struct module *m, const char *where, struct c
         if ((p == base || p[-1] == '/') && (p[2] == '/' || !p[2]))
             FAIL(err, CB_E_FORMAT, "%s: base_model_name_or_path: found %.80s; wanted a path without \"..\"", where, base);
     TRY(json_get_str(&bias, m->config, where, "bias", false, err));
-    if (strcmp(bias, "none") != 0 && strcmp(bias, "all") != 0 && strcmp(bias, "lora_only") != 0)
-        FAIL(err, CB_E_FORMAT, "%s: bias: found %.60s; wanted none, all or lora_only", where, bias);
+    size_t n = strlen(bias);
+    if (strcmp(bias, "none") != 0 && strcmp(bias, "all") != 0 && (n < 6 || strcmp(bias + n - 5, "_only") != 0))
+        FAIL(err, CB_E_FORMAT, "%s: bias: found %.60s; wanted none, all or %s_only", where, bias, m->tuner->name);
     return CB_OK;
 }
 
@@ -260,6 +309,7 @@ void module_destroy(struct module **module) {
     for (int i = 0; i < (*module)->n_patterns; i++) pattern_destroy(&(*module)->patterns[i]);
     json_decref((*module)->config);
     table_deinit(&(*module)->by_site);
+    table_deinit(&(*module)->by_key);
     struct arena *arena = (*module)->arena;
     *module = NULL;
     arena_destroy(&arena);
@@ -276,6 +326,7 @@ const json_t *module_config(const struct module *module) { return module->config
 const char *module_warning(const struct module *module) { return module->warning; }
 int64_t module_parameters(const struct module *module) {
     int64_t n = 0;
-    for (int i = 0; i < module->n_params; i++) n += type_elements(&module->params[i].public.type);
+    for (int i = 0; i < module->n_params; i++)
+        if (module->params[i].public.is_trained) n += type_elements(&module->params[i].public.type);
     return n;
 }

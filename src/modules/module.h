@@ -39,13 +39,25 @@ struct nn_hook module_hook(struct module_list *list);
 
 /* Sets the run-time scale; no graph or plan changes. */
 void module_set_scale(const struct module *module, struct store *store, double scale);
-/* Adds the module, times its scale, to the model's weights in the store (f32 from then on); unfold: takes it off again, up to rounding. Refused where a
-   weight is shared with a site that the module leaves alone. Replaced weights and biases change places with the model's. */
-enum cb_status module_fold(const struct module *module, struct store *store, bool unfold, struct cb_err *err);
+/* What folding computes with: run evaluates a graph of f32 outputs once, its params being entries of store, and copies output names[i] to out[i]. */
+struct module_evaluator {
+    const struct op_table *ops;
+    enum cb_status (*run)(void *user, struct cb_graph *g, const struct store *store, int n, const char *const *names, float *const *out,
+                          struct cb_err *err);
+    void *user;
+};
+/* Puts the module, at its scale, into the model's weights in the store (f32 from then on); unfold: takes it off again, up to rounding, where its kind
+   adds something to the weights. Refused where a weight is shared with a site that the module leaves alone. Replaced weights and biases change places
+   with the model's. */
+enum cb_status module_fold(const struct module *module, struct store *store, bool unfold, const struct module_evaluator *evaluator,
+                           struct cb_err *err);
+/* Whether folding can be undone. */
+bool module_unfolds(const struct module *module);
 
 struct module_param {
     const char *name, *key;  // of the store entry, of the file
-    struct cb_type type;  // f32
+    struct cb_type type;  // f32, or whole numbers where they are not trained
+    bool is_trained, is_stored;  // stored: in the module's file
 };
 int module_n_params(const struct module *module);
 const struct module_param *module_param(const struct module *module, int i);

@@ -8,6 +8,9 @@ enum cb_status module_from_config(struct module **module, json_t *config, const 
                                   struct cb_err *err);
 /* Matches the targets against the sites and declares every parameter. */
 enum cb_status module_resolve(struct module *module, const struct nn *sites, const char *where, struct cb_err *err);
+/* The fresh value of a parameter, or a derived one's, into data. */
+enum cb_status module_param_fill(const struct module *module, const struct tuner_param *param, struct store *store, uint64_t seed,
+                                 void *data, struct cb_err *err);
 /* The scale's entry, with the value 1. */
 enum cb_status module_add_scale(const struct module *module, struct store *store, struct cb_err *err);
 #endif

@@ -82,14 +82,15 @@ static enum cb_status spec_parse(json_t **config, const char *spec, const char *
     return CB_OK;
 }
 
-/* The fresh state of one parameter. */
-static enum cb_status param_fill(const struct tuner_param *p, struct store *store, struct store_entry *entry, uint64_t seed,
+enum cb_status module_param_fill(const struct module *m, const struct tuner_param *p, struct store *store, uint64_t seed, void *to,
                                  struct cb_err *err) {
-    float *data = entry->data;
-    int64_t n = type_elements(&entry->type);
+    if (p->fill) return p->fill(m, p, store, seed, to, err);
+    float *data = to;
+    int64_t n = type_elements(&p->public.type);
     struct rng rng = rng_make(seed, rng_hash(p->public.key));
     for (int64_t i = 0; p->init == TUNER_UNIFORM && i < n; i++) data[i] = (float)(p->spread * (2 * rng_f64(&rng) - 1));
     for (int64_t i = 0; p->init == TUNER_NORMAL && i < n; i++) data[i] = (float)(p->spread * rng_normal(&rng));
+    for (int64_t i = 0; p->init == TUNER_CONSTANT && i < n; i++) data[i] = (float)p->spread;
     if (p->init != TUNER_COPY) return CB_OK;
     const struct store_entry *source = store_find(store, p->source);
     if (!source || type_elements(&source->type) != n) FAIL(err, CB_E_NAME, "%s: not in the store; wanted it to copy", p->source);
@@ -142,8 +143,8 @@ enum cb_status module_create(struct module **module, struct store *store, const 
         struct store_entry *entry;
         status = store_add(store, m->params[i].public.name, m->params[i].public.type, &entry, err);
         if (status != CB_OK) break;
-        entry->trainable = true;
-        status = param_fill(&m->params[i], store, entry, seed, err);
+        entry->trainable = m->params[i].public.is_trained;
+        status = module_param_fill(m, &m->params[i], store, seed, entry->data, err);
     }
     if (status != CB_OK && m) {
         module_remove(m, store);

@@ -90,7 +90,8 @@ enum cb_status tuner_targets_parse(struct module *m, const char *where, struct c
         t->all_linear = true;
     else if (text && *text)
         TRY(key_pattern(m, &t->pattern, text, where, "target_modules", err));
-    if (!t->all_linear && !t->pattern && !(t->names && json_array_size(t->names)))
+    t->is_implied = !t->all_linear && !t->pattern && !(t->names && json_array_size(t->names)) && m->tuner->implied;
+    if (!t->all_linear && !t->pattern && !(t->names && json_array_size(t->names)) && !t->is_implied)
         FAIL(err, CB_E_FORMAT, "%s: target_modules: found %s; wanted names, a pattern or all-linear", where,
              json_text(json_object_get(m->config, "target_modules"), shown));
     TRY(words_get(&text, &t->exclude_names, m->config, where, "exclude_modules", err));
@@ -110,7 +111,9 @@ enum cb_status tuner_targets_match(const struct module *m, const struct nn_site 
     if (t->exclude_pattern) TRY(pattern_matches(t->exclude_pattern, site->name, &excluded, err));
     if (excluded) return CB_OK;
     if (t->pattern) return pattern_matches(t->pattern, site->name, matches, err);
-    *matches = t->all_linear ? site->kind == NN_LINEAR : list_has(t->names, site->name, ends_in);
+    *matches = t->is_implied   ? m->tuner->implied(m, site)
+               : t->all_linear ? site->kind == NN_LINEAR
+                               : list_has(t->names, site->name, ends_in);
     // layers count for lists only
     if (*matches && t->layers) return pattern_matches(t->layers, site->name, matches, err);
     if (*matches && t->by_layer) {

@@ -10,6 +10,7 @@ enum tuner_init {
     TUNER_ZEROS,
     TUNER_UNIFORM /* in +-spread */,
     TUNER_NORMAL /* deviation spread */,
+    TUNER_CONSTANT /* spread */,
     TUNER_COPY /* of the entry `source` */
 };
 enum tuner_kind { TUNER_INT, TUNER_FLOAT, TUNER_BOOL, TUNER_STR, TUNER_STRS /* a+b+c; a pattern stays one string */, TUNER_INTS };
@@ -21,21 +22,38 @@ struct tuner_option {
     const char *doc;
 };
 
+/* What becomes of a parameter. */
+enum tuner_role {
+    TUNER_TRAINED,
+    TUNER_FROZEN /* kept in the file, never trained */,
+    TUNER_DERIVED /* never in a file: made by its fill, when fresh and when read */
+};
+
+struct tuner_param;
+/* The fresh value of a parameter, or a derived one's: data holds its elements in its type. */
+typedef enum cb_status tuner_fill(const struct module *module, const struct tuner_param *param, struct store *store, uint64_t seed,
+                                  void *data, struct cb_err *err);
+
 /* One parameter of a module. */
 struct tuner_param {
     struct module_param public;
     enum tuner_init init;
     double spread;
     const char *source;  // the model's weight that it copies and stands for; NULL: none
+    enum tuner_role role;
+    tuner_fill *fill;  // in place of init; NULL: none
+    int site;  // the first that asked for it; -1: none
 };
 
-/* A site that the tuner changes, with its parameters [first, first + n_params). */
+/* A site that the tuner changes, and the numbers of its parameters: its own, and such as it shares with others. */
+#define TUNER_MAX_PARAMS 16
 struct tuner_site {
     struct nn_site site;
-    int first, n_params;
+    int param[TUNER_MAX_PARAMS], n_params;
     bool shared;  // another site reads the same weight
     double scale;  // the tuner's own factor, e.g. alpha / r
     int64_t rank;
+    const void *own;  // what the tuner keeps of the site, in the module's arena
 };
 
 /* A parameter that stands for the model's own at one site (modules_to_save, biases). */
@@ -48,6 +66,7 @@ struct tuner_swap {
 /* Which modules a configuration means; the key semantics of PEFT. */
 struct tuner_targets {
     bool all_linear;
+    bool is_implied;  // none are named: the tuner says which
     const json_t *names;  // list of exact names or endings after a dot; NULL: pattern
     const struct pattern *pattern;
     const json_t *exclude_names;
@@ -67,7 +86,7 @@ struct module {
     const void *options;  // struct <tuner>_options
     struct tuner_targets targets;
     struct tuner_site *sites;
-    struct table by_site;  // names of the sites: their numbers
+    struct table by_site, by_key;  // numbers of the sites by name, of the parameters by key
     struct tuner_param *params;
     struct tuner_swap *swaps;
     struct pattern **patterns;  // all that were compiled
@@ -77,6 +96,9 @@ struct module {
     const char *warning;
 };
 
+/* How a tuner acts on a site. All are nullable, but it needs input, delta, or weight. scale: rank 0, the run-time scale.
+   weight and bias are the definition where there is one: folding evaluates them, and where there is no delta they stand for the model's own while a
+   graph is built. delta is then the cheaper form of the same. */
 struct tuner {
     const char *name, *doc, *peft_type;
     const struct tuner_option *options;
@@ -84,19 +106,34 @@ struct tuner {
     size_t options_bytes;
     enum tuner_fresh fresh;
     bool takes_experts;  // delta changes the rows of an expert's site alone (nn_product)
+    bool
+        is_additive;  // what weight and bias add does not depend on what they change: folding can be undone, scale 0 is the base bit for bit
     const char *scaling;  // what the run-time scale multiplies
     const char *const *cases;  // specs for the generic tests, NULL-ended
     /* Reads module->config into module->options. where: the file, for messages. */
     enum cb_status (*parse)(struct module *module, const char *where, struct cb_err *err);
     /* Whether a site of this kind can be changed. */
     bool (*match)(const struct nn_site *site);
-    /* Adds the site's parameters through tuner_add_param; sets site->scale. */
+    /* Which sites are meant where the configuration has no target_modules. NULL: it must have some. */
+    bool (*implied)(const struct module *module, const struct nn_site *site);
+    /* Adds parameters that belong to no site, before the sites. NULL: none. */
+    enum cb_status (*declare_shared)(struct module *module, const struct nn *sites, struct cb_err *err);
+    /* Adds the site's parameters through tuner_add_param and tuner_add; sets site->scale. */
     enum cb_status (*declare)(struct module *module, struct tuner_site *site, struct cb_err *err);
-    /* The new output of the site. scale: rank 0, the run-time scale. */
+    /* The site's input x in its new form. Not for embeddings and norms. */
+    struct cb_tensor *(*input)(const struct module *module, const struct tuner_site *site, struct nn *nn, struct cb_tensor *x,
+                               struct cb_tensor *scale);
+    /* The new output of the site. */
     struct cb_tensor *(*delta)(const struct module *module, const struct tuner_site *site, struct nn *nn, struct cb_tensor *x,
                                struct cb_tensor *y, struct cb_tensor *scale);
-    /* Adds factor times the change to weight (the site's, f32). param[i]: data of the site's parameters. NULL: cannot be folded. */
-    void (*fold)(const struct tuner_site *site, const float *const *param, double factor, float *weight);
+    /* The new weight of w, f32: (out,in) of linear layers however they are stored, (rows,channels) of embeddings, (C) of norms. */
+    struct cb_tensor *(*weight)(const struct module *module, const struct tuner_site *site, struct nn *nn, struct cb_tensor *w,
+                                struct cb_tensor *scale);
+    /* The new bias of b, f32 (out). */
+    struct cb_tensor *(*bias)(const struct module *module, const struct tuner_site *site, struct nn *nn, struct cb_tensor *b,
+                              struct cb_tensor *scale);
+    /* Why this module cannot be folded though it has weight or bias; NULL: it can. */
+    const char *(*refuses_fold)(const struct module *module);
 };
 
 /* All tuners in the order of their names; *n their count. */
@@ -104,10 +141,17 @@ const struct tuner *const *tuners(int *n);
 /* By name or peft_type; NULL where unknown. */
 const struct tuner *tuner_find(const char *name);
 
-/* For tuners: one more parameter of the site, named "base_model.model.<site>.<suffix>" in the file. */
+/* For tuners: one more trained parameter of the site, named "base_model.model.<site>.<suffix>" in the file. */
 enum cb_status tuner_add_param(struct module *module, struct tuner_site *site, const char *suffix, int rank, const int64_t *dim,
                                enum tuner_init init, double spread, struct cb_err *err);
-/* The graph's leaf of a parameter. */
+/* For tuners: a parameter under the whole key of its file (rest.public.key), once: a key that is there already gives that one again. Nullable: site, to
+   whose parameters it is added; number. */
+enum cb_status tuner_add(struct module *module, struct tuner_site *site, struct tuner_param rest, int *number, struct cb_err *err);
+/* "base_model.model.<site>.<suffix>", in the module's arena. */
+const char *tuner_key(struct module *module, const struct tuner_site *site, const char *suffix, struct cb_err *err);
+/* The site's weight in the store as f32, (out,in) of linear layers, else as it is stored. *weight: owned by caller, free(). */
+enum cb_status tuner_base_weight(float **weight, const struct tuner_site *site, const struct store *store, struct cb_err *err);
+/* The graph's leaf of the site's i-th parameter. */
 struct cb_tensor *tuner_leaf(const struct module *module, const struct tuner_site *site, int i, struct nn *nn);
 /* A pattern that lives as long as the module. */
 enum cb_status tuner_pattern(struct module *module, const struct pattern **pattern, const char *text, const char *where,

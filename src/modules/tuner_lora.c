@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/cpuid.h"
 #include "modules/tuner.h"
 #include "ops/ops.h"
 
@@ -123,41 +122,14 @@ static struct cb_tensor *delta(const struct module *m, const struct tuner_site *
     return nn_product(nn, low, b, y);
 }
 
-enum { TILE = 128, TILE_RANK = 64, LANES = 16 };  // LANES: sums that stay in registers
-
-/* weight's tile of n columns += scale * p q: p[row, k] has strides (p_row, p_k), q[k][column] lies in rows of TILE. Every weight is touched once. */
-CPU_CLONES static void add_product(float *weight, int64_t rows, int64_t stride, const float *p, int64_t p_row, int64_t p_k,
-                                   const float (*q)[TILE], int64_t rank, int64_t n, double scale) {
-    for (int64_t row = 0; row < rows; row++) {
-        for (int64_t c0 = 0; c0 < n; c0 += LANES) {
-            double sum[LANES] = {0};
-            for (int64_t k = 0; k < rank; k++) {
-                double v = p[row * p_row + k * p_k];
-                for (int64_t c = 0; c < LANES; c++) sum[c] += v * q[k][c0 + c];
-            }
-            float *w = weight + row * stride + c0;
-            int64_t m = n - c0 < LANES ? n - c0 : LANES;
-            for (int64_t c = 0; c < m; c++) w[c] = (float)(w[c] + scale * sum[c]);
-        }
-    }
-}
-
-/* weight (out,in), or (in,out) for Conv1D and embeddings: += factor * scale * B A. */
-static void fold(const struct tuner_site *site, const float *const *param, double factor, float *weight) {
-    const float *a = param[0], *b = param[1];
-    int64_t r = site->rank, in = site->site.in, out = site->site.out;
-    bool in_out = site->site.weight_is_in_out || site->site.kind == NN_EMBEDDING;
-    int64_t rows = in_out ? in : out, columns = in_out ? out : in;
-    float q[TILE_RANK][TILE];
-    for (int64_t c0 = 0; c0 < columns; c0 += TILE)
-        for (int64_t k0 = 0; k0 < r; k0 += TILE_RANK) {
-            int64_t n = columns - c0 < TILE ? columns - c0 : TILE, rank = r - k0 < TILE_RANK ? r - k0 : TILE_RANK;
-            memset(q, 0, sizeof q);
-            for (int64_t k = 0; k < rank; k++)
-                for (int64_t c = 0; c < n; c++) q[k][c] = in_out ? b[(c0 + c) * r + k0 + k] : a[(k0 + k) * in + c0 + c];
-            add_product(weight + c0, rows, columns, in_out ? a + k0 * in : b + k0, in_out ? 1 : r, in_out ? in : 1, q, rank, n,
-                        factor * site->scale);
-        }
+/* W + scale (alpha / r) B A; embeddings: W + its transpose. */
+static struct cb_tensor *weight(const struct module *m, const struct tuner_site *site, struct nn *nn, struct cb_tensor *w,
+                                struct cb_tensor *scale) {
+    struct cb_graph *g = nn->g;
+    struct cb_tensor *a = tuner_leaf(m, site, 0, nn), *b = tuner_leaf(m, site, 1, nn);
+    b = op_mul(g, op_scale(g, b, site->scale, 0), scale);
+    bool is_table = site->site.kind == NN_EMBEDDING;
+    return op_add(g, w, is_table ? op_matmul(g, a, b, true, true) : op_matmul(g, b, a, false, false));
 }
 
 static const struct tuner_option options[] = {
@@ -196,11 +168,12 @@ const struct tuner tuner_lora = {
     .options_bytes = sizeof(struct lora_options),
     .fresh = TUNER_IS_BASE,
     .takes_experts = true,
+    .is_additive = true,
     .scaling = "the change B A x, beside alpha / r",
     .cases = cases,
     .parse = parse,
     .match = match,
     .declare = declare,
     .delta = delta,
-    .fold = fold,
+    .weight = weight,
 };

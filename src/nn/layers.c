@@ -4,7 +4,12 @@
 #include "nn/nn.h"
 #include "ops/ops.h"
 
-/* The linear map without its hook. */
+/* What a hook makes of a layer's input. */
+static struct cb_tensor *linear_input(struct nn *nn, struct cb_tensor *x, const struct nn_linear *linear) {
+    return nn->hook.input && !graph_is_bad(nn->g, x) ? nn->hook.input(nn->hook.user, nn, linear->name, x) : x;
+}
+
+/* The linear map without the hook of its output. */
 static struct cb_tensor *linear_plain(struct nn *nn, struct cb_tensor *x, const struct nn_linear *linear, const struct nn_site *site,
                                       struct cb_tensor **w, struct cb_tensor **b) {
     const bool in_out = site->weight_is_in_out;
@@ -27,6 +32,7 @@ static struct nn_site linear_site(struct nn *nn, const struct nn_linear *linear)
 struct cb_tensor *nn_linear(struct nn *nn, struct cb_tensor *x, const struct nn_linear *linear) {
     struct cb_tensor *w, *b;
     struct nn_site site = linear_site(nn, linear);
+    x = linear_input(nn, x, linear);
     struct cb_tensor *y = linear_plain(nn, x, linear, &site, &w, &b);
     return nn_softcap(nn, nn_site(nn, &site, x, y), linear->softcap);
 }
@@ -41,6 +47,7 @@ struct cb_tensor *nn_product(struct nn *nn, struct cb_tensor *x, struct cb_tenso
 struct cb_tensor *nn_head_loss(struct nn *nn, struct cb_tensor *x, const struct nn_linear *head, struct cb_tensor *labels) {
     struct cb_tensor *w, *b;
     struct nn_site site = linear_site(nn, head);
+    x = linear_input(nn, x, head);
     // a hook that leaves the logits leaves them without a reader: no plan computes them
     struct cb_tensor *plain = linear_plain(nn, x, head, &site, &w, &b);
     struct cb_tensor *y = nn_site(nn, &site, x, plain);

@@ -30,9 +30,11 @@ struct nn_site {
     struct nn_slice slice[NN_MAX_SLICES];
 };
 
-/* What a module does to a model while it is built. Both functions are nullable. */
+/* What a module does to a model while it is built. All functions are nullable. */
 struct nn_hook {
     void *user;
+    /* Called for each linear layer and head with its input; returns the new input, or x. */
+    struct cb_tensor *(*input)(void *user, struct nn *nn, const char *site, struct cb_tensor *x);
     /* Called once a site with its input x and output y (embeddings: x holds ids); returns the new y, or y itself to leave it. */
     struct cb_tensor *(*site)(void *user, struct nn *nn, const struct nn_site *site, struct cb_tensor *x, struct cb_tensor *y);
     /* Called for each parameter that a site reads: field is "weight" or "bias", p the model's own leaf. Returns what to use in its place, or p. */

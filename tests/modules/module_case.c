@@ -1,0 +1,248 @@
+/* A model with modules in a test, and a fixture against its golden file. */
+#include "module_case.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "io/file.h"
+#include "ops/ops.h"
+
+static enum cb_status base_sites(struct base *b, struct cb_err *err) {
+    TRY(graph_create(&b->sites_graph, ops_table(), err));
+    b->sites = nn_make(b->sites_graph);
+    struct model_io io = {.batch = 1, .tokens = 2, .want_logits = true};
+    return model_build(b->model, &b->sites, &io, err);
+}
+
+enum cb_status base_open(struct base *b, const char *folder, struct cb_err *err) {
+    *b = (struct base){0};
+    TRY(store_create(&b->store, err));
+    TRY(model_load(&b->model, b->store, folder, err));
+    return base_sites(b, err);
+}
+
+enum cb_status base_fresh(struct base *b, const char *family, struct cb_err *err) {
+    *b = (struct base){0};
+    json_t *config;
+    TRY(store_create(&b->store, err));
+    TRY(model_default_config(&config, model_family(family), model_family(family)->tiny, err));
+    enum cb_status status = model_from_config(&b->model, config, family, err);
+    json_decref(config);
+    TRY(status);
+    TRY(model_init_weights(b->model, b->store, 7, err));
+    return base_sites(b, err);
+}
+
+void base_close(struct base *b) {
+    model_destroy(&b->model);
+    graph_destroy(&b->sites_graph);
+    store_destroy(&b->store);
+}
+
+enum cb_status with_modules(struct base *b, struct runner *r, struct module_list *list, const struct module *of,
+                            const struct model_io *wanted, struct cb_err *err) {
+    struct model_io io = *wanted;
+    enum { MOST = 512 };
+    struct cb_tensor *wrt[MOST], *grad[MOST];
+    char name[400];
+    TRY(runner_create(r, err));
+    struct nn nn = nn_make(r->g);
+    if (list) nn.hook = module_hook(list);
+    TRY(model_build(b->model, &nn, &io, err));
+    const char *key[MOST];
+    int n = 0, all = of ? module_n_params(of) : 0;
+    if (all > MOST) FAIL(err, CB_E_LIMIT, "test: %d parameters", all);
+    for (int i = 0; i < all; i++) {
+        if (!module_param(of, i)->is_trained) continue;
+        wrt[n] = graph_find_leaf(r->g, module_param(of, i)->name);
+        if (!wrt[n]) FAIL(err, CB_E_NAME, "%s: not in the graph", module_param(of, i)->name);
+        key[n++] = module_param(of, i)->key;
+    }
+    if (n && graph_grad(r->g, io.loss, NULL, n, wrt, NULL, grad) != CB_OK) FAIL(err, r->g->err.code, "%s", r->g->err.message);
+    for (int i = 0; i < n; i++) {
+        snprintf(name, sizeof name, "grad.%s", key[i]);
+        if (grad[i]) graph_output(r->g, grad[i], name);
+    }
+    return runner_plan(r, b->store, err);
+}
+
+static enum cb_status evaluate(void *user, struct cb_graph *g, const struct store *store, int n, const char *const *names,
+                               float *const *out, struct cb_err *err) {
+    (void)user;
+    struct runner r = {.g = g};
+    enum cb_status status = pool_create(&r.pool, 2, err);
+    if (status == CB_OK) status = runner_plan(&r, store, err);
+    if (status == CB_OK) status = runner_run(&r, err);
+    for (int i = 0; status == CB_OK && i < n; i++)
+        memcpy(out[i], runner_data(&r, names[i]), (size_t)runner_elements(&r, names[i]) * sizeof(float));
+    r.g = NULL;
+    runner_destroy(&r);
+    return status;
+}
+struct module_evaluator test_evaluator(void) {
+    return (struct module_evaluator){ops_table(), evaluate, NULL};
+}
+
+enum cb_status base_fold(struct base *b, const struct module *m, bool unfold, struct cb_err *err) {
+    const struct module_evaluator evaluator = test_evaluator();
+    return module_fold(m, b->store, unfold, &evaluator, err);
+}
+
+static enum cb_status golden_run(struct base *b, struct runner *r, struct module_list *list, const struct module *of,
+                                 const struct tensors *golden, struct cb_err *err) {
+    static const char *const inputs[] = {"input_ids", "attention_mask", "labels"};
+    const struct tensor *ids;
+    TRY(tensors_need(&ids, golden, "input_ids", err));
+    struct model_io io = {.batch = ids->type.dim[0], .tokens = ids->type.dim[1], .want_logits = true, .want_loss = true};
+    io.attention_mask = tensors_find(golden, "attention_mask") != NULL;
+    TRY(with_modules(b, r, list, of, &io, err));
+    for (int i = 0; i < 3; i++)
+        if (tensors_find(golden, inputs[i])) TRY(runner_fill(r, inputs[i], tensors_find(golden, inputs[i]), err));
+    return runner_run(r, err);
+}
+
+/* Worst error of the logits, over the rows whose mask is 1 where there is a mask a row. */
+static double logits_error(struct runner *r, const struct tensors *golden, const char *name) {
+    const struct tensor *mask = tensors_find(golden, "attention_mask"), *want = tensors_find(golden, name);
+    const float *have = runner_data(r, "logits"), *values = want ? tensor_data(want) : NULL;
+    if (!have || !want || runner_elements(r, "logits") != type_elements(&want->type)) return INFINITY;
+    const bool by_row = mask && want->type.rank == 3 && want->type.dim[1] == mask->type.dim[1];
+    int64_t rows = by_row ? type_elements(&mask->type) : 1, width = type_elements(&want->type) / rows;
+    double worst = 0;
+    for (int64_t i = 0; i < rows; i++)
+        if (!by_row || ((const int64_t *)tensor_data(mask))[i])
+            worst = fmax(worst, worst_error(have + i * width, values + i * width, width));
+    return worst;
+}
+
+/* The store's weights against "merged.<weight>"; returns how many were compared. */
+static int merged_compare(const struct base *b, const struct tensors *golden, double tolerance, const char *name, char message[400]) {
+    int n = 0;
+    for (int i = 0; i < tensors_count(golden); i++) {
+        const struct tensor *t = tensors_at(golden, i);
+        if (strncmp(t->name, "merged.", 7) != 0) continue;
+        const struct store_entry *entry = store_find(b->store, t->name + 7);
+        double e = entry ? worst_error(entry->data, tensor_data(t), type_elements(&t->type)) : INFINITY;
+        if (!(e <= tolerance)) snprintf(message, 400, "%s: %.250s: error %g", name, t->name, e);
+        n++;
+    }
+    return n;
+}
+
+/* Everything of one fixture. */
+struct fixture {
+    const char *name;
+    struct base b;
+    struct module *m;
+    struct tensors *golden;
+    json_t *json;
+    struct runner attached, merged;
+    char *message;  // 400 bytes
+};
+
+static double tolerance(const struct fixture *f, const char *key, double least) {
+    const json_t *value = json_object_get(json_object_get(f->json, "tolerance"), key);
+    return fmax(least, json_number_value(value));
+}
+
+static enum cb_status fixture_open(struct fixture *f, const char *shared, struct cb_err *err) {
+    char path[600], *text;
+    size_t n;
+    snprintf(path, sizeof path, "%s/fixtures/modules/%s/golden.json", shared, f->name);
+    TRY(io_read_file(&text, &n, path, 1 << 24, err));
+    enum cb_status status = json_parse_object(&f->json, text, n, path, err);
+    free(text);
+    TRY(status);
+    snprintf(path, sizeof path, "%s/fixtures/modules/%s", shared, json_string_value(json_object_get(f->json, "base")));
+    TRY(base_open(&f->b, path, err));
+    snprintf(path, sizeof path, "%s/fixtures/modules/%s", shared, f->name);
+    TRY(module_load(&f->m, f->b.store, path, "m", &f->b.sites, err));
+    snprintf(path, sizeof path, "%s/fixtures/modules/%s/golden.safetensors", shared, f->name);
+    return tensors_open(&f->golden, path, err);
+}
+
+static enum cb_status attached_check(struct fixture *f, struct cb_err *err) {
+    const struct module *const modules[1] = {f->m};
+    struct module_list list = {modules, 1};
+    struct runner *r = &f->attached;
+    TRY(golden_run(&f->b, r, &list, f->m, f->golden, err));
+    double e = logits_error(r, f->golden, "logits");
+    if (!(e < tolerance(f, "logits", 2e-5))) snprintf(f->message, 400, "%s: logits: error %g", f->name, e);
+    e = worst_error(runner_data(r, "loss"), tensor_data(tensors_find(f->golden, "loss")), 1);
+    if (!(e < tolerance(f, "loss", 1e-5))) snprintf(f->message, 400, "%s: loss: error %g", f->name, e);
+    // an additive module's scale at run time: 0 is the base, in the same plan
+    if (!f->m->tuner->is_additive || f->m->n_swaps || !tensors_find(f->golden, "logits_base")) return CB_OK;
+    module_set_scale(f->m, f->b.store, 0);
+    TRY(runner_run(r, err));
+    e = logits_error(r, f->golden, "logits_base");
+    if (!(e < 2e-5)) snprintf(f->message, 400, "%s: scale 0: error %g", f->name, e);
+    module_set_scale(f->m, f->b.store, 1);
+    return runner_run(r, err);
+}
+
+/* Gradients under the keys of the file; those of another shape are of what the file was converted from. */
+static int gradients_check(struct fixture *f) {
+    int n = 0;
+    for (int i = 0; i < tensors_count(f->golden); i++) {
+        const struct tensor *t = tensors_at(f->golden, i);
+        struct runner *r = &f->attached;
+        if (strncmp(t->name, "grad.", 5) != 0) continue;
+        const float *have = runner_data(r, t->name);
+        n++;
+        if (have && runner_elements(r, t->name) != type_elements(&t->type)) continue;
+        double e = have ? relative_norm(have, tensor_data(t), type_elements(&t->type)) : INFINITY;
+        if (!(e < tolerance(f, "grad_relative", 2e-5))) snprintf(f->message, 400, "%s: %.250s: error %g", f->name, t->name, e);
+    }
+    return n;
+}
+
+/* Where the library's own merge is its attached module: folded weights and what they give. */
+static enum cb_status merged_check(struct fixture *f, struct cb_err *err) {
+    const json_t *merge = json_object_get(f->json, "merge");
+    if (!json_is_true(json_object_get(merge, "supported"))) return CB_OK;
+    if (json_number_value(json_object_get(merge, "merged_vs_attached_max_difference")) > 1e-4) return CB_OK;
+    TRY(base_fold(&f->b, f->m, false, err));
+    if (!merged_compare(&f->b, f->golden, tolerance(f, "merged", 1e-5), f->name, f->message))
+        snprintf(f->message, 400, "%s: no merged weights compared", f->name);
+    TRY(golden_run(&f->b, &f->merged, NULL, NULL, f->golden, err));
+    if (!(logits_error(&f->merged, f->golden, "logits_merged") < tolerance(f, "logits", 2e-5)))
+        snprintf(f->message, 400, "%s: logits of merged weights", f->name);
+    return CB_OK;
+}
+
+void module_fixture_check(const char *shared, const char *name, char message[400]) {
+    struct cb_err err = {0};
+    struct fixture f = {.name = name, .message = message};
+    *message = 0;
+    enum cb_status status = fixture_open(&f, shared, &err);
+    if (status == CB_OK) status = attached_check(&f, &err);
+    if (status == CB_OK && !gradients_check(&f)) snprintf(message, 400, "%s: no gradients compared", name);
+    if (status == CB_OK) status = merged_check(&f, &err);
+    if (status != CB_OK) snprintf(message, 400, "%.60s: %.300s", name, err.message);
+    runner_destroy(&f.attached);
+    runner_destroy(&f.merged);
+    tensors_destroy(&f.golden);
+    module_destroy(&f.m);
+    base_close(&f.b);
+    json_decref(f.json);
+}
+
+int module_fixtures_check(const char *shared, const char *const *names) {
+    int failed = 0;
+    char message[400];
+    for (; *names; names++) {
+        module_fixture_check(shared, *names, message);
+        if (*message) fprintf(stderr, "%s\n", message);
+        failed += *message != 0;
+    }
+    return failed;
+}
+
+void inputs_fill(struct runner *r, int32_t vocab) {
+    int32_t *ids = runner_data(r, "input_ids"), *labels = runner_data(r, "labels");
+    for (int64_t i = 0; i < runner_elements(r, "input_ids"); i++) ids[i] = (int32_t)((i * 7 + 3) % vocab);
+    for (int64_t i = 0; labels && i < runner_elements(r, "labels"); i++) labels[i] = (int32_t)((i * 5 + 1) % vocab);
+}

@@ -1,0 +1,96 @@
+/* What holds for every tuner on every family: the fresh state its descriptor names, gradients of its own parameters, the file and back, folding. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "module_case.h"
+
+/* Every case of every tuner on every family: fresh state, gradients of its own, the file and back, folded as attached, unfolded as before. */
+static enum cb_status generic(const struct tuner *tuner, const char *spec, const char *family, char message[400], struct cb_err *err) {
+    struct base b;
+    struct module *m = NULL, *again = NULL;
+    struct runner plain = {0}, attached = {0}, reloaded = {0};
+    const struct model_io io = {.batch = 2, .tokens = 6, .want_logits = true, .want_loss = true};
+    char folder[128];
+    TRY(base_fresh(&b, family, err));
+    TRY(with_modules(&b, &plain, NULL, NULL, &io, err));
+    inputs_fill(&plain, (int32_t)b.model->vocab);
+    TRY(runner_run(&plain, err));
+    TRY(module_create(&m, b.store, spec, "fresh", "base", 11, &b.sites, err));
+    const struct module *modules[1] = {m};
+    struct module_list list = {modules, 1};
+    TRY(with_modules(&b, &attached, &list, m, &io, err));
+    inputs_fill(&attached, (int32_t)b.model->vocab);
+    TRY(runner_run(&attached, err));
+    int64_t n = runner_elements(&plain, "logits");
+    double e = worst_error(runner_data(&attached, "logits"), runner_data(&plain, "logits"), n);
+    if ((tuner->fresh == TUNER_IS_BASE && e != 0) || (tuner->fresh == TUNER_NEAR_BASE && !(e < 1e-5)) ||
+        (tuner->fresh == TUNER_NOT_BASE && e == 0))
+        snprintf(message, 400, "%s on %s: fresh: error %g", spec, family, e);
+    // every parameter is moved off its fresh state
+    for (int i = 0; i < module_n_params(m); i++) {
+        if (!module_param(m, i)->is_trained) continue;
+        float *p = store_find(b.store, module_param(m, i)->name)->data;
+        for (int64_t k = 0; k < type_elements(&module_param(m, i)->type); k++) p[k] += 0.02f * (float)((k * 13 + i) % 11 - 5);
+    }
+    TRY(runner_run(&attached, err));
+    for (int i = 0; i < module_n_params(m); i++) {
+        if (!module_param(m, i)->is_trained) continue;
+        char name[400];
+        snprintf(name, sizeof name, "grad.%s", module_param(m, i)->key);
+        const float *g = runner_data(&attached, name);
+        double norm = 0;
+        for (int64_t k = 0; g && k < runner_elements(&attached, name); k++) norm += fabs((double)g[k]);
+        if (!(norm > 0) && !strstr(name, "lora_embedding")) snprintf(message, 400, "%s on %s: %.200s is %g", spec, family, name, norm);
+    }
+    // file and back
+    if (!temporary_folder(folder, "lora")) FAIL(err, CB_E_IO, "no temporary folder");
+    TRY(module_save(m, b.store, folder, err));
+    TRY(module_load(&again, b.store, folder, "again", &b.sites, err));
+    modules[0] = again;
+    TRY(with_modules(&b, &reloaded, &list, NULL, &io, err));
+    inputs_fill(&reloaded, (int32_t)b.model->vocab);
+    TRY(runner_run(&reloaded, err));
+    e = worst_error(runner_data(&reloaded, "logits"), runner_data(&attached, "logits"), n);
+    if (e != 0) snprintf(message, 400, "%s on %s: reloaded: error %g", spec, family, e);
+    // an additive module at scale 0 is the base, bit for bit
+    if (tuner->is_additive && !m->n_swaps) {
+        module_set_scale(m, b.store, 0);
+        TRY(runner_run(&attached, err));
+        e = worst_error(runner_data(&attached, "logits"), runner_data(&plain, "logits"), n);
+        if (e != 0) snprintf(message, 400, "%s on %s: scale 0: error %g", spec, family, e);
+    }
+    // folded weights do what the attached module does
+    if (tuner->weight || tuner->bias) {
+        module_set_scale(m, b.store, m->n_swaps ? 1 : 0.5);
+        TRY(runner_run(&attached, err));
+        TRY(base_fold(&b, m, false, err));
+        TRY(runner_run(&plain, err));
+        e = worst_error(runner_data(&plain, "logits"), runner_data(&attached, "logits"), n);
+        if (!(e < 1e-5)) snprintf(message, 400, "%s on %s: folded: error %g", spec, family, e);
+    }
+    module_destroy(&m);
+    module_destroy(&again);
+    runner_destroy(&plain);
+    runner_destroy(&attached);
+    runner_destroy(&reloaded);
+    base_close(&b);
+    return CB_OK;
+}
+
+TEST(tuners, generic) {
+    int n;
+    const struct tuner *const *list = tuners(&n);
+    int n_families;
+    const struct family *const *families = model_families(&n_families);
+    CHECK(n >= 1);
+    for (int i = 0; i < n; i++)
+        for (const char *const *spec = list[i]->cases; *spec; spec++)
+            for (int f = 0; f < n_families; f++) {
+                char message[400] = "";
+                struct cb_err err = {0};
+                enum cb_status status = generic(list[i], *spec, families[f]->name, message, &err);
+                CHECK(status == CB_OK && !*message, "%s on %s: %s%s", *spec, families[f]->name, message, err.message);
+            }
+}
