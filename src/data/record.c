@@ -18,6 +18,7 @@ static const struct {
     [RECORD_IDS] = {"input_ids", {"input_ids", "ids", "labels"}},
     [RECORD_LABEL] = {"text and label", {"text", "label"}},
     [RECORD_TAGS] = {"tokens and tags", {"tokens", "tags", "text"}},
+    [RECORD_PIXELS] = {"pixels", {"pixels", "label"}},
 };
 
 const char *record_shape_text(enum record_shape shape) { return shape < RECORD_SHAPES ? shapes[shape].text : "nothing"; }
@@ -129,6 +130,39 @@ static enum cb_status tags_check(const json_t *object, const char *where, struct
     return CB_OK;
 }
 
+// A label is an integer, a float or a string, the same kind on every line.
+static enum cb_status label_check(struct record_checker *c, const json_t *label, const char *where, struct cb_err *err) {
+    if (!json_is_integer(label) && !json_is_string(label) && !json_is_real(label))
+        return refuse(where, "label", label, "an integer, a float or a string", err);
+    if (!c->n) c->label = json_typeof(label);
+    if (json_typeof(label) == c->label) return CB_OK;
+    return refuse(where, "label", label,
+                  c->label == JSON_STRING    ? "a string, as in the first record"
+                  : c->label == JSON_INTEGER ? "an integer, as in the first record"
+                                             : "a float, as in the first record",
+                  err);
+}
+
+// Lists of lists, each of as many; at the innermost numbers.
+static bool is_grid(const json_t *value, int depth) {
+    if (!json_is_array(value)) return json_is_number(value);
+    const json_t *first = json_array_get(value, 0);
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        const json_t *item = json_array_get(value, i);
+        if (json_array_size(item) != json_array_size(first) || json_is_array(item) != json_is_array(first) || depth > 4 ||
+            !is_grid(item, depth + 1))
+            return false;
+    }
+    return json_array_size(value) > 0;
+}
+
+static enum cb_status pixels_check(struct record_checker *c, const json_t *object, const char *where, struct cb_err *err) {
+    const json_t *pixels = json_object_get(object, "pixels"), *label = json_object_get(object, "label");
+    if (!json_is_array(json_array_get(pixels, 0)) || !is_grid(pixels, 1))
+        FAIL(err, CB_E_FORMAT, "%s: pixels: wanted rows of numbers, each of as many", where);
+    return label ? label_check(c, label, where, err) : CB_OK;
+}
+
 static enum cb_status sharegpt_check(const json_t *list, const char *where, struct cb_err *err) {
     static const char *const from[] = {"system",  "human", "user",          "gpt",         "assistant",
                                        "chatgpt", "tool",  "function_call", "observation", NULL};
@@ -155,7 +189,7 @@ static enum cb_status shape_find(enum record_shape *shape, const json_t *object,
     } by_key[] = {
         {"messages", RECORD_MESSAGES},  {"conversations", RECORD_SHAREGPT}, {"prompt", RECORD_PROMPT}, {"completion", RECORD_PROMPT},
         {"instruction", RECORD_ALPACA}, {"input_ids", RECORD_IDS},          {"ids", RECORD_IDS},       {"tags", RECORD_TAGS},
-        {"text", RECORD_TEXT},
+        {"text", RECORD_TEXT},          {"pixels", RECORD_PIXELS},
     };
     for (size_t i = 0; i < sizeof by_key / sizeof *by_key; i++) {
         if (!json_object_get(object, by_key[i].key)) continue;
@@ -184,19 +218,6 @@ static enum cb_status ids_record_check(const json_t *object, const char *where, 
     if (json_array_size(labels) != json_array_size(ids))
         FAIL(err, CB_E_FORMAT, "%s: labels: found %zu for %zu ids; wanted as many", where, json_array_size(labels), json_array_size(ids));
     return CB_OK;
-}
-
-// A label is an integer, a float or a string, the same kind on every line.
-static enum cb_status label_check(struct record_checker *c, const json_t *label, const char *where, struct cb_err *err) {
-    if (!json_is_integer(label) && !json_is_string(label) && !json_is_real(label))
-        return refuse(where, "label", label, "an integer, a float or a string", err);
-    if (!c->n) c->label = json_typeof(label);
-    if (json_typeof(label) == c->label) return CB_OK;
-    return refuse(where, "label", label,
-                  c->label == JSON_STRING    ? "a string, as in the first record"
-                  : c->label == JSON_INTEGER ? "an integer, as in the first record"
-                                             : "a float, as in the first record",
-                  err);
 }
 
 enum cb_status record_check(struct record_checker *c, struct record *r, const char *where, struct cb_err *err) {
@@ -230,6 +251,7 @@ enum cb_status record_check(struct record_checker *c, struct record *r, const ch
             break;
         case RECORD_SHAREGPT: TRY(sharegpt_check(json_object_get(o, "conversations"), where, err)); break;
         case RECORD_IDS: TRY(ids_record_check(o, where, err)); break;
+        case RECORD_PIXELS: TRY(pixels_check(c, o, where, err)); break;
         case RECORD_SHAPES: break;
     }
     if (!c->n++) c->shape = r->shape, c->first_line = r->line;

@@ -13,6 +13,7 @@ enum record_shape {
     RECORD_IDS,  // input_ids (or ids), labels of the same length where there are any
     RECORD_LABEL,  // text, label: an integer, float or string, the same kind throughout
     RECORD_TAGS,  // tokens: a list of words, and a list of tags of the same length
+    RECORD_PIXELS,  // pixels: rows of numbers (of channels), and a label where there is one
     RECORD_SHAPES,
 };
 /* The keys in words: "text", "prompt and completion", ... */

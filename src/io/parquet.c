@@ -25,7 +25,7 @@ enum cb_status parquet_open(struct parquet **out, const char *path, parquet_repa
     for (size_t i = 0; i < p->n_leaves; i++) {
         const struct parquet_node *n = p->leaf[i];
         p->column[i].node = n;
-        p->column[i].is_skipped = n->type == PARQUET_INT96 || ((n->type == PARQUET_BYTES || n->type == PARQUET_FIXED) && !n->is_text);
+        p->column[i].is_skipped = (n->type == PARQUET_BYTES || n->type == PARQUET_FIXED) && !n->is_text;
     }
     *out = p;
     return CB_OK;

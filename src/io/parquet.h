@@ -8,8 +8,8 @@ struct parquet;
 /* What to do with a text that is not UTF-8: gives another in *text, *n (borrowed until the next call), or fails. */
 typedef enum cb_status parquet_repair_fn(void *user, const char **text, size_t *n, struct cb_err *err);
 
-/* Read: pages of version 1 and 2; encodings plain, dictionary, run-length, delta (numbers, lengths, byte arrays), byte stream split; Snappy, gzip, zstd.
-   Columns of plain bytes without a type of text, and of times as INT96, are null. Owned by caller, free with parquet_close. */
+/* Read: pages of version 1 and 2; encodings plain, dictionary, run-length, delta (numbers, lengths, byte arrays), byte stream split; Snappy, gzip, LZ4, zstd.
+   Columns of plain bytes without a type of text are null; times are the numbers that they are stored as, of INT96 nanoseconds since 1970. Owned by caller, free with parquet_close. */
 enum cb_status parquet_open(struct parquet **parquet, const char *path, parquet_repair_fn *repair, void *user, struct cb_err *err);
 void parquet_close(struct parquet **parquet);
 /* *row: owned by caller, json_decref; NULL at the end. */

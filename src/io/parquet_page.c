@@ -4,12 +4,13 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include "io/lz4.h"
 #include "io/parquet_private.h"
 #include "io/snappy.h"
 #include "io/thrift.h"
 
 enum { PAGE_DATA, PAGE_INDEX, PAGE_DICTIONARY, PAGE_DATA_2 };
-enum { CODEC_NONE, CODEC_SNAPPY, CODEC_GZIP, CODEC_ZSTD = 6 };
+enum { CODEC_NONE, CODEC_SNAPPY, CODEC_GZIP, CODEC_LZO, CODEC_BROTLI, CODEC_LZ4_FRAMED, CODEC_ZSTD, CODEC_LZ4 };
 #define MAX_PAGE ((int64_t)256 << 20)
 
 struct page_head {
@@ -70,6 +71,8 @@ static enum cb_status unpack(struct parquet *p, struct parquet_column *c, unsign
     bool good = true;
     if (!n_out && !n) return CB_OK;
     if (c->codec == CODEC_SNAPPY) return snappy_unpack(out, n_out, in, n, p->name, err);
+    if (c->codec == CODEC_LZ4) return lz4_unpack(out, n_out, in, n, p->name, err);
+    if (c->codec == CODEC_LZ4_FRAMED) return lz4_unpack_framed(out, n_out, in, n, p->name, err);
     if (c->codec == CODEC_ZSTD) {
         good = ZSTD_decompress(out, n_out, in, n) == n_out;
     } else if (c->codec == CODEC_GZIP) {
@@ -78,8 +81,11 @@ static enum cb_status unpack(struct parquet *p, struct parquet_column *c, unsign
         good = n == n_out;
         if (good) memcpy(out, in, n);
     } else {
-        FAIL(err, CB_E_UNSUPPORTED, "%s: column %s: compression number %d; wanted none, Snappy, gzip or zstd", p->name, c->node->name,
-             c->codec);
+        FAIL(err, CB_E_UNSUPPORTED, "%s: column %s: compression number %d%s; wanted none, Snappy, gzip, LZ4 or zstd", p->name,
+             c->node->name, c->codec,
+             c->codec == CODEC_BROTLI ? " (Brotli)"
+             : c->codec == CODEC_LZO  ? " (LZO)"
+                                      : "");
     }
     return good ? CB_OK : parquet_damaged(p, c, "a compressed page is damaged", err);
 }

@@ -256,6 +256,18 @@ static json_t *give_integer(const struct parquet_node *node, int64_t v) {
     return node->is_unsigned && v < 0 ? json_real((double)(uint64_t)v) : json_integer(v);
 }
 
+/* Nanoseconds of a day and the number of the Julian day, as Impala and Spark wrote times. */
+static json_t *give_int96(const unsigned char *bytes) {
+    int64_t nanoseconds, time;
+    int32_t day;
+    memcpy(&nanoseconds, bytes, 8);
+    memcpy(&day, bytes + 8, 4);
+    const int64_t days = (int64_t)day - 2440588;
+    if (__builtin_mul_overflow(days, (int64_t)86400000000000, &time) || __builtin_add_overflow(time, nanoseconds, &time))
+        return json_null();
+    return json_integer(time);
+}
+
 static json_t *give_fixed(const struct parquet_node *node, const unsigned char *bytes) {
     int32_t i32;
     int64_t i64;
@@ -264,6 +276,7 @@ static json_t *give_fixed(const struct parquet_node *node, const unsigned char *
     switch (node->type) {
         case PARQUET_INT32: memcpy(&i32, bytes, 4); return give_integer(node, i32);
         case PARQUET_INT64: memcpy(&i64, bytes, 8); return give_integer(node, i64);
+        case PARQUET_INT96: return give_int96(bytes);
         case PARQUET_FLOAT:
             memcpy(&f32, bytes, 4);
             f64 = (double)f32;

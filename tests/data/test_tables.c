@@ -103,11 +103,11 @@ TEST(data_tables, outside_treebanks) {
 }
 
 TEST(data_tables, parquet) {
-    static const char *const files[] = {"plain", "snappy_dictionary", "gzip_v2", "zstd_delta"};
+    static const char *const files[] = {"plain", "snappy_dictionary", "gzip_v2", "zstd_delta", "lz4"};
     static const char want[] =
         "{\"text\":\"first\",\"label\":1,\"score\":0.5,\"flag\":true,\"list\":[1,2],\"about\":{\"x\":1,\"y\":\"a\"}}"
         "{\"text\":\"Привет\",\"label\":3,\"score\":-2.25,\"flag\":null,\"list\":null,\"about\":{\"x\":null,\"y\":\"b\"}}";
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         char path[100], out[3000];
         snprintf(path, sizeof path, "tests/golden/data/%s.parquet", files[i]);
         // the fourth row has no label, which the shape of text and label refuses
@@ -119,6 +119,88 @@ TEST(data_tables, parquet) {
         CHECK(strstr(out, "{\"text\":\"prefix two\",\"kind\":6,\"score\":4.0,\"flag\":false,\"list\":[5],\"about\":{\"x\":6,\"y\":\"c\"}}"),
               "%s: %s", files[i], out);
     }
+}
+
+TEST(data_tables, times_of_96_bits) {
+    char out[600];
+    CHECK_OK(rows_of(out, sizeof out, "tests/golden/data/int96.parquet", NULL));
+    CHECK(!strcmp(out,
+                  "{\"text\":\"a\",\"time\":0}{\"text\":\"b\",\"time\":1700000000123456789}{\"text\":\"c\",\"time\":null}"
+                  "{\"text\":\"d\",\"time\":-1}"),
+          "%s", out);
+}
+
+/* Images of every kind of number, their labels beside them; what is cut, too long or of another size is refused. */
+TEST(data_tables, idx) {
+    static const char image[] = "\0\0\x08\3\0\0\0\2\0\0\0\2\0\0\0\3\0\1\2\3\4\xff\x10\x11\x12\x13\x14\x15";
+    static const char label[] = "\0\0\x08\1\0\0\0\2\7\x09", short_labels[] = "\0\0\x08\1\0\0\0\1\7";
+    char out[1000], beside[300];
+    char *path = file_make("t-images-idx3-ubyte", image, sizeof image - 1);
+    CHECK_OK(rows_of(out, sizeof out, path, NULL));
+    CHECK(!strcmp(out, "{\"pixels\":[[0,1,2],[3,4,255]]}{\"pixels\":[[16,17,18],[19,20,21]]}"), "%s", out);
+    // the labels
+    snprintf(beside, sizeof beside, "%.*st-labels-idx1-ubyte", (int)(strstr(path, "t-images") - path), path);
+    FILE *f = fopen(beside, "wb");
+    CHECK(f && fwrite(label, 1, sizeof label - 1, f) == sizeof label - 1);
+    fclose(f);
+    CHECK_OK(rows_of(out, sizeof out, path, NULL));
+    CHECK(!strcmp(out, "{\"pixels\":[[0,1,2],[3,4,255]],\"label\":7}{\"pixels\":[[16,17,18],[19,20,21]],\"label\":9}"), "%s", out);
+    f = fopen(beside, "wb");
+    CHECK(f && fwrite(short_labels, 1, sizeof short_labels - 1, f) == sizeof short_labels - 1);
+    fclose(f);
+    CHECK_FAILS(rows_of(out, sizeof out, path, NULL), CB_E_FORMAT, "one label for each of the 2 images");
+    CHECK_FAILS(rows_of(out, sizeof out, beside, NULL), CB_E_UNSUPPORTED, "labels alone");
+    remove(beside);
+    file_drop(&path);
+    // other numbers
+    static const struct {
+        const char *bytes;
+        size_t n;
+        const char *want;
+    } kinds[] = {
+        {"\0\0\x09\2\0\0\0\1\0\0\0\2\xff\x7f", 14, "wanted rows of numbers"},  // a row is no image
+        {"\0\0\x09\3\0\0\0\1\0\0\0\1\0\0\0\2\xff\x7f", 18, "{\"pixels\":[[-1,127]]}"},
+        {"\0\0\x0b\3\0\0\0\1\0\0\0\1\0\0\0\1\x80\1", 18, "{\"pixels\":[[-32767]]}"},
+        {"\0\0\x0c\3\0\0\0\1\0\0\0\1\0\0\0\1\xff\xff\xff\xfe", 20, "{\"pixels\":[[-2]]}"},
+        {"\0\0\x0d\3\0\0\0\1\0\0\0\1\0\0\0\1\xbf\0\0\0", 20, "{\"pixels\":[[-0.5]]}"},
+        {"\0\0\x0e\3\0\0\0\1\0\0\0\1\0\0\0\1\x40\x02\0\0\0\0\0\0", 24, "{\"pixels\":[[2.25]]}"},
+        {"\0\0\x0d\3\0\0\0\1\0\0\0\1\0\0\0\1\x7f\xc0\0\0", 20, "no number"},
+        {"\0\0\x0a\3\0\0\0\1", 8, "wanted 00 00"},
+        {"\0\0\x08\3\0\0\0\1\0\0\0\1\xff\xff\xff\xff\1", 17, "wanted entries of"},
+        {"\0\0\x08\3\0\0\0\2\0\0\0\1\0\0\0\1\1", 17, "is the file whole"},
+        {"\0\0\x08\3\0\0\0\1\0\0\0\1\0\0\0\1\1\1", 18, "bytes after the 1 entries"},
+        {"\0\0\x08", 3, "is the file whole"},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        memset(&err, 0, sizeof err);
+        path = file_make("t.idx3", kinds[i].bytes, kinds[i].n);
+        enum cb_status status = rows_of(out, sizeof out, path, NULL);
+        CHECK(status == CB_OK ? !strcmp(out, kinds[i].want) : strstr(err.message, kinds[i].want) != NULL, "%zu: %s %s", i, out,
+              err.message);
+        file_drop(&path);
+    }
+    memset(&err, 0, sizeof err);
+}
+
+TEST(data_tables, outside_images) {
+    const char *shared = shared_dir();
+    if (!shared) return;
+    char path[600];
+    struct records *r;
+    const struct record *record;
+    int64_t n = 0, counts[10] = {0};
+    snprintf(path, sizeof path, "%s/data/images_mnist/t10k-images-idx3-ubyte.gz", shared);
+    CHECK_OK(records_open(&r, path, NULL, NULL, &err));
+    for (;; n++) {
+        CHECK_OK(records_next(r, &record, &err));
+        if (!record) break;
+        const json_int_t label = json_integer_value(json_object_get(record->object, "label"));
+        CHECK(record->shape == RECORD_PIXELS && json_array_size(json_object_get(record->object, "pixels")) == 28 && label >= 0 &&
+              label < 10);
+        counts[label]++;
+    }
+    records_close(&r);
+    CHECK(n == 10000 && counts[0] == 980 && counts[7] == 1028, "%lld images", (long long)n);
 }
 
 TEST(data_tables, damaged_parquet_is_refused) {

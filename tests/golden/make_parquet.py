@@ -18,4 +18,7 @@ pq.write_table(table, os.path.join(out, "plain.parquet"), compression="NONE", us
 pq.write_table(table, os.path.join(out, "snappy_dictionary.parquet"), compression="SNAPPY", data_page_version="1.0", row_group_size=4)
 pq.write_table(table, os.path.join(out, "gzip_v2.parquet"), compression="GZIP", data_page_version="2.0")
 pq.write_table(table, os.path.join(out, "zstd_delta.parquet"), compression="ZSTD", data_page_version="2.0", use_dictionary=False, column_encoding=delta)
+pq.write_table(table, os.path.join(out, "lz4.parquet"), compression="LZ4", data_page_version="1.0")
+times = pa.array([0, 1700000000123456789, None, -1], pa.timestamp("ns"))
+pq.write_table(pa.table({"text": ["a", "b", "c", "d"], "time": times}), os.path.join(out, "int96.parquet"), use_deprecated_int96_timestamps=True)
 pq.write_table(pa.table({"messages": chats, "id": [7, 8, 9]}), os.path.join(out, "messages.parquet"), compression="SNAPPY")
