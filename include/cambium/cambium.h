@@ -142,10 +142,11 @@ struct cb_train_options {
     int n_valid;
     const char *tuner; /* "lora:r=8,alpha=16", "full", "last:2"; NULL: pretrain */
     const char *modules; /* modules that are on the model, frozen, while training */
-    /* "text", or "chat": conversations, of which the assistant's part is learnt; "mlm": hidden tokens; NULL: by the model and the data */
+    /* "text", or "chat": conversations, of which the assistant's part is learnt; "mlm": hidden tokens;
+       "span-corruption": of encoder-decoders with sentinels, spans of plain text; NULL: by the model and the data */
     const char *task;
     const char *mask; /* of mlm: "whole-word" (default), "token", "span" */
-    double mask_rate; /* of mlm: share of the tokens; 0: 0.15 */
+    double mask_rate; /* of mlm and span-corruption: share of the tokens; 0: 0.15 */
     const char *chat_template; /* a file, a template of the model by name, or "chatml", "llama3", ...; NULL: the model's own */
     const char *const *columns; /* of tables: "text=review" takes the column review as the text */
     int n_columns;

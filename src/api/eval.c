@@ -18,6 +18,7 @@ struct evaluation {
     struct loader *loader;
     struct score score;
     struct mask *mask;  // NULL: every token is scored
+    struct corrupt *corrupt;  // NULL: no spans are
 };
 
 static void warn(void *user, const char *line) { engine_warn(user, "%s", line); }
@@ -37,6 +38,7 @@ static enum cb_status load_text(struct evaluation *e, struct cb_err *err) {
         FAIL(err, CB_E_ARGUMENT, "%s: the tokenizer has %lld ids, the model's vocab_size is %lld", e->o->model, (long long)size,
              (long long)vocab);
     TRY(score_mask(&e->mask, e->instance.model, e->tokenizer, e->o->mask, e->o->mask_rate, engine->options.seed, err));
+    TRY(score_corrupt(&e->corrupt, e->instance.model, e->tokenizer, e->o->task, e->o->mask_rate, engine->options.seed, err));
     const int32_t bos = e->mask ? tokenizer_bos(e->tokenizer) : -1;
     struct corpus_options co = {.bos = bos, .eos = tokenizer_eos(e->tokenizer), .invalid = invalid, .user = engine, .warn = warn};
     bool is_chat = e->o->task && !strcmp(e->o->task, "chat");
@@ -49,7 +51,7 @@ static enum cb_status load_text(struct evaluation *e, struct cb_err *err) {
     co.is_chat = is_chat;
     co.records = (struct records_options){
         .columns = e->o->columns, .n_columns = e->o->n_columns, .separator = e->o->separator, .format = e->o->format};
-    co.apart = e->instance.model->class->head->shifts_labels;
+    co.apart = e->instance.model->class->head->shifts_labels && !e->corrupt;
     return corpus_load(&e->corpus, e->o->text, e->o->n_text, e->tokenizer, NULL, &co, NULL, err);
 }
 
@@ -64,14 +66,14 @@ static enum cb_status run(struct evaluation *e, struct cb_engine *engine, struct
                                        : context < 1024 ? context
                                                         : 1024,
                                 .stride = o->stride,
-                                .no_pack = e->instance.model->class->head->shifts_labels,
+                                .no_pack = e->instance.model->class->head->shifts_labels && !e->corrupt,
                                 .segments = e->mask || corpus_info(e->corpus)->documents > 1,
                                 .evaluation = true};
     if (lo.batch < 1 || lo.seq < 1 || lo.stride < 0 || lo.stride > lo.seq)
         FAIL(err, CB_E_USAGE, "eval: --batch and --seq want 1 or more, --stride at most --seq");
-    TRY(score_check_pairs(e->instance.model, e->corpus, err));
+    if (!e->corrupt) TRY(score_check_pairs(e->instance.model, e->corpus, err));
     TRY(loader_create(&e->loader, e->corpus, &lo, err));
-    TRY(score_open(&e->score, &e->instance, &lo, err));
+    TRY(score_open(&e->score, &e->instance, &lo, e->corrupt, err));
     e->score.loader = e->loader;
     e->score.mask = e->mask;
     TRY(score_run(&e->score, &r->loss, &r->tokens, err));
@@ -81,7 +83,7 @@ static enum cb_status run(struct evaluation *e, struct cb_engine *engine, struct
     r->perplexity = exp(r->loss);
     r->seconds = engine_now() - begin;
     // every token after the first is scored, the end of text that each document got among them; the loss of hidden ones says nothing of all the bytes
-    double nats = e->mask ? NAN : r->loss * (double)r->tokens;
+    double nats = e->mask || e->corrupt ? NAN : r->loss * (double)r->tokens;
     r->bits_per_byte = nats / log(2) / (double)r->bytes;
     r->word_perplexity = r->words ? exp(nats / (double)r->words) : NAN;
     return CB_OK;
@@ -96,6 +98,7 @@ enum cb_status cb_eval_text(struct cb_engine *engine, const struct cb_eval_optio
     loader_destroy(&e.loader);
     corpus_destroy(&e.corpus);
     mask_destroy(&e.mask);
+    corrupt_destroy(&e.corrupt);
     chat_destroy(&e.chat);
     tokenizer_destroy(&e.tokenizer);
     instance_close(&e.instance);

@@ -46,8 +46,10 @@ enum cb_status run_sizes(struct run *r, struct cb_err *err) {
     if (r->batch > INT32_MAX / r->seq)
         FAIL(err, CB_E_USAGE, "--batch %lld of --seq %lld tokens: too many", (long long)r->batch, (long long)r->seq);
     if (o->precision && strcmp(o->precision, "f32") != 0) FAIL(err, CB_E_USAGE, "--precision %s: wanted f32", o->precision);
-    if (o->task && strcmp(o->task, "text") != 0 && strcmp(o->task, "chat") != 0 && strcmp(o->task, "mlm") != 0)
-        FAIL(err, CB_E_USAGE, "--task %s: wanted text, chat or mlm", o->task);
+    static const char *const tasks[] = {"text", "chat", "mlm", "span-corruption"};
+    for (size_t i = 0; o->task && i < sizeof tasks / sizeof *tasks; i++)
+        if (strcmp(o->task, tasks[i]) == 0) return CB_OK;
+    if (o->task) FAIL(err, CB_E_USAGE, "--task %s: wanted text, chat, mlm or span-corruption", o->task);
     return CB_OK;
 }
 
@@ -87,8 +89,10 @@ static enum cb_status next_batch(void *user, int64_t index, struct cb_err *err) 
     struct pass *p = &r->training.pass;
     int64_t *seed = pass_data(p, "seed");
     if (seed) *seed = (int64_t)(r->engine->options.seed * 0x9E3779B97F4A7C15ull + (uint64_t)index);
-    TRY(loader_batch(r->data.loader, index, r->in.ids, r->in.labels, r->in.segments, r->in.positions, err));
-    score_prepare(r->training.instance.model, r->data.mask, (uint64_t)index, r->batch, r->seq, r->in.ids, r->in.labels, r->in.segments);
+    const struct run_data *d = &r->data;
+    TRY(loader_batch(d->loader, index, r->in.ids, d->spare ? d->spare : r->in.labels, r->in.segments, r->in.positions, err));
+    score_prepare(r->training.instance.model, d->mask, d->corrupt, (uint64_t)index, r->batch, r->seq, r->in.ids, r->in.labels,
+                  r->in.segments);
     return CB_OK;
 }
 
@@ -217,7 +221,8 @@ static enum cb_status plan_validation(struct run *r, int64_t *bytes, struct cb_e
     if (!is_wanted) return CB_OK;
     struct loader_options shape = {
         .batch = r->batch, .seq = r->seq, .no_pack = o->no_pack, .segments = r->training.instance.model->class->head->masks};
-    enum cb_status status = score_open(&r->score, &r->training.instance, r->data.valid ? loader_options(r->data.valid) : &shape, err);
+    enum cb_status status =
+        score_open(&r->score, &r->training.instance, r->data.valid ? loader_options(r->data.valid) : &shape, r->data.corrupt, err);
     if (status == CB_E_LIMIT)
         err_prefix(err, "--memory %lld: validation; a smaller --batch or a shorter --seq needs less",
                    (long long)r->engine->options.memory_limit);
@@ -248,6 +253,7 @@ static enum cb_status run_train(struct run *r, struct cb_train_result *result, s
     TRY(run_steps(r, err));
     TRY(trainer_options(r, &to.trainer, err));
     to.segments = r->data.segments || r->training.instance.model->class->head->masks;
+    if (r->data.corrupt) to.target = corrupt_target(r->data.corrupt, r->seq);
     TRY(plan_validation(r, &to.held_bytes, err));
     TRY(training_plan(&r->training, &to, err));
     if (o->plan_only || !r->training.trainer) {

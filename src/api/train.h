@@ -12,6 +12,8 @@ struct run_data {
     struct corpus *corpus, *valid_corpus;  // the same where a share is held out
     struct loader *loader, *valid;  // valid NULL: none
     struct mask *mask;  // of masked language models; NULL: none
+    struct corrupt *corrupt;  // of span corruption; NULL: another task
+    int32_t *spare;  // with corrupt: the loader's labels, which are none of the model's
     bool segments;  // more than one document, or a masked language model, which is not to see padding
 };
 

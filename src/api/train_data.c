@@ -48,10 +48,12 @@ enum cb_status run_check_task(const struct run *r, struct cb_err *err) {
     const struct cb_train_options *o = r->o;
     const struct model *m = r->training.instance.model;
     struct mask *none;
+    struct corrupt *neither;
     TRY(score_check_task(m, o->task, err));
     if (o->sample_every > 0 && !m->class->head->generates)
         FAIL(err, CB_E_USAGE, "--sample-every: %s writes no text; wanted a model that does", m->class->name);
-    return score_mask(&none, m, NULL, o->mask, o->mask_rate, 0, err);
+    TRY(score_mask(&none, m, NULL, o->mask, o->mask_rate, 0, err));
+    return score_corrupt(&neither, m, NULL, o->task, o->mask_rate, 0, err);
 }
 
 static enum cb_status corpus_make(struct run *r, struct corpus **corpus, const char *const *paths, int n, const char *file,
@@ -66,7 +68,7 @@ static enum cb_status corpus_make(struct run *r, struct corpus **corpus, const c
     o.is_chat = r->o->task && !strcmp(r->o->task, "chat");
     o.records = (struct records_options){
         .columns = r->o->columns, .n_columns = r->o->n_columns, .separator = r->o->separator, .format = r->o->format};
-    o.apart = r->training.instance.model->class->head->shifts_labels;
+    o.apart = r->training.instance.model->class->head->shifts_labels && !r->data.corrupt;
     char *path = r->run_folder ? io_path_join(r->run_folder, file) : NULL;
     if (r->run_folder && !path) FAIL(err, CB_E_MEMORY, "training data: out of memory");
     enum cb_status status = corpus_load(corpus, paths, n, r->data.tokenizer, path, &o, NULL, err);
@@ -89,6 +91,9 @@ enum cb_status run_data(struct run *r, struct cb_err *err) {
     TRY(files_load_tokenizer(&d->tokenizer, o->model, err));
     TRY(run_check_ids(r, err));
     TRY(score_mask(&d->mask, r->training.instance.model, d->tokenizer, o->mask, o->mask_rate, r->engine->options.seed, err));
+    TRY(score_corrupt(&d->corrupt, r->training.instance.model, d->tokenizer, o->task, o->mask_rate, r->engine->options.seed, err));
+    if (d->corrupt && !(d->spare = calloc((size_t)(r->batch * r->seq), sizeof *d->spare)))
+        FAIL(err, CB_E_MEMORY, "training data: out of memory");
     const char *template = o->chat_template;
     TRY(o->task && !strcmp(o->task, "chat") ? chat_need(&d->chat, o->model, d->tokenizer, template, err)
                                             : chat_open(&d->chat, o->model, d->tokenizer, template, err));
@@ -100,8 +105,8 @@ enum cb_status run_data(struct run *r, struct cb_err *err) {
     if (o->n_valid) TRY(corpus_make(r, &d->valid_corpus, o->valid, o->n_valid, "valid.tokens", err));
     TRY(corpus_make(r, &d->corpus, o->text, o->n_text, "train.tokens", err));
     TRY(split(r, &cut, err));
-    TRY(score_check_pairs(r->training.instance.model, d->corpus, err));
-    const bool pairs = r->training.instance.model->class->head->shifts_labels;
+    const bool pairs = r->training.instance.model->class->head->shifts_labels && !d->corrupt;
+    if (pairs) TRY(score_check_pairs(r->training.instance.model, d->corpus, err));
     d->segments = o->no_pack || d->mask || corpus_info(d->corpus)->documents > 1;
     int32_t pad = tokenizer_eos(d->tokenizer) >= 0 ? tokenizer_eos(d->tokenizer) : 0;
     struct loader_options lo = {.batch = r->batch,
@@ -129,6 +134,8 @@ void run_data_close(struct run *r) {
     corpus_destroy(&r->data.corpus);
     corpus_destroy(&r->data.valid_corpus);
     mask_destroy(&r->data.mask);
+    corrupt_destroy(&r->data.corrupt);
+    free(r->data.spare);
     chat_destroy(&r->data.chat);
     tokenizer_destroy(&r->data.tokenizer);
 }

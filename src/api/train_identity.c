@@ -125,8 +125,9 @@ enum cb_status run_identity_data(struct run *r, struct cb_err *err) {
         TRY(corpus_text(r->data.valid_corpus, &text, err));
         put(r, "validation data", text);
     }
-    if (r->data.mask) {
-        put(r, "--mask", json_string(r->o->mask ? r->o->mask : "whole-word"));
+    if (r->data.corrupt) put(r, "--task", json_string(r->o->task));
+    if (r->data.mask || r->data.corrupt) {
+        if (r->data.mask) put(r, "--mask", json_string(r->o->mask ? r->o->mask : "whole-word"));
         put(r, "--mask-rate", json_real(r->o->mask_rate != 0 ? r->o->mask_rate : 0.15));
     }
     put(r, "frozen weights", frozen_text(&r->training));

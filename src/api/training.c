@@ -129,7 +129,8 @@ static enum cb_status build(struct training *t, const struct training_options *o
                           .labels_shifted = o->labels_given,
                           .segments = o->segments && !pairs,
                           .position_ids = o->segments && !pairs,
-                          .attention_mask = pairs};
+                          .attention_mask = pairs,
+                          .decoder_tokens = o->target};
     TRY(pass_begin(&t->pass, &t->instance, &nn, err));
     nn.train = o->train_mode;
     TRY(model_build(t->instance.model, &nn, &io, err));

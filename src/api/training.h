@@ -16,6 +16,7 @@ struct training_options {
     const char *model, *modules, *tuner;
     struct training_what what;  // training_parse of tuner
     int64_t batch, seq;
+    int64_t target;  // of an encoder-decoder: labels a row; 0: seq
     bool segments;  // inputs "segments" and "position_ids": packed documents
     bool labels_given;  // input "labels" is aligned to the next token; else as Transformers', shifted in the graph
     bool train_mode;  // dropout

@@ -14,12 +14,12 @@ static const struct option options[] = {
     {"stride", OPTION_POSITIVE, AT(stride), "N", "step between windows (default: seq)"},
     {"batch", OPTION_POSITIVE, AT(batch), "N", "windows at a time (default 8)"},
     {"invalid", OPTION_TEXT, AT(invalid), "HOW", "invalid UTF-8: fail (default), replace, skip"},
-    {"task", OPTION_TEXT, AT(task), "NAME", "text, chat or mlm (default: by the model and the data)"},
+    {"task", OPTION_TEXT, AT(task), "NAME", "text, chat, mlm or span-corruption (default: by the model and the data)"},
     {"mask", OPTION_TEXT, AT(mask), "KIND", "what mlm hides: whole-word (default), token, span"},
-    {"mask-rate", OPTION_ABOVE_ZERO, AT(mask_rate), "X", "share of the tokens that it hides (default 0.15)"},
+    {"mask-rate", OPTION_ABOVE_ZERO, AT(mask_rate), "X", "share of the tokens that is hidden (default 0.15)"},
     {"chat-template", OPTION_TEXT, AT(chat_template), "FILE|NAME", "instead of the model's own; chatml, llama3, ..."},
     {"column", OPTION_LIST, offsetof(struct eval_options, column), "KEY=COLUMN", "of tables: text=review"},
-    {"format", OPTION_TEXT, AT(format), "NAME", "of the files: text, jsonl, csv, parquet, conll (default: by name)"},
+    {"format", OPTION_TEXT, AT(format), "NAME", "of the files: text, jsonl, csv, parquet, conll, idx (default: by name)"},
     {"separator", OPTION_TEXT, AT(separator), "C", "of CSV columns (default: by the first line)"},
     {NULL, OPTION_FLAG, 0, NULL, NULL}};
 #define R(field) offsetof(struct cb_eval_result, field)

@@ -27,13 +27,13 @@
         {"keep", OPTION_POSITIVE, AT(keep), "N", "newest checkpoints kept (default 2)"},                                                 \
         {"patience", OPTION_COUNT, AT(patience), "N", "stop after N validations without a better loss, keep the best"},                  \
         {"task", OPTION_TEXT, AT(task), "NAME",                                                                                          \
-         "text, chat: learn what the assistant says, mlm: hidden tokens (default: by the model and the data)"},                          \
+         "text, chat: learn what the assistant says, mlm: hidden tokens, span-corruption: T5's spans (default: by model and data)"},     \
         {"mask", OPTION_TEXT, AT(mask), "KIND", "what mlm hides: whole-word (default), token, span"},                                    \
-        {"mask-rate", OPTION_ABOVE_ZERO, AT(mask_rate), "X", "share of the tokens that it hides (default 0.15)"},                        \
+        {"mask-rate", OPTION_ABOVE_ZERO, AT(mask_rate), "X", "share of the tokens that is hidden (default 0.15)"},                       \
         {"precision", OPTION_TEXT, AT(precision), "NAME", "f32 (default)"},                                                              \
         {"invalid", OPTION_TEXT, AT(invalid), "HOW", "invalid UTF-8: fail (default), replace, skip"},                                    \
         {"column", OPTION_LIST, offsetof(struct train_options, column), "KEY=COLUMN", "of tables: text=review takes the column review"}, \
-        {"format", OPTION_TEXT, AT(format), "NAME", "of the files named: text, jsonl, csv, parquet, conll (default: by name)"},          \
+        {"format", OPTION_TEXT, AT(format), "NAME", "of the files named: text, jsonl, csv, parquet, conll, idx (default: by name)"},     \
         {"separator", OPTION_TEXT, AT(separator), "C", "of CSV columns (default: by the first line)"},                                   \
         {"resume", OPTION_FLAG, AT(resume), NULL, "go on from the newest checkpoint in DIR/run"},                                        \
         {"no-pack", OPTION_FLAG, AT(no_pack), NULL, "one document a sequence, padded"},                                                  \
