@@ -81,6 +81,7 @@ struct merge_method {
     enum merge_base base;
     int min_models, max_models;  // without a base; a FIRST base counts
     bool random;
+    bool reads_base;  // apply reads tile->base: differences alone are not enough
     const char *statistic;  // what each model brings besides, "fisher"; NULL: nothing
     const void *kind;  // constants of methods that share their mathematics
     /* Passes over the values, coefficients, thresholds. Nullable. */

@@ -77,6 +77,7 @@ const struct merge_method merge_arcee_fusion = {
     .base = MERGE_BASE_WANTED,
     .min_models = 1,
     .max_models = 1,
+    .reads_base = true,
     .prepare = prepare,
     .apply = apply,
 };

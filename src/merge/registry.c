@@ -29,5 +29,5 @@ int merge_option_index(const struct merge_method *method, const char *name) {
 
 double merge_value(const struct merge_job *job, int model, const char *name, double otherwise) {
     int i = merge_option_index(job->method, name);
-    return i < 0 ? otherwise : model < 0 ? job->shared[i] : job->own[model][i];
+    return i < 0 ? otherwise : model >= 0 && job->method->options[i].per_model ? job->own[model][i] : job->shared[i];
 }

@@ -1,0 +1,82 @@
+/* LAPACK through its C interface. */
+#include "base/lapack.h"
+
+#include <lapacke.h>
+#include <stdlib.h>
+#include <string.h>
+
+static enum cb_status judge(lapack_int info, const char *what, const char *name, struct cb_err *err) {
+    if (info == LAPACK_WORK_MEMORY_ERROR || info == LAPACK_TRANSPOSE_MEMORY_ERROR)
+        FAIL(err, CB_E_MEMORY, "%s: no memory for %s", name, what);
+    if (info) FAIL(err, CB_E_NUMERIC, "%s: %s failed (%d)", name, what, (int)info);
+    return CB_OK;
+}
+
+static enum cb_status check_sides(int64_t m, int64_t n, const char *name, struct cb_err *err) {
+    if (m < 1 || n < 1 || m > INT32_MAX || n > INT32_MAX)
+        FAIL(err, CB_E_SHAPE, "%s: a matrix of %lld by %lld; wanted sides from 1 on", name, (long long)m, (long long)n);
+    return CB_OK;
+}
+
+enum cb_status lapack_svd(double *a, int64_t m, int64_t n, double *u, double *s, double *vt, const char *name, struct cb_err *err) {
+    const lapack_int k = (lapack_int)(m < n ? m : n);
+    TRY(check_sides(m, n, name, err));
+    // a row-major matrix is its transpose by columns: a' = v s u', so u and vt change places and nothing is copied
+    return judge(LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', (lapack_int)n, (lapack_int)m, a, (lapack_int)n, s, vt, (lapack_int)n, u, k),
+                 "singular values", name, err);
+}
+
+/* q(m,r) in place of b(m,r), and the upper triangle r(r,r) of b = q r. */
+static enum cb_status orthogonal(double *b, double *upper, int64_t m, int64_t r, const char *name, struct cb_err *err) {
+    double *tau = malloc((size_t)r * sizeof *tau);
+    if (!tau) FAIL(err, CB_E_MEMORY, "%s: no memory to decompose it", name);
+    lapack_int info = LAPACKE_dgeqrf(LAPACK_ROW_MAJOR, (lapack_int)m, (lapack_int)r, b, (lapack_int)r, tau);
+    for (int64_t i = 0; i < r && !info; i++)
+        for (int64_t j = 0; j < r; j++) upper[i * r + j] = j < i ? 0 : b[i * r + j];
+    if (!info) info = LAPACKE_dorgqr(LAPACK_ROW_MAJOR, (lapack_int)m, (lapack_int)r, (lapack_int)r, b, (lapack_int)r, tau);
+    free(tau);
+    return judge(info, "orthogonal factors", name, err);
+}
+
+/* c(m,n) = a(m,k) b(k,n), b read by columns where transposed (b is (n,k)). */
+static void multiply(double *c, const double *a, const double *b, int64_t m, int64_t k, int64_t n, bool transposed) {
+    memset(c, 0, (size_t)(m * n) * sizeof *c);
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t p = 0; p < k; p++)
+            for (int64_t j = 0; j < n; j++) c[i * n + j] += a[i * k + p] * (transposed ? b[j * k + p] : b[p * n + j]);
+}
+
+/* b = qb rb, a' = qa ra: b a = qb (rb ra') qa', and the middle is small. work: at(n,r), two triangles, the middle, its u, vt. */
+static enum cb_status product(double *b, double *a, int64_t m, int64_t r, int64_t n, double *u, double *s, double *vt, double *work,
+                              const char *name, struct cb_err *err) {
+    double *at = work, *rb = at + n * r, *ra = rb + r * r, *middle = ra + r * r, *mu = middle + r * r, *mvt = mu + r * r;
+    for (int64_t i = 0; i < r; i++)
+        for (int64_t j = 0; j < n; j++) at[j * r + i] = a[i * n + j];
+    TRY(orthogonal(b, rb, m, r, name, err));
+    TRY(orthogonal(at, ra, n, r, name, err));
+    multiply(middle, rb, ra, r, r, r, true);
+    TRY(lapack_svd(middle, r, r, mu, s, mvt, name, err));
+    multiply(u, b, mu, m, r, r, false);
+    multiply(vt, mvt, at, r, r, n, true);
+    return CB_OK;
+}
+
+enum cb_status lapack_svd_product(double *b, double *a, int64_t m, int64_t r, int64_t n, double *u, double *s, double *vt, const char *name,
+                                  struct cb_err *err) {
+    TRY(check_sides(m, r, name, err));
+    TRY(check_sides(r, n, name, err));
+    if (r > m || r > n)
+        FAIL(err, CB_E_SHAPE, "%s: rank %lld of a product of %lld by %lld; wanted at most its sides", name, (long long)r, (long long)m,
+             (long long)n);
+    double *work = malloc((size_t)(n * r + 5 * r * r) * sizeof *work);
+    if (!work) FAIL(err, CB_E_MEMORY, "%s: no memory to decompose it", name);
+    enum cb_status status = product(b, a, m, r, n, u, s, vt, work, name, err);
+    free(work);
+    return status;
+}
+
+enum cb_status lapack_solve_spd(double *a, double *b, int64_t n, int64_t m, const char *name, struct cb_err *err) {
+    TRY(check_sides(n, m, name, err));
+    return judge(LAPACKE_dposv(LAPACK_ROW_MAJOR, 'U', (lapack_int)n, (lapack_int)m, a, (lapack_int)n, b, (lapack_int)m),
+                 "a linear equation", name, err);
+}

@@ -1,0 +1,220 @@
+/* Reading and writing LoRA folders in PEFT's layout, as pairs of factors by site. */
+#include "merge/lora.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/pattern.h"
+#include "io/file.h"
+
+#define CONFIG_LIMIT ((size_t)1 << 24)
+#define PREFIX "base_model.model."
+
+static bool ends_with(const char *text, const char *end) {
+    const size_t n = strlen(text), k = strlen(end);
+    return n >= k && !strcmp(text + n - k, end);
+}
+
+bool lora_is_folder(const char *path) {
+    char *file = io_path_join(path, "adapter_config.json");
+    const bool found = file && io_is_file(file);
+    free(file);
+    return found;
+}
+
+static enum cb_status read_config(struct lora *l, struct arena *arena, struct cb_err *err) {
+    char *text;
+    size_t n;
+    const char *path = arena_printf(arena, "%s/adapter_config.json", l->path), *kind = NULL, *bias = "none";
+    if (!path) FAIL(err, CB_E_MEMORY, "%s: out of memory", l->path);
+    TRY(io_read_file(&text, &n, path, CONFIG_LIMIT, err));
+    enum cb_status status = json_parse_config(&l->config, text, n, path, err);
+    free(text);
+    TRY(status);
+    TRY(json_get_str(&kind, l->config, path, "peft_type", true, err));
+    if (strcmp(kind, "LORA")) FAIL(err, CB_E_UNSUPPORTED, "%s: peft_type: found %.60s; wanted LORA", path, kind);
+    l->r = 8;
+    l->alpha = 8;
+    TRY(json_get_int(&l->r, l->config, path, "r", 1, 1 << 20, false, err));
+    TRY(json_get_float(&l->alpha, l->config, path, "lora_alpha", -1e12, 1e12, false, err));
+    TRY(json_get_bool(&l->rslora, l->config, path, "use_rslora", false, err));
+    TRY(json_get_bool(&l->dora, l->config, path, "use_dora", false, err));
+    TRY(json_get_bool(&l->has_bias, l->config, path, "lora_bias", false, err));
+    TRY(json_get_bool(&l->fan_in_fan_out, l->config, path, "fan_in_fan_out", false, err));
+    TRY(json_get_str(&bias, l->config, path, "bias", false, err));
+    const json_t *replicated = json_object_get(l->config, "layer_replication");
+    if (json_array_size(replicated))
+        FAIL(err, CB_E_UNSUPPORTED, "%s: layer_replication: modules of repeated layers cannot be merged", path);
+    return CB_OK;
+}
+
+/* alpha_pattern: the first key that is the end of the site's name. */
+static enum cb_status alpha_of(const struct lora *l, const char *site, double *alpha, struct cb_err *err) {
+    const json_t *patterns = json_object_get(l->config, "alpha_pattern");
+    const char *key;
+    json_t *value;
+    *alpha = l->alpha;
+    json_object_foreach((json_t *)patterns, key, value) {
+        struct pattern *p;
+        bool matches;
+        char text[4200];
+        if (snprintf(text, sizeof text, "(?:.*\\.)?(?:%s)", key) >= (int)sizeof text || !json_is_number(value))
+            FAIL(err, CB_E_FORMAT, "%s: alpha_pattern: '%.60s': wanted a pattern and a number", l->path, key);
+        TRY(pattern_create(&p, text, l->path, err));
+        enum cb_status status = pattern_matches(p, site, &matches, err);
+        pattern_destroy(&p);
+        TRY(status);
+        if (!matches) continue;
+        *alpha = json_number_value(value);
+        return CB_OK;
+    }
+    return CB_OK;
+}
+
+/* The pair that a key of the file begins ("...lora_A.weight"); found: whether it is one. */
+static enum cb_status read_pair(struct lora *l, const struct tensor *a, struct arena *arena, bool *found, struct cb_err *err) {
+    const bool linear = ends_with(a->name, ".lora_A.weight"), embedding = ends_with(a->name, ".lora_embedding_A");
+    *found = (linear || embedding) && !strncmp(a->name, PREFIX, strlen(PREFIX));
+    if (!*found) return CB_OK;
+    const size_t stem = strlen(a->name) - strlen(linear ? ".lora_A.weight" : ".lora_embedding_A");
+    struct lora_pair *p = &l->pairs[l->n_pairs++];
+    *p = (struct lora_pair){.a = a, .embedding = embedding};
+    p->site = arena_strndup(arena, a->name + strlen(PREFIX), stem - strlen(PREFIX));
+    const char *b = arena_printf(arena, "%.*s.%s", (int)stem, a->name, linear ? "lora_B.weight" : "lora_embedding_B");
+    const char *bias = arena_printf(arena, "%.*s.lora_B.bias", (int)stem, a->name);
+    const char *magnitude = arena_printf(arena, "%.*s.lora_magnitude_vector", (int)stem, a->name);
+    if (!p->site || !b || !bias || !magnitude) FAIL(err, CB_E_MEMORY, "%s: out of memory", l->path);
+    TRY(tensors_need(&p->b, l->tensors, b, err));
+    p->bias = tensors_find(l->tensors, bias);
+    p->magnitude = tensors_find(l->tensors, magnitude);
+    const struct cb_type *ta = &a->type, *tb = &p->b->type;
+    char text[2][TYPE_TEXT];
+    if (ta->rank != 2 || tb->rank != 2 || ta->dim[0] != tb->dim[1] || ta->dim[0] < 1 || ta->dim[1] < 1 || tb->dim[0] < 1 ||
+        !dtype_of(ta->dtype)->is_float || !dtype_of(tb->dtype)->is_float)
+        FAIL(err, CB_E_SHAPE, "%s: %s: found %s and %s; wanted (r,in) and (out,r)", l->path, p->site, type_text(ta, text[0]),
+             type_text(tb, text[1]));
+    p->rank = ta->dim[0];
+    p->in = ta->dim[1];
+    p->out = tb->dim[0];
+    const struct tensor *vectors[] = {p->bias, p->magnitude};
+    for (int i = 0; i < 2; i++)
+        if (vectors[i] && (type_elements(&vectors[i]->type) != p->out || !dtype_of(vectors[i]->type.dtype)->is_float))
+            FAIL(err, CB_E_SHAPE, "%s: %s: found %s; wanted %lld numbers", l->path, vectors[i]->name, type_text(&vectors[i]->type, text[0]),
+                 (long long)p->out);
+    if (l->dora != (p->magnitude != NULL))
+        FAIL(err, CB_E_FORMAT, "%s: %s: use_dora is %s and the magnitudes are %s", l->path, p->site, l->dora ? "true" : "false",
+             p->magnitude ? "there" : "absent");
+    double alpha;
+    TRY(alpha_of(l, p->site, &alpha, err));
+    p->scale = alpha / (l->rslora ? sqrt((double)p->rank) : (double)p->rank);
+    return CB_OK;
+}
+
+static enum cb_status read_pairs(struct lora *l, struct arena *arena, struct cb_err *err) {
+    static const char *const parts[] = {".lora_B.weight", ".lora_embedding_B", ".lora_B.bias", ".lora_magnitude_vector"};
+    const size_t n = (size_t)tensors_count(l->tensors);
+    l->pairs = arena_array(arena, n + 1, sizeof *l->pairs);
+    l->whole = arena_array(arena, n + 1, sizeof *l->whole);
+    if (!l->pairs || !l->whole) FAIL(err, CB_E_MEMORY, "%s: out of memory", l->path);
+    for (size_t i = 0; i < n; i++) {
+        const struct tensor *t = tensors_at(l->tensors, (int)i);
+        bool found, part = false;
+        TRY(read_pair(l, t, arena, &found, err));
+        for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) part |= ends_with(t->name, parts[k]);
+        if (!found && !part) l->whole[l->n_whole++] = t;
+    }
+    if (!l->n_pairs) FAIL(err, CB_E_FORMAT, "%s: no lora_A among %zu tensors; wanted a LoRA", l->path, n);
+    return CB_OK;
+}
+
+enum cb_status lora_open(struct lora *l, const char *path, struct arena *arena, struct cb_err *err) {
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--;
+    *l = (struct lora){.path = path};
+    char *trimmed = arena_strndup(arena, path, n);
+    if (!trimmed) FAIL(err, CB_E_MEMORY, "%s: out of memory", path);
+    l->name = strrchr(trimmed, '/') ? strrchr(trimmed, '/') + 1 : trimmed;
+    if (!lora_is_folder(path)) FAIL(err, CB_E_IO, "%s: no adapter_config.json; wanted a LoRA folder", path);
+    TRY(read_config(l, arena, err));
+    char *file = arena_printf(arena, "%s/adapter_model.safetensors", path);
+    if (!file) FAIL(err, CB_E_MEMORY, "%s: out of memory", path);
+    TRY(tensors_open(&l->tensors, file, err));
+    return read_pairs(l, arena, err);
+}
+
+void lora_close(struct lora *l) {
+    tensors_destroy(&l->tensors);
+    json_decref(l->config);
+    l->config = NULL;
+}
+
+const struct lora_pair *lora_find(const struct lora *l, const char *site) {
+    for (int i = 0; i < l->n_pairs; i++)
+        if (!strcmp(l->pairs[i].site, site)) return &l->pairs[i];
+    return NULL;
+}
+
+/* ---- writing */
+
+static enum cb_status add_item(struct tensor_item *items, int *n, struct arena *arena, const char *site, const char *part, int64_t rows,
+                               int64_t cols, const float *data, struct cb_err *err) {
+    struct tensor_item *item = &items[(*n)++];
+    item->name = arena_printf(arena, PREFIX "%s.%s", site, part);
+    item->type = rows ? type_make(CB_DTYPE_F32, 2, (const int64_t[]){rows, cols}) : type_make(CB_DTYPE_F32, 1, &cols);
+    item->data = data;
+    if (!item->name) FAIL(err, CB_E_MEMORY, "merge: out of memory");
+    return CB_OK;
+}
+
+/* r and lora_alpha of the largest rank; sites of others by name, so that the scale is 1 everywhere. */
+static enum cb_status set_ranks(json_t *config, const struct lora_out *sites, int n_sites, struct cb_err *err) {
+    int64_t most = 0;
+    json_t *ranks = json_object();
+    for (int i = 0; i < n_sites; i++)
+        if (sites[i].rank > most) most = sites[i].rank;
+    bool ok = ranks != NULL;
+    for (int i = 0; i < n_sites && ok; i++)
+        if (sites[i].rank != most) ok = !json_object_set_new(ranks, sites[i].site, json_integer(sites[i].rank));
+    ok = ok && !json_object_set_new(config, "r", json_integer(most)) && !json_object_set_new(config, "lora_alpha", json_integer(most)) &&
+         !json_object_set(config, "rank_pattern", ranks) && !json_object_set_new(config, "alpha_pattern", json_deep_copy(ranks));
+    json_decref(ranks);
+    if (!ok) FAIL(err, CB_E_MEMORY, "merge: out of memory");
+    return CB_OK;
+}
+
+static enum cb_status write_all(struct arena *arena, const char *folder, const struct lora_out *sites, int n_sites,
+                                const struct tensor_item *whole, int n_whole, json_t *config, struct cb_err *err) {
+    struct tensor_item *items = arena_array(arena, (size_t)n_sites * 4 + (size_t)n_whole + 1, sizeof *items);
+    const char *path = arena_printf(arena, "%s/adapter_model.safetensors", folder);
+    const char *config_path = arena_printf(arena, "%s/adapter_config.json", folder);
+    int n = 0;
+    if (!items || !path || !config_path) FAIL(err, CB_E_MEMORY, "merge: out of memory");
+    for (int i = 0; i < n_sites; i++) {
+        const struct lora_out *s = &sites[i];
+        TRY(add_item(items, &n, arena, s->site, s->embedding ? "lora_embedding_A" : "lora_A.weight", s->rank, s->in, s->a, err));
+        TRY(add_item(items, &n, arena, s->site, s->embedding ? "lora_embedding_B" : "lora_B.weight", s->out, s->rank, s->b, err));
+        if (s->bias) TRY(add_item(items, &n, arena, s->site, "lora_B.bias", 0, s->out, s->bias, err));
+        if (s->magnitude) TRY(add_item(items, &n, arena, s->site, "lora_magnitude_vector", 0, s->out, s->magnitude, err));
+    }
+    for (int i = 0; i < n_whole; i++) items[n++] = whole[i];
+    json_t *metadata = json_pack("{s:s}", "format", "pt");
+    char *text = NULL;
+    TRY(io_mkdirs(folder, err));
+    enum cb_status status = tensors_write(path, items, n, metadata, NULL, NULL, err);
+    json_decref(metadata);
+    if (status == CB_OK) status = json_dump(&text, config, 2, err);
+    if (status == CB_OK) status = io_write_file(config_path, text, strlen(text), err);
+    free(text);
+    return status;
+}
+
+enum cb_status lora_write(const char *folder, const struct lora_out *sites, int n_sites, const struct tensor_item *whole, int n_whole,
+                          json_t *config, bool alpha_is_rank, struct cb_err *err) {
+    struct arena *arena = arena_create();
+    if (!arena) FAIL(err, CB_E_MEMORY, "merge: out of memory");
+    enum cb_status status = alpha_is_rank ? set_ranks(config, sites, n_sites, err) : CB_OK;
+    if (status == CB_OK) status = write_all(arena, folder, sites, n_sites, whole, n_whole, config, err);
+    arena_destroy(&arena);
+    return status;
+}

@@ -1,0 +1,257 @@
+/* Every combination of the outside fixtures: PEFT's own reading gives PEFT's result; the exact reading gives the weighted sum of what the modules do. */
+#include <dirent.h>
+
+#include "harness.h"
+#include "merge/fixtures.h"
+#include "merge/lora.h"
+
+struct drawn {
+    const json_t *draws;
+    struct tensors *golden;
+    const char *recipe;
+};
+
+/* Masks by module, part (A, B or the whole change) and adapter. */
+static const unsigned char *find_mask(void *context, const char *model, const char *tensor, int64_t n) {
+    const struct drawn *d = context;
+    for (size_t i = 0; i < json_array_size(d->draws); i++) {
+        const json_t *who = json_array_get(d->draws, i);
+        const char *part = json_string_value(json_array_get(who, 1));
+        char name[600];
+        snprintf(name, sizeof name, strcmp(part, "delta") ? "%s.%s" : "%s", json_string_value(json_array_get(who, 0)), part);
+        if (strcmp(name, tensor) || strcmp(json_string_value(json_array_get(who, 2)), model)) continue;
+        snprintf(name, sizeof name, "draw.%s.%zu", d->recipe, i);
+        const struct tensor *t = tensors_find(d->golden, name);
+        return t && type_elements(&t->type) == n ? tensor_data(t) : NULL;
+    }
+    return NULL;
+}
+
+/* scale B A, added times factor to change(out,in). */
+static void add_change(const struct lora_pair *p, double factor, double *change) {
+    float *a = malloc((size_t)(p->rank * p->in) * sizeof *a), *b = malloc((size_t)(p->rank * p->out) * sizeof *b);
+    tensor_read_f32(a, p->a);
+    tensor_read_f32(b, p->b);
+    for (int64_t i = 0; i < p->out; i++)
+        for (int64_t k = 0; k < p->rank; k++)
+            for (int64_t j = 0; j < p->in; j++)
+                change[i * p->in + j] += factor * p->scale * (double)b[i * p->rank + k] * (double)a[k * p->in + j];
+    free(a);
+    free(b);
+}
+
+static double vector_gap(const struct tensor *a, const struct tensor *b) {
+    if (!a && !b) return 0;
+    if (!a || !b || type_elements(&a->type) != type_elements(&b->type)) return INFINITY;
+    double worst = 0;
+    const int64_t n = type_elements(&a->type);
+    float *x = malloc((size_t)n * 2 * sizeof *x + 1);
+    tensor_read_f32(x, a);
+    tensor_read_f32(x + n, b);
+    for (int64_t i = 0; i < n; i++) worst = fmax(worst, fabs((double)x[i] - (double)x[n + i]));
+    free(x);
+    return worst;
+}
+
+/* Of a file whose tensors have another rank than its configuration, which PEFT writes but cannot read: what it did before it was written. */
+static void mend_scales(struct lora *l) {
+    for (int i = 0; i < l->n_pairs && !json_object_size(json_object_get(l->config, "rank_pattern")); i++)
+        if (l->pairs[i].rank != l->r) l->pairs[i].scale = l->alpha / (l->rslora ? sqrt((double)l->r) : (double)l->r);
+}
+
+/* Largest difference of what two modules do, biases and magnitudes too. */
+static double module_gap(const char *got, const char *want) {
+    struct cb_err err = {0};
+    struct arena *arena = arena_create();
+    struct lora a, b;
+    double worst = 0;
+    CHECK_OK(lora_open(&a, got, arena, &err));
+    CHECK_OK(lora_open(&b, want, arena, &err));
+    mend_scales(&b);
+    if (a.n_pairs != b.n_pairs || a.rslora != b.rslora || a.dora != b.dora) worst = INFINITY;
+    for (int i = 0; i < b.n_pairs; i++) {
+        const struct lora_pair *p = &b.pairs[i], *q = lora_find(&a, p->site);
+        if (!q || q->in != p->in || q->out != p->out) worst = INFINITY;
+        if (!q || q->in != p->in || q->out != p->out) continue;
+        double *change = calloc((size_t)(p->in * p->out), sizeof *change);
+        add_change(p, 1, change);
+        add_change(q, -1, change);
+        for (int64_t k = 0; k < p->in * p->out; k++) worst = fmax(worst, fabs(change[k]));
+        free(change);
+        worst = fmax(worst, vector_gap(p->bias, q->bias));
+        worst = fmax(worst, vector_gap(p->magnitude, q->magnitude));
+    }
+    lora_close(&a);
+    lora_close(&b);
+    arena_destroy(&arena);
+    return worst;
+}
+
+static json_t *recipe_of(const char *folder, const json_t *case_recipe, const char *method, const char *convention) {
+    json_t *root = json_object(), *models = json_array(), *parameters = json_object();
+    const json_t *names = json_object_get(case_recipe, "adapters"), *weights = json_object_get(case_recipe, "weights");
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        const char *path = path_of(folder, json_string_value(json_array_get(names, i)));
+        json_array_append_new(models, json_pack("{s:s, s:{s:O}}", "model", path, "parameters", "weight", json_array_get(weights, i)));
+    }
+    static const char *const pairs[][2] = {
+        {"density", "density"}, {"majority_sign_method", "majority_sign_method"}, {"svd_rank", "rank"}, {"svd_clamp", "clamp"}};
+    for (int i = 0; i < 4; i++) {
+        json_t *v = json_object_get(case_recipe, pairs[i][0]);
+        if (v) json_object_set(parameters, pairs[i][1], v);
+    }
+    json_object_set_new(parameters, "convention", json_string(convention));
+    json_object_set_new(root, "merge_method", json_string(method));
+    json_object_set_new(root, "models", models);
+    json_object_set_new(root, "parameters", parameters);
+    return root;
+}
+
+static enum cb_status merge_modules(json_t *root, struct tensors *base, const struct merge_masks *masks, const char *folder,
+                                    struct lora_report *report, struct cb_err *err) {
+    struct merge_recipe *recipe = NULL;
+    struct lora_run run = {.masks = masks, .base = base};
+    struct lora_report none;
+    enum cb_status status = pool_create(&run.pool, 2, err);
+    if (status == CB_OK) status = merge_recipe_create(&recipe, root, "recipe", err);
+    if (status == CB_OK) status = lora_merge(recipe, &run, folder, report ? report : &none, err);
+    merge_recipe_destroy(&recipe);
+    pool_destroy(&run.pool);
+    return status;
+}
+
+static int check_case(const char *dir, const char *name) {
+    struct cb_err err = {0};
+    char path[1600], folder[64], out[80];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    json_t *about = read_json(path_of(path, "golden.json")), *recipe;
+    const char *key;
+    struct tensors *golden, *base;
+    int n = 0;
+    CHECK(about, "%s/golden.json", path);
+    CHECK_OK(tensors_open(&golden, path_of(path, "golden.safetensors"), &err));
+    CHECK_OK(tensors_open(&base, path_of(dir, json_string_value(json_object_get(about, "base"))), &err));
+    make_folder(folder);
+    json_object_foreach(json_object_get(about, "recipes"), key, recipe) {
+        struct drawn d = {json_object_get(recipe, "draws"), golden, key};
+        struct merge_masks masks = {find_mask, &d};
+        snprintf(out, sizeof out, "%s/out", folder);
+        json_t *root = recipe_of(path, recipe, json_string_value(json_object_get(recipe, "combination_type")), "peft");
+        if (json_object_get(recipe, "refused")) {
+            CHECK_FAILS(merge_modules(root, base, NULL, out, NULL, &err), CB_E_SHAPE, "one rank");
+            fprintf(stderr, "%-24s %-20s refused, as there\n", name, key);
+        } else {
+            CHECK_OK(merge_modules(root, base, d.draws ? &masks : NULL, out, NULL, &err));
+            const double gap = module_gap(out, path_of(path, key));
+            fprintf(stderr, "%-24s %-20s gap %.2e\n", name, key, gap);
+            // what a cut-off changes depends on the signs of singular vectors, which are free: compared with PEFT's signs below
+            if (!json_object_get(recipe, "svd_clamp")) CHECK(gap < 1e-5, "%s %s: differs by %g", name, key, gap);
+        }
+        json_decref(root);
+        remove_folder(out);
+        n++;
+    }
+    tensors_destroy(&golden);
+    tensors_destroy(&base);
+    json_decref(about);
+    remove_folder(folder);
+    return n;
+}
+
+TEST(merge_peft, gives_what_peft_wrote) {
+    const char *dir = modules_dir();
+    char root[1200];
+    int n = 0;
+    if (!dir) return;
+    snprintf(root, sizeof root, "%s", dir);
+    DIR *d = opendir(root);
+    CHECK(d, "the fixtures' folder");
+    for (struct dirent *e; (e = readdir(d));)
+        if (!strncmp(e->d_name, "weighted_", 9)) n += check_case(root, e->d_name);
+    closedir(d);
+    CHECK(n >= 30, "only %d combinations were found", n);
+}
+
+/* ---- the cut-off of a decomposition, with the vectors that PEFT found */
+
+static int by_value(const void *a, const void *b) {
+    const float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* Both factors cut off at +- the quantile of all their values. */
+static void cut(float *a, int64_t na, float *b, int64_t nb, double q) {
+    const int64_t n = na + nb;
+    float *all = malloc((size_t)n * sizeof *all);
+    memcpy(all, a, (size_t)na * sizeof *a);
+    memcpy(all + na, b, (size_t)nb * sizeof *b);
+    qsort(all, (size_t)n, sizeof *all, by_value);
+    const double at = q * (double)(n - 1);
+    const int64_t i = (int64_t)at;
+    const float most = (float)((double)all[i] + (at - (double)i) * ((double)all[i + 1 < n ? i + 1 : i] - (double)all[i]));
+    for (int64_t k = 0; k < na; k++) a[k] = fminf(fmaxf(a[k], -most), most);
+    for (int64_t k = 0; k < nb; k++) b[k] = fminf(fmaxf(b[k], -most), most);
+    free(all);
+}
+
+/* got's factors should be plain's, cut off. Returns the largest difference of the products. */
+static double cut_gap(const struct lora *plain, const struct lora *got, double q) {
+    double worst = 0;
+    for (int i = 0; i < plain->n_pairs; i++) {
+        const struct lora_pair *p = &plain->pairs[i], *g = lora_find(got, p->site);
+        const int64_t na = p->rank * p->in, nb = p->rank * p->out;
+        float *x = malloc((size_t)(na + nb) * 2 * sizeof *x), *y = x + na + nb;
+        if (!g || g->rank != p->rank) return INFINITY;
+        tensor_read_f32(x, p->a);
+        tensor_read_f32(x + na, p->b);
+        tensor_read_f32(y, g->a);
+        tensor_read_f32(y + na, g->b);
+        cut(x, na, x + na, nb, q);
+        for (int64_t r = 0; r < p->out; r++)
+            for (int64_t c = 0; c < p->in; c++) {
+                double sum = 0;
+                for (int64_t k = 0; k < p->rank; k++)
+                    sum += (double)x[na + r * p->rank + k] * (double)x[k * p->in + c] -
+                           (double)y[na + r * p->rank + k] * (double)y[k * p->in + c];
+                worst = fmax(worst, fabs(sum));
+            }
+        free(x);
+    }
+    return worst;
+}
+
+TEST(merge_peft, a_decomposition_is_cut_off_at_a_quantile) {
+    const char *dir = modules_dir();
+    struct cb_err err = {0};
+    char root[1200], folder[64];
+    if (!dir) return;
+    snprintf(root, sizeof root, "%s/weighted_llama", dir);
+    make_folder(folder);
+    json_t *about = read_json(path_of(root, "golden.json")), *recipes = json_object_get(about, "recipes");
+    const double q = json_number_value(json_object_get(json_object_get(recipes, "svd_clamp"), "svd_clamp"));
+    struct arena *arena = arena_create();
+    struct lora plain, clamped;
+    // PEFT's own two results agree with the reading of the option
+    CHECK_OK(lora_open(&plain, path_of(root, "svd"), arena, &err));
+    CHECK_OK(lora_open(&clamped, path_of(root, "svd_clamp"), arena, &err));
+    CHECK(cut_gap(&plain, &clamped, q) < 1e-5, "PEFT's: %g", cut_gap(&plain, &clamped, q));
+    lora_close(&plain);
+    lora_close(&clamped);
+    // and so do ours
+    static const char *const names[] = {"svd", "svd_clamp"};
+    char out[2][100];
+    for (int i = 0; i < 2; i++) {
+        json_t *r = recipe_of(root, json_object_get(recipes, names[i]), "svd", "peft");
+        snprintf(out[i], sizeof out[i], "%s/%s", folder, names[i]);
+        CHECK_OK(merge_modules(r, NULL, NULL, out[i], NULL, &err));
+        json_decref(r);
+    }
+    CHECK_OK(lora_open(&plain, out[0], arena, &err));
+    CHECK_OK(lora_open(&clamped, out[1], arena, &err));
+    CHECK(q > 0 && cut_gap(&plain, &clamped, q) < 1e-6, "ours: %g", cut_gap(&plain, &clamped, q));
+    lora_close(&plain);
+    lora_close(&clamped);
+    arena_destroy(&arena);
+    json_decref(about);
+    remove_folder(folder);
+}
