@@ -1,4 +1,6 @@
 /* Products with block types for any processor. */
+#include <string.h>
+
 #include "base/dtype.h"
 
 enum { VL = 4, ISA = 0 };
@@ -19,7 +21,7 @@ static inline vf vf_load(const float *p) { EACH(p[i]); }
 static inline void vf_store(float *p, vf x) {
     for (int i = 0; i < VL; i++) p[i] = x.v[i];
 }
-static inline vf vf_halved(float low, float high) { EACH(i < VL / 2 ? low : high); }
+static inline vf vf_sub(vf a, vf b) { EACH(a.v[i] - b.v[i]); }
 static inline vf vf_add(vf a, vf b) { EACH(a.v[i] + b.v[i]); }
 static inline vf vf_mul(vf a, vf b) { EACH(a.v[i] * b.v[i]); }
 static inline vf vf_fma(vf a, vf b, vf c) { EACH(a.v[i] * b.v[i] + c.v[i]); }
@@ -36,7 +38,30 @@ static inline vi vi_u8(const void *p) {
 static inline vf vf_i8(const void *p) { EACH((float)((const int8_t *)p)[i]); }
 static inline vf vf_low(vi x) { EACH((float)(x.v[i] & 15)); }
 static inline vf vf_high(vi x) { EACH((float)(x.v[i] >> 4)); }
-static inline vf vf_six(vi low, int at, vi high, int top) { EACH((float)((low.v[i] >> at & 15) | (high.v[i] >> top & 3) << 4)); }
+static inline vf vf_byte(vi x, int b) { EACH((float)((unsigned)x.v[i] >> 8 * b & 255)); }
+static inline vf vf_spread(const float *p) { return vf_set1(*p); }
+static inline void vf_pairs(float out[16], const void *two_halves, const uint64_t bytes[2]) {
+    uint16_t half[2];
+    memcpy(half, two_halves, sizeof half);
+    for (int i = 0; i < 16; i += VL) vf_store(out + i, vf_mul(vf_set1(vf_half(half[i / 8])), vf_i8((const char *)bytes + i)));
+}
+
+#define EACH_INTEGER(expression)                             \
+    vi y;                                                    \
+    for (int i = 0; i < VL; i++) y.v[i] = (int)(expression); \
+    return y
+static inline vi vi_set1(int x) { EACH_INTEGER(x); }
+static inline vi vi_words(const void *p) {
+    vi y;
+    memcpy(&y, p, sizeof y);
+    return y;
+}
+static inline vi vi_and(vi a, vi b) { EACH_INTEGER(a.v[i] & b.v[i]); }
+static inline vi vi_left(vi x, int n) { EACH_INTEGER((unsigned)x.v[i] << n); }
+static inline vi vi_right(vi x, int n) { EACH_INTEGER((unsigned)x.v[i] >> n); }
+static inline vi vi_pick(vi mask, vi a, vi b) { EACH_INTEGER((mask.v[i] & a.v[i]) | (~mask.v[i] & b.v[i])); }
+/* A row of 32 levels is two vectors. */
+static inline vi vi_upper(const void *p, int v) { return vi_right(vi_words((const char *)p + v % 2 * 16), v / 2 * 2); }
 
 #include "backend/cpu/blocks_body.h"
 
