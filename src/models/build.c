@@ -159,6 +159,20 @@ struct cb_tensor *model_hidden(struct nn *nn, const struct model_io *io, struct 
     return model_hidden_of(nn, io, "", x, n, site);
 }
 
+struct cb_tensor *model_embedded(const struct model *model, struct nn *nn, const struct model_io *io, struct cb_tensor *x) {
+    x = nn_embedded(nn, x, nn_name(nn, "%sinvertible_adapters", model->family->prefix ? model->family->prefix : ""));
+    return model_hidden(nn, io, x, 0, NULL);
+}
+
+const char *model_join_name(struct nn *nn, const char *block, const char *role) {
+    return nn_name(nn, "%s.%s_adapters", block, strcmp(role, "feed_forward") == 0 ? "output" : role);
+}
+
+struct cb_tensor *model_join(struct nn *nn, struct cb_tensor *x, struct cb_tensor *y, const char *block, const char *role) {
+    const struct nn_join join = {.name = model_join_name(nn, block, role), .role = role, .residual = x};
+    return nn_join(nn, y, &join);
+}
+
 enum cb_status model_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_err *err) {
     struct cb_graph *g = nn->g;
     io->logits = io->loss = io->extra_loss = NULL;
@@ -168,6 +182,10 @@ enum cb_status model_build(const struct model *model, struct nn *nn, struct mode
     bool is_continued = io->memory && io->decoder_tokens, is_source = io->memory && !io->decoder_tokens;
     struct model_leaves leaves = is_continued ? leaves_continue(model, nn, io) : leaves_make(model, nn, io);
     if (!is_continued && !is_source) leaves_add_decoder(model, nn, io, &leaves);
+    nn->model_type = model->family->name;
+    nn->model_class = model->class->name;
+    nn->width = model->n_embd;
+    nn->mask = leaves.mask;
     struct cb_tensor *x = model->family->body(model, nn, io, &leaves);
     nn->layer = -1;
     if (io->want_hidden) graph_output(g, x, "final");

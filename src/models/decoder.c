@@ -67,16 +67,16 @@ static struct cb_tensor *norm(const struct decoder *d, struct nn *nn, struct cb_
     return name ? nn_rms_norm_offset(nn, x, nn_name(nn, "%s.%s", path, name), d->eps, d->norm_offset) : x;
 }
 
-static struct cb_tensor *linear(struct nn *nn, struct cb_tensor *x, const char *path, const char *name, int64_t in, int64_t out,
-                                bool bias) {
-    struct nn_linear l = {.name = nn_name(nn, "%s.%s", path, name), .in = in, .out = out, .bias = bias};
+static struct cb_tensor *linear(struct nn *nn, struct cb_tensor *x, const char *path, const char *name, const char *role, int64_t in,
+                                int64_t out, bool bias) {
+    struct nn_linear l = {.name = nn_name(nn, "%s.%s", path, name), .in = in, .out = out, .bias = bias, .role = role};
     return nn_linear(nn, x, &l);
 }
 
 /* One product that gives n named parts side by side. */
-static void linear_fused(struct nn *nn, struct cb_tensor *x, const char *path, const char *name, int64_t in, bool bias, int n,
-                         const char *const *names, const int64_t *sizes, struct cb_tensor **part) {
-    struct nn_linear l = {.name = nn_name(nn, "%s.%s", path, name), .in = in, .bias = bias, .n_slices = n};
+static void linear_fused(struct nn *nn, struct cb_tensor *x, const char *path, const char *name, const char *role, int64_t in, bool bias,
+                         int n, const char *const *names, const int64_t *sizes, struct cb_tensor **part) {
+    struct nn_linear l = {.name = nn_name(nn, "%s.%s", path, name), .role = role, .in = in, .bias = bias, .n_slices = n};
     for (int i = 0; i < n; i++) {
         l.slice[i] = (struct nn_slice){names[i], l.out, l.out + sizes[i]};
         l.out += sizes[i];
@@ -91,10 +91,10 @@ static void project(const struct model *m, struct nn *nn, const char *path, stru
     const struct decoder *d = m->options;
     const int64_t heads[3] = {m->n_head, m->n_kv_head, m->n_kv_head}, c = m->n_embd;
     const int64_t width[3] = {heads[0] * m->head_dim, heads[1] * m->head_dim, heads[2] * m->head_dim};
-    if (d->is_fused) linear_fused(nn, x, path, "qkv_proj", c, d->qkv_bias, 3, names, width, qkv);
+    if (d->is_fused) linear_fused(nn, x, path, "qkv_proj", "qkv", c, d->qkv_bias, 3, names, width, qkv);
     for (int i = 0; i < 3; i++) {
         const char *scale = i < 2 && d->qk_norm != DECODER_QK_PLAIN ? nn_name(nn, "%s_norm", names[i]) : NULL;
-        if (!d->is_fused) qkv[i] = linear(nn, x, path, nn_name(nn, "%s_proj", names[i]), c, width[i], d->qkv_bias);
+        if (!d->is_fused) qkv[i] = linear(nn, x, path, nn_name(nn, "%s_proj", names[i]), names[i], c, width[i], d->qkv_bias);
         if (graph_is_bad(nn->g, qkv[i])) continue;
         const int64_t shape[4] = {x->type.dim[0], x->type.dim[1], heads[i], m->head_dim};
         if (d->qk_norm == DECODER_QK_WHOLE) qkv[i] = norm(d, nn, qkv[i], path, scale);
@@ -121,7 +121,7 @@ static struct cb_tensor *attention(const struct model *m, struct nn *nn, const s
     a.start = leaves->start;
     a.dropout = d->attention_dropout;
     x = op_reshape(g, nn_attention(nn, qkv[0], qkv[1], qkv[2], &a), 3, joined);
-    return linear(nn, x, path, "o_proj", joined[2], m->n_embd, d->out_bias);
+    return linear(nn, x, path, "o_proj", "o", joined[2], m->n_embd, d->out_bias);
 }
 
 /* Gated MLP (Shazeer 2020): down(act(gate x) * up x). */
@@ -135,9 +135,9 @@ static struct cb_tensor *mlp(const struct model *m, struct nn *nn, const char *p
     }
     static const char *const names[2] = {"gate", "up"};
     struct cb_tensor *part[2];
-    linear_fused(nn, x, path, "gate_up_proj", m->n_embd, d->mlp_bias, 2, names, (const int64_t[]){d->inner, d->inner}, part);
+    linear_fused(nn, x, path, "gate_up_proj", "gate_up", m->n_embd, d->mlp_bias, 2, names, (const int64_t[]){d->inner, d->inner}, part);
     x = op_mul(nn->g, nn_activation(nn, d->activation, part[0]), part[1]);
-    return linear(nn, x, path, "down_proj", d->inner, m->n_embd, d->mlp_bias);
+    return linear(nn, x, path, "down_proj", "down", d->inner, m->n_embd, d->mlp_bias);
 }
 
 struct cb_tensor *decoder_body(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves) {
@@ -148,7 +148,7 @@ struct cb_tensor *decoder_body(const struct model *m, struct nn *nn, struct mode
     for (int i = 0; i < d->n_ropes; i++) inv_freq[i] = rope_tensor(g, &d->rope[i], leaves->length);
     struct cb_tensor *x = nn_embedding_padded(nn, leaves->ids, "model.embed_tokens", m->vocab, m->n_embd, m->pad);
     if (d->embedding_scale != 0) x = op_scale(g, x, d->embedding_scale, 0);
-    x = model_hidden(nn, io, x, 0, NULL);
+    x = model_embedded(m, nn, io, x);
     for (nn->layer = 0; nn->layer < m->n_layer && !graph_is_bad(g, x); nn->layer++) {
         const char *layer = nn_name(nn, "model.layers.%d", nn->layer), *old = graph_push(g, "layers.%d", nn->layer);
         for (int k = 0; k < 2; k++) {
@@ -159,7 +159,8 @@ struct cb_tensor *decoder_body(const struct model *m, struct nn *nn, struct mode
                 y = decoder_moe(m, nn, io, leaves, layer, y, &balance);
             else
                 y = mlp(m, nn, nn_name(nn, "%s.mlp", layer), y);
-            x = op_add(g, x, nn_dropout(nn, norm(d, nn, y, layer, d->norm_after[k]), d->residual_dropout));
+            y = nn_dropout(nn, norm(d, nn, y, layer, d->norm_after[k]), d->residual_dropout);
+            x = model_join(nn, x, y, layer, k ? "feed_forward" : "attention");
         }
         x = model_hidden(nn, io, x, nn->layer + 1, layer);
         graph_pop(g, old);

@@ -164,18 +164,25 @@ static struct cb_tensor *self_attention(const struct model *m, struct nn *nn, co
     return nn_heads(nn, x, NULL, NULL, &heads, &attention);
 }
 
+/* norm(x + y), y being part k of the block. */
+static struct cb_tensor *joined(const struct encoder *e, struct nn *nn, const char *path, int k, struct cb_tensor *x, struct cb_tensor *y) {
+    const struct encoder_names *n = e->names;
+    struct nn_join join = {.role = k ? "feed_forward" : "attention", .residual = x, .eps = e->eps};
+    join.norm = nn_name(nn, "%s.%s", path, k ? n->norm : n->attention_norm);
+    join.name = n->joins[k] ? nn_name(nn, "%s.%s", path, n->joins[k]) : model_join_name(nn, path, join.role);
+    return nn_join(nn, y, &join);
+}
+
 /* One block: x = norm(x + attention(x)), x = norm(x + mlp(x)). */
 static struct cb_tensor *block(const struct model *m, struct nn *nn, const struct model_leaves *leaves, const char *path,
                                struct cb_tensor *x) {
     const struct encoder *e = m->options;
     const struct encoder_names *n = e->names;
     struct cb_tensor *y = (n->attention ? n->attention : self_attention)(m, nn, leaves, path, x);
-    y = nn_dropout(nn, y, e->dropout);
-    x = nn_layer_norm(nn, op_add(nn->g, x, y), nn_name(nn, "%s.%s", path, n->attention_norm), e->eps);
+    x = joined(e, nn, path, 0, x, nn_dropout(nn, y, e->dropout));
     struct nn_feed_forward mlp = {.path = path, .up = n->up, .down = n->down, .width = m->n_embd, .inner = e->inner};
     mlp.activation = e->activation;
-    y = nn_dropout(nn, nn_feed_forward(nn, x, &mlp), e->dropout);
-    return nn_layer_norm(nn, op_add(nn->g, x, y), nn_name(nn, "%s.%s", path, n->norm), e->eps);
+    return joined(e, nn, path, 1, x, nn_dropout(nn, nn_feed_forward(nn, x, &mlp), e->dropout));
 }
 
 struct cb_tensor *encoder_body(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves) {
@@ -183,6 +190,7 @@ struct cb_tensor *encoder_body(const struct model *m, struct nn *nn, struct mode
     struct cb_graph *g = nn->g;
     char path[256];
     struct cb_tensor *x = (e->names->embed ? e->names->embed : encoder_embed)(m, nn, io, leaves), *embedded = x;
+    x = nn_embedded(nn, x, nn_name(nn, "%sinvertible_adapters", m->family->prefix));
     if (projects(m))
         x = nn_linear(nn, x, &(struct nn_linear){.name = e->names->project, .in = e->embedding, .out = m->n_embd, .bias = true});
     x = model_hidden(nn, io, x, 0, NULL);

@@ -233,6 +233,12 @@ struct cb_tensor *model_counting(struct cb_graph *g, int64_t n, int64_t begin, i
 /* Hidden states of a stack, "encoder." or "decoder.": as model_hidden below. */
 struct cb_tensor *model_hidden_of(struct nn *nn, const struct model_io *io, const char *stack, struct cb_tensor *x, int n,
                                   const char *site);
+/* Marks hidden.0 as an output where wanted, and as the site "<prefix>invertible_adapters" of what the blocks are given. */
+struct cb_tensor *model_embedded(const struct model *model, struct nn *nn, const struct model_io *io, struct cb_tensor *x);
+/* x + y as an nn_join of block: y is its "attention", "cross_attention" or "feed_forward". */
+struct cb_tensor *model_join(struct nn *nn, struct cb_tensor *x, struct cb_tensor *y, const char *block, const char *role);
+/* "<block>.attention_adapters", "<block>.output_adapters", ...: a join's name where the library has none of its own. */
+const char *model_join_name(struct nn *nn, const char *block, const char *role);
 /* Marks hidden.<n> as an output where wanted, and as a hidden site of the given name; returns the state to go on with. */
 struct cb_tensor *model_hidden(struct nn *nn, const struct model_io *io, struct cb_tensor *x, int n, const char *site);
 

@@ -15,6 +15,7 @@ static const struct encoder_names names = {
     .up = "ffn",
     .down = "ffn_output",
     .norm = "full_layer_layer_norm",
+    .joins = {"attention.attention_adapters", "output_adapters"},
     .pooler = "albert.pooler",
     .transform = "predictions.dense",
     .transform_norm = "predictions.LayerNorm",

@@ -13,6 +13,7 @@ static const struct encoder_names names = {
     .up = "intermediate.dense",
     .down = "output.dense",
     .norm = "output.LayerNorm",
+    .joins = {"attention.output", "output"},
     .pooler = "bert.pooler.dense",
     .transform = "cls.predictions.transform.dense",
     .transform_norm = "cls.predictions.transform.LayerNorm",

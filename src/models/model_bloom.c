@@ -90,8 +90,8 @@ static struct cb_tensor *attention(const struct model *m, struct nn *nn, const s
     const struct bloom_options *o = m->options;
     const int64_t c = m->n_embd, joined[3] = {io->batch, io->tokens, c};
     const char *path = nn_name(nn, "%s.self_attention", layer);
-    struct nn_linear fused = {.name = nn_name(nn, "%s.query_key_value", path), .in = c, .out = 3 * c, .bias = true};
-    struct nn_linear dense = {.name = nn_name(nn, "%s.dense", path), .in = c, .out = c, .bias = true};
+    struct nn_linear fused = {.name = nn_name(nn, "%s.query_key_value", path), .in = c, .out = 3 * c, .bias = true, .role = "qkv"};
+    struct nn_linear dense = {.name = nn_name(nn, "%s.dense", path), .in = c, .out = c, .bias = true, .role = "o"};
     struct cb_tensor *qkv[3];
     nn_split_heads(nn, nn_linear(nn, x, &fused), m->n_head, qkv);
     struct nn_attention a = {.name = path, .bias = bias, .q_segment = leaves->q_segment, .k_segment = leaves->k_segment};
@@ -107,16 +107,17 @@ static struct cb_tensor *body(const struct model *m, struct nn *nn, struct model
     struct cb_graph *g = nn->g;
     struct cb_tensor *bias = alibi(m, nn, io, leaves);
     struct cb_tensor *x = nn_embedding(nn, leaves->ids, "transformer.word_embeddings", m->vocab, m->n_embd);
-    x = model_hidden(nn, io, nn_layer_norm(nn, x, "transformer.word_embeddings_layernorm", o->eps), 0, NULL);
+    x = model_embedded(m, nn, io, nn_layer_norm(nn, x, "transformer.word_embeddings_layernorm", o->eps));
     for (nn->layer = 0; nn->layer < m->n_layer && !graph_is_bad(g, x); nn->layer++) {
         const char *layer = nn_name(nn, "transformer.h.%d", nn->layer), *old = graph_push(g, "h.%d", nn->layer);
         struct nn_feed_forward mlp = {nn_name(nn, "%s.mlp", layer), .up = "dense_h_to_4h", .down = "dense_4h_to_h", .width = m->n_embd};
         mlp.inner = 4 * m->n_embd;
         mlp.activation = "gelu_pytorch_tanh";
         struct cb_tensor *y = nn_layer_norm(nn, x, nn_name(nn, "%s.input_layernorm", layer), o->eps);
-        x = op_add(g, o->normed_residual ? y : x, attention(m, nn, io, leaves, layer, y, bias));
+        x = model_join(nn, o->normed_residual ? y : x, attention(m, nn, io, leaves, layer, y, bias), layer, "attention");
         y = nn_layer_norm(nn, x, nn_name(nn, "%s.post_attention_layernorm", layer), o->eps);
-        x = op_add(g, o->normed_residual ? y : x, nn_dropout(nn, nn_feed_forward(nn, y, &mlp), o->hidden_dropout));
+        struct cb_tensor *z = nn_dropout(nn, nn_feed_forward(nn, y, &mlp), o->hidden_dropout);
+        x = model_join(nn, o->normed_residual ? y : x, z, layer, "feed_forward");
         x = model_hidden(nn, io, x, nn->layer + 1, layer);
         graph_pop(g, old);
     }

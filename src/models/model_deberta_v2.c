@@ -233,7 +233,8 @@ static struct cb_tensor *attention(const struct model *m, struct nn *nn, const s
     }
     struct cb_tensor *weight = nn_dropout(nn, op_softmax(g, score, -1), o->encoder.attention_dropout);
     x = op_reshape(g, op_transpose(g, op_matmul(g, weight, v, false, false), 1, 2), 3, joined);
-    const struct nn_linear out = {.name = nn_name(nn, "%s.%s", path, names.out), .in = m->n_embd, .out = m->n_embd, .bias = true};
+    const struct nn_linear out = {
+        .name = nn_name(nn, "%s.%s", path, names.out), .role = "o", .in = m->n_embd, .out = m->n_embd, .bias = true};
     return nn_linear(nn, x, &out);
 }
 
@@ -263,6 +264,7 @@ static const struct encoder_names names = {
     .up = "intermediate.dense",
     .down = "output.dense",
     .norm = "output.LayerNorm",
+    .joins = {"attention.output", "output"},
     .pooler = "pooler.dense",
     .transform = "cls.predictions.transform.dense",
     .transform_norm = "cls.predictions.transform.LayerNorm",

@@ -16,6 +16,7 @@ static const struct encoder_names names = {
     .up = "intermediate.dense",
     .down = "output.dense",
     .norm = "output.LayerNorm",
+    .joins = {"attention.output", "output"},
     .transform = "generator_predictions.dense",
     .transform_norm = "generator_predictions.LayerNorm",
     .transform_activation = "gelu",

@@ -80,8 +80,10 @@ static enum cb_status weights(struct model *m, struct cb_err *err) {
     return model_add_weight(m, err, MODEL_ZEROS, 0, 1, &c, "transformer.ln_f.bias");
 }
 
-static struct cb_tensor *conv1d(struct nn *nn, struct cb_tensor *x, const char *block, const char *name, int64_t in, int64_t out) {
+static struct cb_tensor *conv1d(struct nn *nn, struct cb_tensor *x, const char *block, const char *name, const char *role, int64_t in,
+                                int64_t out) {
     struct nn_linear l = {.name = nn_name(nn, "%s.%s", block, name), .in = in, .out = out, .weight_is_in_out = true, .bias = true};
+    l.role = role;
     return nn_linear(nn, x, &l);
 }
 
@@ -93,6 +95,7 @@ static struct cb_tensor *attention(const struct model *m, struct nn *nn, const s
     int64_t c = m->n_embd;
     const int64_t heads[4] = {io->batch, io->tokens, m->n_head, m->head_dim}, joined[3] = {io->batch, io->tokens, c};
     struct nn_linear qkv = {.name = nn_name(nn, "%s.attn.c_attn", block), .in = c, .out = 3 * c, .weight_is_in_out = true, .bias = true};
+    qkv.role = "qkv";
     qkv.n_slices = 3;
     const char *const part[3] = {"q", "k", "v"};
     for (int i = 0; i < 3; i++) qkv.slice[i] = (struct nn_slice){part[i], i * c, (i + 1) * c};
@@ -106,7 +109,7 @@ static struct cb_tensor *attention(const struct model *m, struct nn *nn, const s
     a.start = leaves->start;
     a.dropout = o->attn_dropout;
     x = op_reshape(g, nn_attention(nn, piece[0], piece[1], piece[2], &a), 3, joined);
-    return nn_dropout(nn, conv1d(nn, x, block, "attn.c_proj", c, c), o->resid_dropout);
+    return nn_dropout(nn, conv1d(nn, x, block, "attn.c_proj", "o", c, c), o->resid_dropout);
 }
 
 static struct cb_tensor *body(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves) {
@@ -114,15 +117,15 @@ static struct cb_tensor *body(const struct model *m, struct nn *nn, struct model
     struct cb_graph *g = nn->g;
     struct cb_tensor *x = nn_embedding(nn, leaves->ids, "transformer.wte", m->vocab, m->n_embd);
     x = op_add(g, x, nn_embedding(nn, leaves->positions, "transformer.wpe", m->max_positions, m->n_embd));
-    x = model_hidden(nn, io, nn_dropout(nn, x, o->embd_dropout), 0, NULL);
+    x = model_embedded(m, nn, io, nn_dropout(nn, x, o->embd_dropout));
     for (nn->layer = 0; nn->layer < m->n_layer && !graph_is_bad(g, x); nn->layer++) {
         const char *block = nn_name(nn, "transformer.h.%d", nn->layer), *old = graph_push(g, "h.%d", nn->layer);
         struct cb_tensor *y = nn_layer_norm(nn, x, nn_name(nn, "%s.ln_1", block), o->eps);
-        x = op_add(g, x, attention(m, nn, io, leaves, block, y));
+        x = model_join(nn, x, attention(m, nn, io, leaves, block, y), block, "attention");
         y = nn_layer_norm(nn, x, nn_name(nn, "%s.ln_2", block), o->eps);
-        y = nn_activation(nn, o->activation, conv1d(nn, y, block, "mlp.c_fc", m->n_embd, o->inner));
-        y = nn_dropout(nn, conv1d(nn, y, block, "mlp.c_proj", o->inner, m->n_embd), o->resid_dropout);
-        x = model_hidden(nn, io, op_add(g, x, y), nn->layer + 1, block);
+        y = nn_activation(nn, o->activation, conv1d(nn, y, block, "mlp.c_fc", "up", m->n_embd, o->inner));
+        y = nn_dropout(nn, conv1d(nn, y, block, "mlp.c_proj", "down", o->inner, m->n_embd), o->resid_dropout);
+        x = model_hidden(nn, io, model_join(nn, x, y, block, "feed_forward"), nn->layer + 1, block);
         graph_pop(g, old);
     }
     nn->layer = -1;

@@ -78,7 +78,8 @@ static struct cb_tensor *attention(const struct model *m, struct nn *nn, const s
     struct cb_graph *g = nn->g;
     const int64_t c = m->n_embd, joined[3] = {io->batch, io->tokens, c};
     struct nn_linear fused = {.name = nn_name(nn, "%s.attention.query_key_value", layer), .in = c, .out = 3 * c, .bias = o->attention_bias};
-    struct nn_linear dense = {.name = nn_name(nn, "%s.attention.dense", layer), .in = c, .out = c, .bias = o->attention_bias};
+    fused.role = "qkv";
+    struct nn_linear dense = {.name = nn_name(nn, "%s.attention.dense", layer), .role = "o", .in = c, .out = c, .bias = o->attention_bias};
     struct cb_tensor *qkv[3];
     nn_split_heads(nn, nn_linear(nn, x, &fused), m->n_head, qkv);
     for (int i = 0; i < 2; i++) qkv[i] = op_rope(g, qkv[i], leaves->positions, inv_freq, false, o->rope.attention_factor);
@@ -95,18 +96,18 @@ static struct cb_tensor *body(const struct model *m, struct nn *nn, struct model
     struct cb_graph *g = nn->g;
     struct cb_tensor *inv_freq = rope_tensor(g, &o->rope, leaves->length);
     struct cb_tensor *x = nn_embedding(nn, leaves->ids, "gpt_neox.embed_in", m->vocab, m->n_embd);
-    x = model_hidden(nn, io, nn_dropout(nn, x, o->hidden_dropout), 0, NULL);
+    x = model_embedded(m, nn, io, nn_dropout(nn, x, o->hidden_dropout));
     for (nn->layer = 0; nn->layer < m->n_layer && !graph_is_bad(g, x); nn->layer++) {
         const char *layer = nn_name(nn, "gpt_neox.layers.%d", nn->layer), *old = graph_push(g, "layers.%d", nn->layer);
         struct nn_feed_forward mlp = {nn_name(nn, "%s.mlp", layer), .up = "dense_h_to_4h", .down = "dense_4h_to_h", .width = m->n_embd};
         mlp.inner = o->inner;
         mlp.activation = o->activation;
         struct cb_tensor *y = nn_layer_norm(nn, x, nn_name(nn, "%s.input_layernorm", layer), o->eps);
-        struct cb_tensor *seen = op_add(g, x, attention(m, nn, io, leaves, layer, y, inv_freq));
+        struct cb_tensor *seen = model_join(nn, x, attention(m, nn, io, leaves, layer, y, inv_freq), layer, "attention");
         // side by side: the MLP reads what the layer was given
         y = nn_layer_norm(nn, o->is_parallel ? x : seen, nn_name(nn, "%s.post_attention_layernorm", layer), o->eps);
         y = nn_dropout(nn, nn_feed_forward(nn, y, &mlp), o->hidden_dropout);
-        x = model_hidden(nn, io, op_add(g, seen, y), nn->layer + 1, layer);
+        x = model_hidden(nn, io, model_join(nn, seen, y, layer, "feed_forward"), nn->layer + 1, layer);
         graph_pop(g, old);
     }
     nn->layer = -1;

@@ -159,6 +159,7 @@ static struct cb_tensor *attention(const struct model *m, struct nn *nn, const s
     const bool local = is_local(o, nn->layer);
     const struct rope *rope = local ? &o->local : &o->global;
     struct nn_linear qkv = {.name = nn_name(nn, "%s.attn.Wqkv", path), .in = c, .out = 3 * c, .bias = o->attention_bias, .n_slices = 3};
+    qkv.role = "qkv";
     const char *const part[3] = {"q", "k", "v"};
     for (int i = 0; i < 3; i++) qkv.slice[i] = (struct nn_slice){part[i], i * c, (i + 1) * c};
     struct cb_tensor *parts = op_split(g, nn_linear(nn, x, &qkv), -1, 3, (const int64_t[]){c, c, c}), *piece[3];
@@ -172,15 +173,17 @@ static struct cb_tensor *attention(const struct model *m, struct nn *nn, const s
     if (by_bias) a.bias = sight->bias;
     if (!by_bias || !leaves->mask) a.q_segment = leaves->q_segment, a.k_segment = leaves->k_segment;
     x = op_reshape(g, nn_attention(nn, piece[0], piece[1], piece[2], &a), 3, joined);
-    const struct nn_linear out = {.name = nn_name(nn, "%s.attn.Wo", path), .in = c, .out = c, .bias = o->attention_bias};
+    const struct nn_linear out = {.name = nn_name(nn, "%s.attn.Wo", path), .role = "o", .in = c, .out = c, .bias = o->attention_bias};
     return nn_dropout(nn, nn_linear(nn, x, &out), o->attention_dropout);
 }
 
 /* The first half of Wi's outputs is activated, the second multiplies it. */
 static struct cb_tensor *mlp(const struct model *m, struct nn *nn, const char *path, struct cb_tensor *x) {
     const struct modernbert *o = m->options;
-    struct nn_linear in = {.name = nn_name(nn, "%s.mlp.Wi", path), .in = m->n_embd, .out = 2 * o->inner, .bias = o->mlp_bias};
-    const struct nn_linear out = {.name = nn_name(nn, "%s.mlp.Wo", path), .in = o->inner, .out = m->n_embd, .bias = o->mlp_bias};
+    struct nn_linear in = {
+        .name = nn_name(nn, "%s.mlp.Wi", path), .role = "gate_up", .in = m->n_embd, .out = 2 * o->inner, .bias = o->mlp_bias};
+    const struct nn_linear out = {
+        .name = nn_name(nn, "%s.mlp.Wo", path), .role = "down", .in = o->inner, .out = m->n_embd, .bias = o->mlp_bias};
     struct cb_tensor *parts = op_split(nn->g, nn_linear(nn, x, &in), -1, 2, (const int64_t[]){o->inner, o->inner});
     x = op_mul(nn->g, nn_activation(nn, o->activation, graph_out(nn->g, parts, 0)), graph_out(nn->g, parts, 1));
     return nn_linear(nn, nn_dropout(nn, x, o->mlp_dropout), &out);
@@ -193,12 +196,13 @@ static struct cb_tensor *body(const struct model *m, struct nn *nn, struct model
     if (io->tokens > o->reach + 1) sight.bias = window_bias(m, nn, io, leaves);
     struct cb_tensor *x = nn_embedding_padded(nn, leaves->ids, "model.embeddings.tok_embeddings", m->vocab, m->n_embd, m->pad);
     x = nn_dropout(nn, norm(m, nn, x, "model.embeddings.norm"), o->embedding_dropout);
-    x = model_hidden(nn, io, x, 0, NULL);
+    x = model_embedded(m, nn, io, x);
     for (nn->layer = 0; nn->layer < m->n_layer && !graph_is_bad(g, x); nn->layer++) {
         const char *path = nn_name(nn, "model.layers.%d", nn->layer), *old = graph_push(g, "layers.%d", nn->layer);
         struct cb_tensor *y = nn->layer ? norm(m, nn, x, nn_name(nn, "%s.attn_norm", path)) : x;
-        x = op_add(g, x, attention(m, nn, io, leaves, &sight, path, y));
-        x = op_add(g, x, mlp(m, nn, path, norm(m, nn, x, nn_name(nn, "%s.mlp_norm", path))));
+        x = model_join(nn, x, attention(m, nn, io, leaves, &sight, path, y), path, "attention");
+        y = mlp(m, nn, path, norm(m, nn, x, nn_name(nn, "%s.mlp_norm", path)));
+        x = model_join(nn, x, y, path, "feed_forward");
         x = model_hidden(nn, io, x, nn->layer + 1, path);
         graph_pop(g, old);
     }

@@ -101,7 +101,6 @@ static struct cb_tensor *positions(struct nn *nn, const struct model_io *io, con
 static struct cb_tensor *block(const struct model *m, struct nn *nn, const struct model_io *io, const struct model_leaves *leaves,
                                const char *layer, struct cb_tensor *x) {
     const struct opt_options *o = m->options;
-    struct cb_graph *g = nn->g;
     const char *path = nn_name(nn, "%s.self_attn", layer);
     struct nn_heads heads = {path, "q_proj", "k_proj", "v_proj", "out_proj", m->n_embd, m->n_head, m->head_dim, .no_bias = !o->has_bias};
     struct nn_attention a = {.name = path, .q_segment = leaves->q_segment, .k_segment = leaves->k_segment, .cache = io->cache};
@@ -113,8 +112,11 @@ static struct cb_tensor *block(const struct model *m, struct nn *nn, const struc
         const char *name = k ? "final_layer_norm" : "self_attn_layer_norm";
         struct cb_tensor *y = o->norms_first ? norm(o, nn, x, layer, name) : x;
         y = k ? nn_feed_forward(nn, y, &mlp) : nn_heads(nn, y, NULL, NULL, &heads, &a);
-        x = op_add(g, x, nn_dropout(nn, y, o->dropout));
-        if (!o->norms_first) x = norm(o, nn, x, layer, name);
+        struct nn_join join = {.role = k ? "feed_forward" : "attention", .residual = x, .eps = EPS};
+        join.norm_has_no_weights = !o->has_norm_weights;
+        join.name = model_join_name(nn, layer, join.role);
+        if (!o->norms_first) join.norm = nn_name(nn, "%s.%s", layer, name);
+        x = nn_join(nn, nn_dropout(nn, y, o->dropout), &join);
     }
     return x;
 }
@@ -131,7 +133,7 @@ static struct cb_tensor *body(const struct model *m, struct nn *nn, struct model
         x = nn_linear(nn, x, &in);
     }
     x = op_add(g, x, nn_embedding(nn, positions(nn, io, leaves), "model.decoder.embed_positions", m->max_positions + OFFSET, m->n_embd));
-    x = model_hidden(nn, io, x, 0, NULL);
+    x = model_embedded(m, nn, io, x);
     for (nn->layer = 0; nn->layer < m->n_layer && !graph_is_bad(g, x); nn->layer++) {
         const char *layer = nn_name(nn, "model.decoder.layers.%d", nn->layer), *old = graph_push(g, "layers.%d", nn->layer);
         x = model_hidden(nn, io, block(m, nn, io, leaves, layer, x), nn->layer + 1, layer);

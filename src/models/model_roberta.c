@@ -12,6 +12,7 @@ static const struct encoder_names names = {
     .up = "intermediate.dense",
     .down = "output.dense",
     .norm = "output.LayerNorm",
+    .joins = {"attention.output", "output"},
     .pooler = "roberta.pooler.dense",
     .transform = "lm_head.dense",
     .transform_norm = "lm_head.layer_norm",

@@ -139,7 +139,7 @@ static struct nn_heads heads_of(const struct stack *s, const char *path) {
 
 /* y = part(x) in its residual: x + y under a norm before or after, as the family has it. */
 struct part {
-    const char *norm;
+    const char *norm, *role;
     struct cb_tensor *(*build)(const struct stack *s, const char *path, struct cb_tensor *x, struct cb_tensor *memory);
 };
 
@@ -181,17 +181,20 @@ static struct cb_tensor *residual(const struct stack *s, const char *path, const
     const struct seq2seq *o = s->m->options;
     bool before = o->kind->pre_norm;
     struct cb_tensor *y = part->build(s, path, before ? norm(s, x, path, part->norm) : x, memory);
-    x = op_add(s->nn->g, x, nn_dropout(s->nn, y, o->dropout));
-    return before ? x : norm(s, x, path, part->norm);
+    struct nn_join join = {.name = model_join_name(s->nn, path, part->role), .role = part->role, .residual = x, .eps = EPS};
+    if (!before) join.norm = nn_name(s->nn, "%s.%s", path, part->norm);
+    return nn_join(s->nn, nn_dropout(s->nn, y, o->dropout), &join);
 }
 
 /* All layers; x: embedded ids. */
 static struct cb_tensor *layers(const struct stack *s, struct cb_tensor *x, struct cb_tensor *memory) {
-    static const struct part own = {"self_attn_layer_norm", self_attention}, cross = {"encoder_attn_layer_norm", cross_attention},
-                             mlp = {"final_layer_norm", feed_forward};
+    static const struct part own = {"self_attn_layer_norm", "attention", self_attention},
+                             cross = {"encoder_attn_layer_norm", "cross_attention", cross_attention},
+                             mlp = {"final_layer_norm", "feed_forward", feed_forward};
     const struct seq2seq *o = s->m->options;
     struct nn *nn = s->nn;
     const int64_t n = s->is_decoder ? s->m->n_layer : o->encoder_layers;
+    if (!s->is_decoder) x = nn_embedded(nn, x, "model.encoder.invertible_adapters");
     x = model_hidden_of(nn, s->io, s->prefix, x, 0, NULL);
     for (nn->layer = 0; nn->layer < n && !graph_is_bad(nn->g, x); nn->layer++) {
         const char *path = nn_name(nn, "%s.layers.%d", s->path, nn->layer), *old = graph_push(nn->g, "%slayers.%d", s->prefix, nn->layer);

@@ -171,6 +171,13 @@ static struct nn_heads heads_of(const struct stack *s, const char *path) {
                              .no_bias = true};
 }
 
+/* x + drop(y), y being layer k of the block. */
+static struct cb_tensor *joined(const struct stack *s, const char *block, int k, const char *role, struct cb_tensor *x,
+                                struct cb_tensor *y) {
+    const struct nn_join join = {.name = nn_name(s->nn, "%s.layer.%d", block, k), .role = role, .residual = x};
+    return nn_join(s->nn, nn_dropout(s->nn, y, ((const struct t5 *)s->m->options)->dropout), &join);
+}
+
 static struct cb_tensor *self_attention(const struct stack *s, const char *block, struct cb_tensor *x, struct cb_tensor *bias) {
     const struct t5 *o = s->m->options;
     const struct model_leaves *l = s->leaves;
@@ -181,7 +188,7 @@ static struct cb_tensor *self_attention(const struct stack *s, const char *block
     a.cache = s->is_decoder ? s->io->cache : 0;
     a.start = a.cache ? l->start : NULL;
     struct cb_tensor *y = nn_heads(s->nn, norm(s, x, block, "layer.0.layer_norm"), NULL, NULL, &h, &a);
-    return op_add(s->nn->g, x, nn_dropout(s->nn, y, o->dropout));
+    return joined(s, block, 0, "attention", x, y);
 }
 
 static struct cb_tensor *cross_attention(const struct stack *s, const char *block, struct cb_tensor *x, struct cb_tensor *memory) {
@@ -192,7 +199,7 @@ static struct cb_tensor *cross_attention(const struct stack *s, const char *bloc
     a.k_segment = s->leaves->memory_k_segment;
     struct cb_tensor *k, *v, *q = norm(s, x, block, "layer.1.layer_norm");
     nn_heads_memory(s->nn, memory, &h, s->io->batch, s->io->memory, &k, &v);
-    return op_add(s->nn->g, x, nn_dropout(s->nn, nn_heads(s->nn, q, k, v, &h, &a), o->dropout));
+    return joined(s, block, 1, "cross_attention", x, nn_heads(s->nn, q, k, v, &h, &a));
 }
 
 static struct cb_tensor *feed_forward(const struct stack *s, const char *block, struct cb_tensor *x) {
@@ -206,7 +213,7 @@ static struct cb_tensor *feed_forward(const struct stack *s, const char *block, 
     f.activation = o->activation;
     f.dropout = o->dropout;
     struct cb_tensor *y = nn_feed_forward(s->nn, norm(s, x, block, nn_name(s->nn, "layer.%d.layer_norm", last)), &f);
-    return op_add(s->nn->g, x, nn_dropout(s->nn, y, o->dropout));
+    return joined(s, block, last, "feed_forward", x, y);
 }
 
 static struct cb_tensor *layers(const struct stack *s, struct cb_tensor *ids, int64_t keys, struct cb_tensor *memory) {
@@ -216,6 +223,7 @@ static struct cb_tensor *layers(const struct stack *s, struct cb_tensor *ids, in
     struct cb_tensor *x = nn_dropout(nn, nn_embedding(nn, ids, "shared", s->m->vocab, s->m->n_embd), o->dropout);
     if (graph_is_bad(nn->g, x)) return x;
     struct cb_tensor *bias = position_bias(s, x->type.dim[1], keys, s->is_decoder && s->io->cache ? s->leaves->start : NULL);
+    if (!s->is_decoder) x = nn_embedded(nn, x, "encoder.invertible_adapters");
     x = model_hidden_of(nn, s->io, s->prefix, x, 0, NULL);
     for (nn->layer = 0; nn->layer < n && !graph_is_bad(nn->g, x); nn->layer++) {
         const char *block = nn_name(nn, "%s.block.%d", s->path, nn->layer), *old = graph_push(nn->g, "%sblock.%d", s->prefix, nn->layer);

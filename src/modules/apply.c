@@ -72,7 +72,7 @@ static struct cb_tensor *hook_param(void *user, struct nn *nn, const char *name,
 }
 
 struct nn_hook module_hook(struct module_list *list) {
-    return (struct nn_hook){list, hook_input, hook_site, hook_param};
+    return (struct nn_hook){.user = list, .input = hook_input, .site = hook_site, .param = hook_param};
 }
 
 void module_set_scale(const struct module *module, struct store *store, double scale) {

@@ -1,16 +1,20 @@
 /* Multi-head attention with its projections, and feed-forward layers, by names that a family gives. */
 #include "nn/block.h"
 
+#include <string.h>
+
 #include "ops/ops.h"
 
-static struct cb_tensor *linear(struct nn *nn, struct cb_tensor *x, const char *path, const char *name, int64_t in, int64_t out,
-                                bool bias) {
+static struct cb_tensor *linear(struct nn *nn, struct cb_tensor *x, const char *path, const char *name, const char *role, int64_t in,
+                                int64_t out, bool bias) {
     struct nn_linear l = {.name = nn_name(nn, "%s%s%s", path, *path ? "." : "", name), .in = in, .out = out, .bias = bias};
+    l.role = role;
     return nn_linear(nn, x, &l);
 }
 
 struct cb_tensor *nn_heads_project(struct nn *nn, struct cb_tensor *x, const struct nn_heads *h, const char *name, bool bias) {
-    struct cb_tensor *y = linear(nn, x, h->path, name, h->width, h->heads * h->head_dim, bias);
+    const char *role = strcmp(name, h->q) == 0 ? "q" : strcmp(name, h->k) == 0 ? "k" : strcmp(name, h->v) == 0 ? "v" : NULL;
+    struct cb_tensor *y = linear(nn, x, h->path, name, role, h->width, h->heads * h->head_dim, bias);
     if (graph_is_bad(nn->g, y)) return y;
     return op_reshape(nn->g, y, 4, (const int64_t[]){x->type.dim[0], x->type.dim[1], h->heads, h->head_dim});
 }
@@ -28,7 +32,7 @@ struct cb_tensor *nn_heads_join(struct nn *nn, struct cb_tensor *q, struct cb_te
     if (graph_is_bad(nn->g, q)) return q;
     const int64_t joined[3] = {q->type.dim[0], q->type.dim[1], h->heads * h->head_dim};
     struct cb_tensor *y = op_reshape(nn->g, nn_attention(nn, q, k, v, attention), 3, joined);
-    return linear(nn, y, h->path, h->out, joined[2], h->width, !h->no_bias);
+    return linear(nn, y, h->path, h->out, "o", joined[2], h->width, !h->no_bias);
 }
 
 /* A cache of the layer; rows, where there are any, are written from its beginning. */
@@ -55,8 +59,8 @@ void nn_heads_memory(struct nn *nn, struct cb_tensor *memory, const struct nn_he
 }
 
 struct cb_tensor *nn_feed_forward(struct nn *nn, struct cb_tensor *x, const struct nn_feed_forward *f) {
-    struct cb_tensor *y = linear(nn, x, f->path, f->gate ? f->gate : f->up, f->width, f->inner, !f->no_bias);
+    struct cb_tensor *y = linear(nn, x, f->path, f->gate ? f->gate : f->up, f->gate ? "gate" : "up", f->width, f->inner, !f->no_bias);
     y = nn_activation(nn, f->activation, y);
-    if (f->gate) y = op_mul(nn->g, y, linear(nn, x, f->path, f->up, f->width, f->inner, !f->no_bias));
-    return linear(nn, nn_dropout(nn, y, f->dropout), f->path, f->down, f->inner, f->width, !f->no_bias);
+    if (f->gate) y = op_mul(nn->g, y, linear(nn, x, f->path, f->up, "up", f->width, f->inner, !f->no_bias));
+    return linear(nn, nn_dropout(nn, y, f->dropout), f->path, f->down, "down", f->inner, f->width, !f->no_bias);
 }

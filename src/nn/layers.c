@@ -21,6 +21,7 @@ static struct cb_tensor *linear_plain(struct nn *nn, struct cb_tensor *x, const 
 
 static struct nn_site linear_site(struct nn *nn, const struct nn_linear *linear) {
     struct nn_site site = {.name = nn_name(nn, "%s", linear->name), .kind = linear->kind, .in = linear->in, .out = linear->out};
+    site.role = linear->role;
     site.weight = linear->weight ? nn_name(nn, "%s", linear->weight) : nn_name(nn, "%s.weight", linear->name);
     site.weight_is_in_out = linear->weight_is_in_out != (nn->param_turned && nn->param_turned(nn->dtype_user, site.weight));
     if (linear->bias) site.bias = linear->bias_name ? nn_name(nn, "%s", linear->bias_name) : nn_name(nn, "%s.bias", linear->name);
@@ -107,11 +108,39 @@ struct cb_tensor *nn_rms_norm_offset(struct nn *nn, struct cb_tensor *x, const c
     return nn_site(nn, &site, x, op_rms_norm(nn->g, x, w, eps, offset));
 }
 
-struct cb_tensor *nn_hidden(struct nn *nn, struct cb_tensor *x, const char *name) {
+/* A site that is a state itself. */
+static struct cb_tensor *state_site(struct nn *nn, struct cb_tensor *x, const char *name, enum nn_kind kind) {
     if (graph_is_bad(nn->g, x)) return x;
     int64_t channels = x->type.dim[x->type.rank - 1];
-    struct nn_site site = {.name = nn_name(nn, "%s", name), .kind = NN_HIDDEN, .in = channels, .out = channels};
+    struct nn_site site = {.name = nn_name(nn, "%s", name), .kind = kind, .in = channels, .out = channels};
     return nn_site(nn, &site, x, x);
+}
+
+struct cb_tensor *nn_hidden(struct nn *nn, struct cb_tensor *x, const char *name) {
+    return state_site(nn, x, name, NN_HIDDEN);
+}
+
+struct cb_tensor *nn_embedded(struct nn *nn, struct cb_tensor *x, const char *name) {
+    return state_site(nn, x, name, NN_EMBEDDED);
+}
+
+struct cb_tensor *nn_join_norm(struct nn *nn, struct cb_tensor *x, const struct nn_join *join) {
+    if (!join->norm) return x;
+    return join->norm_has_no_weights ? op_layer_norm(nn->g, x, NULL, NULL, join->eps) : nn_layer_norm(nn, x, join->norm, join->eps);
+}
+
+struct cb_tensor *nn_join_plain(struct nn *nn, struct cb_tensor *y, const struct nn_join *join) {
+    return nn_join_norm(nn, op_add(nn->g, join->residual, y), join);
+}
+
+struct cb_tensor *nn_join(struct nn *nn, struct cb_tensor *y, const struct nn_join *join) {
+    if (graph_is_bad(nn->g, y) || graph_is_bad(nn->g, join->residual)) return &nn->g->bad_tensor;
+    int64_t channels = y->type.dim[y->type.rank - 1];
+    struct nn_site site = {.name = nn_name(nn, "%s", join->name), .kind = NN_JOIN, .role = join->role, .in = channels, .out = channels};
+    const struct nn_site *own = nn_record(nn, &site);
+    if (!own) return &nn->g->bad_tensor;
+    struct cb_tensor *x = nn->hook.join ? nn->hook.join(nn->hook.user, nn, own, join, y) : NULL;
+    return x ? x : nn_join_plain(nn, y, join);
 }
 
 struct cb_tensor *nn_seed(struct nn *nn) {

@@ -11,7 +11,7 @@ struct nn nn_make(struct cb_graph *g) {
 }
 
 const char *nn_kind_name(enum nn_kind kind) {
-    static const char *const names[NN_KIND_COUNT] = {"linear", "head", "embedding", "norm", "hidden", "keys", "values"};
+    static const char *const names[NN_KIND_COUNT] = {"linear", "head", "embedding", "norm", "hidden", "keys", "values", "join", "embedded"};
     return (unsigned)kind < NN_KIND_COUNT ? names[kind] : "unknown";
 }
 
@@ -66,20 +66,27 @@ static bool sites_grow(struct nn *nn) {
     return true;
 }
 
-struct cb_tensor *nn_site(struct nn *nn, const struct nn_site *site, struct cb_tensor *x, struct cb_tensor *y) {
-    struct cb_graph *g = nn->g;
-    if (graph_is_bad(g, y)) return y;
-    // record; a layer that is used again has its record already
+const struct nn_site *nn_record(struct nn *nn, const struct nn_site *site) {
+    // a layer that is used again has its record already
     const struct nn_site *old = nn_find_site(nn, site->name);
-    if (old) return nn->hook.site ? nn->hook.site(nn->hook.user, nn, old, x, y) : y;
-    struct nn_site *copy = arena_alloc(g->arena, sizeof *copy);
-    if (!copy || !sites_grow(nn)) return graph_fail(g, CB_E_MEMORY, "%s: no memory for a site", site->name);
+    if (old) return old;
+    struct nn_site *copy = arena_alloc(nn->g->arena, sizeof *copy);
+    if (!copy || !sites_grow(nn)) {
+        graph_fail(nn->g, CB_E_MEMORY, "%s: no memory for a site", site->name);
+        return NULL;
+    }
     *copy = *site;
     copy->layer = nn->layer;
     *site_slot(nn, copy->name) = nn->n_sites + 1;
     nn->sites[nn->n_sites++] = copy;
-    // change
-    return nn->hook.site ? nn->hook.site(nn->hook.user, nn, copy, x, y) : y;
+    return copy;
+}
+
+struct cb_tensor *nn_site(struct nn *nn, const struct nn_site *site, struct cb_tensor *x, struct cb_tensor *y) {
+    if (graph_is_bad(nn->g, y)) return y;
+    const struct nn_site *own = nn_record(nn, site);
+    if (!own) return &nn->g->bad_tensor;
+    return nn->hook.site ? nn->hook.site(nn->hook.user, nn, own, x, y) : y;
 }
 
 const struct nn_site *nn_find_site(const struct nn *nn, const char *name) {

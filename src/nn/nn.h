@@ -6,7 +6,18 @@
 
 struct nn;
 
-enum nn_kind { NN_LINEAR, NN_HEAD, NN_EMBEDDING, NN_NORM, NN_HIDDEN, NN_KEYS, NN_VALUES, NN_KIND_COUNT };
+enum nn_kind {
+    NN_LINEAR,
+    NN_HEAD,
+    NN_EMBEDDING,
+    NN_NORM,
+    NN_HIDDEN,
+    NN_KEYS,
+    NN_VALUES,
+    NN_JOIN /* nn_join */,
+    NN_EMBEDDED /* nn_embedded */,
+    NN_KIND_COUNT
+};
 /* "linear", "head", ...; static storage. */
 const char *nn_kind_name(enum nn_kind kind);
 
@@ -21,6 +32,7 @@ struct nn_slice {
 struct nn_site {
     const char *name;
     enum nn_kind kind;
+    const char *role;  // what a linear layer or a join is in its block: see nn_linear and nn_join; NULL: nothing named
     int layer;  // -1: outside the layers
     int64_t in, out;  // features; embeddings: rows of the table, channels
     bool weight_is_in_out;  // Conv1D of GPT-2
@@ -30,6 +42,7 @@ struct nn_site {
     struct nn_slice slice[NN_MAX_SLICES];
 };
 
+struct nn_join;
 /* What a module does to a model while it is built. All functions are nullable. */
 struct nn_hook {
     void *user;
@@ -39,11 +52,16 @@ struct nn_hook {
     struct cb_tensor *(*site)(void *user, struct nn *nn, const struct nn_site *site, struct cb_tensor *x, struct cb_tensor *y);
     /* Called for each parameter that a site reads: field is "weight" or "bias", p the model's own leaf. Returns what to use in its place, or p. */
     struct cb_tensor *(*param)(void *user, struct nn *nn, const char *site, const char *field, struct cb_tensor *p);
+    /* Called where y joins the residual stream; returns the new stream, norm included, or NULL for nn_join_plain. */
+    struct cb_tensor *(*join)(void *user, struct nn *nn, const struct nn_site *site, const struct nn_join *join, struct cb_tensor *y);
 };
 
 struct nn {
     struct cb_graph *g;
     struct nn_hook hook;
+    const char *model_type, *model_class;  // of config.json: "bert", "BertForMaskedLM"; NULL: unknown
+    int64_t width;  // of the residual stream
+    struct cb_tensor *mask;  // i32 (B,T): 1 token, 0 padding; NULL: all are tokens, or a cache is read
     /* Type that a weight is stored in; NULL: f32. */
     enum cb_dtype (*param_dtype)(void *user, const char *name);
     /* Whether a linear layer's weight is stored as its transpose; NULL: none is. */
@@ -69,7 +87,9 @@ struct cb_tensor *nn_param(struct nn *nn, const char *name, int rank, const int6
 /* As nn_param for a field of a site, through the hook; plain_f32: cast to f32 if it is stored otherwise. */
 struct cb_tensor *nn_site_param(struct nn *nn, const char *site, const char *field, const char *name, int rank, const int64_t *dim,
                                 bool plain_f32);
-/* Records a copy of site and passes y through the hook. */
+/* Records a copy of site, once; the record. NULL: memory is short, the failure sticks to the graph. */
+const struct nn_site *nn_record(struct nn *nn, const struct nn_site *site);
+/* Records the site and passes y through the hook. */
 struct cb_tensor *nn_site(struct nn *nn, const struct nn_site *site, struct cb_tensor *x, struct cb_tensor *y);
 /* NULL where there is none. */
 const struct nn_site *nn_find_site(const struct nn *nn, const char *name);
@@ -80,6 +100,7 @@ struct nn_linear {
     enum nn_kind kind;  // NN_LINEAR or NN_HEAD
     int64_t in, out;
     bool weight_is_in_out, bias;
+    const char *role;  // "q", "k", "v", "o", "up", "gate", "down"; "qkv" and "gate_up" where they are one; NULL: nothing of these
     const char *weight;  // NULL: "<name>.weight"; else the tied parameter
     double softcap;  // of what it gives (heads), after the hook; 0: none
     const char *bias_name;  // NULL: "<name>.bias"
@@ -102,6 +123,21 @@ struct cb_tensor *nn_rms_norm(struct nn *nn, struct cb_tensor *x, const char *na
 struct cb_tensor *nn_rms_norm_offset(struct nn *nn, struct cb_tensor *x, const char *name, double eps, double offset);
 /* The residual stream between blocks, a site of kind NN_HIDDEN. */
 struct cb_tensor *nn_hidden(struct nn *nn, struct cb_tensor *x, const char *name);
+/* What the blocks are given, a site of kind NN_EMBEDDED. */
+struct cb_tensor *nn_embedded(struct nn *nn, struct cb_tensor *x, const char *name);
+/* Where the output y (B,T,C) of a part of a block joins the residual stream: norm(residual + y). A site of kind NN_JOIN. */
+struct nn_join {
+    const char *name;  // where the adapters library keeps what it adds there: "transformer.h.0.attention_adapters"
+    const char *role;  // "attention", "cross_attention", "feed_forward"
+    struct cb_tensor *residual;
+    const char *norm;  // a layer norm after the sum; NULL: none
+    bool norm_has_no_weights;
+    double eps;
+};
+struct cb_tensor *nn_join(struct nn *nn, struct cb_tensor *y, const struct nn_join *join);
+/* The same without a hook; and its norm alone: x where there is none. */
+struct cb_tensor *nn_join_plain(struct nn *nn, struct cb_tensor *y, const struct nn_join *join);
+struct cb_tensor *nn_join_norm(struct nn *nn, struct cb_tensor *x, const struct nn_join *join);
 /* Dropout where nn->train and rate > 0; keyed by the order of the calls. */
 struct cb_tensor *nn_dropout(struct nn *nn, struct cb_tensor *x, double rate);
 /* Input "seed", made at its first use. */

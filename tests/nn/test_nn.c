@@ -71,11 +71,11 @@ TEST(nn, every_site_once) {
     struct tiny t;
     struct runner r;
     struct counter c = {0};
-    const struct nn_hook hook = {&c, count_site, count_param};
+    const struct nn_hook hook = {.user = &c, .site = count_site, .param = count_param};
     CHECK_OK(tiny_open(&t, "gpt2", NULL, &err));
     CHECK_OK(tiny_run(&t, &r, &hook, false, (struct model_io){.batch = 1, .tokens = 4, .want_logits = true, .want_loss = true}, &err));
-    // two embeddings, ln_f, head; a layer: 2 norms, 4 linears, keys, values, hidden
-    CHECK(c.sites == 4 + 2 * 9, "%d sites", c.sites);
+    // two embeddings, what they give, ln_f, head; a layer: 2 norms, 4 linears, keys, values, hidden
+    CHECK(c.sites == 5 + 2 * 9, "%d sites", c.sites);
     CHECK(c.params == 2 + 2 + 1 + 2 * 12, "%d parameters", c.params);
     runner_destroy(&r);
     // names, slices and layers
@@ -87,6 +87,8 @@ TEST(nn, every_site_once) {
     CHECK(s && s->kind == NN_LINEAR && s->layer == 1 && s->in == 24 && s->out == 72 && s->weight_is_in_out && s->n_slices == 3);
     CHECK(strcmp(s->slice[1].name, "k") == 0 && s->slice[1].begin == 24 && s->slice[1].end == 48);
     CHECK(strcmp(s->bias, "transformer.h.1.attn.c_attn.bias") == 0);
+    s = nn_find_site(&nn, "transformer.h.1.attention_adapters");
+    CHECK(s && s->kind == NN_JOIN && strcmp(s->role, "attention") == 0 && s->out == 24);
     s = nn_find_site(&nn, "lm_head");
     CHECK(s && s->kind == NN_HEAD && s->layer == -1 && strcmp(s->weight, "transformer.wte.weight") == 0 && !s->bias);
     CHECK(!nn_find_site(&nn, "nosuch"));
@@ -99,7 +101,7 @@ TEST(nn, loss_without_logits) {
     struct tiny t;
     CHECK_OK(tiny_open(&t, "llama", NULL, &err));
     struct counter c = {.doubled = "lm_head"};
-    const struct nn_hook hook = {&c, count_site, NULL};
+    const struct nn_hook hook = {.user = &c, .site = count_site};
     for (int changed = 0; changed < 2; changed++) {
         float loss[2];
         for (int logits = 0; logits < 2; logits++) {
