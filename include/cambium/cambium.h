@@ -273,6 +273,68 @@ struct cb_merge_result {
 enum cb_status cb_merge(struct cb_engine *engine, const struct cb_merge_options *options, struct cb_merge_result *result,
                         struct cb_err *err);
 
+/* ---- merging models, or modules, with one another */
+struct cb_combine_options {
+    const char *recipe; /* a YAML file in mergekit's form, of model folders or of LoRA folders; NULL: method, models and base */
+    const char *method; /* "linear", "ties", ... as cb_list("merges") has them */
+    const char *const *models; /* folders */
+    int n_models;
+    const char *base; /* what differences are taken from; nullable where the method needs none */
+    const char *const *set; /* changes of the recipe: "parameters.t=0.3", "models.0.parameters.weight=[0, 1]" */
+    int n_set;
+    const char *dtype; /* of the result; NULL: as the recipe says */
+    const char *out;
+    int64_t shard_bytes; /* largest file; 0: 5 GB */
+    bool align; /* hidden units and heads of every model are put in the order that fits the first model best */
+    const char *const *text; /* what Fisher information and Gram matrices are measured on, for the methods that want them */
+    int n_text;
+    int64_t samples; /* rows of that text at most; 0: 64 */
+    const char *run_json;
+};
+struct cb_combine_result {
+    int64_t tensors, parameters, bytes, layers; /* of modules: sites, parameters, bytes, 0 */
+    int64_t rank; /* of modules: the largest; of models 0 */
+    double max_error; /* largest change by the number type; of modules: of a weight's change, by what a lower rank leaves out */
+    double identity; /* largest change where every model is the first; NaN for modules */
+    double sign_conflicts; /* share of the elements changed by several models where their signs differ; NaN without a base */
+    int64_t peak_bytes; /* of this process */
+};
+enum cb_status cb_combine(struct cb_engine *engine, const struct cb_combine_options *options, struct cb_combine_result *result,
+                          struct cb_err *err);
+
+/* A LoRA that does what a whole fine-tuning did, by singular values. */
+struct cb_extract_options {
+    const char *base, *tuned, *out;
+    /* "r=16,epsilon=0.01,exclude=mlp,embeddings=true,skip_whole=true": rank; singular values up to epsilon are dropped; sites whose names hold the pattern
+       are left out; embeddings and head as factors too; what has no factors (norms) is left out instead of stored whole */
+    const char *spec;
+    const char *run_json;
+};
+struct cb_extract_result {
+    int64_t sites, whole, parameters, rank; /* whole: tensors that are stored as they are */
+    double max_error; /* bound of a weight's difference */
+    double kept; /* share of the squared change that is kept */
+};
+enum cb_status cb_extract(struct cb_engine *engine, const struct cb_extract_options *options, struct cb_extract_result *result,
+                          struct cb_err *err);
+
+/* Loss along the straight line between two models: where it has no hill, they can be averaged. */
+#define CB_CONNECT_POINTS 11
+struct cb_connect_options {
+    const char *a, *b;
+    const char *const *text;
+    int n_text;
+    int64_t seq, batch; /* as of cb_eval_text */
+    const char *out; /* folder for connect.json and connect.svg; nullable */
+    const char *run_json;
+};
+struct cb_connect_result {
+    double at[CB_CONNECT_POINTS], loss[CB_CONNECT_POINTS]; /* weight of b, loss of the text there */
+    double barrier; /* largest loss above the line between the ends' losses; 0: none */
+};
+enum cb_status cb_connect(struct cb_engine *engine, const struct cb_connect_options *options, struct cb_connect_result *result,
+                          struct cb_err *err);
+
 /* ---- between formats and number types */
 struct cb_convert_options {
     const char *in; /* a model folder, a .gguf file (of a model or an adapter), or an adapter folder */

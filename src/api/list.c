@@ -6,6 +6,7 @@
 #include "api/engine.h"
 #include "backend/cpu/cpu.h"
 #include "base/json.h"
+#include "merge/lora.h"
 #include "models/model.h"
 #include "modules/tuner.h"
 #include "ops/ops.h"
@@ -124,6 +125,27 @@ static void list_optimizers(struct listing *l) {
     }
 }
 
+static void list_merge(struct listing *l, const struct merge_method *m, const char *what) {
+    static const char *const bases[] = {"none", "one of two", "optional", "wanted"};
+    json_t *more = json_object(), *options = json_object();
+    for (int k = 0; k < MERGE_MAX_OPTIONS && m->options[k].name; k++)
+        json_object_set_new(options, m->options[k].name, json_string(m->options[k].doc));
+    json_object_set_new(more, "of", json_string(what));
+    json_object_set_new(more, "options", options);
+    json_object_set_new(more, "base_model", json_string(bases[m->base]));
+    json_object_set_new(more, "random", json_boolean(m->random));
+    add(l, m->name, m->doc, more);
+}
+
+static void list_merges(struct listing *l) {
+    for (int i = 0; merge_method_at(i); i++) list_merge(l, merge_method_at(i), "models, and changes of modules (convention: mergekit)");
+}
+
+/* Those of modules, by the names that PEFT has for them. */
+static void list_module_merges(struct listing *l) {
+    for (int i = 0; lora_method_at(i); i++) list_merge(l, lora_method_at(i), "modules");
+}
+
 static void list_dtypes(struct listing *l) {
     for (int i = 0; i < CB_DTYPE_COUNT; i++) {
         const struct dtype *d = dtype_of((enum cb_dtype)i);
@@ -137,8 +159,14 @@ static void list_dtypes(struct listing *l) {
 static const struct {
     const char *kind;
     void (*list)(struct listing *l);
-} kinds[] = {{"ops", list_ops},       {"kernels", list_kernels},       {"models", list_models},
-             {"tuners", list_tuners}, {"optimizers", list_optimizers}, {"dtypes", list_dtypes}};
+} kinds[] = {{"ops", list_ops},
+             {"kernels", list_kernels},
+             {"models", list_models},
+             {"tuners", list_tuners},
+             {"optimizers", list_optimizers},
+             {"dtypes", list_dtypes},
+             {"merges", list_merges},
+             {"module-merges", list_module_merges}};
 
 static void print_value(FILE *f, const char *key, const json_t *value) {
     char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(10));
@@ -198,7 +226,8 @@ enum cb_status cb_list(const char *kind, const char *name, const char *format, c
     *text = NULL;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strcmp(kinds[i].kind, kind) == 0) kinds[i].list(&l);
-    if (!l.n) FAIL(err, CB_E_USAGE, "list: no '%s'; wanted ops, kernels, models, tuners, optimizers or dtypes", kind);
+    if (!l.n)
+        FAIL(err, CB_E_USAGE, "list: no '%s'; wanted ops, kernels, models, tuners, optimizers, merges, module-merges or dtypes", kind);
     FILE *f = open_memstream(text, &n);
     bool json = strcmp(format, "json") == 0, found = false;
     if (f && json) fprintf(f, "{\"%s\": [", kind);

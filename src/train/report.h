@@ -44,6 +44,9 @@ struct chart_line {
 /* An SVG element of width 100%: axes, ticks, a legend where there is more than one line. from_zero: the vertical axis begins at 0. */
 void svg_chart(struct page *page, const char *title, const struct chart_line *lines, int n_lines, bool from_zero);
 
+/* A drawing of its own, with its styles and the name of its horizontal axis: the text of an .svg file. */
+void svg_alone(struct page *page, const char *title, const char *x_label, const struct chart_line *lines, int n_lines);
+
 /* Report of a run's folder; title and options (JSON text, nullable) are escaped. */
 enum cb_status report_write(const char *folder, const char *title, const char *options, struct cb_err *err);
 

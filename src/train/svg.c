@@ -94,7 +94,7 @@ static void tick_text(char text[32], double v, double tick) {
         snprintf(text, 32, "%.*f%s", digits > 0 ? digits : 0, v / unit, suffix);
 }
 
-static void draw_axes(struct page *page, const struct axis *x, const struct axis *y) {
+static void draw_axes(struct page *page, const struct axis *x, const struct axis *y, const char *x_label) {
     char text[32];
     for (double v = ceil(y->low / y->tick - 1e-9) * y->tick; v <= y->high + y->tick * 1e-9; v += y->tick) {
         double at = place_y(y, v);
@@ -109,7 +109,7 @@ static void draw_axes(struct page *page, const struct axis *x, const struct axis
         page_put(page, "<text class=\"mid\" x=\"%.1f\" y=\"%d\">%s</text>\n", at, HEIGHT - BOTTOM + 17, text);
     }
     page_put(page, "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/>", LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM, HEIGHT - BOTTOM);
-    page_put(page, "<text class=\"mid\" x=\"%d\" y=\"%d\">step</text>\n", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 2);
+    page_put(page, "<text class=\"mid\" x=\"%d\" y=\"%d\">%s</text>\n", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 2, x_label);
 }
 
 static void draw_line(struct page *page, const struct chart_line *line, const struct axis *x, const struct axis *y) {
@@ -134,23 +134,42 @@ static void draw_legend(struct page *page, const struct chart_line *lines, int n
     }
 }
 
+/* The styles that a drawing outside a page needs. */
+static const char *const alone_style =
+    "<style>text{font:12px sans-serif}.end{text-anchor:end}.mid{text-anchor:middle}.grid{stroke:#ddd}.axis{stroke:#888}"
+    "polyline{fill:none;stroke-width:2}.a{stroke:#2b6cb0;fill:none}.b{stroke:#c05621}circle.a{fill:#2b6cb0}</style>\n";
+
+/* The drawing of lines whose horizontal range is [low, high]. */
+static void draw(struct page *page, const char *title, const char *x_label, const struct chart_line *lines, int n_lines, bool from_zero,
+                 bool alone, double low, double high) {
+    struct axis x = axis_make(low, high, 9, !alone);
+    lines_range(lines, n_lines, true, &low, &high);
+    double pad = (high - low) * 0.06;
+    struct axis y = from_zero && low >= 0 ? axis_make(0, high * 1.06, 5, false) : axis_make(low - pad, high + pad, 5, false);
+    page_put(page, "<svg%s viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s\">\n", alone ? " xmlns=\"http://www.w3.org/2000/svg\"" : "",
+             WIDTH, HEIGHT, title);
+    if (alone) page_raw(page, alone_style);
+    draw_axes(page, &x, &y, x_label);
+    for (int k = 0; k < n_lines; k++)
+        if (curve_count(lines[k].curve)) draw_line(page, &lines[k], &x, &y);
+    if (n_lines > 1) draw_legend(page, lines, n_lines);
+    page_put(page, "</svg>");
+}
+
+void svg_alone(struct page *page, const char *title, const char *x_label, const struct chart_line *lines, int n_lines) {
+    double low, high;
+    lines_range(lines, n_lines, false, &low, &high);
+    if (high >= low) draw(page, title, x_label, lines, n_lines, false, true, low, high);
+    page_raw(page, "\n");
+}
+
 void svg_chart(struct page *page, const char *title, const struct chart_line *lines, int n_lines, bool from_zero) {
     double low, high;
     lines_range(lines, n_lines, false, &low, &high);
     page_put(page, "<figure><figcaption>%s</figcaption>\n", title);
-    if (high >= low) {
-        struct axis x = axis_make(low, high, 9, true);
-        lines_range(lines, n_lines, true, &low, &high);
-        double pad = (high - low) * 0.06;
-        struct axis y = from_zero && low >= 0 ? axis_make(0, high * 1.06, 5, false) : axis_make(low - pad, high + pad, 5, false);
-        page_put(page, "<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s\">\n", WIDTH, HEIGHT, title);
-        draw_axes(page, &x, &y);
-        for (int k = 0; k < n_lines; k++)
-            if (curve_count(lines[k].curve)) draw_line(page, &lines[k], &x, &y);
-        if (n_lines > 1) draw_legend(page, lines, n_lines);
-        page_put(page, "</svg>");
-    } else {
+    if (high >= low)
+        draw(page, title, "step", lines, n_lines, from_zero, false, low, high);
+    else
         page_put(page, "<p>no values</p>");
-    }
     page_put(page, "</figure>\n");
 }
