@@ -5,6 +5,7 @@
 
 #define OP_MAX_IN 16
 #define OP_MAX_OUT 8
+#define ATTENTION_EVERYONE INT32_MAX  // segment of attention's keys that the queries of all segments see
 
 enum op_trait {
     OP_LEAF = 1,  // no inputs; bound or stored from outside (param, input, const)

@@ -26,12 +26,33 @@ struct cb_tensor *model_counting(struct cb_graph *g, int64_t n, int64_t begin, i
     return graph_const(g, type_make(CB_DTYPE_I32, 1, &n), value);
 }
 
-static enum cb_status io_check(const struct model *model, const struct model_io *io, struct cb_err *err) {
-    long long b = io->batch, t = io->tokens;
-    if (b < 1 || t < 1 || b > INT32_MAX / t)
-        FAIL(err, CB_E_SHAPE, "model: batch %lld of %lld tokens; wanted 1 to 2^31 - 1 tokens in all", b, t);
-    if (io->cache && (io->cache < t || io->cache > INT32_MAX))
-        FAIL(err, CB_E_SHAPE, "model: cache of %lld for %lld tokens; wanted as many or more", (long long)io->cache, t);
+/* x (B,T) after one value for each virtual token. */
+static struct cb_tensor *after_rows(struct nn *nn, struct cb_tensor *x, int64_t value) {
+    struct cb_graph *g = nn->g;
+    if (!nn->n_rows || graph_is_bad(g, x)) return x;
+    const int64_t shape[2] = {x->type.dim[0], nn->n_rows};
+    struct cb_tensor *rows = op_expand(g, op_reshape(g, scalar_i32(g, value), 2, (const int64_t[]){1, 1}), 2, shape);
+    return op_concat(g, 2, (struct cb_tensor *[]){rows, x}, 1);
+}
+
+struct cb_tensor *model_labels(struct nn *nn, struct model_io *io, int64_t rows, int64_t high) {
+    const int64_t shape[2] = {io->batch, rows - nn->n_rows};
+    return after_rows(nn, model_input(nn, io, "labels", 2, shape, 0, high, true), -100);
+}
+
+struct cb_tensor *model_token_rows(struct nn *nn, struct cb_tensor *x) {
+    if (!nn->n_rows || graph_is_bad(nn->g, x)) return x;
+    return op_slice(nn->g, x, 1, nn->n_rows, x->type.dim[1], 1);
+}
+
+static enum cb_status io_check(const struct model *model, const struct nn *nn, const struct model_io *io, struct cb_err *err) {
+    long long b = io->batch, t = io->tokens, n = nn->n_rows, past = model->family->encoder_decoder ? 0 : nn->hook.n_past;
+    if (b < 1 || t < 1 || b > INT32_MAX / t || t > INT32_MAX - n - nn->hook.n_past || b > INT32_MAX / (t + n + nn->hook.n_past))
+        FAIL(err, CB_E_SHAPE, "model: batch %lld of %lld tokens; wanted 1 to 2^31 - 1 tokens in all", b, t + n);
+    t += n;
+    const long long held = model->family->encoder_decoder ? io->tokens : t;  // their cache is the decoder's
+    if (io->cache && (io->cache < held || io->cache > INT32_MAX))
+        FAIL(err, CB_E_SHAPE, "model: cache of %lld for %lld tokens; wanted as many or more", (long long)io->cache, held);
     if (io->cache && (io->segments || io->want_loss)) FAIL(err, CB_E_ARGUMENT, "model: segments and loss are for graphs without a cache");
     if (io->token_types && !model->n_types) FAIL(err, CB_E_ARGUMENT, "model: token_type_ids; %s has none", model->class->name);
     if (io->cache && model->family->bidirectional && !model->family->encoder_decoder)
@@ -40,14 +61,15 @@ static enum cb_status io_check(const struct model *model, const struct model_io 
     if (io->last_only && io->want_loss) FAIL(err, CB_E_ARGUMENT, "model: last_only and loss together; wanted one of them");
     if (io->choices > 1 && b % io->choices)
         FAIL(err, CB_E_SHAPE, "model: batch %lld of %lld choices each; wanted a multiple", b, (long long)io->choices);
-    int64_t length = io->cache ? io->cache : t;
-    if (model->learned_positions && !io->position_ids && length > model->max_positions)
-        FAIL(err, CB_E_LIMIT, "model: %lld positions; at most %lld are learned", (long long)length, (long long)model->max_positions);
+    int64_t length = past + (io->cache ? io->cache : t);
+    if (model->learned_positions && (!io->position_ids || n + past) && length > model->max_positions)
+        FAIL(err, CB_E_LIMIT, "model: %lld positions%s; at most %lld are learned", (long long)length,
+             n + past ? ", those of modules among them" : "", (long long)model->max_positions);
     return CB_OK;
 }
 
 /* Encoder-decoders: what is wanted of which stack. */
-static enum cb_status io_check_decoder(const struct model *model, struct model_io *io, struct cb_err *err) {
+static enum cb_status io_check_decoder(const struct model *model, const struct nn *nn, struct model_io *io, struct cb_err *err) {
     if (!model->family->encoder_decoder) {
         if (io->decoder_tokens || io->decoder_ids || io->memory)
             FAIL(err, CB_E_ARGUMENT, "model: decoder_input_ids; %s has no decoder beside its ids", model->class->name);
@@ -59,11 +81,11 @@ static enum cb_status io_check_decoder(const struct model *model, struct model_i
     if (io->memory && (io->memory < io->tokens || io->memory > INT32_MAX))
         FAIL(err, CB_E_SHAPE, "model: room for %lld source tokens; %lld are read", (long long)io->memory, (long long)io->tokens);
     if (!io->decoder_tokens && !io->memory) io->decoder_tokens = io->tokens;
-    int64_t length = io->cache ? io->cache : io->decoder_tokens;
+    int64_t length = io->cache ? io->cache : io->decoder_tokens, positions = length + nn->hook.n_past;
     if (io->decoder_tokens < 0 || io->decoder_tokens > INT32_MAX / io->batch || io->decoder_tokens > length)
         FAIL(err, CB_E_SHAPE, "model: %lld rows of a decoder; wanted 1 to %lld", (long long)io->decoder_tokens, (long long)length);
-    if (model->learned_positions && length > model->max_positions)
-        FAIL(err, CB_E_LIMIT, "model: %lld positions of the decoder; at most %lld are learned", (long long)length,
+    if (model->learned_positions && positions > model->max_positions)
+        FAIL(err, CB_E_LIMIT, "model: %lld positions of the decoder; at most %lld are learned", (long long)positions,
              (long long)model->max_positions);
     // ids are given, or made of the labels, or of the source (a classifier's decoder reads that once more)
     const struct model_head *head = model->class->head;
@@ -94,21 +116,23 @@ static void leaves_add_decoder(const struct model *model, struct nn *nn, struct 
         leaves->decoder_ids = model_input(nn, io, "decoder_input_ids", 2, rows, 0, model->vocab, false);
     } else {
         bool by_labels = model->class->head->shifts_labels;
-        struct cb_tensor *ids = by_labels ? model_input(nn, io, "labels", 2, rows, 0, model->vocab, true) : leaves->ids;
+        struct cb_tensor *ids = by_labels ? model_input(nn, io, "labels", 2, rows, 0, model->vocab, true) : model_token_rows(nn, leaves->ids);
         struct cb_tensor *padding = scalar_i32(g, model->pad < 0 ? 0 : model->pad);
         ids = op_where(g, op_compare(g, "eq", ids, scalar_i32(g, -100)), padding, ids);
         leaves->decoder_ids = (model->family->shift ? model->family->shift : shift_right)(model, g, ids);
     }
     // positions, and what each row sees
-    leaves->decoder_length = io->cache ? io->cache : t;
-    leaves->decoder_positions = model_counting(g, t, 0, 1);
+    leaves->decoder_past = nn->hook.n_past;
+    leaves->decoder_length = leaves->decoder_past + (io->cache ? io->cache : t);
+    leaves->decoder_positions = model_counting(g, t, leaves->decoder_past, 1);
     if (io->cache) leaves->decoder_positions = op_add(g, op_reshape(g, leaves->start, 2, column), leaves->decoder_positions);
     if (io->decoder_mask && !io->cache)
         leaves->decoder_q_segment = leaves->decoder_k_segment = model_input(nn, io, "decoder_attention_mask", 2, rows, 0, 2, false);
     if (!io->attention_mask) return;
     leaves->memory_q_segment = op_reshape(g, model_counting(g, b * t, 1, 0), 2, rows);
+    const int64_t known[2] = {b, io->memory - nn->n_rows};
     leaves->memory_k_segment =
-        io->memory ? model_input(nn, io, "attention_mask", 2, (const int64_t[]){b, io->memory}, 0, 2, false) : leaves->mask;
+        io->memory ? after_rows(nn, model_input(nn, io, "attention_mask", 2, known, 0, 2, false), 1) : leaves->mask;
 }
 
 /* The source is in the caches already: a decoder's leaves alone. */
@@ -118,33 +142,65 @@ static struct model_leaves leaves_continue(const struct model *model, struct nn 
     return leaves;
 }
 
+/* Numbers of a token a virtual token stands for: no padding, no end of text. */
+static int64_t plain_id(const struct model *model) {
+    int64_t id = 0;
+    for (int i = -1; i < model->n_eos; i++)
+        if (id == model->pad || (i >= 0 && id == model->eos[i])) id++, i = -2;
+    return id < model->vocab ? id : 0;
+}
+
+/* Positions of n + T rows: those of the tokens are given, or they count on, with a cache from start. */
+static struct cb_tensor *positions_make(const struct model *model, struct nn *nn, struct model_io *io, struct model_leaves *leaves) {
+    struct cb_graph *g = nn->g;
+    const int64_t n = nn->n_rows, b = io->batch, t = io->tokens, before = leaves->past + n, column[2] = {b, 1};
+    const int64_t top = model->learned_positions ? model->max_positions + model->position_offset : INT32_MAX;
+    if (!io->position_ids) {
+        struct cb_tensor *count = model_counting(g, t, leaves->past, 1);
+        return io->cache ? op_add(g, op_reshape(g, leaves->start, 2, column), count) : count;
+    }
+    struct cb_tensor *given = model_input(nn, io, "position_ids", 2, (const int64_t[]){b, t - n}, 0, top - before, false);
+    if (before) given = op_add(g, given, scalar_i32(g, before));
+    if (!n) return given;
+    // packed documents count from 0 whatever the family's offset
+    struct cb_tensor *first = model_counting(g, n, leaves->past + (io->segments ? 0 : model->position_offset), 1);
+    first = op_expand(g, op_reshape(g, first, 2, (const int64_t[]){1, n}), 2, (const int64_t[]){b, n});
+    return op_concat(g, 2, (struct cb_tensor *[]){first, given}, 1);
+}
+
+/* Documents of a row: virtual tokens are seen by all; where rows see what follows, virtual tokens see the first document, else nothing of any. */
+static void segments_make(const struct model *model, struct nn *nn, struct model_io *io, struct model_leaves *leaves) {
+    const int64_t b = io->batch, n = nn->n_rows;
+    struct cb_tensor *given = model_input(nn, io, "segments", 2, (const int64_t[]){b, io->tokens - n}, INT32_MIN, INT32_MAX, false);
+    leaves->q_segment = leaves->k_segment = after_rows(nn, given, ATTENTION_EVERYONE);
+    if (!n || !model->family->bidirectional) return;
+    struct cb_tensor *first = op_expand(nn->g, op_slice(nn->g, given, 1, 0, 1, 1), 2, (const int64_t[]){b, n});
+    leaves->q_segment = op_concat(nn->g, 2, (struct cb_tensor *[]){first, given}, 1);
+}
+
 static struct model_leaves leaves_make(const struct model *model, struct nn *nn, struct model_io *io) {
     struct cb_graph *g = nn->g;
-    const int64_t top = model->learned_positions ? model->max_positions + model->position_offset : INT32_MAX;
-    const int64_t b = io->batch, t = io->tokens, rows[2] = {b, t}, column[2] = {b, 1};
-    struct model_leaves leaves = {.ids = model_input(nn, io, "input_ids", 2, rows, 0, model->vocab, false),
-                                  .length = io->cache ? io->cache : t};
+    const int64_t n = nn->n_rows, b = io->batch, t = io->tokens, rows[2] = {b, t}, known[2] = {b, t - n};
+    struct model_leaves leaves = {.past = model->family->encoder_decoder ? 0 : nn->hook.n_past};
+    leaves.ids = after_rows(nn, model_input(nn, io, "input_ids", 2, known, 0, model->vocab, false), plain_id(model));
+    leaves.length = leaves.past + (io->cache ? io->cache : t);
     if (io->cache) leaves.start = model_input(nn, io, "start", 1, &b, 0, io->cache, false);
-    // positions
-    if (io->position_ids) {
-        leaves.positions = model_input(nn, io, "position_ids", 2, rows, 0, top, false);
-    } else {
-        leaves.positions = model_counting(g, t, 0, 1);
-        if (io->cache) leaves.positions = op_add(g, op_reshape(g, leaves.start, 2, column), leaves.positions);
-    }
+    leaves.positions = positions_make(model, nn, io, &leaves);
     if (model->n_types)
-        leaves.types = io->token_types ? model_input(nn, io, "token_type_ids", 2, rows, 0, model->n_types, false)
+        leaves.types = io->token_types ? after_rows(nn, model_input(nn, io, "token_type_ids", 2, known, 0, model->n_types, false), 0)
                                        : op_reshape(g, model_counting(g, t, 0, 0), 2, (const int64_t[]){1, t});
     // a mask is two segments: tokens 1, padding 0
-    if (io->segments) leaves.q_segment = leaves.k_segment = model_input(nn, io, "segments", 2, rows, INT32_MIN, INT32_MAX, false);
+    if (io->segments) segments_make(model, nn, io, &leaves);
     if (io->attention_mask && !io->cache)
-        leaves.mask = leaves.q_segment = leaves.k_segment = model_input(nn, io, "attention_mask", 2, rows, 0, 2, false);
+        leaves.mask = leaves.q_segment = leaves.k_segment =
+            after_rows(nn, model_input(nn, io, "attention_mask", 2, known, 0, 2, false), 1);
     if (io->attention_mask && (model->family->bidirectional || model->class->head->reads_padding))
         leaves.q_segment = op_reshape(g, model_counting(g, b * t, 1, 0), 2, rows);
     if (io->attention_mask && io->cache) {
         leaves.k_segment = model_input(nn, io, "attention_mask", 2, (const int64_t[]){b, io->cache}, 0, 2, false);
         leaves.q_segment = op_reshape(g, model_counting(g, b * t, 1, 0), 2, rows);
     }
+    nn->token_ids = leaves.ids;
     return leaves;
 }
 
@@ -173,12 +229,9 @@ struct cb_tensor *model_join(struct nn *nn, struct cb_tensor *x, struct cb_tenso
     return nn_join(nn, y, &join);
 }
 
-enum cb_status model_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_err *err) {
+/* The graph of io, whose tokens and memory count virtual tokens too. */
+static enum cb_status build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_err *err) {
     struct cb_graph *g = nn->g;
-    io->logits = io->loss = io->extra_loss = NULL;
-    io->n_ranges = 0;
-    TRY(io_check(model, io, err));
-    TRY(io_check_decoder(model, io, err));
     bool is_continued = io->memory && io->decoder_tokens, is_source = io->memory && !io->decoder_tokens;
     struct model_leaves leaves = is_continued ? leaves_continue(model, nn, io) : leaves_make(model, nn, io);
     if (!is_continued && !is_source) leaves_add_decoder(model, nn, io, &leaves);
@@ -188,6 +241,12 @@ enum cb_status model_build(const struct model *model, struct nn *nn, struct mode
     nn->mask = leaves.mask;
     struct cb_tensor *x = model->family->body(model, nn, io, &leaves);
     nn->layer = -1;
+    if (model->family->encoder_decoder) {
+        // what follows is of the decoder's rows alone
+        if (leaves.ids) leaves.ids = model_token_rows(nn, leaves.ids);
+        io->tokens -= nn->n_rows;
+        nn->n_rows = 0;
+    }
     if (io->want_hidden) graph_output(g, x, "final");
     const struct model_class *class = model->class;
     if (!graph_is_bad(g, x) && !is_source && (io->want_logits || io->want_loss)) {
@@ -199,4 +258,21 @@ enum cb_status model_build(const struct model *model, struct nn *nn, struct mode
     }
     if (g->err.code != CB_OK) FAIL(err, g->err.code, "%s", g->err.message);
     return CB_OK;
+}
+
+enum cb_status model_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_err *err) {
+    const bool has_two = model->family->encoder_decoder;
+    const int64_t tokens = io->tokens, memory = io->memory;
+    io->logits = io->loss = io->extra_loss = NULL;
+    io->n_ranges = 0;
+    nn->n_rows = io->no_rows && !has_two ? 0 : nn->hook.n_rows;
+    nn->rows_scale = model->rows_scale;
+    TRY(io_check(model, nn, io, err));
+    TRY(io_check_decoder(model, nn, io, err));
+    io->tokens += nn->n_rows;
+    if (memory) io->memory += nn->n_rows;
+    enum cb_status status = build(model, nn, io, err);
+    io->tokens = tokens;
+    io->memory = memory;
+    return status;
 }

@@ -129,13 +129,14 @@ enum cb_status encoder_weights(struct model *m, struct cb_err *err) {
 static struct cb_tensor *position_rows(const struct model *m, struct nn *nn, const struct model_io *io, const struct model_leaves *leaves) {
     const struct encoder *e = m->options;
     struct cb_graph *g = nn->g;
-    const int32_t pad = (int32_t)m->pad, first = pad + 1;
+    const int32_t pad = (int32_t)m->pad, first = pad + 1, past = (int32_t)leaves->past;
     if (!e->names->counts_positions || (io->position_ids && !io->segments)) return leaves->positions;
     if (io->position_ids) return op_add(g, leaves->positions, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &first));
     // tokens count from pad + 1, padding stays at pad
     struct cb_tensor *pad_id = graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &pad);
     struct cb_tensor *is_token = op_cast(g, op_compare(g, "ne", leaves->ids, pad_id), CB_DTYPE_F32);
-    return op_add(g, op_cast(g, op_mul(g, op_cumsum(g, is_token, 1, false), is_token), CB_DTYPE_I32), pad_id);
+    struct cb_tensor *count = op_scale(g, op_cumsum(g, is_token, 1, false), 1, past);
+    return op_add(g, op_cast(g, op_mul(g, count, is_token), CB_DTYPE_I32), pad_id);
 }
 
 struct cb_tensor *encoder_embed(const struct model *m, struct nn *nn, const struct model_io *io, const struct model_leaves *leaves) {

@@ -67,9 +67,9 @@ struct cb_tensor *model_features_first(const struct model *model, struct nn *nn,
 /* Row last[b] of x (B,T,C): (B,C). */
 static struct cb_tensor *rows_pick(struct nn *nn, struct model_io *io, struct cb_tensor *x) {
     struct cb_graph *g = nn->g;
-    struct cb_tensor *last = model_input(nn, io, "last", 1, &io->batch, 0, x->type.dim[1], false);
+    struct cb_tensor *last = model_input(nn, io, "last", 1, &io->batch, 0, x->type.dim[1] - nn->n_rows, false);
     const int64_t flat[2] = {io->batch * x->type.dim[1], x->type.dim[2]};
-    return op_embedding(g, op_reshape(g, x, 2, flat), op_add(g, last, model_counting(g, io->batch, 0, x->type.dim[1])));
+    return op_embedding(g, op_reshape(g, x, 2, flat), op_add(g, last, model_counting(g, io->batch, nn->n_rows, x->type.dim[1])));
 }
 
 /* (B,T,N) or (B,T) without its first or last step, rows joined. */
@@ -107,12 +107,12 @@ static void vocabulary_build(const struct model *model, struct nn *nn, struct mo
         if (io->want_logits) graph_output(g, io->logits, "logits");
     }
     if (!io->want_loss) return;
-    const int64_t t = x->type.dim[1], rows[2] = {io->batch, t};
+    const int64_t t = x->type.dim[1];
     if (t <= shift) {
         graph_fail(g, CB_E_SHAPE, "model: loss of 1 token; wanted 2 or more");
         return;
     }
-    struct cb_tensor *labels = rows_shifted(g, model_input(nn, io, "labels", 2, rows, 0, model->vocab, true), shift, t);
+    struct cb_tensor *labels = rows_shifted(g, model_labels(nn, io, t, model->vocab), shift, t);
     if (io->logits)
         io->loss = op_cross_entropy(g, rows_shifted(g, io->logits, 0, t - shift), labels, "mean");
     else
@@ -174,10 +174,10 @@ const struct model_head model_head_sequence = {
 /* ---- a label a token */
 static void tokens_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
     struct cb_graph *g = nn->g;
-    const int64_t rows[2] = {io->batch, io->tokens}, n = io->batch * io->tokens;
+    const int64_t n = io->batch * io->tokens;
     struct cb_tensor *logits = logits_make(model, nn, io, x, model->n_labels);
     if (!io->want_loss) return;
-    struct cb_tensor *labels = op_reshape(g, model_input(nn, io, "labels", 2, rows, 0, model->n_labels, true), 1, &n);
+    struct cb_tensor *labels = op_reshape(g, model_labels(nn, io, io->tokens, model->n_labels), 1, &n);
     io->loss = op_cross_entropy(g, op_reshape(g, logits, 2, (const int64_t[]){n, model->n_labels}), labels, "mean");
 }
 
@@ -190,8 +190,9 @@ static enum cb_status span_weights(struct model *model, struct cb_err *err) { re
 /* Cross-entropy of scores (B,T) over T, positions of T and more being no answer. */
 static struct cb_tensor *span_loss(struct nn *nn, struct model_io *io, const char *name, struct cb_tensor *scores) {
     struct cb_graph *g = nn->g;
-    const int32_t end = (int32_t)io->tokens, none = -100;
-    struct cb_tensor *at = model_input(nn, io, name, 1, &io->batch, 0, INT32_MAX, false);
+    const int32_t before = (int32_t)nn->n_rows, end = (int32_t)io->tokens, none = -100;
+    struct cb_tensor *at = model_input(nn, io, name, 1, &io->batch, 0, INT32_MAX - before, false);
+    if (before) at = op_add(g, at, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &before));
     struct cb_tensor *inside = op_compare(g, "lt", at, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &end));
     at = op_where(g, inside, at, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &none));
     return op_cross_entropy(g, scores, at, "mean");

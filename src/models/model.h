@@ -108,6 +108,7 @@ struct model {
     const char *embedding;  // name of the embedding's weight
     const char *logits_bias;  // a stored buffer (1,V) added to the logits; NULL: none
     double init_std;
+    double rows_scale;  // by what the embedding's own module multiplies its rows, which virtual tokens are not; 0: 1
     double logit_softcap;  // of a language head: logits are softcap tanh(logit / softcap); 0: none
     // Positions up to which cached decoding equals whole passes; beyond it a graph per length is wanted (dynamic rope), or, with exact_again (LongRoPE), a
     // cache of more positions that everything is read into again.
@@ -192,8 +193,11 @@ struct model_io {
     bool labels_shifted;  // causal models: labels[t] is the target of row t; else, as in Transformers, of row t-1
     bool float_labels;  // of a sequence: (B,labels) probabilities where the configuration leaves the problem open
     int64_t choices;  // rows of the batch that are one question's candidates; 0: 1
-    bool last_only;  // logits (B,V) of one row each, chosen by input "last" (B)
+    bool last_only;  // logits (B,V) of one row each, chosen by input "last" (B): the token's number
     int64_t cache;  // capacity of the key-value cache; 0: none. Adds input "start" (B), params and outputs cache.<layer>.k and .v
+    /* Virtual tokens of a hook stand before the T tokens: outputs have n + T rows, labels and answers are those of the tokens. With a cache they are n of
+       its rows, which start counts: one graph, at start 0, writes them before its tokens; in those that go on from there no_rows leaves them out. */
+    bool no_rows;
     /* Encoder-decoders: ids of the decoder (B,Td) are input decoder_input_ids, or made of labels or input_ids. Outputs "encoder.hidden.N",
        "decoder.hidden.N" and "encoder_last_hidden_state". */
     int64_t decoder_tokens;  // Td; 0: T
@@ -211,23 +215,28 @@ struct model_io {
 
 /* The inputs of a body, made by model_build. */
 struct model_leaves {
-    struct cb_tensor *ids, *positions;  // (B,T); (B,T) or (T)
+    struct cb_tensor *ids, *positions;  // (B,T); (B,T) or (T). T counts virtual tokens too, whose ids mean nothing but are not padding
     struct cb_tensor *mask;  // (B,T): 1 token, 0 padding; NULL: all tokens, or a cache
     struct cb_tensor *types;  // (B,T) or, all 0, (1,T)
     struct cb_tensor *q_segment, *k_segment;  // NULL: one
     struct cb_tensor *start;  // with a cache only
-    int64_t length;  // positions that may occur: T, or the cache's capacity
+    int64_t past;  // positions before the first row: those of prefixes
+    int64_t length;  // positions that may occur: past and T, or the cache's capacity
     // of encoder-decoders; those above are the encoder's, but start
     struct cb_tensor *decoder_ids, *decoder_positions;  // NULL: the encoder alone
     struct cb_tensor *decoder_q_segment, *decoder_k_segment;
     struct cb_tensor *memory_q_segment, *memory_k_segment;
-    int64_t decoder_length;
+    int64_t decoder_past, decoder_length;
 };
 /* build.c: adds the whole model and its outputs to nn->g; failures are sticky in the graph and returned. */
 enum cb_status model_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_err *err);
 /* An i32 input whose values are to be in [low, high). */
 struct cb_tensor *model_input(struct nn *nn, struct model_io *io, const char *name, int rank, const int64_t *dim, int64_t low, int64_t high,
                               bool ignore);
+/* Labels of so many rows, virtual tokens among them: (B,rows) of -100 for these, then input "labels" in [0, high) or -100. */
+struct cb_tensor *model_labels(struct nn *nn, struct model_io *io, int64_t rows, int64_t high);
+/* x (B,n + T,...) without the rows of virtual tokens. */
+struct cb_tensor *model_token_rows(struct nn *nn, struct cb_tensor *x);
 /* i32 (n): begin, begin + step, ... */
 struct cb_tensor *model_counting(struct cb_graph *g, int64_t n, int64_t begin, int64_t step);
 /* Hidden states of a stack, "encoder." or "decoder.": as model_hidden below. */

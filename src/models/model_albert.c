@@ -64,8 +64,8 @@ static void pretraining_build(const struct model *m, struct nn *nn, struct model
     if (io->want_logits) graph_output(g, io->logits, "prediction_logits");
     if (io->want_logits) graph_output(g, sop, "sop_logits");
     if (!io->want_loss) return;
-    const int64_t rows[2] = {io->batch, io->tokens}, n = io->batch * io->tokens;
-    struct cb_tensor *labels = op_reshape(g, model_input(nn, io, "labels", 2, rows, 0, m->vocab, true), 1, &n);
+    const int64_t n = io->batch * io->tokens;
+    struct cb_tensor *labels = op_reshape(g, model_labels(nn, io, io->tokens, m->vocab), 1, &n);
     struct cb_tensor *label = model_input(nn, io, "sentence_order_label", 1, &io->batch, 0, m->n_labels, true);
     struct cb_tensor *masked = op_cross_entropy(g, op_reshape(g, io->logits, 2, (const int64_t[]){n, m->vocab}), labels, "mean");
     io->loss = op_add(g, masked, op_cross_entropy(g, sop, label, "mean"));

@@ -69,7 +69,7 @@ static void slopes(float *slope, int64_t heads) {
 /* A bias a key: (B,H,1,Tk), or (1,H,1,Tk) where there is no mask that places are counted from. */
 static struct cb_tensor *alibi(const struct model *m, struct nn *nn, const struct model_io *io, const struct model_leaves *leaves) {
     struct cb_graph *g = nn->g;
-    const int64_t h = m->n_head, keys = leaves->length, by_head[4] = {1, h, 1, 1},
+    const int64_t h = m->n_head, keys = leaves->length, past = leaves->past, by_head[4] = {1, h, 1, 1},
                   by_key[4] = {io->attention_mask ? io->batch : 1, 1, 1, keys};
     float *slope = arena_array(g->arena, (size_t)h, sizeof *slope);
     if (!slope) return graph_fail(g, CB_E_MEMORY, "alibi: no memory for %lld slopes", (long long)h);
@@ -77,7 +77,12 @@ static struct cb_tensor *alibi(const struct model *m, struct nn *nn, const struc
     struct cb_tensor *place;
     if (io->attention_mask) {
         struct cb_tensor *mask = op_cast(g, leaves->k_segment, CB_DTYPE_F32);
-        place = op_mul(g, op_scale(g, op_cumsum(g, mask, 1, false), 1, -1), mask);
+        place = op_mul(g, op_scale(g, op_cumsum(g, mask, 1, false), 1, (double)past - 1), mask);
+        if (past) {
+            struct cb_tensor *first = op_reshape(g, op_cast(g, model_counting(g, past, 0, 1), CB_DTYPE_F32), 2, (const int64_t[]){1, past});
+            first = op_expand(g, first, 2, (const int64_t[]){io->batch, past});
+            place = op_concat(g, 2, (struct cb_tensor *[]){first, place}, 1);
+        }
     } else {
         place = op_cast(g, model_counting(g, keys, 0, 1), CB_DTYPE_F32);
     }

@@ -222,14 +222,14 @@ static struct cb_tensor *attention(const struct model *m, struct nn *nn, const s
     if (more) score = op_add(g, score, more);
     score = op_scale(g, score, 1 / sqrt((double)m->head_dim * (1 + o->content_to_position + o->position_to_content)), 0);
     // tokens see tokens; in packed rows those of their own document
-    struct cb_tensor *rows = leaves->mask ? leaves->mask : leaves->q_segment, *seen = NULL;
-    if (rows) {
-        struct cb_tensor *down = op_reshape(g, rows, 4, (const int64_t[]){b, 1, t, 1});
-        struct cb_tensor *across = op_reshape(g, rows, 4, (const int64_t[]){b, 1, 1, t});
+    if (leaves->mask) {
+        struct cb_tensor *down = op_reshape(g, leaves->mask, 4, (const int64_t[]){b, 1, t, 1});
+        struct cb_tensor *across = op_reshape(g, leaves->mask, 4, (const int64_t[]){b, 1, 1, t});
         const int32_t zero = 0;
-        seen = leaves->mask ? op_compare(g, "gt", op_mul(g, down, across), graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &zero))
-                            : op_compare(g, "eq", down, across);
+        struct cb_tensor *seen = op_compare(g, "gt", op_mul(g, down, across), graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &zero));
         score = op_where(g, seen, score, graph_const_f32(g, -1e30f));
+    } else if (leaves->q_segment) {
+        score = nn_hide(nn, score, leaves->q_segment, leaves->k_segment);
     }
     struct cb_tensor *weight = nn_dropout(nn, op_softmax(g, score, -1), o->encoder.attention_dropout);
     x = op_reshape(g, op_transpose(g, op_matmul(g, weight, v, false, false), 1, 2), 3, joined);

@@ -46,13 +46,13 @@ static void replaced_build(const struct model *m, struct nn *nn, struct model_io
     const struct nn_linear dense = {
         .name = "discriminator_predictions.dense", .kind = NN_HEAD, .in = m->n_embd, .out = m->n_embd, .bias = true};
     const struct nn_linear last = model_head_linear(m, 1);
-    const int64_t rows[2] = {io->batch, io->tokens};
+    const int64_t rows[2] = {io->batch, io->tokens}, known[2] = {io->batch, io->tokens - nn->n_rows};
     x = nn_activation(nn, e->activation, nn_linear(nn, x, &dense));
     io->logits = op_reshape(g, nn_linear(nn, x, &last), 2, rows);
     if (io->want_logits) graph_output(g, io->logits, "logits");
     if (!io->want_loss) return;
-    struct cb_tensor *labels = op_cast(g, model_input(nn, io, "labels", 2, rows, 0, 2, false), CB_DTYPE_F32);
-    struct cb_tensor *miss = loss_bce_with_logits(g, io->logits, labels, NULL, NULL, "none");
+    struct cb_tensor *labels = op_cast(g, model_input(nn, io, "labels", 2, known, 0, 2, false), CB_DTYPE_F32);
+    struct cb_tensor *miss = loss_bce_with_logits(g, model_token_rows(nn, io->logits), labels, NULL, NULL, "none");
     struct cb_tensor *mask = io->attention_mask ? graph_find_leaf(g, "attention_mask") : NULL;
     if (!mask) {
         io->loss = op_mean(g, miss, 0, NULL, false);

@@ -13,6 +13,7 @@ static enum cb_status parse(struct model *m, const char *name, struct cb_err *er
     d->rope_source.theta = 1e6;
     TRY(decoder_parse(m, name, err));
     TRY(decoder_parse_gemma(m, name, err));
+    m->rows_scale = d->embedding_scale;
     TRY(decoder_parse_cap(m, name, "final_logit_softcapping", &m->logit_softcap, err));
     TRY(json_get_bool(&both_ways, m->config, name, "use_bidirectional_attention", false, err));
     if (both_ways) FAIL(err, CB_E_UNSUPPORTED, "%s: use_bidirectional_attention: found true; wanted false", name);

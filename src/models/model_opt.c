@@ -90,9 +90,12 @@ static struct cb_tensor *positions(struct nn *nn, const struct model_io *io, con
     if (io->attention_mask && !io->position_ids) {
         // tokens up to here - 1; padding reads the row before the first
         struct cb_tensor *mask = op_cast(g, leaves->k_segment, CB_DTYPE_F32);
-        place = op_cast(g, op_scale(g, op_mul(g, op_cumsum(g, mask, 1, false), mask), 1, -1), CB_DTYPE_I32);
+        struct cb_tensor *count = op_scale(g, op_cumsum(g, mask, 1, false), 1, (double)leaves->past);
+        place = op_cast(g, op_scale(g, op_mul(g, count, mask), 1, -1), CB_DTYPE_I32);
         // of a cache only the rows that are new
-        if (io->cache) place = op_gather(g, place, leaves->positions, 1);
+        const int32_t past = (int32_t)leaves->past;
+        struct cb_tensor *rows = op_sub(g, leaves->positions, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &past));
+        if (io->cache) place = op_gather(g, place, rows, 1);
     }
     return op_add(g, place, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &offset));
 }

@@ -47,6 +47,7 @@ enum cb_status seq2seq_parse(struct model *m, const char *name, const struct seq
     TRY(json_get_float(&m->init_std, c, name, "init_std", 0, 1e3, false, err));
     TRY(json_get_int(&m->pad, c, name, "pad_token_id", -1, m->vocab - 1, false, err));
     o->scale = scales ? sqrt((double)m->n_embd) : 1;
+    m->rows_scale = o->scale;
     m->tied = true;
     TRY(json_get_bool(&m->tied, c, name, "tie_word_embeddings", false, err));
     m->embedding = "model.shared.weight";
@@ -119,7 +120,11 @@ static struct cb_tensor *embed(const struct stack *s, struct cb_tensor *ids, str
     struct cb_tensor *x = nn_embedding_padded(s->nn, ids, shared, m->vocab, m->n_embd, m->pad), *p;
     if (o->scale != 1) x = op_scale(g, x, o->scale, 0);
     if (o->kind->positions) {
-        p = o->kind->positions(m, s->nn, ids, positions, s->leaves->start, length);
+        // those that count from ids begin after what came before
+        const int64_t past = s->is_decoder ? s->leaves->decoder_past : s->leaves->past, b = s->io->batch;
+        struct cb_tensor *start = s->is_decoder ? s->leaves->start : NULL, *before = past ? model_counting(g, b, past, 0) : NULL;
+        if (before) start = start ? op_add(g, start, before) : before;
+        p = o->kind->positions(m, s->nn, ids, positions, start, length);
     } else {
         const int32_t offset = (int32_t)o->kind->learned_offset;
         positions = op_add(g, positions, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &offset));
@@ -149,6 +154,7 @@ static struct cb_tensor *self_attention(const struct stack *s, const char *path,
     const struct model_leaves *l = s->leaves;
     struct nn_heads h = heads_of(s, nn_name(s->nn, "%s.self_attn", path));
     struct nn_attention a = {.name = h.path, .bidirectional = !s->is_decoder, .dropout = o->attention_dropout};
+    a.role = s->is_decoder ? "decoder" : "encoder";
     a.q_segment = s->is_decoder ? l->decoder_q_segment : l->q_segment;
     a.k_segment = s->is_decoder ? l->decoder_k_segment : l->k_segment;
     a.cache = s->is_decoder ? s->io->cache : 0;
@@ -160,6 +166,7 @@ static struct cb_tensor *cross_attention(const struct stack *s, const char *path
     const struct seq2seq *o = s->m->options;
     struct nn_heads h = heads_of(s, nn_name(s->nn, "%s.encoder_attn", path));
     struct nn_attention a = {.name = h.path, .bidirectional = true, .dropout = o->attention_dropout};
+    a.role = "cross";
     a.q_segment = s->leaves->memory_q_segment;
     a.k_segment = s->leaves->memory_k_segment;
     struct cb_tensor *k, *v;

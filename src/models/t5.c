@@ -148,7 +148,8 @@ static struct cb_tensor *position_bias(const struct stack *s, int64_t tq, int64_
     struct cb_tensor *buckets = graph_const(g, type_make(CB_DTYPE_I32, 1, &span), row);
     struct cb_tensor *by_distance = nn_embedding(s->nn, buckets, name, o->buckets, s->m->n_head);
     // key - query + tk - 1; queries stand at start and after
-    struct cb_tensor *q = op_reshape(g, model_counting(g, tq, 0, 1), 3, (const int64_t[]){1, tq, 1});
+    const int64_t past = s->is_decoder ? s->leaves->decoder_past : s->leaves->past;
+    struct cb_tensor *q = op_reshape(g, model_counting(g, tq, past, 1), 3, (const int64_t[]){1, tq, 1});
     if (start) q = op_add(g, q, op_reshape(g, start, 3, (const int64_t[]){b, 1, 1}));
     struct cb_tensor *at = op_sub(g, op_reshape(g, model_counting(g, tk, tk - 1, 1), 3, (const int64_t[]){1, 1, tk}), q);
     return op_permute(g, op_embedding(g, by_distance, at), 4, (const int64_t[]){0, 3, 1, 2});
@@ -183,6 +184,7 @@ static struct cb_tensor *self_attention(const struct stack *s, const char *block
     const struct model_leaves *l = s->leaves;
     const struct nn_heads h = heads_of(s, nn_name(s->nn, "%s.layer.0.SelfAttention", block));
     struct nn_attention a = {.name = h.path, .bidirectional = !s->is_decoder, .dropout = o->dropout, .scale = 1, .bias = bias};
+    a.role = s->is_decoder ? "decoder" : "encoder";
     a.q_segment = s->is_decoder ? l->decoder_q_segment : l->q_segment;
     a.k_segment = s->is_decoder ? l->decoder_k_segment : l->k_segment;
     a.cache = s->is_decoder ? s->io->cache : 0;
@@ -195,6 +197,7 @@ static struct cb_tensor *cross_attention(const struct stack *s, const char *bloc
     const struct t5 *o = s->m->options;
     const struct nn_heads h = heads_of(s, nn_name(s->nn, "%s.layer.1.EncDecAttention", block));
     struct nn_attention a = {.name = h.path, .bidirectional = true, .dropout = o->dropout, .scale = 1};
+    a.role = "cross";
     a.q_segment = s->leaves->memory_q_segment;
     a.k_segment = s->leaves->memory_k_segment;
     struct cb_tensor *k, *v, *q = norm(s, x, block, "layer.1.layer_norm");

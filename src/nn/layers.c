@@ -61,16 +61,32 @@ struct cb_tensor *nn_embedding(struct nn *nn, struct cb_tensor *ids, const char 
     return nn_embedding_padded(nn, ids, name, rows, channels, -1);
 }
 
+/* y (B,n + T,C) with virtual tokens in its first n rows. */
+static struct cb_tensor *rows_put(struct nn *nn, const struct nn_site *site, struct cb_tensor *y) {
+    struct cb_graph *g = nn->g;
+    if (graph_is_bad(g, y) || !nn->hook.rows) return y;
+    const int64_t b = y->type.dim[0], n = nn->n_rows, c = y->type.dim[2], shape[3] = {b, n, c};
+    struct cb_tensor *rows = nn->hook.rows(nn->hook.user, nn, site);
+    if (graph_is_bad(g, rows)) return rows;
+    if (rows->type.rank == 2) rows = op_reshape(g, rows, 3, (const int64_t[]){1, n, c});
+    if (site->rows_scale != 0) rows = op_scale(g, rows, 1 / site->rows_scale, 0);
+    rows = op_expand(g, rows, 3, shape);
+    return op_concat(g, 2, (struct cb_tensor *[]){rows, op_slice(g, y, 1, n, y->type.dim[1], 1)}, 1);
+}
+
 struct cb_tensor *nn_embedding_padded(struct nn *nn, struct cb_tensor *ids, const char *name, int64_t rows, int64_t channels,
                                       int64_t padding_idx) {
     struct nn_site site = {.name = nn_name(nn, "%s", name), .kind = NN_EMBEDDING, .in = rows, .out = channels};
     site.weight = nn_name(nn, "%s.weight", name);
+    site.reads_tokens = ids == nn->token_ids;
+    site.rows_scale = nn->rows_scale;
     const int64_t shape[2] = {rows, channels};
     struct cb_tensor *table = nn_site_param(nn, site.name, "weight", site.weight, 2, shape, false);
     struct cb_tensor *y =
         padding_idx >= 0 && padding_idx < rows ? op_embedding_padded(nn->g, table, ids, padding_idx) : op_embedding(nn->g, table, ids);
     if (!graph_is_bad(nn->g, y) && y->type.dtype != CB_DTYPE_F32) y = op_cast(nn->g, y, CB_DTYPE_F32);
-    return nn_site(nn, &site, ids, y);
+    y = nn_site(nn, &site, ids, y);
+    return site.reads_tokens && nn->n_rows ? rows_put(nn, &site, y) : y;
 }
 
 static struct nn_site norm_site(struct nn *nn, struct cb_tensor *x, const char *name, bool bias) {

@@ -32,11 +32,13 @@ struct nn_slice {
 struct nn_site {
     const char *name;
     enum nn_kind kind;
-    const char *role;  // what a linear layer or a join is in its block: see nn_linear and nn_join; NULL: nothing named
+    const char *role;  // what a linear layer or a join is in its block: see nn_linear, nn_join and nn_attention; NULL: nothing named
     int layer;  // -1: outside the layers
     int64_t in, out;  // features; embeddings: rows of the table, channels
     bool weight_is_in_out;  // Conv1D of GPT-2
     const char *weight, *bias;  // parameter names; NULL: none
+    bool reads_tokens;  // an embedding of the tokens
+    double rows_scale;  // of such: by what the embedding's own module multiplies its rows in other libraries; 0: 1
     bool some_rows;  // an expert's: of x and y only the rows of nn->group are its own, see nn_product
     int n_slices;
     struct nn_slice slice[NN_MAX_SLICES];
@@ -54,6 +56,13 @@ struct nn_hook {
     struct cb_tensor *(*param)(void *user, struct nn *nn, const char *site, const char *field, struct cb_tensor *p);
     /* Called where y joins the residual stream; returns the new stream, norm included, or NULL for nn_join_plain. */
     struct cb_tensor *(*join)(void *user, struct nn *nn, const struct nn_site *site, const struct nn_join *join, struct cb_tensor *y);
+    /* Virtual tokens: n_rows rows before the embeddings of the tokens, (n_rows,channels) or (B,n_rows,channels). */
+    struct cb_tensor *(*rows)(void *user, struct nn *nn, const struct nn_site *site);
+    int64_t n_rows;
+    /* Prefixes: rows (1 or B,n,heads,head_dim) before the keys or values of a site, which every query sees; NULL: none. n_past: positions that they
+       count as, at which the tokens (of an encoder-decoder the decoder's) then begin. */
+    struct cb_tensor *(*before)(void *user, struct nn *nn, const struct nn_site *site, int64_t heads, int64_t head_dim);
+    int64_t n_past;
 };
 
 struct nn {
@@ -67,6 +76,9 @@ struct nn {
     /* Whether a linear layer's weight is stored as its transpose; NULL: none is. */
     bool (*param_turned)(void *user, const char *name);
     void *dtype_user;
+    const struct cb_tensor *token_ids;  // the ids of the tokens, after those of n_rows virtual ones; NULL: none yet
+    int64_t n_rows;
+    double rows_scale;  // see nn_site
     bool train;  // dropout is on
     struct cb_tensor *seed;  // i64 (1), made at its first use: input "seed"
     int layer;  // of the sites now being made; -1 outside
@@ -153,18 +165,21 @@ struct cb_tensor *nn_head_loss(struct nn *nn, struct cb_tensor *x, const struct 
 /* attention.c */
 struct nn_attention {
     const char *name;  // path of the attention block
+    const char *role;  // whose attention in a model of two stacks: "encoder", "decoder", "cross"; NULL: of one
     double scale;  // of q.k; 0: 1/sqrt(D)
     double softcap;  // 0: none; else scores are softcap tanh(score / softcap)
     int64_t window;  // 0: none
     bool bidirectional;  // queries see the keys after them too
-    struct cb_tensor *bias;  // f32, broadcast to (B,H,Tq,Tk), added to the scores; NULL: none
+    struct cb_tensor *bias;  // f32, broadcast to (B,H,Tq,Tk), added to the scores, 0 for a prefix that it has no columns for; NULL: none
     struct cb_tensor *q_segment, *k_segment;  // i32 (B,T) and (B,Tk): visible where equal; NULL: all
     int64_t cache;  // capacity of the key-value cache; 0: none
     struct cb_tensor *start;  // i32 (B): rows already in the cache; with cache only
     double dropout;  // of the attention weights, in training
 };
+/* score (B,H,Tq,Tk) where a query sees a key by their segments, as in op_attention, else -1e30. */
+struct cb_tensor *nn_hide(struct nn *nn, struct cb_tensor *score, struct cb_tensor *q_segment, struct cb_tensor *k_segment);
 /* Attention: y (B,T,H,D) of q (B,T,H,D), k and v (B,Tk,Hkv,D); causal unless bidirectional. With a cache, params and outputs "cache.<layer>.k" and ".v" (B,cache,Hkv,D)
-   are written at start and read. */
+   are written at start and read; a prefix stands before what start counts, in rows more. */
 struct cb_tensor *nn_attention(struct nn *nn, struct cb_tensor *q, struct cb_tensor *k, struct cb_tensor *v,
                                const struct nn_attention *options);
 /* Queries, keys and values (B,T,H,D) of a projection x (B,T,H 3 D) that holds them head by head. */

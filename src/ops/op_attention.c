@@ -88,7 +88,7 @@ static struct job job_of(const struct op_run *run, bool causal, double scale, in
 
 static bool is_visible(const struct job *j, int64_t b, int64_t i, int64_t k) {
     const int32_t *qs = j->run->in[Q_SEGMENT], *ks = j->run->in[K_SEGMENT], *start = j->run->in[START];
-    if (qs && qs[b * j->tq + i] != ks[b * j->tk + k]) return false;
+    if (qs && qs[b * j->tq + i] != ks[b * j->tk + k] && ks[b * j->tk + k] != ATTENTION_EVERYONE) return false;
     int64_t p = (start ? start[b] : 0) + i;
     return (!j->causal || k <= p) && (!j->window || p - k < j->window);
 }

@@ -134,7 +134,7 @@ struct cb_tensor *op_rope(struct cb_graph *g, struct cb_tensor *x, struct cb_ten
                           double scale);
 
 /* op_attention.c: y (B,Tq,H,D) of q (B,Tq,H,D), k (B,Tk,Hkv,D) and v (B,Tk,Hkv,Dv), H a multiple of Hkv; output 1 is lse (B,H,Tq). bias is
-   added where given. Key j is visible to query i when q_segment[b,i] == k_segment[b,j] (both i32 or both NULL), and, with p = start[b] + i (start i32 (B), NULL: 0),
+   added where given. Key j is visible to query i when q_segment[b,i] == k_segment[b,j] or k_segment[b,j] is ATTENTION_EVERYONE (both i32 or both NULL), and, with p = start[b] + i (start i32 (B), NULL: 0),
    !causal or j <= p, and window == 0 or p - j < window. A query that sees nothing gives zeros. */
 struct attention_options {
     bool causal;

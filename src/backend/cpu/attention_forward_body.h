@@ -139,7 +139,8 @@ static inline float decode_scores(const struct attention *p, const float *bias, 
         if (segment) {
             int32_t of[SIMD_LANES] = {0};
             memcpy(of, segment + j, (size_t)here * sizeof *of);
-            x = vf_select(vi_eq(vi_load(of), vi_set(q_segment)), x, none);
+            vf hidden = vf_select(vi_eq(vi_load(of), vi_set(ATTENTION_EVERYONE)), x, none);
+            x = vf_select(vi_eq(vi_load(of), vi_set(q_segment)), x, hidden);
         }
         x = vf_select(vi_lt(key, vi_set((int32_t)n)), x, none);
         vf_store(s + j, x);
