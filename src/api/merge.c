@@ -84,8 +84,7 @@ static enum cb_status evaluate(void *user, struct cb_graph *g, const struct stor
 
 static enum cb_status fold_modules(struct instance *in, bool unfold, struct cb_err *err) {
     const struct module_evaluator evaluator = {ops_table(), evaluate, in};
-    for (int i = 0; i < in->list.n; i++) TRY(module_fold(in->modules[unfold ? in->list.n - 1 - i : i], in->store, unfold, &evaluator, err));
-    return CB_OK;
+    return module_fold(&in->list, in->store, unfold, &evaluator, err);
 }
 
 /* Folds every module; then, as the identity test, takes them off again, compares with the original weights, and folds once more.

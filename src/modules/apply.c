@@ -15,12 +15,21 @@ static struct cb_tensor *scale_leaf(const struct module *m, struct nn *nn) {
     return graph_param(nn->g, m->scale_name, type_make(CB_DTYPE_F32, 0, NULL));
 }
 
+/* Whether weight and bias act at the site, in place of input and delta. */
+static bool is_by_weight(const struct module *m, const struct tuner_site *site) {
+    const struct tuner *t = m->tuner;
+    if (!t->input && !t->delta) return true;
+    if (site->site.some_rows && !t->takes_experts) return true;
+    return t->by_weight && t->by_weight(m);
+}
+
 static struct cb_tensor *hook_input(void *user, struct nn *nn, const char *name, struct cb_tensor *x) {
     const struct module_list *list = user;
     for (int i = 0; i < list->n; i++) {
         const struct module *m = list->modules[i];
         const struct tuner_site *site = m->tuner->input ? site_of(m, name) : NULL;
-        if (site && !graph_is_bad(nn->g, x)) x = m->tuner->input(m, site, nn, x, scale_leaf(m, nn));
+        if (!site || is_by_weight(m, site) || graph_is_bad(nn->g, x)) continue;
+        x = m->tuner->input(m, site, nn, x, scale_leaf(m, nn));
     }
     return x;
 }
@@ -30,14 +39,24 @@ static struct cb_tensor *hook_site(void *user, struct nn *nn, const struct nn_si
     for (int i = 0; i < list->n; i++) {
         const struct module *m = list->modules[i];
         const struct tuner_site *site = m->tuner->delta ? site_of(m, place->name) : NULL;
-        if (site && !graph_is_bad(nn->g, y)) y = m->tuner->delta(m, site, nn, x, y, scale_leaf(m, nn));
+        if (!site || is_by_weight(m, site) || graph_is_bad(nn->g, y)) continue;
+        y = m->tuner->delta(m, site, nn, x, y, scale_leaf(m, nn));
     }
     return y;
 }
 
-/* A weight or bias as the module's definition has it. turned: a linear layer's weight p is (in,out). */
-static struct cb_tensor *defined(const struct module *m, const struct tuner_site *site, struct nn *nn, bool is_bias, bool turned,
-                                 struct cb_tensor *p) {
+/* Whether a linear layer's weight is (in,out) in this graph. */
+static bool is_turned(const struct tuner_site *site, const struct nn *nn) {
+    bool is_linear = site->site.kind == NN_LINEAR || site->site.kind == NN_HEAD;
+    bool is_held_turned = site->site.weight && nn->param_turned && nn->param_turned(nn->dtype_user, site->site.weight);
+    return is_linear && site->site.weight_is_in_out != is_held_turned;
+}
+
+static bool is_defined(const struct module *m, bool is_bias) { return is_bias ? m->tuner->bias != NULL : m->tuner->weight != NULL; }
+
+/* A weight or bias as the module's definition has it. */
+static struct cb_tensor *defined(const struct module *m, const struct tuner_site *site, struct nn *nn, bool is_bias, struct cb_tensor *p) {
+    const bool turned = is_turned(site, nn);
     if (graph_is_bad(nn->g, p)) return p;
     if (p->type.dtype != CB_DTYPE_F32) p = op_cast(nn->g, p, CB_DTYPE_F32);
     if (is_bias) return m->tuner->bias(m, site, nn, p, scale_leaf(m, nn));
@@ -46,12 +65,14 @@ static struct cb_tensor *defined(const struct module *m, const struct tuner_site
     return turned ? op_transpose(nn->g, p, 0, 1) : p;
 }
 
-static bool is_turned(const struct tuner_site *site, bool is_held_turned) {
-    bool is_linear = site->site.kind == NN_LINEAR || site->site.kind == NN_HEAD;
-    return is_linear && site->site.weight_is_in_out != is_held_turned;
+struct cb_tensor *tuner_base(const struct tuner_site *site, struct nn *nn) {
+    struct cb_tensor *p = graph_find_leaf(nn->g, site->site.weight);
+    if (!p) return graph_fail(nn->g, CB_E_NAME, "%s: its weight is not in the graph", site->site.name);
+    if (p->type.dtype != CB_DTYPE_F32) p = op_cast(nn->g, p, CB_DTYPE_F32);
+    return is_turned(site, nn) ? op_transpose(nn->g, p, 0, 1) : p;
 }
 
-/* Copies stand for the model's own, the last module's that has one; definitions change what they meet. */
+/* Copies stand for the model's own, the last module's that has one; then definitions change what they meet. */
 static struct cb_tensor *hook_param(void *user, struct nn *nn, const char *name, const char *field, struct cb_tensor *p) {
     const struct module_list *list = user;
     const bool is_bias = strcmp(field, "bias") == 0;
@@ -62,11 +83,11 @@ static struct cb_tensor *hook_param(void *user, struct nn *nn, const char *name,
             const struct module_param *own = &m->params[m->swaps[k].param].public;
             p = graph_param(nn->g, own->name, own->type);
         }
-        if (m->tuner->delta || !(is_bias ? m->tuner->bias != NULL : m->tuner->weight != NULL)) continue;
-        const struct tuner_site *site = site_of(m, name);
-        if (!site) continue;
-        bool is_held_turned = site->site.weight && nn->param_turned && nn->param_turned(nn->dtype_user, site->site.weight);
-        p = defined(m, site, nn, is_bias, is_turned(site, is_held_turned), p);
+    }
+    for (int i = 0; i < list->n; i++) {
+        const struct module *m = list->modules[i];
+        const struct tuner_site *site = is_defined(m, is_bias) ? site_of(m, name) : NULL;
+        if (site && is_by_weight(m, site)) p = defined(m, site, nn, is_bias, p);
     }
     return p;
 }
@@ -80,21 +101,23 @@ void module_set_scale(const struct module *module, struct store *store, double s
     if (entry) *(float *)entry->data = (float)scale;
 }
 
+/* ---- folding */
+
 /* Everything is checked before the first weight changes. */
 static enum cb_status fold_check(const struct module *m, const struct store *store, bool unfold, struct cb_err *err) {
     const char *reason = m->tuner->refuses_fold ? m->tuner->refuses_fold(m) : NULL;
-    if (!m->tuner->weight && !m->tuner->bias)
+    if (m->n_sites && !m->tuner->weight && !m->tuner->bias && !m->n_swaps)
         FAIL(err, CB_E_UNSUPPORTED, "%s: a module of kind %s cannot be folded into weights", m->name, m->tuner->name);
     if (reason) FAIL(err, CB_E_UNSUPPORTED, "%s: it cannot be folded into weights: %s", m->name, reason);
-    if (unfold && !m->tuner->is_additive)
+    if (unfold && !module_unfolds(m))
         FAIL(err, CB_E_UNSUPPORTED, "%s: a module of kind %s cannot be taken off again: the weights that it changed are gone", m->name,
              m->tuner->name);
     for (int i = 0; i < m->n_sites; i++) {
         const struct nn_site *site = &m->sites[i].site;
-        if (m->sites[i].shared)
+        if (m->sites[i].shared && m->tuner->weight)
             FAIL(err, CB_E_UNSUPPORTED, "%s: %s: its weight %s serves another module too; folding would change both", m->name, site->name,
                  site->weight);
-        if (!site->weight || !store_find(store, site->weight))
+        if (m->tuner->weight && (!site->weight || !store_find(store, site->weight)))
             FAIL(err, CB_E_NAME, "%s: %s: its weight is not in the store", m->name, site->name);
     }
     for (int i = 0; i < m->n_swaps; i++) {
@@ -109,18 +132,28 @@ static enum cb_status fold_check(const struct module *m, const struct store *sto
     return CB_OK;
 }
 
-/* One weight or bias by its definition, in place. */
-static enum cb_status fold_one(const struct module *m, const struct tuner_site *site, bool is_bias, struct store *store,
+static bool is_held_turned(void *user, const char *name) {
+    const struct store_entry *entry = store_find(user, name);
+    return entry && entry->turned;
+}
+
+/* One weight or bias through all modules' definitions, in place. */
+static enum cb_status fold_one(const struct module_list *list, const struct nn_site *place, bool is_bias, struct store *store,
                                const struct module_evaluator *evaluator, struct cb_err *err) {
-    const char *name = is_bias ? site->site.bias : site->site.weight, *const output = "folded";
+    const char *name = is_bias ? place->bias : place->weight, *const output = "folded";
     struct store_entry *entry = store_find(store, name);
     struct cb_graph *g;
-    if (!entry) FAIL(err, CB_E_NAME, "%s: %s: not in the store", m->name, name);
+    if (!entry) FAIL(err, CB_E_NAME, "%s: %s: not in the store", place->name, name);
     TRY(store_make(store, entry, CB_DTYPE_F32, true, err));
     TRY(graph_create(&g, evaluator->ops, err));
     struct nn nn = nn_make(g);
+    nn.param_turned = is_held_turned;
+    nn.dtype_user = store;
     struct cb_tensor *p = graph_param(g, name, entry->type);
-    p = defined(m, site, &nn, is_bias, is_turned(site, entry->turned), p);
+    for (int i = 0; i < list->n; i++) {
+        const struct tuner_site *site = is_defined(list->modules[i], is_bias) ? site_of(list->modules[i], place->name) : NULL;
+        if (site) p = defined(list->modules[i], site, &nn, is_bias, p);
+    }
     graph_output(g, p, output);
     float *data = malloc((size_t)entry->bytes + 1);
     enum cb_status status = data ? g->err.code : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory to fold", name);
@@ -132,27 +165,30 @@ static enum cb_status fold_one(const struct module *m, const struct tuner_site *
     return status;
 }
 
-static enum cb_status fold_sites(const struct module *m, struct store *store, const struct module_evaluator *evaluator,
+/* Whether a module before the i-th has a definition there: its turn did them all. */
+static bool is_done(const struct module_list *list, int i, const char *site, bool is_bias) {
+    for (int k = 0; k < i; k++)
+        if (is_defined(list->modules[k], is_bias) && site_of(list->modules[k], site)) return true;
+    return false;
+}
+
+static enum cb_status fold_sites(const struct module_list *list, struct store *store, const struct module_evaluator *evaluator,
                                  struct cb_err *err) {
-    for (int i = 0; i < m->n_sites; i++) {
-        if (m->tuner->weight) TRY(fold_one(m, &m->sites[i], false, store, evaluator, err));
-        if (m->tuner->bias && m->sites[i].site.bias) TRY(fold_one(m, &m->sites[i], true, store, evaluator, err));
+    for (int i = 0; i < list->n; i++) {
+        const struct module *m = list->modules[i];
+        for (int k = 0; k < m->n_sites; k++) {
+            const struct nn_site *site = &m->sites[k].site;
+            for (int is_bias = 0; is_bias < 2; is_bias++) {
+                if (!is_defined(m, is_bias) || (is_bias && !site->bias) || is_done(list, i, site->name, is_bias)) continue;
+                TRY(fold_one(list, site, is_bias, store, evaluator, err));
+            }
+        }
     }
     return CB_OK;
 }
 
-bool module_unfolds(const struct module *m) { return m->tuner->is_additive; }
-
-enum cb_status module_fold(const struct module *m, struct store *store, bool unfold, const struct module_evaluator *evaluator,
-                           struct cb_err *err) {
-    TRY(fold_check(m, store, unfold, err));
-    const struct store_entry *entry = store_find(store, m->scale_name);
-    const double scale = entry ? *(const float *)entry->data : 1;
-    if (unfold) module_set_scale(m, store, -scale);
-    enum cb_status status = fold_sites(m, store, evaluator, err);
-    if (unfold) module_set_scale(m, store, scale);
-    TRY(status);
-    // copies change places with what they stand for
+/* Copies change places with what they stand for. */
+static enum cb_status fold_copies(const struct module *m, struct store *store, struct cb_err *err) {
     for (int i = 0; i < m->n_swaps; i++) {
         const struct tuner_param *p = &m->params[m->swaps[i].param];
         struct store_entry *own = store_find(store, p->public.name), *base = store_find(store, p->source);
@@ -164,5 +200,27 @@ enum cb_status module_fold(const struct module *m, struct store *store, bool unf
             b[k] = kept;
         }
     }
+    return CB_OK;
+}
+
+bool module_unfolds(const struct module *m) { return m->tuner->is_additive; }
+
+/* Scales change their signs. */
+static void scales_turn(const struct module_list *list, struct store *store) {
+    for (int i = 0; i < list->n; i++) {
+        struct store_entry *entry = store_find(store, list->modules[i]->scale_name);
+        if (entry) *(float *)entry->data *= -1;
+    }
+}
+
+enum cb_status module_fold(const struct module_list *list, struct store *store, bool unfold, const struct module_evaluator *evaluator,
+                           struct cb_err *err) {
+    for (int i = 0; i < list->n; i++) TRY(fold_check(list->modules[i], store, unfold, err));
+    for (int i = 0; !unfold && i < list->n; i++) TRY(fold_copies(list->modules[i], store, err));
+    if (unfold) scales_turn(list, store);
+    enum cb_status status = fold_sites(list, store, evaluator, err);
+    if (unfold) scales_turn(list, store);
+    TRY(status);
+    for (int i = list->n; unfold && i-- > 0;) TRY(fold_copies(list->modules[i], store, err));
     return CB_OK;
 }

@@ -76,7 +76,8 @@ enum cb_status tuner_add(struct module *m, struct tuner_site *site, struct tuner
 }
 
 const char *tuner_key(struct module *m, const struct tuner_site *site, const char *suffix, struct cb_err *err) {
-    const char *key = arena_printf(m->arena, "base_model.model.%s.%s", site->site.name, suffix);
+    const char *prefix = m->tuner->prefix ? m->tuner->prefix : "base_model.model.";
+    const char *key = arena_printf(m->arena, "%s%s.%s", prefix, site->site.name, suffix);
     if (!key) err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory for a name", m->name);
     return key;
 }
@@ -149,8 +150,10 @@ static bool weight_is_shared(const struct table *uses, const struct nn_site *sit
     return site->weight && table_get(uses, site->weight, strlen(site->weight)) > 1;
 }
 
+bool tuner_takes_experts(const struct tuner *tuner) { return tuner->takes_experts || tuner->weight; }
+
 static enum cb_status site_add(struct module *m, const struct table *uses, const struct nn_site *site, struct cb_err *err) {
-    if (site->some_rows && !m->tuner->takes_experts)
+    if (site->some_rows && !tuner_takes_experts(m->tuner))
         FAIL(err, CB_E_UNSUPPORTED, "%s: an expert's module; a module of kind %s cannot change one, exclude_modules leaves them out",
              site->name, m->tuner->name);
     struct tuner_site *grown = list_grow(m, m->sites, m->n_sites, &m->sites_size, sizeof *grown);
@@ -163,20 +166,26 @@ static enum cb_status site_add(struct module *m, const struct table *uses, const
     return table_put(&m->by_site, s->site.name, strlen(s->site.name), m->n_sites++, err);
 }
 
-/* A copy of a weight or bias that stands for the model's own; the type is that of the leaf in the graph of the sites. */
-static enum cb_status swap_add(struct module *m, const struct nn *nn, const struct table *uses, const struct nn_site *site,
-                               const char *field, bool targeted, struct cb_err *err) {
-    bool is_bias = strcmp(field, "bias") == 0;
+/* Shape of a site's own weight or bias. */
+static struct cb_type field_type(const struct nn_site *site, bool is_bias) {
+    const bool is_table = site->kind == NN_EMBEDDING || site->weight_is_in_out;
+    const int64_t dim[2] = {is_table ? site->in : site->out, is_table ? site->out : site->in};
+    return is_bias || site->kind == NN_NORM ? type_make(CB_DTYPE_F32, 1, &site->out) : type_make(CB_DTYPE_F32, 2, dim);
+}
+
+enum cb_status tuner_add_copy(struct module *m, const struct nn_site *site, bool shared, const char *field, const char *suffix,
+                              struct cb_err *err) {
+    const bool is_bias = strcmp(field, "bias") == 0;
     const char *source = is_bias ? site->bias : site->weight;
-    const struct cb_tensor *leaf = source ? graph_find_leaf(nn->g, source) : NULL;
+    const struct tuner_site place = {.site = *site};
     struct tuner_swap *grown = list_grow(m, m->swaps, m->n_swaps, &m->swaps_size, sizeof *grown);
-    if (!leaf || !grown) FAIL(err, leaf ? CB_E_MEMORY : CB_E_NAME, "%s: no %s that could be replaced", site->name, field);
+    if (!source || !grown) FAIL(err, source ? CB_E_MEMORY : CB_E_NAME, "%s: no %s that could be replaced", site->name, field);
     m->swaps = grown;
     struct tuner_param rest = {.init = TUNER_COPY, .source = arena_strdup(m->arena, source), .site = -1};
-    rest.public.key = arena_printf(m->arena, "base_model.model.%s.%s%s", site->name, targeted ? "base_layer." : "", field);
-    rest.public.type = type_make(CB_DTYPE_F32, leaf->type.rank, leaf->type.dim);
+    rest.public.key = tuner_key(m, &place, suffix, err);
+    rest.public.type = field_type(site, is_bias);
     struct tuner_swap swap = {.site = arena_strdup(m->arena, site->name), .field = is_bias ? "bias" : "weight", .param = m->n_params};
-    swap.shared = !is_bias && weight_is_shared(uses, site);
+    swap.shared = shared;
     if (!rest.source || !swap.site) FAIL(err, CB_E_MEMORY, "%s: no memory for a copy", site->name);
     TRY(param_add(m, rest, err));
     m->swaps[m->n_swaps++] = swap;
@@ -203,8 +212,9 @@ static enum cb_status resolve(struct module *m, const struct nn *nn, const struc
         bool matches, saved = tuner_targets_save(&m->targets, site->name);
         TRY(tuner_targets_match(m, site, &matches, err));
         if (matches) TRY(site_add(m, uses, site, err));
-        if (saved && site->weight) TRY(swap_add(m, nn, uses, site, "weight", false, err));
-        if (site->bias && (saved || all || (matches && some))) TRY(swap_add(m, nn, uses, site, "bias", matches, err));
+        if (saved && site->weight) TRY(tuner_add_copy(m, site, weight_is_shared(uses, site), "weight", "weight", err));
+        if (site->bias && (saved || all || (matches && some)))
+            TRY(tuner_add_copy(m, site, false, "bias", matches ? "base_layer.bias" : "bias", err));
     }
     char text[200];
     if (!m->n_sites)

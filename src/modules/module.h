@@ -46,10 +46,10 @@ struct module_evaluator {
                           struct cb_err *err);
     void *user;
 };
-/* Puts the module, at its scale, into the model's weights in the store (f32 from then on); unfold: takes it off again, up to rounding, where its kind
-   adds something to the weights. Refused where a weight is shared with a site that the module leaves alone. Replaced weights and biases change places
+/* Puts the modules, at their scales, into the model's weights in the store (f32 from then on); unfold: takes them off again, up to rounding, where their
+   kinds add something to the weights. Refused where a weight is shared with a site that a module leaves alone. Replaced weights and biases change places
    with the model's. */
-enum cb_status module_fold(const struct module *module, struct store *store, bool unfold, const struct module_evaluator *evaluator,
+enum cb_status module_fold(const struct module_list *list, struct store *store, bool unfold, const struct module_evaluator *evaluator,
                            struct cb_err *err);
 /* Whether folding can be undone. */
 bool module_unfolds(const struct module *module);

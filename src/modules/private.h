@@ -6,6 +6,8 @@
 /* From a configuration object, to which a reference is taken. where: the file or spec, for messages. Nullable: sites. */
 enum cb_status module_from_config(struct module **module, json_t *config, const char *where, const char *name, const struct nn *sites,
                                   struct cb_err *err);
+/* Whether an expert's site can be changed. */
+bool tuner_takes_experts(const struct tuner *tuner);
 /* Matches the targets against the sites and declares every parameter. */
 enum cb_status module_resolve(struct module *module, const struct nn *sites, const char *where, struct cb_err *err);
 /* The fresh value of a parameter, or a derived one's, into data. */

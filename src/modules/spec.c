@@ -107,10 +107,11 @@ static enum cb_status orientation_set(struct module *m, struct cb_err *err) {
     return CB_OK;
 }
 
-/* PEFT takes layers_to_transform only beside a list: a pattern or shorthand becomes the names that it means. */
+/* PEFT takes layers_to_transform only beside a list, and has targets of its own where there are none: both become the names that are meant. */
 static enum cb_status targets_named(struct module *m, struct cb_err *err) {
     const json_t *layers = json_object_get(m->config, "layers_to_transform");
-    if (!json_is_string(json_object_get(m->config, "target_modules")) || !layers || json_is_null(layers)) return CB_OK;
+    const bool is_text = json_is_string(json_object_get(m->config, "target_modules"));
+    if (!m->targets.is_implied && (!is_text || !layers || json_is_null(layers))) return CB_OK;
     json_t *names = json_array();
     for (int i = 0; i < m->n_sites; i++)
         if (json_array_append_new(names, json_string(m->sites[i].site.name)) != 0) {

@@ -3,7 +3,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "modules/tuner.h"
+#include "modules/private.h"
 
 /* name is word or ends in ".word". */
 static bool ends_in(const char *name, const char *word) {
@@ -106,6 +106,7 @@ enum cb_status tuner_targets_match(const struct module *m, const struct nn_site 
     const struct tuner_targets *t = &m->targets;
     *matches = false;
     if (!m->tuner->match(site) || tuner_targets_save(t, site->name)) return CB_OK;
+    if (t->all_linear && site->some_rows && !tuner_takes_experts(m->tuner)) return CB_OK;
     // exclusions win
     bool excluded = t->exclude_names && list_has(t->exclude_names, site->name, ends_in);
     if (t->exclude_pattern) TRY(pattern_matches(t->exclude_pattern, site->name, &excluded, err));
@@ -127,36 +128,42 @@ bool tuner_targets_save(const struct tuner_targets *targets, const char *site) {
     return targets->save && list_has(targets->save, site, lies_in);
 }
 
-enum cb_status tuner_pattern_keys(struct module *m, const struct pattern *const **compiled, const json_t *object, const char *where,
-                                  struct cb_err *err) {
-    size_t n = object ? json_object_size(object) : 0, i = 0;
-    const struct pattern **list = arena_array(m->arena, n + 1, sizeof *list);
-    if (!list) FAIL(err, CB_E_MEMORY, "%s: no memory for %zu patterns", where, n);
-    *compiled = list;
-    if (!object) return CB_OK;
-    const char *key;
+enum cb_status tuner_numbers_parse(struct module *m, struct tuner_numbers *numbers, const char *where, const char *key, double low,
+                                   double high, bool whole, struct cb_err *err) {
+    *numbers = (struct tuner_numbers){0};
+    TRY(json_get_object(&numbers->object, m->config, where, key, false, err));
+    if (!numbers->object) return CB_OK;
+    const struct pattern **list = arena_array(m->arena, json_object_size(numbers->object) + 1, sizeof *list);
+    char place[400];
+    const char *name;
     json_t *value;
-    json_object_foreach((json_t *)object, key, value) {
+    size_t i = 0;
+    if (!list) FAIL(err, CB_E_MEMORY, "%s: no memory for %s", where, key);
+    numbers->keys = list;
+    snprintf(place, sizeof place, "%.300s: %s", where, key);
+    json_object_foreach((json_t *)numbers->object, name, value) {
+        int64_t integer;
+        double number;
+        TRY(whole ? json_get_int(&integer, numbers->object, place, name, (int64_t)low, (int64_t)high, true, err)
+                  : json_get_float(&number, numbers->object, place, name, low, high, true, err));
         // anchored at the end; a ^ of the key holds at the start
-        char *text = arena_printf(m->arena, "(?:.*\\.)?(?:%s)", key);
-        if (!text) FAIL(err, CB_E_MEMORY, "%s: no memory for a pattern", where);
-        TRY(tuner_pattern(m, &list[i++], text, where, err));
+        char *text = arena_printf(m->arena, "(?:.*\\.)?(?:%s)", name);
+        if (!text) FAIL(err, CB_E_MEMORY, "%s: no memory for a pattern", place);
+        TRY(tuner_pattern(m, &list[i++], text, place, err));
     }
     return CB_OK;
 }
 
-enum cb_status tuner_pattern_value(const json_t **found, const json_t *object, const struct pattern *const *compiled, const char *name,
-                                   struct cb_err *err) {
-    *found = NULL;
-    if (!object) return CB_OK;
+enum cb_status tuner_number(double *out, const struct tuner_numbers *numbers, const char *name, struct cb_err *err) {
     const char *key;
     json_t *value;
     size_t i = 0;
-    json_object_foreach((json_t *)object, key, value) {
+    if (!numbers->object) return CB_OK;
+    json_object_foreach((json_t *)numbers->object, key, value) {
         bool fits;
-        TRY(pattern_matches(compiled[i++], name, &fits, err));
+        TRY(pattern_matches(numbers->keys[i++], name, &fits, err));
         if (!fits) continue;
-        *found = value;
+        *out = json_number_value(value);
         return CB_OK;
     }
     return CB_OK;

@@ -96,7 +96,7 @@ struct module {
     const char *warning;
 };
 
-/* How a tuner acts on a site. All are nullable, but it needs input, delta, or weight. scale: rank 0, the run-time scale.
+/* How a tuner acts on a site. All are nullable, but it needs input, delta, weight, or copies (tuner_add_copy). scale: rank 0, the run-time scale.
    weight and bias are the definition where there is one: folding evaluates them, and where there is no delta they stand for the model's own while a
    graph is built. delta is then the cheaper form of the same. */
 struct tuner {
@@ -105,10 +105,11 @@ struct tuner {
     const char *defaults;  // a complete adapter_config.json as PEFT writes it
     size_t options_bytes;
     enum tuner_fresh fresh;
-    bool takes_experts;  // delta changes the rows of an expert's site alone (nn_product)
+    bool takes_experts;  // input and delta change the rows of an expert's site alone (nn_product); else weight serves such sites
     bool
         is_additive;  // what weight and bias add does not depend on what they change: folding can be undone, scale 0 is the base bit for bit
     const char *scaling;  // what the run-time scale multiplies
+    const char *prefix;  // of the keys of the file; NULL: "base_model.model."
     const char *const *cases;  // specs for the generic tests, NULL-ended
     /* Reads module->config into module->options. where: the file, for messages. */
     enum cb_status (*parse)(struct module *module, const char *where, struct cb_err *err);
@@ -132,6 +133,8 @@ struct tuner {
     /* The new bias of b, f32 (out). */
     struct cb_tensor *(*bias)(const struct module *module, const struct tuner_site *site, struct nn *nn, struct cb_tensor *b,
                               struct cb_tensor *scale);
+    /* Whether weight and bias serve this module in place of input and delta. NULL: these do, where there are any. */
+    bool (*by_weight)(const struct module *module);
     /* Why this module cannot be folded though it has weight or bias; NULL: it can. */
     const char *(*refuses_fold)(const struct module *module);
 };
@@ -147,12 +150,17 @@ enum cb_status tuner_add_param(struct module *module, struct tuner_site *site, c
 /* For tuners: a parameter under the whole key of its file (rest.public.key), once: a key that is there already gives that one again. Nullable: site, to
    whose parameters it is added; number. */
 enum cb_status tuner_add(struct module *module, struct tuner_site *site, struct tuner_param rest, int *number, struct cb_err *err);
+/* For tuners: a trained copy, under the key of <suffix>, that stands for a site's own weight or bias ("weight", "bias"). shared: another site reads it. */
+enum cb_status tuner_add_copy(struct module *module, const struct nn_site *site, bool shared, const char *field, const char *suffix,
+                              struct cb_err *err);
 /* "base_model.model.<site>.<suffix>", in the module's arena. */
 const char *tuner_key(struct module *module, const struct tuner_site *site, const char *suffix, struct cb_err *err);
 /* The site's weight in the store as f32, (out,in) of linear layers, else as it is stored. *weight: owned by caller, free(). */
 enum cb_status tuner_base_weight(float **weight, const struct tuner_site *site, const struct store *store, struct cb_err *err);
 /* The graph's leaf of the site's i-th parameter. */
 struct cb_tensor *tuner_leaf(const struct module *module, const struct tuner_site *site, int i, struct nn *nn);
+/* The site's own weight before any module, as `weight` has it. */
+struct cb_tensor *tuner_base(const struct tuner_site *site, struct nn *nn);
 /* A pattern that lives as long as the module. */
 enum cb_status tuner_pattern(struct module *module, const struct pattern **pattern, const char *text, const char *where,
                              struct cb_err *err);
@@ -162,11 +170,15 @@ enum cb_status tuner_targets_parse(struct module *module, const char *where, str
 enum cb_status tuner_targets_match(const struct module *module, const struct nn_site *site, bool *matches, struct cb_err *err);
 /* Whether a site is, or lies in, one of modules_to_save. */
 bool tuner_targets_save(const struct tuner_targets *targets, const char *site);
-/* The first key of an object of patterns ("layers.1.q_proj": 4) that fits the end of name; its value, NULL where none fits. compiled[i] belongs to
-   the i-th key. */
-enum cb_status tuner_pattern_value(const json_t **value, const json_t *object, const struct pattern *const *compiled, const char *name,
-                                   struct cb_err *err);
-/* Compiles the keys of such an object for it. Nullable: object. */
-enum cb_status tuner_pattern_keys(struct module *module, const struct pattern *const **compiled, const json_t *object, const char *where,
-                                  struct cb_err *err);
+/* Numbers for some sites, by patterns of their names: "layers.1.q_proj": 4. */
+struct tuner_numbers {
+    const json_t *object;  // NULL: none
+    const struct pattern *const *keys;  // keys[i] belongs to the i-th key
+};
+/* Reads such an object; its numbers lie in [low, high]. */
+enum cb_status tuner_numbers_parse(struct module *module, struct tuner_numbers *numbers, const char *where, const char *key, double low,
+                                   double high, bool whole, struct cb_err *err);
+/* The number of the first key that fits the end of name; *value stays as it is where none fits. */
+enum cb_status tuner_number(double *value, const struct tuner_numbers *numbers, const char *name, struct cb_err *err);
+#define TUNER_RANK_LIMIT 65536
 #endif

@@ -6,32 +6,12 @@
 #include "modules/tuner.h"
 #include "ops/ops.h"
 
-#define RANK_LIMIT 65536
-
 struct lora_options {
     int64_t r;
     double alpha, dropout;
     bool rslora, gaussian;
-    const json_t *rank_pattern, *alpha_pattern;
-    const struct pattern *const *rank_keys, *const *alpha_keys;
+    struct tuner_numbers ranks, alphas;
 };
-
-/* Values of a pattern object: numbers from low up. */
-static enum cb_status pattern_parse(struct module *m, const json_t **object, const struct pattern *const **keys, const char *where,
-                                    const char *key, bool whole, struct cb_err *err) {
-    TRY(json_get_object(object, m->config, where, key, false, err));
-    char place[400];
-    snprintf(place, sizeof place, "%.300s: %s", where, key);
-    const char *name;
-    json_t *value;
-    if (*object) json_object_foreach((json_t *)*object, name, value) {
-            int64_t r = 1;
-            double a = 1;
-            TRY(whole ? json_get_int(&r, *object, place, name, 1, RANK_LIMIT, true, err)
-                      : json_get_float(&a, *object, place, name, -1e6, 1e6, true, err));
-        }
-    return tuner_pattern_keys(m, keys, *object, place, err);
-}
 
 /* Options of PEFT that change what the numbers mean: on is refused by name. */
 static enum cb_status refuse(const json_t *config, const char *where, struct cb_err *err) {
@@ -71,14 +51,14 @@ static enum cb_status parse(struct module *m, const char *where, struct cb_err *
     const json_t *c = m->config;
     o->r = 8;
     o->alpha = 8;
-    TRY(json_get_int(&o->r, c, where, "r", 1, RANK_LIMIT, false, err));
+    TRY(json_get_int(&o->r, c, where, "r", 1, TUNER_RANK_LIMIT, false, err));
     TRY(json_get_float(&o->alpha, c, where, "lora_alpha", -1e6, 1e6, false, err));
     TRY(json_get_float(&o->dropout, c, where, "lora_dropout", 0, 0.999, false, err));
     TRY(json_get_bool(&o->rslora, c, where, "use_rslora", false, err));
     TRY(refuse(c, where, err));
     TRY(init_parse(o, c, where, err));
-    TRY(pattern_parse(m, &o->rank_pattern, &o->rank_keys, where, "rank_pattern", true, err));
-    return pattern_parse(m, &o->alpha_pattern, &o->alpha_keys, where, "alpha_pattern", false, err);
+    TRY(tuner_numbers_parse(m, &o->ranks, where, "rank_pattern", 1, TUNER_RANK_LIMIT, true, err));
+    return tuner_numbers_parse(m, &o->alphas, where, "alpha_pattern", -1e6, 1e6, false, err);
 }
 
 static bool match(const struct nn_site *site) { return site->kind == NN_LINEAR || site->kind == NN_HEAD || site->kind == NN_EMBEDDING; }
@@ -86,15 +66,12 @@ static bool match(const struct nn_site *site) { return site->kind == NN_LINEAR |
 /* A (r,in), B (out,r); embeddings: A (r,rows), B (channels,r), with the zeros in A. */
 static enum cb_status declare(struct module *m, struct tuner_site *site, struct cb_err *err) {
     const struct lora_options *o = m->options;
-    const json_t *value;
-    double alpha = o->alpha;
-    int64_t r = o->r;
-    TRY(tuner_pattern_value(&value, o->rank_pattern, o->rank_keys, site->site.name, err));
-    if (value) r = json_integer_value(value);
-    TRY(tuner_pattern_value(&value, o->alpha_pattern, o->alpha_keys, site->site.name, err));
-    if (value) alpha = json_number_value(value);
+    double alpha = o->alpha, rank = (double)o->r;
+    TRY(tuner_number(&rank, &o->ranks, site->site.name, err));
+    TRY(tuner_number(&alpha, &o->alphas, site->site.name, err));
+    const int64_t r = (int64_t)rank;
     site->rank = r;
-    site->scale = alpha / (o->rslora ? sqrt((double)r) : (double)r);
+    site->scale = alpha / (o->rslora ? sqrt(rank) : rank);
     const int64_t a[2] = {r, site->site.in}, b[2] = {site->site.out, r};
     if (site->site.kind == NN_EMBEDDING) {
         TRY(tuner_add_param(m, site, "lora_embedding_A", 2, a, TUNER_ZEROS, 0, err));
@@ -102,7 +79,7 @@ static enum cb_status declare(struct module *m, struct tuner_site *site, struct 
     }
     // kaiming with a = sqrt(5) is uniform in 1 / sqrt(in); gaussian has deviation 1 / r
     enum tuner_init init = o->gaussian ? TUNER_NORMAL : TUNER_UNIFORM;
-    double spread = o->gaussian ? 1 / (double)r : 1 / sqrt((double)site->site.in);
+    double spread = o->gaussian ? 1 / rank : 1 / sqrt((double)site->site.in);
     TRY(tuner_add_param(m, site, "lora_A.weight", 2, a, init, spread, err));
     return tuner_add_param(m, site, "lora_B.weight", 2, b, TUNER_ZEROS, 0, err);
 }

@@ -88,7 +88,8 @@ struct module_evaluator test_evaluator(void) {
 
 enum cb_status base_fold(struct base *b, const struct module *m, bool unfold, struct cb_err *err) {
     const struct module_evaluator evaluator = test_evaluator();
-    return module_fold(m, b->store, unfold, &evaluator, err);
+    const struct module_list list = {&m, 1};
+    return module_fold(&list, b->store, unfold, &evaluator, err);
 }
 
 static enum cb_status golden_run(struct base *b, struct runner *r, struct module_list *list, const struct module *of,

@@ -17,7 +17,14 @@ static enum cb_status generic(const struct tuner *tuner, const char *spec, const
     TRY(with_modules(&b, &plain, NULL, NULL, &io, err));
     inputs_fill(&plain, (int32_t)b.model->vocab);
     TRY(runner_run(&plain, err));
-    TRY(module_create(&m, b.store, spec, "fresh", "base", 11, &b.sites, err));
+    enum cb_status status = module_create(&m, b.store, spec, "fresh", "base", 11, &b.sites, err);
+    if (status == CB_E_NAME && tuner->implied) {  // a family without such modules
+        memset(err, 0, sizeof *err);
+        runner_destroy(&plain);
+        base_close(&b);
+        return CB_OK;
+    }
+    TRY(status);
     const struct module *modules[1] = {m};
     struct module_list list = {modules, 1};
     TRY(with_modules(&b, &attached, &list, m, &io, err));
@@ -42,7 +49,9 @@ static enum cb_status generic(const struct tuner *tuner, const char *spec, const
         const float *g = runner_data(&attached, name);
         double norm = 0;
         for (int64_t k = 0; g && k < runner_elements(&attached, name); k++) norm += fabs((double)g[k]);
-        if (!(norm > 0) && !strstr(name, "lora_embedding")) snprintf(message, 400, "%s on %s: %.200s is %g", spec, family, name, norm);
+        // an expert may have no token, a table no row of the input
+        if (!(norm > 0) && !strstr(name, "embedding") && !strstr(name, ".experts."))
+            snprintf(message, 400, "%s on %s: %.200s is %g", spec, family, name, norm);
     }
     // file and back
     if (!temporary_folder(folder, "lora")) FAIL(err, CB_E_IO, "no temporary folder");
@@ -62,7 +71,7 @@ static enum cb_status generic(const struct tuner *tuner, const char *spec, const
         if (e != 0) snprintf(message, 400, "%s on %s: scale 0: error %g", spec, family, e);
     }
     // folded weights do what the attached module does
-    if (tuner->weight || tuner->bias) {
+    if ((tuner->weight || tuner->bias || m->n_swaps) && !(tuner->refuses_fold && tuner->refuses_fold(m))) {
         module_set_scale(m, b.store, m->n_swaps ? 1 : 0.5);
         TRY(runner_run(&attached, err));
         TRY(base_fold(&b, m, false, err));
