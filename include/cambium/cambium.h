@@ -142,7 +142,7 @@ struct cb_train_options {
     int n_valid;
     const char *tuner; /* "lora:r=8,alpha=16", "full", "last:2"; NULL: pretrain */
     const char *modules; /* modules that are on the model, frozen, while training */
-    /* "text", or "chat": conversations, of which the assistant's part is learnt; "mlm": hidden tokens;
+    /* "classify", "regress", "tag": labelled examples, with a head of their own; "text", or "chat": conversations, of which the assistant's part is learnt; "mlm": hidden tokens;
        "span-corruption": of encoder-decoders with sentinels, spans of plain text; NULL: by the model and the data */
     const char *task;
     const char *mask; /* of mlm: "whole-word" (default), "token", "span" */
@@ -203,6 +203,15 @@ struct cb_eval_result {
     double loss, perplexity, bits_per_byte, word_perplexity, seconds;
 };
 enum cb_status cb_eval_text(struct cb_engine *engine, const struct cb_eval_options *options, struct cb_eval_result *result,
+                            struct cb_err *err);
+
+/* ---- evaluation: a labelled task. options->task: "classify", "regress" or "tag"; text: records with labels. The labels are those of the model, or of
+   the labels.json beside a module, else those of the data. Measures that a task does not have are NaN. */
+struct cb_task_result {
+    int64_t n; /* examples */
+    double loss, accuracy, f1, mcc, pearson, spearman, seconds; /* f1: the mean over classes; of tags, of whole entities */
+};
+enum cb_status cb_eval_task(struct cb_engine *engine, const struct cb_eval_options *options, struct cb_task_result *result,
                             struct cb_err *err);
 
 /* ---- generation */

@@ -4,14 +4,29 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "api/task.h"
 #include "models/gguf_lora.h"
 #include "ops/ops.h"
 
-enum cb_status instance_open(struct instance *in, struct cb_engine *engine, const char *model, const char *modules, struct cb_err *err) {
+enum cb_status instance_open_as(struct instance *in, struct cb_engine *engine, const char *model, const char *modules,
+                                const struct model_as *as, struct cb_err *err) {
     *in = (struct instance){.engine = engine, .path = model};
     TRY(store_create(&in->store, err));
-    TRY(model_load(&in->model, in->store, model, err));
+    TRY(as ? model_load_as(&in->model, in->store, model, as, err) : model_load(&in->model, in->store, model, err));
     return modules ? instance_add_modules(in, modules, err) : CB_OK;
+}
+
+/* A module that was trained with a head wants a model of that head. */
+enum cb_status instance_open(struct instance *in, struct cb_engine *engine, const char *model, const char *modules, struct cb_err *err) {
+    struct labels labels = {0};
+    const struct task *task = NULL;
+    *in = (struct instance){.engine = engine};
+    enum cb_status status = modules ? task_of_module(&task, &labels, modules, err) : CB_OK;
+    struct model_as as = {0};
+    if (task) as = task_model(task, &labels, labels.pad, engine->options.seed);
+    if (status == CB_OK) status = instance_open_as(in, engine, model, modules, task ? &as : NULL, err);
+    labels_deinit(&labels);
+    return status;
 }
 
 void instance_close(struct instance *in) {
@@ -72,7 +87,19 @@ enum cb_status instance_new_module(struct instance *in, const char *spec, struct
     char name[16];
     TRY(next_name(in, name, err));
     TRY(instance_sites(in, err));
-    TRY(module_create(module, in->store, spec, name, in->path, in->engine->options.seed, &in->sites, err));
+    struct module_fresh fresh = {
+        .spec = spec, .name = name, .base = in->path, .task_type = in->task_type, .seed = in->engine->options.seed};
+    const char *save[MODULE_MAX_SAVE];
+    fresh.save = save;
+    // a fresh head goes with the module
+    for (int i = 0; i < in->sites.n_sites; i++) {
+        const struct nn_site *site = in->sites.sites[i];
+        const struct store_entry *entry = site->weight ? store_find(in->store, site->weight) : NULL;
+        if (!entry || !entry->trainable) continue;
+        if (fresh.n_save == MODULE_MAX_SAVE) FAIL(err, CB_E_LIMIT, "%s: a head of more than %d layers", in->path, MODULE_MAX_SAVE);
+        save[fresh.n_save++] = site->name;
+    }
+    TRY(module_create_fresh(module, in->store, &fresh, &in->sites, err));
     keep_module(in, *module);
     return CB_OK;
 }

@@ -13,6 +13,7 @@ struct instance {
     struct model *model;
     struct store *store;
     const char *path;  // of the model; borrowed
+    const char *task_type;  // of modules made here, as PEFT names it; NULL: of language models
     struct cb_graph *site_graph;  // where the sites were recorded, made with the first module
     struct nn sites;
     struct module *modules[INSTANCE_MAX_MODULES];  // in order
@@ -22,6 +23,9 @@ struct instance {
 /* Loads a model folder and, where modules is not NULL, the module expression onto it. Free with instance_close, also after a failure. */
 enum cb_status instance_open(struct instance *instance, struct cb_engine *engine, const char *model, const char *modules,
                              struct cb_err *err);
+/* The same with another head than the file's (model_load_as). Nullable: as. */
+enum cb_status instance_open_as(struct instance *instance, struct cb_engine *engine, const char *model, const char *modules,
+                                const struct model_as *as, struct cb_err *err);
 void instance_close(struct instance *instance);
 /* expressions.c: a folder, WEIGHT*folder, or sum(...) of such. */
 enum cb_status instance_add_modules(struct instance *instance, const char *expression, struct cb_err *err);

@@ -49,7 +49,8 @@ enum cb_status run_sizes(struct run *r, struct cb_err *err) {
     static const char *const tasks[] = {"text", "chat", "mlm", "span-corruption"};
     for (size_t i = 0; o->task && i < sizeof tasks / sizeof *tasks; i++)
         if (strcmp(o->task, tasks[i]) == 0) return CB_OK;
-    if (o->task) FAIL(err, CB_E_USAGE, "--task %s: wanted text, chat, mlm or span-corruption", o->task);
+    r->task = task_find(o->task);
+    if (o->task && !r->task) FAIL(err, CB_E_USAGE, "--task %s: wanted text, chat, mlm, span-corruption, classify, regress or tag", o->task);
     return CB_OK;
 }
 
@@ -61,6 +62,11 @@ static enum cb_status run_steps(struct run *r, struct cb_err *err) {
     if (!o->steps && !o->tokens && r->data.loader) {
         int64_t batches = loader_batches(r->data.loader, o->epochs ? o->epochs : 1);
         r->steps = batches / r->accumulate + (batches % r->accumulate != 0);
+    }
+    if (!o->steps && !o->tokens && r->data.examples) {
+        const int64_t n = labelled_info(r->data.examples)->n, epochs = o->epochs ? o->epochs : 1, rows = r->batch * r->accumulate;
+        if (epochs > INT64_MAX / n - rows) FAIL(err, CB_E_USAGE, "--epochs %lld: too many", (long long)epochs);
+        r->steps = (n * epochs + rows - 1) / rows;
     }
     if (r->steps > INT64_MAX / a_step)
         FAIL(err, CB_E_USAGE, "training: %lld steps of %lld tokens; wanted fewer than 2^63 tokens", (long long)r->steps, (long long)a_step);
@@ -90,6 +96,10 @@ static enum cb_status next_batch(void *user, int64_t index, struct cb_err *err) 
     int64_t *seed = pass_data(p, "seed");
     if (seed) *seed = (int64_t)(r->engine->options.seed * 0x9E3779B97F4A7C15ull + (uint64_t)index);
     const struct run_data *d = &r->data;
+    if (r->task) {
+        labelled_fill(d->examples, &r->rows, r->engine->options.seed, index);
+        return CB_OK;
+    }
     TRY(loader_batch(d->loader, index, r->in.ids, d->spare ? d->spare : r->in.labels, r->in.segments, r->in.positions, err));
     score_prepare(r->training.instance.model, d->mask, d->corrupt, (uint64_t)index, r->batch, r->seq, r->in.ids, r->in.labels,
                   r->in.segments);
@@ -99,7 +109,11 @@ static enum cb_status next_batch(void *user, int64_t index, struct cb_err *err) 
 /* Loss over the whole validation part, by a plan without gradients. */
 static enum cb_status validate(void *user, double *loss, struct cb_err *err) {
     struct run *r = user;
-    return score_run(&r->score, loss, NULL, err);
+    struct cb_task_result result;
+    if (!r->task) return score_run(&r->score, loss, NULL, err);
+    TRY(task_eval_run(&r->eval, &result, err));
+    *loss = result.loss;
+    return CB_OK;
 }
 
 static enum cb_status on_step(void *user, const struct loop_event *e, struct cb_err *err) {
@@ -138,6 +152,7 @@ static enum cb_status write_result(struct run *r, struct cb_err *err) {
         TRY(model_save(in->model, in->store, r->o->out, 0, CB_DTYPE_COUNT, err));
         TRY(files_copy_tokenizer(r->o->model, r->o->out, NULL, err));
     }
+    if (r->task) TRY(task_write_labels(labelled_labels(r->data.examples), r->task, r->o->out, err));
     // a template that was given goes with what was trained on it
     if (!r->o->chat_template || !r->data.chat) return CB_OK;
     return files_write_text(r->o->out, "chat_template.jinja", chat_source(r->data.chat, NULL), err);
@@ -183,11 +198,11 @@ static enum cb_status train(struct run *r, struct cb_train_result *result, struc
                               .now = engine_now};
     struct loop_callbacks lc = {.user = r,
                                 .batch = next_batch,
-                                .validate = r->data.valid ? validate : NULL,
+                                .validate = r->data.valid || r->data.valid_examples ? validate : NULL,
                                 .step = on_step,
                                 .go_on = go_on,
                                 .warn = warn,
-                                .sample = o->sample_every > 0 && r->data.tokenizer ? run_sample : NULL};
+                                .sample = o->sample_every > 0 && r->data.tokenizer && !r->task ? run_sample : NULL};
     struct loop_outcome outcome;
     TRY(run_identity_data(r, err));
     lo.identity = r->identity;
@@ -218,7 +233,18 @@ static enum cb_status plan_validation(struct run *r, int64_t *bytes, struct cb_e
     const struct cb_train_options *o = r->o;
     bool is_wanted = o->n_text ? r->data.valid != NULL : o->n_valid || o->eval_every > 0 || o->valid_share > 0;
     *bytes = 0;
-    if (!is_wanted) return CB_OK;
+    if (r->task && r->data.valid_examples) {
+        const struct model *m = r->training.instance.model;
+        r->eval = (struct task_eval){.task = r->task,
+                                     .instance = &r->training.instance,
+                                     .data = r->data.valid_examples,
+                                     .batch = r->batch,
+                                     .seq = r->seq,
+                                     .pad = (int32_t)m->pad};
+        TRY(task_eval_open(&r->eval, err));
+        *bytes = plan_memory(r->eval.pass.plan).inside;
+    }
+    if (!is_wanted || r->task) return CB_OK;
     struct loader_options shape = {
         .batch = r->batch, .seq = r->seq, .no_pack = o->no_pack, .segments = r->training.instance.model->class->head->masks};
     enum cb_status status =
@@ -247,9 +273,17 @@ static enum cb_status run_train(struct run *r, struct cb_train_result *result, s
     to.seq = r->seq;
     if (!o->plan_only) TRY(run_open_folder(r, err));
     TRY(run_identity_options(r, &to.trainer, err));
+    if (r->task) {
+        TRY(run_examples(r, err));
+        to.task = r->task;
+        to.as = &r->as;
+        to.seq = r->seq;
+        to.labels_given = false;
+        to.has_pairs = labelled_info(r->data.examples)->has_pairs;
+    }
     TRY(training_open(&r->training, r->engine, &to, err));
-    TRY(run_check_task(r, err));
-    if (o->n_text) TRY(run_data(r, err));
+    if (!r->task) TRY(run_check_task(r, err));
+    if (o->n_text && !r->task) TRY(run_data(r, err));
     TRY(run_steps(r, err));
     TRY(trainer_options(r, &to.trainer, err));
     to.segments = r->data.segments || r->training.instance.model->class->head->masks;
@@ -260,6 +294,7 @@ static enum cb_status run_train(struct run *r, struct cb_train_result *result, s
         fill_plan(r, result);
         return o->dump ? plan_dump(r->training.pass.plan, &result->dump, err) : CB_OK;
     }
+    if (r->task) r->rows = task_batch(&r->training.pass, r->task, r->batch, r->seq, (int32_t)r->training.instance.model->pad);
     r->in.ids = pass_data(&r->training.pass, "input_ids");
     r->in.labels = pass_data(&r->training.pass, "labels");
     r->in.segments = score_segments(&r->training.pass);
@@ -275,6 +310,7 @@ enum cb_status cb_train(struct cb_engine *engine, const struct cb_train_options 
     enum cb_status status = run_train(&r, result, err);
     metrics_close(&r.metrics);
     score_close(&r.score);
+    task_eval_close(&r.eval);
     training_close(&r.training);
     run_data_close(&r);
     if (status != CB_OK) run_leave_folder(&r);

@@ -15,6 +15,8 @@ struct run_data {
     struct corrupt *corrupt;  // of span corruption; NULL: another task
     int32_t *spare;  // with corrupt: the loader's labels, which are none of the model's
     bool segments;  // more than one document, or a masked language model, which is not to see padding
+    struct labelled *examples, *valid_examples;  // of a labelled task, in place of corpora; else NULL
+    struct labels known;  // of the model that is trained on
 };
 
 /* One call of cb_train. */
@@ -23,6 +25,10 @@ struct run {
     const struct cb_train_options *o;
     int64_t batch, seq, accumulate, steps, resume_step, done_here;
     struct training_what what;
+    const struct task *task;  // NULL: text
+    struct model_as as;
+    struct labelled_batch rows;  // inputs of the plan, of a labelled task
+    struct task_eval eval;
     bool go_on;
     bool made_out;  // OUT was not there before
     char *run_folder;  // OUT/run
@@ -45,6 +51,8 @@ enum cb_status run_check_task(const struct run *r, struct cb_err *err);
 enum cb_status run_check_data(const struct run *r, struct cb_err *err);
 /* train_data.c: tokenises (into OUT/run), splits, makes the loaders; with a plan only, the first loader alone in memory. */
 enum cb_status run_data(struct run *r, struct cb_err *err);
+/* The same of a labelled task, before the model is read: its labels make the head. */
+enum cb_status run_examples(struct run *r, struct cb_err *err);
 void run_data_close(struct run *r);
 /* Names OUT/run; refuses an OUT that holds a run unless it is resumed; finds the step to resume from. */
 enum cb_status run_open_folder(struct run *r, struct cb_err *err);

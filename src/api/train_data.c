@@ -128,7 +128,46 @@ enum cb_status run_data(struct run *r, struct cb_err *err) {
     return loader_create(&d->valid, d->valid_corpus ? d->valid_corpus : d->corpus, &lo, err);
 }
 
+static enum cb_status examples_make(struct run *r, struct labelled **examples, const char *const *paths, int n, const struct labels *known,
+                                    int64_t context, struct cb_err *err) {
+    const struct cb_train_options *o = r->o;
+    struct labelled_options lo = {
+        .kind = r->task->kind, .known = known, .seq = o->seq && o->seq < context ? o->seq : context, .pad = task_pad(r->data.tokenizer)};
+    lo.records = (struct records_options){.columns = o->columns, .n_columns = o->n_columns, .separator = o->separator, .format = o->format};
+    data_invalid_by_name(&lo.records.invalid, o->invalid);
+    TRY(labelled_load(examples, paths, n, r->data.tokenizer, &lo, err));
+    const struct labelled_info *info = labelled_info(*examples);
+    char text[200];
+    snprintf(text, sizeof text, "%s: %lld examples, %d labels, the longest of %lld tokens%s", n ? paths[0] : "", (long long)info->n,
+             labelled_labels(*examples)->n, (long long)info->longest, info->cut ? "" : "");
+    note(r->engine, text);
+    if (info->cut) engine_warn(r->engine, "%lld examples are longer than %lld tokens and are cut", (long long)info->cut, (long long)lo.seq);
+    return CB_OK;
+}
+
+enum cb_status run_examples(struct run *r, struct cb_err *err) {
+    const struct cb_train_options *o = r->o;
+    struct run_data *d = &r->data;
+    int64_t context;
+    if (!o->n_text) FAIL(err, CB_E_USAGE, "--task %s: no data; the labels in them make the head", r->task->name);
+    if (o->valid_share > 0 || (o->eval_every > 0 && !o->n_valid))
+        FAIL(err, CB_E_USAGE, "--task %s: wanted --valid FILE for validation; no share of the examples is held out", r->task->name);
+    TRY(model_context(o->model, &context, err));
+    TRY(files_load_tokenizer(&d->tokenizer, o->model, err));
+    TRY(task_read_labels(&d->known, r->task, o->model, err));
+    TRY(examples_make(r, &d->examples, o->text, o->n_text, d->known.n ? &d->known : NULL, context, err));
+    if (o->n_valid) TRY(examples_make(r, &d->valid_examples, o->valid, o->n_valid, labelled_labels(d->examples), context, err));
+    int64_t longest = labelled_info(d->examples)->longest;
+    if (d->valid_examples && labelled_info(d->valid_examples)->longest > longest) longest = labelled_info(d->valid_examples)->longest;
+    r->seq = task_seq(o->seq, longest, context);
+    r->as = task_model(r->task, labelled_labels(d->examples), task_pad(d->tokenizer), r->engine->options.seed);
+    return r->run_folder ? io_mkdirs(r->run_folder, err) : CB_OK;
+}
+
 void run_data_close(struct run *r) {
+    labelled_destroy(&r->data.examples);
+    labelled_destroy(&r->data.valid_examples);
+    labels_deinit(&r->data.known);
     loader_destroy(&r->data.loader);
     loader_destroy(&r->data.valid);
     corpus_destroy(&r->data.corpus);

@@ -118,6 +118,13 @@ enum cb_status run_identity_options(struct run *r, const struct trainer_options 
 enum cb_status run_identity_data(struct run *r, struct cb_err *err) {
     json_t *text;
     put(r, "--steps", json_integer(r->steps));
+    if (r->task) {
+        const struct labelled_info *info = labelled_info(r->data.examples);
+        put(r, "--task", json_string(r->task->name));
+        put(r, "training data", json_sprintf("%" PRId64 " examples, hash %016" PRIx64, info->n, info->hash));
+        put(r, "frozen weights", frozen_text(&r->training));
+        return compare(r, err);
+    }
     TRY(corpus_text(r->data.corpus, &text, err));
     put(r, "training data", text);
     put(r, "end of the training part", json_integer(loader_options(r->data.loader)->last));

@@ -41,7 +41,7 @@ static bool in_last(const struct model *m, const struct model_weight *w, int64_t
 enum cb_status training_parse(const char *tuner, struct training_what *what, struct cb_err *err) {
     *what = (struct training_what){.kind = TRAIN_ALL};
     if (!tuner || strcmp(tuner, "full") == 0) return CB_OK;
-    what->kind = TRAIN_MODULE;
+    what->kind = strcmp(tuner, "head") == 0 ? TRAIN_HEAD : TRAIN_MODULE;
     if (strncmp(tuner, "last:", 5) != 0) return CB_OK;
     char *end;
     what->kind = TRAIN_LAST;
@@ -55,7 +55,7 @@ static enum cb_status pick_weights(struct training *t, const struct training_wha
     struct instance *in = &t->instance;
     bool all = what->kind == TRAIN_ALL;
     const int64_t layers = own_layers(in->model);
-    if (!all && what->last > layers)
+    if (what->kind == TRAIN_LAST && what->last > layers)
         FAIL(err, CB_E_USAGE, "--tuner last:%lld: wanted last:N with N from 1 to %lld", (long long)what->last, (long long)layers);
     t->params = calloc((size_t)in->model->n_weights + 1, sizeof *t->params);
     if (!t->params) FAIL(err, CB_E_MEMORY, "training: out of memory");
@@ -64,11 +64,13 @@ static enum cb_status pick_weights(struct training *t, const struct training_wha
         const struct model_weight *w = &in->model->weights[i];
         struct store_entry *entry = store_find(in->store, w->name);
         bool is_last = in_last(in->model, w, what->last, layers, &after);
-        if (!entry || w->is_buffer || (!all && !is_last)) continue;
+        if (what->kind == TRAIN_HEAD) is_last = false;
+        if (!entry || w->is_buffer || (!all && !is_last && !entry->trainable)) continue;
         TRY(store_make(in->store, entry, CB_DTYPE_F32, true, err));
         entry->trainable = true;
         t->params[t->n_params++] = (struct train_param){.value = entry, .decay = w->decay, .lr_scale = 1};
     }
+    if (!t->n_params) FAIL(err, CB_E_USAGE, "--tuner head: the model has a head already; wanted full, last:N or a module");
     return CB_OK;
 }
 
@@ -131,6 +133,7 @@ static enum cb_status build(struct training *t, const struct training_options *o
                           .position_ids = o->segments && !pairs,
                           .attention_mask = pairs,
                           .decoder_tokens = o->target};
+    if (o->task) io = task_io(o->task, t->instance.model, o->has_pairs, o->batch, o->seq);
     TRY(pass_begin(&t->pass, &t->instance, &nn, err));
     nn.train = o->train_mode;
     TRY(model_build(t->instance.model, &nn, &io, err));
@@ -158,9 +161,10 @@ static enum cb_status build(struct training *t, const struct training_options *o
 
 enum cb_status training_open(struct training *t, struct cb_engine *engine, const struct training_options *o, struct cb_err *err) {
     memset(t, 0, sizeof *t);
-    TRY(instance_open(&t->instance, engine, o->model, o->modules, err));
+    TRY(instance_open_as(&t->instance, engine, o->model, o->modules, o->as, err));
     const struct model *m = t->instance.model;
-    if (!m->class->head->learns_text && !m->class->head->shifts_labels)
+    if (o->task) t->instance.task_type = o->task->peft_type;
+    if (!o->task && !m->class->head->learns_text && !m->class->head->shifts_labels)
         FAIL(err, CB_E_UNSUPPORTED, "%s: %s learns no text; wanted a language model", o->model, m->class->name);
     if (m->learned_positions && o->seq > m->max_positions)
         FAIL(err, CB_E_LIMIT, "--seq %lld: the model has %lld positions", (long long)o->seq, (long long)m->max_positions);

@@ -2,14 +2,15 @@
 #ifndef API_TRAINING_H
 #define API_TRAINING_H
 #include "api/instance.h"
+#include "api/task.h"
 #include "train/trainer.h"
 
 /* What a --tuner spec says is trained. */
 struct training_what {
-    enum { TRAIN_ALL, TRAIN_LAST, TRAIN_MODULE } kind;
+    enum { TRAIN_ALL, TRAIN_LAST, TRAIN_HEAD, TRAIN_MODULE } kind;
     int64_t last;  // layers, of TRAIN_LAST
 };
-/* NULL and "full": all; "last:N"; anything else is a module's spec, which training_open reads. */
+/* NULL and "full": all; "last:N"; "head": what is fresh; anything else is a module's spec, which training_open reads. */
 enum cb_status training_parse(const char *tuner, struct training_what *what, struct cb_err *err);
 
 struct training_options {
@@ -20,6 +21,9 @@ struct training_options {
     bool segments;  // inputs "segments" and "position_ids": packed documents
     bool labels_given;  // input "labels" is aligned to the next token; else as Transformers', shifted in the graph
     bool train_mode;  // dropout
+    const struct task *task;  // labelled examples, under the head that `as` names; NULL: text
+    const struct model_as *as;
+    bool has_pairs;  // of texts, in the examples
     int64_t held_bytes;  // of other plans in use meanwhile: counted against the memory limit
     struct trainer_options trainer;
 };

@@ -1,4 +1,6 @@
 /* cambium eval: likelihood of text. */
+#include <string.h>
+
 #include "base/err.h"
 #include "cli/cli.h"
 
@@ -9,12 +11,14 @@ struct eval_options {
 #define AT(field) offsetof(struct eval_options, api.field)
 static const struct option options[] = {
     {"text", OPTION_LIST, offsetof(struct eval_options, text), "FILE", "text to score (required)"},
+    {"data", OPTION_LIST, offsetof(struct eval_options, text), "FILE", "the same; labelled examples of a --task"},
     {"modules", OPTION_TEXT, AT(modules), "EXPR", "modules to put on the model"},
     {"seq", OPTION_POSITIVE, AT(seq), "N", "window in tokens (default: the model's context)"},
     {"stride", OPTION_POSITIVE, AT(stride), "N", "step between windows (default: seq)"},
     {"batch", OPTION_POSITIVE, AT(batch), "N", "windows at a time (default 8)"},
     {"invalid", OPTION_TEXT, AT(invalid), "HOW", "invalid UTF-8: fail (default), replace, skip"},
-    {"task", OPTION_TEXT, AT(task), "NAME", "text, chat, mlm or span-corruption (default: by the model and the data)"},
+    {"task", OPTION_TEXT, AT(task), "NAME",
+     "text, chat, mlm, span-corruption (default: by the model and the data); classify, regress, tag: labelled examples"},
     {"mask", OPTION_TEXT, AT(mask), "KIND", "what mlm hides: whole-word (default), token, span"},
     {"mask-rate", OPTION_ABOVE_ZERO, AT(mask_rate), "X", "share of the tokens that is hidden (default 0.15)"},
     {"chat-template", OPTION_TEXT, AT(chat_template), "FILE|NAME", "instead of the model's own; chatml, llama3, ..."},
@@ -32,28 +36,51 @@ static const struct field fields[] = {{"tokens", FIELD_INT, R(tokens)},
                                       {"seconds", FIELD_NUMBER, R(seconds)},
                                       {NULL, FIELD_INT, 0}};
 
+#define T(field) offsetof(struct cb_task_result, field)
+static const struct field task_fields[] = {{"n", FIELD_INT, T(n)},
+                                           {"loss", FIELD_NUMBER, T(loss)},
+                                           {"accuracy", FIELD_NUMBER, T(accuracy)},
+                                           {"f1", FIELD_NUMBER, T(f1)},
+                                           {"mcc", FIELD_NUMBER, T(mcc)},
+                                           {"pearson", FIELD_NUMBER, T(pearson)},
+                                           {"spearman", FIELD_NUMBER, T(spearman)},
+                                           {"seconds", FIELD_NUMBER, T(seconds)},
+                                           {NULL, FIELD_INT, 0}};
+
+static bool is_labelled(const char *task) {
+    static const char *const names[] = {"classify", "regress", "tag"};
+    for (size_t i = 0; task && i < sizeof names / sizeof *names; i++)
+        if (strcmp(task, names[i]) == 0) return true;
+    return false;
+}
+
 static enum cb_status run(struct cli *cli, void *parsed, char **args, int n_args, struct cb_err *err) {
     struct eval_options *o = parsed;
     struct cb_eval_result result = {0};
     struct cb_engine *engine;
     (void)n_args;
-    if (!o->text.n) FAIL(err, CB_E_USAGE, "eval: --text FILE... is missing");
+    if (!o->text.n) FAIL(err, CB_E_USAGE, "eval: --text FILE... (or --data) is missing");
     o->api.model = args[0];
     o->api.text = o->text.item;
     o->api.n_text = o->text.n;
     o->api.columns = o->column.item;
     o->api.n_columns = o->column.n;
     TRY(cli_engine(cli, false, &engine, err));
-    enum cb_status status = cb_eval_text(engine, &o->api, &result, err);
+    const bool labelled = is_labelled(o->api.task);
+    struct cb_task_result scored;
+    enum cb_status status = labelled ? cb_eval_task(engine, &o->api, &scored, err) : cb_eval_text(engine, &o->api, &result, err);
     cli_end_line(cli);
-    if (status == CB_OK) cli_print(cli, fields, &result);
+    if (status == CB_OK && labelled)
+        cli_print(cli, task_fields, &scored);
+    else if (status == CB_OK)
+        cli_print(cli, fields, &result);
     cb_engine_destroy(&engine);
     return status;
 }
 
 const struct command command_eval = {.name = "eval",
-                                     .usage = "MODEL --text T... [--modules EXPR]",
-                                     .summary = "likelihood of text: loss, perplexity, bits per byte",
+                                     .usage = "MODEL --text T... [--modules EXPR] | MODEL --task NAME --data D",
+                                     .summary = "likelihood of text, or how well a labelled task is done",
                                      .options = options,
                                      .bytes = sizeof(struct eval_options),
                                      .min_args = 1,

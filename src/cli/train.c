@@ -27,7 +27,8 @@
         {"keep", OPTION_POSITIVE, AT(keep), "N", "newest checkpoints kept (default 2)"},                                                 \
         {"patience", OPTION_COUNT, AT(patience), "N", "stop after N validations without a better loss, keep the best"},                  \
         {"task", OPTION_TEXT, AT(task), "NAME",                                                                                          \
-         "text, chat: learn what the assistant says, mlm: hidden tokens, span-corruption: T5's spans (default: by model and data)"},     \
+         "text, chat: learn what the assistant says, mlm: hidden tokens, span-corruption: T5's spans (default: by model and data); "     \
+         "classify, regress, tag: labelled examples"},                                                                                   \
         {"mask", OPTION_TEXT, AT(mask), "KIND", "what mlm hides: whole-word (default), token, span"},                                    \
         {"mask-rate", OPTION_ABOVE_ZERO, AT(mask_rate), "X", "share of the tokens that is hidden (default 0.15)"},                       \
         {"precision", OPTION_TEXT, AT(precision), "NAME", "f32 (default)"},                                                              \
@@ -47,7 +48,7 @@ const struct option pretrain_options[] = {{"text", OPTION_LIST, offsetof(struct 
 const struct option finetune_options[] = {
     {"data", OPTION_LIST, offsetof(struct train_options, text), "FILE", "training data (required)"},
     {"text", OPTION_LIST, offsetof(struct train_options, text), "FILE", "the same as --data"},
-    {"tuner", OPTION_TEXT, AT(tuner), "SPEC", "lora:r=8,alpha=16,targets=q_proj+v_proj, full, last:2 (required)"},
+    {"tuner", OPTION_TEXT, AT(tuner), "SPEC", "lora:r=8,alpha=16,targets=q_proj+v_proj, full, last:2, head (required)"},
     {"modules", OPTION_TEXT, AT(modules), "EXPR", "frozen modules on the model meanwhile"},
     {"chat-template", OPTION_TEXT, AT(chat_template), "FILE|NAME", "instead of the model's own; chatml, llama3, ..."},
     SHARED};

@@ -16,7 +16,7 @@ static const struct {
     [RECORD_ALPACA] = {"instruction and output", {"instruction", "input", "output", "response", "system"}},
     [RECORD_SHAREGPT] = {"conversations", {"conversations", "system", "tools"}},
     [RECORD_IDS] = {"input_ids", {"input_ids", "ids", "labels"}},
-    [RECORD_LABEL] = {"text and label", {"text", "label"}},
+    [RECORD_LABEL] = {"text and label", {"text", "text_b", "label"}},
     [RECORD_TAGS] = {"tokens and tags", {"tokens", "tags", "text"}},
     [RECORD_PIXELS] = {"pixels", {"pixels", "label"}},
 };

@@ -55,8 +55,10 @@ static const char *name_in_model(const struct model *model, const struct tensors
     return has_own ? NULL : found;
 }
 
-/* Compares names and shapes of all tensors with the table; every difference is told. */
-static enum cb_status weights_compare(const struct model *model, const struct tensors *tensors, struct cb_err *err) {
+/* Compares names and shapes of all tensors with the table; every difference is told. file: nullable, the model of the file's own class, where that is
+   another: what either has beyond the other may be missing. */
+static enum cb_status weights_compare(const struct model *model, const struct model *file, const struct tensors *tensors,
+                                      struct cb_err *err) {
     struct list missing = {0}, unexpected = {0}, wrong = {0};
     bool *seen = calloc((size_t)model->n_weights, sizeof *seen);
     if (!seen) FAIL(err, CB_E_MEMORY, "%s: no memory to compare %d weights", tensors_name(tensors), model->n_weights);
@@ -64,7 +66,7 @@ static enum cb_status weights_compare(const struct model *model, const struct te
         const struct tensor *t = tensors_at(tensors, i);
         bool ignored;
         const char *name = name_in_model(model, tensors, t->name, &ignored);
-        if (!name && !ignored) list_add(&unexpected, t->name);
+        if (!name && !ignored && !(file && model_weight_name(file, t->name, &ignored))) list_add(&unexpected, t->name);
         if (!name) continue;
         const struct model_weight *w = model_find_weight(model, name);
         seen[w - model->weights] = true;
@@ -74,7 +76,8 @@ static enum cb_status weights_compare(const struct model *model, const struct te
         list_add(&wrong, both);
     }
     for (int i = 0; i < model->n_weights; i++)
-        if (!seen[i] && !model->weights[i].is_buffer) list_add(&missing, model->weights[i].name);
+        if (!seen[i] && !model->weights[i].is_buffer && !(file && !model_find_weight(file, model->weights[i].name)))
+            list_add(&missing, model->weights[i].name);
     free(seen);
     if (!missing.n && !unexpected.n && !wrong.n) return CB_OK;
     char report[900] = "";
@@ -116,14 +119,26 @@ static enum cb_status buffers_add(const struct model *model, struct store *store
     return CB_OK;
 }
 
-static enum cb_status weights_load(struct model *model, struct store *store, const char *folder, struct cb_err *err) {
+/* Weights that no file has: fresh, and marked so that they are trained. */
+static enum cb_status fresh_add(const struct model *model, struct store *store, uint64_t seed, struct cb_err *err) {
+    for (int i = 0; i < model->n_weights; i++) {
+        if (store_find(store, model->weights[i].name)) continue;
+        TRY(model_init_weight(&model->weights[i], store, seed, err));
+        store_find(store, model->weights[i].name)->trainable = true;
+    }
+    return CB_OK;
+}
+
+static enum cb_status weights_load(struct model *model, const struct model *file, uint64_t seed, struct store *store, const char *folder,
+                                   struct cb_err *err) {
     struct tensors *tensors;
     TRY(tensors_open(&tensors, folder, err));
     optional_settle(model, tensors);
-    enum cb_status status = weights_compare(model, tensors, err);
+    enum cb_status status = weights_compare(model, file, tensors, err);
     int before = store_count(store);
     if (status == CB_OK) status = store_load(store, tensors, weight_rename, &(struct rename){model, tensors}, err);
     if (status == CB_OK) status = buffers_add(model, store, err);
+    if (status == CB_OK && file) status = fresh_add(model, store, seed, err);
     // a failure leaves the store as it was
     while (status != CB_OK && store_count(store) > before) store_remove(store, store_at(store, store_count(store) - 1)->name);
     tensors_destroy(&tensors);
@@ -165,7 +180,86 @@ enum cb_status model_load(struct model **model, struct store *store, const char 
     enum cb_status status = model_check_config(&m, path, err);
     free(path);
     if (status == CB_OK) status = generation_load(m, folder, err);
-    if (status == CB_OK) status = weights_load(m, store, folder, err);
+    if (status == CB_OK) status = weights_load(m, NULL, 0, store, folder, err);
+    if (status != CB_OK) model_destroy(&m);
+    *model = m;
+    return status;
+}
+
+/* ---- with another head */
+static const struct model_class *class_named(const struct family *family, const char *name) {
+    const struct model_class *const *c = family->classes;
+    while (*c && strcmp((*c)->name, name) != 0) c++;
+    return *c;
+}
+
+/* The file's labels are those wanted, or it names none. */
+static enum cb_status labels_compare(const struct model *file, const struct model_as *as, const char *folder, struct cb_err *err) {
+    const json_t *names = json_object_get(file->config, "id2label");
+    if (file->n_labels != as->n_labels)
+        FAIL(err, CB_E_ARGUMENT, "%s: found a head of %lld labels; the data have %d", folder, (long long)file->n_labels, as->n_labels);
+    for (int i = 0; names && as->labels && i < as->n_labels; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%d", i);
+        const char *name = json_string_value(json_object_get(names, key));
+        if (name && strcmp(name, as->labels[i]) != 0)
+            FAIL(err, CB_E_ARGUMENT, "%s: label %d: found %.60s; the data have %.60s", folder, i, name, as->labels[i]);
+    }
+    return CB_OK;
+}
+
+/* The configuration of the class with the head. *out: owned by caller. */
+static enum cb_status config_as(json_t **out, const struct model *file, const struct model_class *class, const struct model_as *as,
+                                struct cb_err *err) {
+    static const char *const problems[] = {NULL, "regression", "single_label_classification", "multi_label_classification"};
+    char name[MODEL_CLASS_NAME], key[16];
+    json_t *config = json_copy(file->config), *by_id = json_object(), *by_name = json_object();
+    bool ok = config && by_id && by_name && model_class_name(name, file->family, class);
+    for (int i = 0; ok && as->labels && i < as->n_labels; i++) {
+        snprintf(key, sizeof key, "%d", i);
+        ok = json_object_set_new(by_id, key, json_string(as->labels[i])) == 0 &&
+             json_object_set_new(by_name, as->labels[i], json_integer(i)) == 0;
+    }
+    ok = ok && json_object_set_new(config, "architectures", json_pack("[s]", name)) == 0;
+    if (as->labels) {
+        ok = ok && json_object_set(config, "id2label", by_id) == 0 && json_object_set(config, "label2id", by_name) == 0;
+    } else if (as->n_labels) {
+        json_object_del(config, "id2label");
+        ok = ok && json_object_set_new(config, "num_labels", json_integer(as->n_labels)) == 0;
+    }
+    if (problems[as->problem]) ok = ok && json_object_set_new(config, "problem_type", json_string(problems[as->problem])) == 0;
+    if (as->pad >= 0 && file->pad < 0) ok = ok && json_object_set_new(config, "pad_token_id", json_integer(as->pad)) == 0;
+    json_decref(by_id);
+    json_decref(by_name);
+    if (!ok) {
+        json_decref(config);
+        FAIL(err, CB_E_MEMORY, "%s: no memory for a configuration", class->name);
+    }
+    *out = config;
+    return CB_OK;
+}
+
+enum cb_status model_load_as(struct model **model, struct store *store, const char *folder, const struct model_as *as, struct cb_err *err) {
+    struct model *file = NULL, *m = NULL;
+    json_t *config = NULL;
+    *model = NULL;
+    TRY(model_describe(&file, folder, err));
+    const struct model_class *class = class_named(file->family, as->class);
+    enum cb_status status = CB_OK;
+    if (!class)
+        status = err_set(err, CB_E_UNSUPPORTED, __FILE__, __LINE__, "%s: %s has no class %s%s", folder, file->family->name,
+                         file->family->title, as->class);
+    else if (gguf_is_path(folder) && !io_is_folder(folder))
+        status = err_set(err, CB_E_UNSUPPORTED, __FILE__, __LINE__,
+                         "%s: a GGUF file takes no other head; wanted a folder (cambium convert)", folder);
+    char name[MODEL_CLASS_NAME];
+    bool is_own = class && model_class_name(name, file->family, class) && strcmp(name, file->class->name) == 0;
+    if (status == CB_OK && is_own) status = labels_compare(file, as, folder, err);
+    if (status == CB_OK) status = config_as(&config, file, class, as, err);
+    if (status == CB_OK) status = model_from_config(&m, config, folder, err);
+    if (status == CB_OK) status = weights_load(m, is_own ? NULL : file, as->seed, store, folder, err);
+    json_decref(config);
+    model_destroy(&file);
     if (status != CB_OK) model_destroy(&m);
     *model = m;
     return status;

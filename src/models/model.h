@@ -161,6 +161,21 @@ const char *model_weight_name(const struct model *model, const char *name, bool 
    wrong-shaped tensors are one CB_E_FORMAT that lists them. */
 enum cb_status model_load(struct model **model, struct store *store, const char *folder, struct cb_err *err);
 
+/* Another head than the file's own. */
+struct model_as {
+    const char *class;  // "ForSequenceClassification"
+    const char *const *labels;  // their names; n_labels of them
+    int n_labels;
+    enum model_problem problem;  // of sequences
+    int64_t pad;  // pad_token_id where the file has none; -1: none
+    uint64_t seed;
+};
+/* As model_load, as the family's class of that name. Where it is the file's own, the file's labels must be the same, and its head is read
+   as well. Otherwise weights that the file's class lacks are fresh, f32, and their entries are marked trainable; those of its own head are left out. */
+enum cb_status model_load_as(struct model **model, struct store *store, const char *folder, const struct model_as *as, struct cb_err *err);
+/* Adds one weight as f32, filled from (seed, name) by its init. */
+enum cb_status model_init_weight(const struct model_weight *weight, struct store *store, uint64_t seed, struct cb_err *err);
+
 /* The description alone, of a folder or a .gguf file. */
 enum cb_status model_describe(struct model **model, const char *path, struct cb_err *err);
 

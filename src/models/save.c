@@ -101,15 +101,17 @@ static void fill_normal(float *out, int64_t n, double std, uint64_t key) {
     }
 }
 
+enum cb_status model_init_weight(const struct model_weight *w, struct store *store, uint64_t seed, struct cb_err *err) {
+    struct store_entry *entry;
+    TRY(store_add(store, w->name, w->type, &entry, err));
+    float *data = entry->data;
+    int64_t n = type_elements(&w->type);
+    if (w->init == MODEL_NORMAL) fill_normal(data, n, w->std, rng_hash(w->name) ^ (seed * 0x9E3779B97F4A7C15u));
+    for (int64_t k = 0; w->init == MODEL_ONES && k < n; k++) data[k] = 1;
+    return CB_OK;
+}
+
 enum cb_status model_init_weights(const struct model *model, struct store *store, uint64_t seed, struct cb_err *err) {
-    for (int i = 0; i < model->n_weights; i++) {
-        const struct model_weight *w = &model->weights[i];
-        struct store_entry *entry;
-        TRY(store_add(store, w->name, w->type, &entry, err));
-        float *data = entry->data;
-        int64_t n = type_elements(&w->type);
-        if (w->init == MODEL_NORMAL) fill_normal(data, n, w->std, rng_hash(w->name) ^ (seed * 0x9E3779B97F4A7C15u));
-        for (int64_t k = 0; w->init == MODEL_ONES && k < n; k++) data[k] = 1;
-    }
+    for (int i = 0; i < model->n_weights; i++) TRY(model_init_weight(&model->weights[i], store, seed, err));
     return CB_OK;
 }

@@ -23,6 +23,17 @@ enum cb_status module_make(struct module **module, struct store *store, json_t *
    trainable. base: base_model_name_or_path of the file to be. Copies of the model's weights are read from store. Nullable: base. */
 enum cb_status module_create(struct module **module, struct store *store, const char *spec, const char *name, const char *base,
                              uint64_t seed, const struct nn *sites, struct cb_err *err);
+/* The same with more to say. */
+#define MODULE_MAX_SAVE 64
+struct module_fresh {
+    const char *spec, *name, *base;
+    uint64_t seed;
+    const char *task_type;  // of the configuration; NULL: the tuner's usual
+    const char *const *save;  // modules that are trained whole beside it, as modules_to_save; n_save of them
+    int n_save;
+};
+enum cb_status module_create_fresh(struct module **module, struct store *store, const struct module_fresh *fresh, const struct nn *sites,
+                                   struct cb_err *err);
 /* Writes the folder so that PEFT loads it; each file appears whole. */
 enum cb_status module_save(const struct module *module, const struct store *store, const char *folder, struct cb_err *err);
 /* The description only: the entries stay in the store. Nullable: *module. */

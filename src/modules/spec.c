@@ -129,12 +129,33 @@ enum cb_status module_add_scale(const struct module *m, struct store *store, str
     return CB_OK;
 }
 
+/* What is not in the spec: the task, and modules to save beside those that it names. */
+static enum cb_status fresh_add(json_t *config, const struct module_fresh *fresh, struct cb_err *err) {
+    bool ok = !fresh->task_type || json_object_set_new(config, "task_type", json_string(fresh->task_type)) == 0;
+    json_t *save = json_object_get(config, "modules_to_save");
+    if (ok && fresh->n_save && !json_is_array(save)) {
+        ok = json_object_set_new(config, "modules_to_save", json_array()) == 0;
+        save = json_object_get(config, "modules_to_save");
+    }
+    for (int i = 0; ok && i < fresh->n_save; i++) ok = json_array_append_new(save, json_string(fresh->save[i])) == 0;
+    if (!ok) FAIL(err, CB_E_MEMORY, "%s: no memory for a configuration", fresh->name);
+    return CB_OK;
+}
+
 enum cb_status module_create(struct module **module, struct store *store, const char *spec, const char *name, const char *base,
                              uint64_t seed, const struct nn *sites, struct cb_err *err) {
+    const struct module_fresh fresh = {.spec = spec, .name = name, .base = base, .seed = seed};
+    return module_create_fresh(module, store, &fresh, sites, err);
+}
+
+enum cb_status module_create_fresh(struct module **module, struct store *store, const struct module_fresh *fresh, const struct nn *sites,
+                                   struct cb_err *err) {
+    const char *spec = fresh->spec, *name = fresh->name;
     *module = NULL;
     json_t *config = NULL;
     struct module *m = NULL;
-    enum cb_status status = spec_parse(&config, spec, base, err);
+    enum cb_status status = spec_parse(&config, spec, fresh->base, err);
+    if (status == CB_OK) status = fresh_add(config, fresh, err);
     if (status == CB_OK) status = module_from_config(&m, config, spec, name, sites, err);
     json_decref(config);
     if (status == CB_OK) status = orientation_set(m, err);
@@ -145,7 +166,7 @@ enum cb_status module_create(struct module **module, struct store *store, const 
         status = store_add(store, m->params[i].public.name, m->params[i].public.type, &entry, err);
         if (status != CB_OK) break;
         entry->trainable = m->params[i].public.is_trained;
-        status = module_param_fill(m, &m->params[i], store, seed, entry->data, err);
+        status = module_param_fill(m, &m->params[i], store, fresh->seed, entry->data, err);
     }
     if (status != CB_OK && m) {
         module_remove(m, store);

@@ -1,0 +1,281 @@
+/* Labelled tasks: the table of them, their labels on disk, heads on any base, evaluation. */
+#include "api/task.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/files.h"
+#include "io/file.h"
+
+#define LABELS_LIMIT ((size_t)16 << 20)
+
+static const struct task tasks[] = {
+    {"classify", "a class a text, or a pair of texts: records of text (and text_b) with label", "ForSequenceClassification", LABELLED_CLASS,
+     "SEQ_CLS"},
+    {"regress", "a number a text, or a pair of texts: records of text (and text_b) with label", "ForSequenceClassification",
+     LABELLED_NUMBER, "SEQ_CLS"},
+    {"tag", "a tag a word: records of tokens with tags, CoNLL files", "ForTokenClassification", LABELLED_TAGS, "TOKEN_CLS"},
+};
+
+const struct task *task_at(int i) { return i < (int)(sizeof tasks / sizeof *tasks) ? &tasks[i] : NULL; }
+
+const struct task *task_find(const char *name) {
+    for (int i = 0; name && task_at(i); i++)
+        if (strcmp(task_at(i)->name, name) == 0) return task_at(i);
+    return NULL;
+}
+
+/* ---- labels on disk */
+static enum cb_status add_list(struct labels *labels, const json_t *list, const char *where, struct cb_err *err) {
+    size_t i;
+    json_t *name;
+    json_array_foreach((json_t *)list, i, name) {
+        if (!json_is_string(name)) FAIL(err, CB_E_FORMAT, "%s: labels: wanted a list of names", where);
+        TRY(labels_add(labels, json_string_value(name), err));
+    }
+    return CB_OK;
+}
+
+/* wanted: nullable, any. */
+static enum cb_status read_file(struct labels *labels, const struct task **task, const struct task *wanted, const char *path,
+                                struct cb_err *err) {
+    char *text;
+    size_t n;
+    json_t *object = NULL;
+    const json_t *list = NULL;
+    const char *name = NULL;
+    TRY(io_read_file(&text, &n, path, LABELS_LIMIT, err));
+    enum cb_status status = json_parse_object(&object, text, n, path, err);
+    if (status == CB_OK) status = json_get_str(&name, object, path, "task", true, err);
+    if (status == CB_OK) status = json_get_array(&list, object, path, "labels", true, err);
+    if (status == CB_OK && !(*task = task_find(name)))
+        status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: task: found %.60s; wanted classify, regress or tag", path, name);
+    if (status == CB_OK && wanted && *task != wanted)
+        status = err_set(err, CB_E_ARGUMENT, __FILE__, __LINE__, "%s: task: found %.60s; wanted %s", path, name, wanted->name);
+    if (status == CB_OK) status = json_get_int(&labels->pad, object, path, "pad_token_id", 0, INT32_MAX, false, err);
+    if (status == CB_OK) status = add_list(labels, list, path, err);
+    json_decref(object);
+    free(text);
+    return status;
+}
+
+enum cb_status task_of_module(const struct task **task, struct labels *labels, const char *folder, struct cb_err *err) {
+    *task = NULL;
+    if (!io_is_folder(folder)) return CB_OK;
+    char *path = io_path_join(folder, "labels.json");
+    if (!path) FAIL(err, CB_E_MEMORY, "%s: out of memory", folder);
+    enum cb_status status = io_is_file(path) ? read_file(labels, task, NULL, path, err) : CB_OK;
+    free(path);
+    return status;
+}
+
+/* Of a model whose class has the task's head. */
+static enum cb_status read_model(struct labels *labels, const struct task *task, const char *folder, struct cb_err *err) {
+    struct model *m;
+    TRY(model_describe(&m, folder, err));
+    const size_t n = strlen(m->class->name), end = strlen(task->class);
+    const bool is_own = n >= end && strcmp(m->class->name + n - end, task->class) == 0;
+    const json_t *names = is_own ? json_object_get(m->config, "id2label") : NULL;
+    enum cb_status status = CB_OK;
+    for (int i = 0; status == CB_OK && names && i < m->n_labels; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%d", i);
+        const char *name = json_string_value(json_object_get(names, key));
+        status = labels_add(labels, name ? name : key, err);
+    }
+    model_destroy(&m);
+    return status;
+}
+
+enum cb_status task_read_labels(struct labels *labels, const struct task *task, const char *folder, struct cb_err *err) {
+    char *path = io_path_join(folder, "labels.json"), *config = io_path_join(folder, "config.json");
+    enum cb_status status = path && config ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: out of memory", folder);
+    const struct task *found;
+    if (status == CB_OK && io_is_file(path))
+        status = read_file(labels, &found, task, path, err);
+    else if (status == CB_OK && io_is_file(config))
+        status = read_model(labels, task, folder, err);
+    free(path);
+    free(config);
+    return status;
+}
+
+enum cb_status task_write_labels(const struct labels *labels, const struct task *task, const char *folder, struct cb_err *err) {
+    json_t *list = json_array(), *object = json_object();
+    char *text = NULL;
+    bool ok = list && object;
+    for (int i = 0; ok && i < labels->n; i++) ok = json_array_append_new(list, json_string(labels->name[i])) == 0;
+    ok = ok && json_object_set_new(object, "task", json_string(task->name)) == 0 && json_object_set(object, "labels", list) == 0 &&
+         json_object_set_new(object, "pad_token_id", json_integer(labels->pad)) == 0;
+    enum cb_status status =
+        ok ? json_dump(&text, object, 2, err) : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: out of memory", folder);
+    if (status == CB_OK) status = files_write_text(folder, "labels.json", text, err);
+    free(text);
+    json_decref(list);
+    json_decref(object);
+    return status;
+}
+
+/* ---- models and batches */
+int32_t task_pad(const struct tokenizer *tokenizer) {
+    static const char *const usual[] = {"[PAD]", "<pad>", "<|pad|>", "<|endoftext|>"};
+    for (size_t i = 0; i < sizeof usual / sizeof *usual; i++)
+        if (tokenizer_id(tokenizer, usual[i]) >= 0) return tokenizer_id(tokenizer, usual[i]);
+    return tokenizer_eos(tokenizer) >= 0 ? tokenizer_eos(tokenizer) : 0;
+}
+
+struct model_as task_model(const struct task *task, const struct labels *labels, int64_t pad, uint64_t seed) {
+    bool numbers = task->kind == LABELLED_NUMBER;
+    struct model_as as = {.class = task->class, .n_labels = numbers ? 1 : labels->n, .pad = pad, .seed = seed};
+    if (!numbers) as.labels = (const char *const *)labels->name;
+    if (task->kind != LABELLED_TAGS) as.problem = numbers ? MODEL_REGRESSION : MODEL_SINGLE_LABEL;
+    return as;
+}
+
+int64_t task_seq(int64_t asked, int64_t longest, int64_t context) {
+    int64_t seq = asked ? asked : (longest + 7) / 8 * 8;
+    return seq < context ? seq : context;
+}
+
+struct model_io task_io(const struct task *task, const struct model *model, bool has_pairs, int64_t batch, int64_t seq) {
+    (void)task;
+    return (struct model_io){
+        .batch = batch, .tokens = seq, .want_loss = true, .attention_mask = true, .token_types = has_pairs && model->n_types > 1};
+}
+
+struct labelled_batch task_batch(struct pass *pass, const struct task *task, int64_t batch, int64_t seq, int32_t pad) {
+    struct labelled_batch b = {.batch = batch, .seq = seq, .pad = pad};
+    b.ids = pass_data(pass, "input_ids");
+    b.mask = pass_data(pass, "attention_mask");
+    b.types = pass_data(pass, "token_type_ids");
+    if (task->kind == LABELLED_NUMBER)
+        b.values = pass_data(pass, "labels");
+    else
+        b.labels = pass_data(pass, "labels");
+    return b;
+}
+
+/* ---- evaluation */
+enum cb_status task_eval_open(struct task_eval *e, struct cb_err *err) {
+    struct nn nn;
+    struct instance *in = e->instance;
+    struct model_io io = task_io(e->task, in->model, labelled_info(e->data)->has_pairs, e->batch, e->seq);
+    io.want_logits = true;
+    e->is_open = true;
+    TRY(pass_begin(&e->pass, in, &nn, err));
+    TRY(model_build(in->model, &nn, &io, err));
+    return pass_plan(&e->pass, in, false, engine_base_bytes(in->engine) + instance_weight_bytes(in), err);
+}
+
+void task_eval_close(struct task_eval *e) {
+    if (e->is_open) pass_end(&e->pass);
+    e->is_open = false;
+}
+
+static int64_t labelled_rows(const struct task_eval *e, const struct labelled_batch *b, int64_t rows) {
+    if (e->task->kind == LABELLED_NUMBER) return rows;
+    int64_t n = 0, all = e->task->kind == LABELLED_TAGS ? b->batch * b->seq : b->batch;
+    for (int64_t i = 0; i < all; i++) n += b->labels[i] >= 0;
+    return n;
+}
+
+/* Sum of squared errors: rows after the end are none of the mean. */
+static double squared(const float *logits, const float *values, int64_t rows) {
+    double sum = 0;
+    for (int64_t i = 0; i < rows; i++) sum += ((double)logits[i] - values[i]) * ((double)logits[i] - values[i]);
+    return sum;
+}
+
+static enum cb_status run(struct task_eval *e, struct measure *m, struct cb_task_result *r, struct cb_err *err) {
+    struct labelled_batch b = task_batch(&e->pass, e->task, e->batch, e->seq, e->pad);
+    const float *loss = pass_data(&e->pass, "loss"), *logits = pass_data(&e->pass, "logits");
+    const int64_t n = labelled_info(e->data)->n, step = e->task->kind == LABELLED_TAGS ? e->seq : 1;
+    const int64_t width = e->task->kind == LABELLED_NUMBER ? 1 : m->n_labels;
+    double total = 0, counted = 0;
+    for (int64_t first = 0; first < n; first += e->batch) {
+        const int64_t rows = n - first < e->batch ? n - first : e->batch;
+        labelled_fill_from(e->data, &b, first);
+        TRY(plan_run(e->pass.plan, e->instance->engine->pool, err));
+        const int64_t learnt = labelled_rows(e, &b, rows);
+        if (e->task->kind == LABELLED_NUMBER)
+            total += squared(logits, b.values, rows);
+        else if (learnt)
+            total += (double)*loss * (double)learnt;
+        counted += (double)learnt;
+        for (int64_t i = 0; i < rows; i++)
+            measure_add(m, logits + i * step * width, step, b.labels ? b.labels + i * step : NULL, b.values ? b.values[i] : 0);
+        struct cb_progress p = {
+            .verb = "eval", .done = first + rows, .total = n, .seconds_left = -1, .loss = total / counted, .valid_loss = -1};
+        if (!engine_progress(e->instance->engine, &p)) FAIL(err, CB_E_STOPPED, "evaluation: stopped");
+    }
+    r->n = n;
+    r->loss = counted > 0 ? total / counted : NAN;
+    measure_finish(m, r);
+    return CB_OK;
+}
+
+enum cb_status task_eval_run(struct task_eval *e, struct cb_task_result *result, struct cb_err *err) {
+    struct measure m = {0};
+    *result = (struct cb_task_result){0};
+    enum cb_status status = measure_open(&m, e->task->kind, labelled_labels(e->data), labelled_info(e->data)->n, err);
+    if (status == CB_OK) status = run(e, &m, result, err);
+    measure_close(&m);
+    return status;
+}
+
+/* ---- cb_eval_task */
+struct call {
+    const struct cb_eval_options *o;
+    const struct task *task;
+    struct tokenizer *tokenizer;
+    struct labels known;
+    struct labelled *data;
+    struct instance instance;
+    struct task_eval eval;
+};
+
+static enum cb_status evaluate(struct call *c, struct cb_engine *engine, struct cb_task_result *result, struct cb_err *err) {
+    const struct cb_eval_options *o = c->o;
+    const double begin = engine_now();
+    if (!(c->task = task_find(o->task))) FAIL(err, CB_E_USAGE, "--task %s: wanted classify, regress or tag", o->task);
+    TRY(records_check_columns(o->columns, o->n_columns, err));
+    TRY(files_load_tokenizer(&c->tokenizer, o->model, err));
+    // a module's own labels, else the model's
+    if (o->modules && io_is_folder(o->modules)) TRY(task_read_labels(&c->known, c->task, o->modules, err));
+    if (!c->known.n) TRY(task_read_labels(&c->known, c->task, o->model, err));
+    struct model *plain;
+    TRY(model_describe(&plain, o->model, err));
+    const int64_t context = plain->max_positions > 0 ? plain->max_positions : 1024;
+    model_destroy(&plain);
+    struct labelled_options lo = {.kind = c->task->kind, .known = c->known.n ? &c->known : NULL, .seq = o->seq ? o->seq : context};
+    if (lo.seq > context) lo.seq = context;
+    lo.records = (struct records_options){.columns = o->columns, .n_columns = o->n_columns, .separator = o->separator, .format = o->format};
+    TRY(labelled_load(&c->data, o->text, o->n_text, c->tokenizer, &lo, err));
+    struct model_as as = task_model(c->task, labelled_labels(c->data), task_pad(c->tokenizer), engine->options.seed);
+    TRY(instance_open_as(&c->instance, engine, o->model, o->modules, &as, err));
+    const int64_t seq = task_seq(o->seq, labelled_info(c->data)->longest, context);
+    c->eval = (struct task_eval){.task = c->task,
+                                 .instance = &c->instance,
+                                 .data = c->data,
+                                 .batch = o->batch ? o->batch : 16,
+                                 .seq = seq,
+                                 .pad = c->instance.model->pad >= 0 ? (int32_t)c->instance.model->pad : task_pad(c->tokenizer)};
+    TRY(task_eval_open(&c->eval, err));
+    TRY(task_eval_run(&c->eval, result, err));
+    result->seconds = engine_now() - begin;
+    return CB_OK;
+}
+
+enum cb_status cb_eval_task(struct cb_engine *engine, const struct cb_eval_options *options, struct cb_task_result *result,
+                            struct cb_err *err) {
+    struct call c = {.o = options};
+    enum cb_status status = evaluate(&c, engine, result, err);
+    task_eval_close(&c.eval);
+    instance_close(&c.instance);
+    labelled_destroy(&c.data);
+    labels_deinit(&c.known);
+    tokenizer_destroy(&c.tokenizer);
+    return status;
+}

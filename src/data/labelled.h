@@ -1,0 +1,61 @@
+/* Examples with labels, tokenised once and held in memory: texts (or pairs of texts) of a class or a number each, and words of a tag each. */
+#ifndef DATA_LABELLED_H
+#define DATA_LABELLED_H
+#include "data/records.h"
+#include "text/tokenizer.h"
+
+#define LABELLED_IGNORE (-100)  // a row or token without a label
+
+enum labelled_kind { LABELLED_CLASS, LABELLED_NUMBER, LABELLED_TAGS };
+
+/* Names of classes or tags, in the order of their numbers. */
+struct labels {
+    char **name;
+    int n, size;
+    int64_t pad;  // the id that rows are padded with; 0 where nobody said
+};
+void labels_deinit(struct labels *labels);
+/* -1 where there is none. */
+int labels_find(const struct labels *labels, const char *name);
+enum cb_status labels_add(struct labels *labels, const char *name, struct cb_err *err);
+
+struct labelled_options {
+    enum labelled_kind kind;
+    struct records_options records;
+    const struct labels
+        *known;  // the model's own, of which each label must be one; NULL: those found, in the order of their names or numbers
+    int64_t seq;  // longer examples are cut to it
+    int64_t pad;  // of the labels to be
+};
+
+struct labelled;
+
+/* Files of records of text (and text_b) with label, or of tokens with tags. CB_E_FORMAT names file, line and key. Owned by caller, free with
+   labelled_destroy. */
+enum cb_status labelled_load(struct labelled **labelled, const char *const *paths, int n_paths, const struct tokenizer *tokenizer,
+                             const struct labelled_options *options, struct cb_err *err);
+void labelled_destroy(struct labelled **labelled);
+
+struct labelled_info {
+    int64_t n, longest, cut;  // examples, tokens of the longest after cutting, how many were cut
+    bool has_pairs;
+    uint64_t hash;  // of all ids and labels
+};
+const struct labelled_info *labelled_info(const struct labelled *labelled);
+/* Borrowed; empty where the labels are numbers. */
+const struct labels *labelled_labels(const struct labelled *labelled);
+
+/* Where a batch goes, row-major; nullable: types, and those of labels that the kind does not have. */
+struct labelled_batch {
+    int64_t batch, seq;
+    int32_t *ids, *mask, *types;  // (B,T)
+    int32_t *labels;  // (B) of classes, (B,T) of tags: the first token of each word has its tag
+    float *values;  // (B) of numbers
+    int32_t pad;
+};
+/* Rows [first, first + B) of an epoch after another, each in an order of its own; a pure function of seed and index. Nullable: rows, the number of the
+   example in each row. */
+void labelled_fill(const struct labelled *labelled, const struct labelled_batch *to, uint64_t seed, int64_t index);
+/* The same in order, from example `first` on; rows after the end are padding without labels. */
+void labelled_fill_from(const struct labelled *labelled, const struct labelled_batch *to, int64_t first);
+#endif

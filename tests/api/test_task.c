@@ -1,0 +1,167 @@
+/* Labelled tasks by their public face: heads on bases without one, modules with their heads, what is measured, what is refused. */
+#include <cambium/cambium.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../data/files.h"
+#include "../harness.h"
+#include "io/file.h"
+
+/* A folder with examples of which the label is a word's presence, a tokenizer and a small model. */
+struct place {
+    char *folder, *train, *valid, *pairs, *numbers, *tags, *tokens, *model, *out;
+    struct cb_engine *engine;
+};
+
+static char *lines(const char *folder, const char *name, int n, int from, const char *kind) {
+    static const char *const words[] = {"red", "blue", "green", "house", "tree", "river", "stone", "bird"};
+    char *text = malloc((size_t)n * 200), *p = text;
+    CHECK(text);
+    for (int i = from; i < from + n; i++) {
+        unsigned h = (unsigned)i * 2654435761u >> 8;
+        const char *a = words[h % 8], *b = words[h / 8 % 8], *c = words[h / 64 % 8];
+        int red = !strcmp(a, "red") || !strcmp(b, "red") || !strcmp(c, "red"), same = !strcmp(a, b);
+        if (!strcmp(kind, "class"))
+            p += sprintf(p, "{\"text\": \"%s %s %s\", \"label\": \"%s\"}\n", a, b, c, red ? "yes" : "no");
+        else if (!strcmp(kind, "pair"))
+            p += sprintf(p, "{\"text\": \"%s\", \"text_b\": \"%s\", \"label\": %d}\n", a, b, same);
+        else if (!strcmp(kind, "number"))
+            p += sprintf(p, "{\"text\": \"%s %s %s\", \"label\": %.1f}\n", a, b, c, red ? 1.5 : -0.5);
+        else
+            p += sprintf(p, "{\"tokens\": [\"%s\", \"%s\", \"%s\"], \"tags\": [\"%s\", \"%s\", \"%s\"]}\n", a, b, c,
+                         !strcmp(a, "red") ? "B-C" : "O", !strcmp(b, "red") ? "B-C" : "O", !strcmp(c, "red") ? "B-C" : "O");
+    }
+    char *path = file_put(folder, name, text, strlen(text));
+    free(text);
+    return path;
+}
+
+static void place_open(struct place *p, const char *family, const char *set) {
+    struct cb_err err = {0};
+    *p = (struct place){.folder = folder_make()};
+    p->train = lines(p->folder, "train.jsonl", 512, 0, "class");
+    p->valid = lines(p->folder, "valid.jsonl", 128, 5000, "class");
+    p->pairs = lines(p->folder, "pairs.jsonl", 64, 0, "pair");
+    p->numbers = lines(p->folder, "numbers.jsonl", 512, 0, "number");
+    p->tags = lines(p->folder, "tags.jsonl", 512, 0, "tags");
+    p->tokens = io_path_join(p->folder, "tokens");
+    p->model = io_path_join(p->folder, "model");
+    p->out = io_path_join(p->folder, "out");
+    struct cb_engine_options eo = {.threads = 1};
+    CHECK_OK(cb_engine_create(&p->engine, &eo, &err));
+    const char *text = p->train;
+    struct cb_tokenizer_train_options to = {.text = &text, .n_text = 1, .out = p->tokens, .vocab = 280, .kind = "bpe"};
+    struct cb_tokenizer_train_result tr;
+    CHECK_OK(cb_tokenizer_train(p->engine, &to, &tr, &err));
+    struct cb_init_options io = {.out = p->model, .family = family, .set = set, .tokenizer = p->tokens};
+    struct cb_init_result ir;
+    CHECK_OK(cb_init(p->engine, &io, &ir, &err));
+}
+
+static void place_close(struct place *p) {
+    cb_engine_destroy(&p->engine);
+    char **paths[] = {&p->train, &p->valid, &p->pairs, &p->numbers, &p->tags, &p->tokens, &p->model, &p->out};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) free(*paths[i]);
+    folder_drop(&p->folder);
+}
+
+static enum cb_status train(struct place *p, const char *task, const char *tuner, const char *data, int64_t steps, struct cb_err *err) {
+    struct cb_train_result r;
+    struct cb_train_options o = {.model = p->model,
+                                 .out = p->out,
+                                 .text = &data,
+                                 .n_text = 1,
+                                 .task = task,
+                                 .tuner = tuner,
+                                 .steps = steps,
+                                 .batch = 16,
+                                 .lr = 3e-3,
+                                 .run_json = "{}"};
+    *err = (struct cb_err){0};
+    return cb_train(p->engine, &o, &r, err);
+}
+
+static struct cb_task_result score(struct place *p, const char *task, const char *model, const char *modules, const char *data) {
+    struct cb_task_result r = {0};
+    struct cb_err err = {0};
+    struct cb_eval_options o = {.model = model, .modules = modules, .text = &data, .n_text = 1, .task = task};
+    CHECK_OK(cb_eval_task(p->engine, &o, &r, &err));
+    return r;
+}
+
+static const char gpt2[] = "n_embd=32,n_layer=2,n_head=2,n_positions=32";
+static const char bert[] = "hidden_size=32,num_hidden_layers=1,num_attention_heads=2,intermediate_size=64,max_position_embeddings=32";
+
+TEST(task, heads_are_learnt_on_any_base) {
+    static const char *const families[][2] = {{"gpt2", gpt2}, {"bert", bert}};
+    for (int f = 0; f < 2; f++) {
+        struct place p;
+        struct cb_err err;
+        place_open(&p, families[f][0], families[f][1]);
+        // whole weights: the folder is a classifier, which knows its labels
+        CHECK_OK(train(&p, "classify", "full", p.train, 150, &err));
+        struct cb_task_result r = score(&p, "classify", p.out, NULL, p.valid);
+        CHECK(r.n == 128 && r.accuracy > 0.9 && r.mcc > 0.7 && r.f1 > 0.8, "%s: accuracy %g, mcc %g, f1 %g", families[f][0], r.accuracy,
+              r.mcc, r.f1);
+        CHECK(isnan(r.pearson));
+        place_close(&p);
+        // numbers
+        place_open(&p, families[f][0], families[f][1]);
+        CHECK_OK(train(&p, "regress", "full", p.numbers, 150, &err));
+        r = score(&p, "regress", p.out, NULL, p.numbers);
+        CHECK(r.pearson > 0.9 && r.loss < 0.2, "%s: pearson %g, loss %g", families[f][0], r.pearson, r.loss);
+        place_close(&p);
+        // tags
+        place_open(&p, families[f][0], families[f][1]);
+        CHECK_OK(train(&p, "tag", "full", p.tags, 100, &err));
+        r = score(&p, "tag", p.out, NULL, p.tags);
+        CHECK(r.accuracy > 0.95 && r.f1 > 0.9, "%s: accuracy %g, f1 %g", families[f][0], r.accuracy, r.f1);
+        place_close(&p);
+    }
+}
+
+TEST(task, a_module_brings_its_head) {
+    struct place p;
+    struct cb_err err;
+    place_open(&p, "bert", bert);
+    CHECK_OK(train(&p, "classify", "lora:r=8,alpha=32", p.train, 200, &err));
+    char *config = io_path_join(p.out, "adapter_config.json"), *text;
+    size_t n;
+    CHECK_OK(io_read_file(&text, &n, config, 1 << 20, &err));
+    CHECK(strstr(text, "\"SEQ_CLS\"") && strstr(text, "\"classifier\""), "%s", text);
+    struct cb_task_result r = score(&p, "classify", p.model, p.out, p.valid);
+    CHECK(r.accuracy > 0.85, "accuracy %g", r.accuracy);
+    free(config);
+    free(text);
+    place_close(&p);
+}
+
+TEST(task, pairs_are_read) {
+    struct place p;
+    struct cb_err err;
+    place_open(&p, "bert", bert);
+    CHECK_OK(train(&p, "classify", "full", p.pairs, 4, &err));
+    CHECK(score(&p, "classify", p.out, NULL, p.pairs).n == 64);
+    place_close(&p);
+}
+
+TEST(task, wrong_data_are_refused) {
+    struct place p;
+    struct cb_err err;
+    place_open(&p, "gpt2", gpt2);
+    CHECK_FAILS(train(&p, "classify", "full", p.tags, 4, &err), CB_E_FORMAT, "wanted text and label");
+    CHECK_FAILS(train(&p, "tag", "full", p.train, 4, &err), CB_E_FORMAT, "wanted tokens and tags");
+    CHECK_FAILS(train(&p, "regress", "full", p.train, 4, &err), CB_E_FORMAT, "wanted a number");
+    CHECK_FAILS(train(&p, "nosuch", "full", p.train, 4, &err), CB_E_USAGE, "classify");
+    CHECK_OK(train(&p, "classify", "full", p.train, 4, &err));
+    // labels that the model has not
+    struct cb_task_result r;
+    const char *data = p.pairs;
+    struct cb_eval_options o = {.model = p.out, .text = &data, .n_text = 1, .task = "classify"};
+    CHECK_FAILS(cb_eval_task(p.engine, &o, &r, &err), CB_E_FORMAT, "wanted one of the model's 2 labels");
+    // a resumed run is the same run or refused
+    CHECK_FAILS(train(&p, "classify", "full", p.train, 4, &err), CB_E_ARGUMENT, "--resume");
+    place_close(&p);
+}
