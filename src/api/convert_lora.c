@@ -24,8 +24,8 @@ static enum cb_status pair_items(struct tensor_item *items, struct arena *arena,
                                  const struct pair *p, double alpha, struct cb_err *err) {
     char weight[512], file[256];
     snprintf(weight, sizeof weight, "%s.weight", p->site->site.name);
-    const struct gguf_name *row = gguf_name_of_weight(arch, weight, m->family->prefix, file);
-    if (!row) FAIL(err, CB_E_UNSUPPORTED, "%s: GGUF has no name for it in %s", weight, arch->name);
+    const struct gguf_name *row = gguf_name_of_weight(arch, weight, m->family->prefix, file, NULL);
+    if (!row || row->experts) FAIL(err, CB_E_UNSUPPORTED, "%s: GGUF has no name for it in %s", weight, arch->name);
     const int64_t rank = p->b->type.dim[1], rows = p->b->type.dim[0], heads = gguf_name_heads(row, m), n = rows * rank;
     const float factor = (float)(p->site->scale * (double)rank / alpha), *from = p->b->data;
     float *scaled = arena_array(arena, (size_t)n, sizeof *scaled), *b = arena_array(arena, (size_t)n, sizeof *b);

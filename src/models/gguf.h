@@ -12,7 +12,7 @@ struct gguf_option {
     double min, max;
     size_t field;  // int64_t of struct model that has the value where config.json is silent; 0: none
     double usual;  // of an absent key, where this is to stand in config.json; 0: left out; negative: of an absent option, times the width
-    bool computed;  // read as the others, written from what the family made of it
+    bool computed;  // read as the others; written, where field is not 0, from this field (int64_t or double) of struct decoder
 };
 
 /* A tensor: '#' is the number of the layer; ".weight" or ".bias" follows. */
@@ -22,6 +22,8 @@ struct gguf_name {
     bool turned;  // the checkpoint has the transpose (Conv1D)
     float plus;  // the file holds the weight plus this
     bool plain;  // stays f32 in every file
+    bool experts;  // the checkpoint has a matrix an expert ('#' a second time), the file those of a layer behind one another
+    bool flat;  // the checkpoint's single row is a vector in the file
 };
 
 struct gguf_arch {
@@ -36,12 +38,15 @@ struct gguf_arch {
         wide_layers;  // scores are scaled by query_pre_attn_scalar: a head's size; of a model of so many layers the width's share of a head. 0: by a head's size
     bool rope;  // positions turn: rope.* keys, a family of models/decoder.h
     bool partial;  // only part of a head may
+    bool experts;  // every layer is a mixture of experts
+    bool normalised;  // the weights of the chosen experts sum to one
     bool long_factors;  // divisors of frequencies for short and for long texts (LongRoPE)
     bool head;  // output.weight, or a tied head
     bool repeats_head;  // a tied head is written too: older readers want it
 };
-/* By general.architecture; NULL where unknown. */
+/* By general.architecture; NULL where unknown. Models with and without experts may share a name: those without, or as the file says. */
 const struct gguf_arch *gguf_arch_find(const char *name);
+enum cb_status gguf_arch_of_file(const struct gguf_arch **arch, struct gguf *gguf, struct cb_err *err);
 /* By a model's family; NULL where there is none. */
 const struct gguf_arch *gguf_arch_of(const struct model *model);
 /* Names of all, for messages. */
@@ -49,8 +54,9 @@ const char *gguf_arch_names(char text[200]);
 
 /* gguf_arch.c: the row of a tensor of the file and its checkpoint name, in name; NULL where there is none. */
 const struct gguf_name *gguf_name_of_file(const struct gguf_arch *arch, const char *file, char name[256]);
-/* The row of a weight and its name in the file; prefix: of the family, which names may lack. */
-const struct gguf_name *gguf_name_of_weight(const struct gguf_arch *arch, const char *weight, const char *prefix, char file[256]);
+/* The row of a weight, its name in the file and which expert's part of it it is; prefix: of the family, which names may lack. Nullable: expert. */
+const struct gguf_name *gguf_name_of_weight(const struct gguf_arch *arch, const char *weight, const char *prefix, char file[256],
+                                            int64_t *expert);
 
 /* Heads whose rows lie in pairs in the file; 0: they do not. */
 int64_t gguf_name_heads(const struct gguf_name *row, const struct model *model);

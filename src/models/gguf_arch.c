@@ -1,11 +1,14 @@
 /* The table of ggml's architectures: keys and tensor names as gguf-py/gguf/constants.py and tensor_mapping.py of llama.cpp have them, beside those of
    Transformers. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "models/decoder.h"
 #include "models/gguf.h"
 
 #define MODEL_FIELD(name) offsetof(struct model, name)
+#define DECODER_FIELD(name) offsetof(struct decoder, name)
 #define SIZE(key, option, wanted, most, field) \
     { key, option, GGUF_U32, wanted, 1, most, field, 0, false }
 #define NUMBER(key, option, wanted, low, high, usual) \
@@ -14,18 +17,24 @@
 #define WINDOW(wanted) \
     { "attention.sliding_window", "sliding_window", GGUF_U32, wanted, 1, MOST_POSITIONS, 0, 0, true }
 #define THETA(usual) \
-    { "rope.freq_base", "rope_theta", GGUF_F32, false, 1e-3, 1e15, 0, usual, true }
+    { "rope.freq_base", "rope_theta", GGUF_F32, false, 1e-3, 1e15, DECODER_FIELD(rope[0].theta), usual, true }
+#define EXPERT(key, option, most, field) \
+    { key, option, GGUF_U32, true, 1, most, DECODER_FIELD(field), 0, true }
 
 #define AS_IS(file, name) \
-    { file, name, 0, false, 0, false }
+    { file, name, 0, false, 0, false, false, false }
 #define PLAIN(file, name) \
-    { file, name, 0, false, 0, true }
+    { file, name, 0, false, 0, true, false, false }
 #define TURNED(file, name) \
-    { file, name, 0, true, 0, false }
+    { file, name, 0, true, 0, false, false, false }
 #define PLUS_ONE(file, name) \
-    { file, name, 0, false, 1, false }
+    { file, name, 0, false, 1, false, false, false }
 #define IN_PAIRS(file, name, heads) \
-    { file, name, heads, false, 0, false }
+    { file, name, heads, false, 0, false, false, false }
+#define EXPERTS(file, name) \
+    { file, name, 0, false, 0, false, true, false }
+#define FLAT(file, name) \
+    { file, name, 0, false, 0, true, false, true }
 
 enum { MOST_LAYERS = 4096, MOST_HEADS = 1 << 16, MOST_WIDTH = 1 << 20, MOST_INNER = 1 << 24 };
 #define MOST_POSITIONS 2147483647.0
@@ -43,8 +52,9 @@ enum { MOST_LAYERS = 4096, MOST_HEADS = 1 << 16, MOST_WIDTH = 1 << 20, MOST_INNE
 
 // clang-format off
 #define LLAMA_OUTSIDE AS_IS("token_embd", "model.embed_tokens"), AS_IS("output", "lm_head")
+#define LLAMA_VALUES AS_IS("blk.#.attn_v", "model.layers.#.self_attn.v_proj"), AS_IS("blk.#.attn_output", "model.layers.#.self_attn.o_proj")
 #define LLAMA_PRODUCTS \
-    AS_IS("blk.#.attn_v", "model.layers.#.self_attn.v_proj"), AS_IS("blk.#.attn_output", "model.layers.#.self_attn.o_proj"), \
+    LLAMA_VALUES, \
     AS_IS("blk.#.ffn_gate", "model.layers.#.mlp.gate_proj"), AS_IS("blk.#.ffn_up", "model.layers.#.mlp.up_proj"), \
     AS_IS("blk.#.ffn_down", "model.layers.#.mlp.down_proj")
 #define LLAMA_NORMS \
@@ -67,6 +77,54 @@ static const struct gguf_name qwen_names[] = {
     LLAMA_NORMS,
     LLAMA_PRODUCTS,
     LLAMA_HALVES,
+    AS_IS("blk.#.attn_q_norm", "model.layers.#.self_attn.q_norm"),
+    AS_IS("blk.#.attn_k_norm", "model.layers.#.self_attn.k_norm"),
+    {0},
+};
+// mixtures of experts: Mixtral's in Llama's place, Qwen's
+static const struct gguf_option mixtral_options[] = {
+    LLAMA_OPTIONS,
+    EXPERT("expert_count", "num_local_experts", 4096, experts.n),
+    EXPERT("expert_used_count", "num_experts_per_tok", 4096, experts.top_k),
+    {0},
+};
+static const struct gguf_name mixtral_names[] = {
+    LLAMA_OUTSIDE,
+    LLAMA_NORMS,
+    LLAMA_VALUES,
+    IN_PAIRS("blk.#.attn_q", "model.layers.#.self_attn.q_proj", MODEL_FIELD(n_head)),
+    IN_PAIRS("blk.#.attn_k", "model.layers.#.self_attn.k_proj", MODEL_FIELD(n_kv_head)),
+    PLAIN("blk.#.ffn_gate_inp", "model.layers.#.block_sparse_moe.gate"),
+    EXPERTS("blk.#.ffn_gate_exps", "model.layers.#.block_sparse_moe.experts.#.w1"),
+    EXPERTS("blk.#.ffn_up_exps", "model.layers.#.block_sparse_moe.experts.#.w3"),
+    EXPERTS("blk.#.ffn_down_exps", "model.layers.#.block_sparse_moe.experts.#.w2"),
+    {0},
+};
+#define QWEN_EXPERT_OPTIONS                                                                                                          \
+    EXPERT("expert_count", "num_experts", 4096, experts.n), EXPERT("expert_used_count", "num_experts_per_tok", 4096, experts.top_k), \
+        EXPERT("expert_feed_forward_length", "moe_intermediate_size", MOST_INNER, experts.inner)
+#define QWEN_EXPERTS                                                                                                \
+    LLAMA_OUTSIDE, LLAMA_NORMS, LLAMA_VALUES, LLAMA_HALVES, PLAIN("blk.#.ffn_gate_inp", "model.layers.#.mlp.gate"), \
+        EXPERTS("blk.#.ffn_gate_exps", "model.layers.#.mlp.experts.#.gate_proj"),                                   \
+        EXPERTS("blk.#.ffn_up_exps", "model.layers.#.mlp.experts.#.up_proj"),                                       \
+        EXPERTS("blk.#.ffn_down_exps", "model.layers.#.mlp.experts.#.down_proj")
+static const struct gguf_option qwen2moe_options[] = {
+    LLAMA_OPTIONS,
+    QWEN_EXPERT_OPTIONS,
+    EXPERT("expert_shared_feed_forward_length", "shared_expert_intermediate_size", MOST_INNER, experts.shared_inner),
+    {0},
+};
+static const struct gguf_name qwen2moe_names[] = {
+    QWEN_EXPERTS,
+    FLAT("blk.#.ffn_gate_inp_shexp", "model.layers.#.mlp.shared_expert_gate"),
+    AS_IS("blk.#.ffn_gate_shexp", "model.layers.#.mlp.shared_expert.gate_proj"),
+    AS_IS("blk.#.ffn_up_shexp", "model.layers.#.mlp.shared_expert.up_proj"),
+    AS_IS("blk.#.ffn_down_shexp", "model.layers.#.mlp.shared_expert.down_proj"),
+    {0},
+};
+static const struct gguf_option qwen3moe_options[] = {LLAMA_OPTIONS, QWEN_EXPERT_OPTIONS, {0}};
+static const struct gguf_name qwen3moe_names[] = {
+    QWEN_EXPERTS,
     AS_IS("blk.#.attn_q_norm", "model.layers.#.self_attn.q_norm"),
     AS_IS("blk.#.attn_k_norm", "model.layers.#.self_attn.k_norm"),
     {0},
@@ -241,6 +299,36 @@ static const struct gguf_arch archs[] = {
      .family = "mistral",
      .rope = true,
      .head = true},
+    {.name = "llama",
+     .config = "{\"architectures\":[\"MixtralForCausalLM\"],\"model_type\":\"mixtral\",\"hidden_act\":\"silu\",\"sliding_window\":null}",
+     .options = mixtral_options,
+     .names = mixtral_names,
+     .family = "mixtral",
+     .experts = true,
+     .normalised = true,
+     .rope = true,
+     .head = true},
+    {.name = "qwen2moe",
+     .config = "{\"architectures\":[\"Qwen2MoeForCausalLM\"],\"model_type\":\"qwen2_moe\",\"hidden_act\":\"silu\",\"use_sliding_window\":"
+               "false,\"norm_topk_prob\":false}",
+     .options = qwen2moe_options,
+     .names = qwen2moe_names,
+     .family = "qwen2_moe",
+     .biases = {{"qkv_bias", "blk.0.attn_q.bias"}},
+     .experts = true,
+     .rope = true,
+     .head = true},
+    {.name = "qwen3moe",
+     .config = "{\"architectures\":[\"Qwen3MoeForCausalLM\"],\"model_type\":\"qwen3_moe\",\"hidden_act\":\"silu\",\"use_sliding_window\":"
+               "false,\"norm_topk_prob\":true}",
+     .options = qwen3moe_options,
+     .names = qwen3moe_names,
+     .family = "qwen3_moe",
+     .biases = {{"attention_bias", "blk.0.attn_q.bias"}},
+     .experts = true,
+     .normalised = true,
+     .rope = true,
+     .head = true},
     {.name = "gpt2",
      .config = "{\"architectures\":[\"GPT2LMHeadModel\"],\"model_type\":\"gpt2\",\"activation_function\":\"gelu_new\",\"scale_attn_"
                "weights\":true,\"scale_attn_by_inverse_layer_idx\":false}",
@@ -262,6 +350,24 @@ const struct gguf_arch *gguf_arch_find(const char *name) {
     return NULL;
 }
 
+enum cb_status gguf_arch_of_file(const struct gguf_arch **arch, struct gguf *g, struct cb_err *err) {
+    const char *name = NULL;
+    char key[256], known[200];
+    int64_t experts = 0;
+    TRY(gguf_get_str(&name, g, "general.architecture", true, err));
+    *arch = gguf_arch_find(name);
+    if (!*arch) FAIL(err, CB_E_UNSUPPORTED, "%s: general.architecture: found %.60s; wanted %s", gguf_name(g), name, gguf_arch_names(known));
+    snprintf(key, sizeof key, "%s.expert_count", name);
+    TRY(gguf_get_int(&experts, g, key, 0, INT32_MAX, false, err));
+    for (int i = 0; i < N_ARCHS; i++)
+        if (!strcmp(archs[i].name, name) && archs[i].experts == (experts > 0)) {
+            *arch = &archs[i];
+            return CB_OK;
+        }
+    FAIL(err, CB_E_UNSUPPORTED, "%s: %s: found %lld; wanted a model %s experts", gguf_name(g), key, (long long)experts,
+         experts ? "without" : "with");
+}
+
 const struct gguf_arch *gguf_arch_of(const struct model *model) {
     for (int i = 0; i < N_ARCHS; i++)
         if (!strcmp(archs[i].family ? archs[i].family : archs[i].name, model->family->name)) return &archs[i];
@@ -277,17 +383,23 @@ const char *gguf_arch_names(char text[200]) {
 
 /* ---- names */
 
-/* Whether text, up to its last '.', is the pattern; *number: what stands for '#'. */
-static bool matches(const char *pattern, const char *text, size_t n, const char **number, size_t *n_number) {
+/* What stands for the '#' of a pattern. */
+struct numbers {
+    const char *text[2];
+    size_t n[2];
+    int count;
+};
+
+/* Whether the first n bytes of text are the pattern. */
+static bool matches(const char *pattern, const char *text, size_t n, struct numbers *numbers) {
     const char *end = text + n;
-    *number = "";
-    *n_number = 0;
+    *numbers = (struct numbers){0};
     for (; *pattern; pattern++) {
         if (*pattern == '#') {
             size_t digits = strspn(text, "0123456789");
-            if (!digits || digits > 9 || (digits > 1 && *text == '0') || text + digits > end) return false;
-            *number = text;
-            *n_number = digits;
+            if (!digits || digits > 9 || (digits > 1 && *text == '0') || text + digits > end || numbers->count == 2) return false;
+            numbers->text[numbers->count] = text;
+            numbers->n[numbers->count++] = digits;
             text += digits;
         } else if (text == end || *text++ != *pattern) {
             return false;
@@ -296,13 +408,20 @@ static bool matches(const char *pattern, const char *text, size_t n, const char 
     return text == end;
 }
 
-/* The pattern with its number, and the ending. */
-static void compose(char out[256], const char *pattern, const char *number, size_t n_number, const char *ending) {
-    const char *hash = strchr(pattern, '#');
-    if (hash)
-        snprintf(out, 256, "%.*s%.*s%s%s", (int)(hash - pattern), pattern, (int)n_number, number, hash + 1, ending);
-    else
-        snprintf(out, 256, "%s%s", pattern, ending);
+/* The pattern with its numbers (0 where there are too few), and the ending. */
+static void compose(char out[256], const char *pattern, const struct numbers *numbers, const char *ending) {
+    size_t used = 0;
+    for (int k = 0; *pattern && used < 255; pattern++) {
+        if (*pattern != '#') {
+            out[used++] = *pattern;
+            continue;
+        }
+        int wrote = k < numbers->count ? snprintf(out + used, 256 - used, "%.*s", (int)numbers->n[k], numbers->text[k])
+                                       : snprintf(out + used, 256 - used, "0");
+        used += (size_t)wrote;
+        k++;
+    }
+    snprintf(out + used, used < 256 ? 256 - used : 0, "%s", ending);
 }
 
 /* Length up to the last '.', 0 where the ending is not of a parameter. */
@@ -312,27 +431,29 @@ static size_t stem(const char *text) {
 }
 
 const struct gguf_name *gguf_name_of_file(const struct gguf_arch *arch, const char *file, char name[256]) {
-    const char *number;
-    size_t n = stem(file), digits;
+    struct numbers numbers;
+    size_t n = stem(file);
     for (const struct gguf_name *row = arch->names; n && row->file; row++)
-        if (matches(row->file, file, n, &number, &digits)) {
-            compose(name, row->name, number, digits, file + n);
+        if (matches(row->file, file, n, &numbers)) {
+            compose(name, row->name, &numbers, file + n);
             return row;
         }
     return NULL;
 }
 
-const struct gguf_name *gguf_name_of_weight(const struct gguf_arch *arch, const char *weight, const char *prefix, char file[256]) {
-    const char *number;
-    size_t digits, skip = strlen(prefix);
+const struct gguf_name *gguf_name_of_weight(const struct gguf_arch *arch, const char *weight, const char *prefix, char file[256],
+                                            int64_t *expert) {
+    struct numbers numbers;
+    size_t skip = strlen(prefix);
     for (int part = 0; part < 2; part++) {
         // as it is, then without the family's prefix
         if (part && (!skip || strncmp(weight, prefix, skip) != 0)) break;
         const char *text = part ? weight + skip : weight;
         size_t n = stem(text);
         for (const struct gguf_name *row = arch->names; n && row->file; row++)
-            if (matches(row->name, text, n, &number, &digits)) {
-                compose(file, row->file, number, digits, text + n);
+            if (matches(row->name, text, n, &numbers)) {
+                compose(file, row->file, &numbers, text + n);
+                if (expert) *expert = numbers.count > 1 ? strtoll(numbers.text[1], NULL, 10) : 0;
                 return row;
             }
     }

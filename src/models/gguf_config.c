@@ -165,14 +165,10 @@ static enum cb_status read_tokens(json_t *config, const struct gguf *g, int64_t 
 }
 
 static enum cb_status read_config(json_t *config, const struct gguf_arch *arch, struct gguf *g, struct cb_err *err) {
-    char name[NAME];
     const struct tensor *table;
     const struct gguf_key *tokens;
-    int64_t experts = 0;
     for (const struct gguf_option *o = arch->options; o->key; o++) TRY(read_option(config, arch, g, o, err));
     TRY(read_heads(config, arch, g, err));
-    TRY(gguf_get_int(&experts, g, full(name, arch, "expert_count"), 0, INT32_MAX, false, err));
-    if (experts) FAIL(err, CB_E_UNSUPPORTED, "%s: %s: found %lld; wanted a model without experts", gguf_name(g), name, (long long)experts);
     TRY(tensors_need(&table, gguf_tensors(g), "token_embd.weight", err));
     if (table->type.rank != 2) FAIL(err, CB_E_SHAPE, "%s: token_embd.weight: rank %d; wanted 2", gguf_name(g), table->type.rank);
     const int64_t vocab = table->type.dim[0];
@@ -214,8 +210,17 @@ static enum cb_status put_option(struct gguf_builder *b, const struct gguf_arch 
                                  struct cb_err *err) {
     char name[NAME];
     const json_t *value = json_object_get(m->config, o->option);
-    if (o->computed) return CB_OK;
     full(name, arch, o->key);
+    if (o->computed) {
+        const char *at = (const char *)decoder_options(m) + o->field;
+        int64_t integer;
+        double number;
+        memcpy(&integer, at, sizeof integer);
+        memcpy(&number, at, sizeof number);
+        if (o->field && o->type == GGUF_F32) gguf_put_f32(b, name, number);
+        if (o->field && o->type == GGUF_U32 && integer > 0) gguf_put_int(b, name, o->type, integer);
+        return CB_OK;
+    }
     if (o->type == GGUF_F32) {
         if (json_is_null(value) && o->usual != 0)
             FAIL(err, CB_E_UNSUPPORTED, "%s: found null; GGUF wants a number for %s", o->option, name);
@@ -290,6 +295,9 @@ static enum cb_status check_decoder(const struct gguf_arch *arch, const struct m
             FAIL(err, CB_E_UNSUPPORTED, "layer %lld: found a window of %lld keys; GGUF has no key for it, readers of %s take %lld (0: all)",
                  (long long)i, (long long)have, arch->name, (long long)want);
     }
+    if (arch->experts && d->experts.normalised != arch->normalised)
+        FAIL(err, CB_E_UNSUPPORTED, "norm_topk_prob: found %s; GGUF has no key for it, readers of %s take %s",
+             d->experts.normalised ? "true" : "false", arch->name, arch->normalised ? "true" : "false");
     const int64_t scalar = arch->wide_layers && m->n_layer == arch->wide_layers ? m->n_embd / m->n_head : m->head_dim;
     if (d->attention_scale != 0 && fabs(d->attention_scale * sqrt((double)scalar) - 1) > 1e-6)
         FAIL(err, CB_E_UNSUPPORTED, "query_pre_attn_scalar: found %g; GGUF has no key for it, readers of %s take %lld",
@@ -316,7 +324,6 @@ enum cb_status gguf_put_config(struct gguf_builder *b, const struct gguf_arch *a
         const struct decoder *d = decoder_options(m);
         if (arch->windows && d->layer[0].window)
             gguf_put_int(b, full(name, arch, "attention.sliding_window"), GGUF_U32, d->layer[0].window);
-        gguf_put_f32(b, full(name, arch, "rope.freq_base"), d->rope[0].theta);
         gguf_put_int(b, full(name, arch, "rope.dimension_count"), GGUF_U32, d->rope[0].dim);
         TRY(put_scaling(b, arch, m, err));
     }

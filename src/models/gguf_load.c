@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "models/decoder.h"
 #include "models/gguf.h"
 
 enum { NAME = 256 };
@@ -12,6 +13,7 @@ struct place {
     const struct model_weight *weight;
     const struct gguf_name *row;
     const struct tensor *tensor;
+    int64_t expert;  // whose part of the tensor
 };
 
 /* ---- comparing */
@@ -29,7 +31,7 @@ static void trouble_add(struct trouble *t, const char *name) {
 }
 
 /* The shape in which the file should hold a weight. */
-static struct cb_type wanted_type(const struct place *p, enum cb_dtype dtype) {
+static struct cb_type wanted_type(const struct model *m, const struct place *p, enum cb_dtype dtype) {
     struct cb_type type = p->weight->type;
     type.dtype = dtype;
     if (p->row->turned && type.rank == 2) {
@@ -37,6 +39,8 @@ static struct cb_type wanted_type(const struct place *p, enum cb_dtype dtype) {
         type.dim[1] = type.dim[0];
         type.dim[0] = rows;
     }
+    if (p->row->experts) type = type_make(dtype, 3, (int64_t[]){decoder_options(m)->experts.n, type.dim[0], type.dim[1]});
+    if (p->row->flat) type = type_make(dtype, 1, &type.dim[1]);
     return type;
 }
 
@@ -48,13 +52,13 @@ static enum cb_status places_find(struct place *places, const struct gguf_arch *
     for (int i = 0; i < m->n_weights; i++) {
         struct place *p = &places[i];
         p->weight = &m->weights[i];
-        p->row = gguf_name_of_weight(arch, p->weight->name, m->family->prefix, name);
+        p->row = gguf_name_of_weight(arch, p->weight->name, m->family->prefix, name, &p->expert);
         p->tensor = p->row ? tensors_find(t, name) : NULL;
         if (!p->tensor) {
             trouble_add(&missing, p->row ? name : p->weight->name);
             continue;
         }
-        struct cb_type want = wanted_type(p, p->tensor->type.dtype);
+        struct cb_type want = wanted_type(m, p, p->tensor->type.dtype);
         const struct dtype *kind = dtype_of(want.dtype);
         if (type_equal(&want, &p->tensor->type) && (kind->is_float || kind->is_quantised)) continue;
         snprintf(both, sizeof both, "%.120s: found %s, wanted %s", name, type_text(&p->tensor->type, text[0]), type_text(&want, text[1]));
@@ -80,6 +84,12 @@ static enum cb_status place_load(struct store *store, const struct model *m, con
     const struct tensor *t = p->tensor;
     const char *name = p->weight->name;
     const int64_t heads = gguf_name_heads(p->row, m);
+    if (p->row->experts || p->row->flat) {
+        // an expert's part of the tensor; a row of a vector
+        struct cb_type type = p->weight->type;
+        type.dtype = t->type.dtype;
+        return store_add_map(store, name, type, t->map, t->offset + p->expert * type_bytes(&type), &entry, err);
+    }
     if (heads) {
         const int64_t rows = t->type.dim[0];
         if (rows % (2 * heads))
@@ -124,15 +134,13 @@ bool gguf_has_model(const struct gguf *g, const char *arch) {
 }
 
 enum cb_status gguf_model(struct model **model, struct store *store, struct gguf *g, struct cb_err *err) {
-    const char *name = NULL, *type = "model";
-    char known[200];
+    const char *type = "model";
+    const struct gguf_arch *arch;
     json_t *config = NULL;
     *model = NULL;
-    TRY(gguf_get_str(&name, g, "general.architecture", true, err));
+    TRY(gguf_arch_of_file(&arch, g, err));
     TRY(gguf_get_str(&type, g, "general.type", false, err));
     if (strcmp(type, "model") != 0) FAIL(err, CB_E_UNSUPPORTED, "%s: general.type: found %.60s; wanted model", gguf_name(g), type);
-    const struct gguf_arch *arch = gguf_arch_find(name);
-    if (!arch) FAIL(err, CB_E_UNSUPPORTED, "%s: general.architecture: found %.60s; wanted %s", gguf_name(g), name, gguf_arch_names(known));
     TRY(gguf_config(&config, arch, g, err));
     enum cb_status status = model_from_config(model, config, gguf_name(g), err);
     json_decref(config);

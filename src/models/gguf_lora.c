@@ -80,7 +80,7 @@ static enum cb_status pair_read(struct reading *r, struct tensors *out, const st
     char name[NAME], key[NAME + 64];
     const struct gguf_name *row = gguf_name_of_file(arch, p->base, name);
     bool ignored;
-    const char *weight = row ? model_weight_name(m, name, &ignored) : NULL;
+    const char *weight = row && !row->experts ? model_weight_name(m, name, &ignored) : NULL;
     char *dot = row ? strrchr(name, '.') : NULL;
     if (!weight && row && m->tied && !strcmp(p->base, "output.weight")) weight = name;
     const struct model_weight *w = weight ? model_find_weight(m, weight) : NULL;
@@ -133,9 +133,9 @@ enum cb_status gguf_lora_read(json_t **config, struct tensors **tensors, struct 
     TRY(gguf_get_str(&name, g, "general.architecture", true, err));
     TRY(gguf_get_str(&type, g, "adapter.type", true, err));
     if (strcmp(type, "lora") != 0) FAIL(err, CB_E_UNSUPPORTED, "%s: adapter.type: found %.60s; wanted lora", gguf_name(g), type);
-    const struct gguf_arch *arch = gguf_arch_find(name);
-    if (!arch) FAIL(err, CB_E_UNSUPPORTED, "%s: general.architecture: found %.60s; it is not known", gguf_name(g), name);
-    if (m && (!gguf_arch_of(m) || strcmp(gguf_arch_of(m)->name, name) != 0))
+    const struct gguf_arch *arch = m ? gguf_arch_of(m) : gguf_arch_find(name);
+    if (!gguf_arch_find(name)) FAIL(err, CB_E_UNSUPPORTED, "%s: general.architecture: found %.60s; it is not known", gguf_name(g), name);
+    if (!arch || strcmp(arch->name, name) != 0)
         FAIL(err, CB_E_FORMAT, "%s: general.architecture: found %s; the model is of %s", gguf_name(g), name, m->family->name);
     struct reading r = {json_array(), json_object(), json_object(), 0, 0, false};
     enum cb_status status = r.targets && r.ranks && r.alphas

@@ -67,12 +67,13 @@ static enum cb_dtype fitting(enum cb_dtype dtype, int64_t columns) {
 static struct cb_type file_type(const struct gguf_name *row, const struct model_weight *w) {
     struct cb_type type = w->type;
     if (row->turned && type.rank == 2) type.dim[0] = w->type.dim[1], type.dim[1] = w->type.dim[0];
+    if (row->flat) type = type_make(type.dtype, 1, &w->type.dim[1]);
     return type;
 }
 
 static enum cb_status name_find(const struct gguf_name **row, char file[NAME], const struct gguf_arch *arch, const struct model *m,
-                                const char *weight, struct cb_err *err) {
-    *row = gguf_name_of_weight(arch, weight, m->family->prefix, file);
+                                const char *weight, int64_t *expert, struct cb_err *err) {
+    *row = gguf_name_of_weight(arch, weight, m->family->prefix, file, expert);
     if (!*row)
         FAIL(err, CB_E_UNSUPPORTED, "%s: GGUF has no name for it in %s; wanted a model whose weights it can hold", weight, arch->name);
     return CB_OK;
@@ -84,11 +85,11 @@ enum cb_status gguf_choose(struct gguf_part *parts, const struct gguf_arch *arch
     for (int i = 0; i < m->n_weights; i++) {
         const struct gguf_name *row;
         const struct model_weight *w = &m->weights[i];
-        if (w->is_optional && !gguf_name_of_weight(arch, w->name, m->family->prefix, file)) {
+        if (w->is_optional && !gguf_name_of_weight(arch, w->name, m->family->prefix, file, NULL)) {
             parts[i].entry = NULL;
             continue;
         }
-        TRY(name_find(&row, file, arch, m, w->name, err));
+        TRY(name_find(&row, file, arch, m, w->name, NULL, err));
         enum cb_dtype stored = parts[i].entry->type.dtype;
         if (w->type.rank < 2 || row->plain || gguf_dtype_number(stored) < 0)
             parts[i].dtype = CB_DTYPE_F32;
@@ -125,6 +126,9 @@ struct source {
     const char *weight;
     int64_t heads, rows, columns;  // of the file; heads: rows are put in pairs
     bool across;  // the file's rows are the entry's columns
+    const struct store_entry **experts;  // of a tensor of experts: each one's; else NULL
+    int64_t expert_rows;
+    bool mixed;  // their types differ
 };
 
 struct saving {
@@ -140,14 +144,23 @@ static int64_t row_of(const struct source *s, int64_t r) {
     return r - at + at % 2 * (size / 2) + at / 2;
 }
 
+/* The entry that has the file's row *r, which becomes the entry's row. */
+static const struct store_entry *entry_of(const struct source *s, int64_t *r) {
+    const int64_t at = *r;
+    *r = s->experts ? at % s->expert_rows : row_of(s, at);
+    return s->experts ? s->experts[at / s->expert_rows] : s->entry;
+}
+
 /* n values of the file's row r from column c, as f32. */
 static void read_part(const struct source *s, float *out, int64_t r, int64_t c, int64_t n) {
-    const struct dtype *kind = dtype_of(s->entry->type.dtype);
-    const char *data = s->entry->data;
+    int64_t row = r;
+    const struct store_entry *entry = entry_of(s, &row);
+    const struct dtype *kind = dtype_of(entry->type.dtype);
+    const char *data = entry->data;
     if (s->across) {
         for (int64_t i = 0; i < n; i++) kind->to_f32(out + i, data + ((c + i) * s->rows + r) * kind->block_bytes, 1);
     } else {
-        kind->to_f32(out, data + (row_of(s, r) * s->columns + c) / kind->block * kind->block_bytes, n);
+        kind->to_f32(out, data + (row * s->columns + c) / kind->block * kind->block_bytes, n);
     }
     for (int64_t i = 0; s->row->plus != 0 && i < n; i++) out[i] += s->row->plus;
 }
@@ -179,14 +192,16 @@ static enum cb_status fill(void *context, void *out, const struct tensor_item *i
     struct saving *saving = context;
     const struct source *s = item->source;
     const struct dtype *kind = dtype_of(item->type.dtype);
-    const bool keeps = item->type.dtype == s->entry->type.dtype && !s->across && s->row->plus == 0;
+    const bool keeps = item->type.dtype == s->entry->type.dtype && !s->mixed && !s->across && s->row->plus == 0;
     if (!keeps && !kind->from_f32) FAIL(err, CB_E_DTYPE, "%s: %s has no encoder; wanted a type that has one", item->name, kind->name);
     for (int64_t i = first; i < first + n;) {
         const int64_t r = i / s->columns, c = i % s->columns, left = first + n - i, count = left < s->columns - c ? left : s->columns - c;
-        const int64_t at = row_of(s, r) * s->columns + c;
+        int64_t row = r;
+        const struct store_entry *entry = entry_of(s, &row);
+        const int64_t at = row * s->columns + c;
         if (keeps)
             memcpy((char *)out + (i - first) / kind->block * kind->block_bytes,
-                   (const char *)s->entry->data + at / kind->block * kind->block_bytes, (size_t)(count / kind->block * kind->block_bytes));
+                   (const char *)entry->data + at / kind->block * kind->block_bytes, (size_t)(count / kind->block * kind->block_bytes));
         else
             read_part(s, saving->piece + (i - first), r, c, count);
         i += count;
@@ -245,11 +260,30 @@ static enum cb_status long_factors_add(struct tensor_item *items, int *n, const 
     return CB_OK;
 }
 
+/* An expert's matrix goes into the tensor of its layer, which the first of them has begun: among the last items. *is_new: it is one of its own. */
+static enum cb_status expert_add(struct tensor_item *items, struct source *sources, int n, const struct gguf_arch *arch,
+                                 const struct model *m, const struct model_weight *w, const struct gguf_part *part, bool *is_new,
+                                 struct cb_err *err) {
+    char file[NAME];
+    const struct gguf_name *row;
+    int64_t expert = 0;
+    TRY(name_find(&row, file, arch, m, w->name, &expert, err));
+    *is_new = !row->experts || expert == 0;
+    if (*is_new) return CB_OK;
+    for (int i = n - 1; i >= 0; i--) {
+        if (strcmp(items[i].name, file) != 0) continue;
+        sources[i].experts[expert] = part->entry;
+        sources[i].mixed |= part->entry->type.dtype != sources[i].entry->type.dtype;
+        return CB_OK;
+    }
+    FAIL(err, CB_E_NAME, "%s: comes before the first expert of its layer", w->name);
+}
+
 static enum cb_status item_make(struct tensor_item *item, struct source *s, struct arena *arena, const struct gguf_arch *arch,
                                 const struct model *m, const struct model_weight *w, const struct gguf_part *part, struct cb_err *err) {
     char file[NAME];
-    TRY(name_find(&s->row, file, arch, m, w->name, err));
-    const struct cb_type type = file_type(s->row, w);
+    TRY(name_find(&s->row, file, arch, m, w->name, NULL, err));
+    struct cb_type type = file_type(s->row, w);
     s->entry = part->entry;
     s->weight = w->name;
     s->heads = gguf_name_heads(s->row, m);
@@ -258,12 +292,22 @@ static enum cb_status item_make(struct tensor_item *item, struct source *s, stru
     // a vector of heads is a column of numbers
     if (s->heads && type.rank == 1) s->rows = s->columns, s->columns = 1;
     s->across = s->row->turned && type.rank == 2 && !part->entry->turned;
+    if (s->row->experts) {
+        const int64_t n = decoder_options(m)->experts.n;
+        s->expert_rows = s->rows;
+        s->rows *= n;
+        s->experts = arena_array(arena, (size_t)n, sizeof *s->experts);
+        if (!s->experts) FAIL(err, CB_E_MEMORY, "%s: out of memory", w->name);
+        s->experts[0] = part->entry;
+        type = type_make(type.dtype, 3, (int64_t[]){n, s->expert_rows, s->columns});
+    }
     item->name = arena_strdup(arena, file);
     item->type = type;
     item->type.dtype = part->dtype;
     item->source = s;
     if (!item->name) FAIL(err, CB_E_MEMORY, "%s: out of memory", w->name);
-    if (part->dtype == part->entry->type.dtype && !s->heads && !s->across && s->row->plus == 0) item->data = part->entry->data;
+    if (part->dtype == part->entry->type.dtype && !s->experts && !s->heads && !s->across && s->row->plus == 0)
+        item->data = part->entry->data;
     return CB_OK;
 }
 
@@ -277,7 +321,10 @@ static enum cb_status save(const char *path, const struct gguf_builder *keys, co
     int n = 0;
     struct tensor_item *embedding = NULL;
     for (int i = 0; i < m->n_weights; i++) {
+        bool is_new;
         if (!parts[i].entry) continue;
+        TRY(expert_add(items, sources, n, arch, m, &m->weights[i], &parts[i], &is_new, err));
+        if (!is_new) continue;
         TRY(item_make(&items[n], &sources[n], arena, arch, m, &m->weights[i], &parts[i], err));
         if (!strcmp(m->weights[i].name, m->embedding)) embedding = &items[n];
         n++;

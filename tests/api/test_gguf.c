@@ -277,6 +277,19 @@ TEST(gguf_models, families_and_what_has_no_key) {
          SIZES ",num_hidden_layers=2,original_max_position_embeddings=32,partial_rotary_factor=0.25,rope_scaling={\"type\":\"longrope\","
                "\"short_factor\":[1,2],\"long_factor\":[3,4.5]}",
          NULL},
+        {"mixtral", SIZES ",num_hidden_layers=2,num_local_experts=5,num_experts_per_tok=2,sliding_window=null", NULL},
+        {"qwen2_moe",
+         SIZES ",num_hidden_layers=2,num_experts=3,num_experts_per_tok=2,moe_intermediate_size=32,shared_expert_intermediate_size=24,"
+               "norm_topk_prob=false",
+         NULL},
+        {"qwen3_moe",
+         SIZES ",num_hidden_layers=2,head_dim=16,num_experts=4,num_experts_per_tok=3,moe_intermediate_size=32,norm_topk_prob=true", NULL},
+        {"qwen3_moe", SIZES ",num_hidden_layers=2,num_experts=4,num_experts_per_tok=3,moe_intermediate_size=32,norm_topk_prob=false",
+         "norm_topk_prob"},
+        {"qwen3_moe",
+         SIZES
+         ",num_hidden_layers=3,num_experts=4,num_experts_per_tok=3,moe_intermediate_size=32,norm_topk_prob=true,decoder_sparse_step=2",
+         "mlp.gate_proj"},
     };
 #undef SIZES
     struct place p;
