@@ -200,7 +200,6 @@ static enum cb_status combine_models(struct combining *c, struct cb_err *err) {
     TRY(merge_recipe_check(c->recipe, method->options, merge_option_known, warn, c->engine, err));
     TRY(merge_plan_open(&c->plan, c->recipe, method, err));
     TRY(check_vocabularies(c, &tokenizer, err));
-    TRY(io_mkdirs(o->out, err));
     struct merge_run run = {.pool = c->engine->pool,
                             .seed = c->engine->options.seed,
                             .progress = progress,

@@ -181,8 +181,25 @@ static enum cb_status fill(void *context, void *out, const struct tensor_item *i
     return CB_OK;
 }
 
+/* Every option of every tensor, before anything is written. */
+static enum cb_status check_options(const struct merge_plan *plan, struct cb_err *err) {
+    const struct merge_method *m = plan->method;
+    double value;
+    for (int i = 0; i < plan->n_outputs; i++) {
+        const struct merge_output *o = &plan->outputs[i];
+        for (int k = 0; k < MERGE_MAX_OPTIONS && m->options[k].name; k++)
+            for (int s = 0; s < (m->options[k].per_model ? o->slice->n_sources : 1); s++) {
+                const struct merge_source *source = m->options[k].per_model ? &o->slice->sources[s] : NULL;
+                const bool is_base = source && plan->base >= 0 && merge_plan_model(plan, source->model) == plan->base;
+                if (!is_base) TRY(merge_recipe_value(plan->recipe, o->slice, source, &m->options[k], o->name, o->t, &value, err));
+            }
+    }
+    return CB_OK;
+}
+
 enum cb_status merge_write(const struct merge_plan *plan, const struct merge_run *run, const char *folder, struct merge_report *report,
                            struct cb_err *err) {
+    TRY(check_options(plan, err));
     struct writer *w = calloc(1, sizeof *w);
     struct tensor_item *items = calloc((size_t)plan->n_outputs + 1, sizeof *items);
     json_t *metadata = json_pack("{s:s}", "format", "pt");

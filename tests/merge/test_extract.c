@@ -1,0 +1,130 @@
+/* LoRA from a whole fine-tuning: mergekit's own extractions of the outside fixtures, and what must hold of any. */
+#include <cambium/cambium.h>
+
+#include "harness.h"
+#include "merge/fixtures.h"
+#include "merge/lora.h"
+
+/* mergekit-extract-lora's arguments as a spec. */
+static void spec_of(const json_t *args, char *spec, size_t size) {
+    static const char *const names[][2] = {{"--max-rank", "r"}, {"--exclude-regex", "exclude"}, {"--sv-epsilon", "epsilon"}};
+    static const char *const flags[][2] = {{"--embed-lora", "embeddings=true"}, {"--skip-undecomposable", "skip_whole=true"}};
+    *spec = 0;
+    for (size_t i = 0; i < json_array_size(args); i++) {
+        const char *word = json_string_value(json_array_get(args, i)), *next = json_string_value(json_array_get(args, i + 1));
+        const size_t n = strlen(spec);
+        for (int k = 0; k < 3; k++)
+            if (!strcmp(word, names[k][0])) snprintf(spec + n, size - n, "%s%s=%s", n ? "," : "", names[k][1], next);
+        for (int k = 0; k < 2; k++)
+            if (!strcmp(word, flags[k][0])) snprintf(spec + n, size - n, "%s%s", n ? "," : "", flags[k][1]);
+    }
+}
+
+static double change_gap(const struct lora_pair *p, const struct lora_pair *q) {
+    const struct lora_pair *pair[] = {p, q};
+    double *change = calloc((size_t)(p->in * p->out), sizeof *change), worst = 0;
+    for (int s = 0; s < 2; s++) {
+        float *a = malloc((size_t)(pair[s]->rank * p->in) * sizeof *a), *b = malloc((size_t)(pair[s]->rank * p->out) * sizeof *b);
+        tensor_read_f32(a, pair[s]->a);
+        tensor_read_f32(b, pair[s]->b);
+        for (int64_t i = 0; i < p->out; i++)
+            for (int64_t k = 0; k < pair[s]->rank; k++)
+                for (int64_t j = 0; j < p->in; j++)
+                    change[i * p->in + j] += (s ? -1 : 1) * pair[s]->scale * (double)b[i * pair[s]->rank + k] * (double)a[k * p->in + j];
+        free(a);
+        free(b);
+    }
+    for (int64_t i = 0; i < p->in * p->out; i++) worst = fmax(worst, fabs(change[i]));
+    free(change);
+    return worst;
+}
+
+static void check_case(const char *dir, const char *name) {
+    struct cb_err err = {0};
+    char path[1600], base[1300], tuned[1300], folder[64], spec[300];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    json_t *about = read_json(path_of(path, "golden.json"));
+    CHECK(about, "%s/golden.json", path);
+    snprintf(base, sizeof base, "%s/%s", dir, json_string_value(json_object_get(about, "base")));
+    snprintf(tuned, sizeof tuned, "%s/%s", dir, json_string_value(json_object_get(about, "model")));
+    spec_of(json_object_get(about, "args"), spec, sizeof spec);
+    const double tolerance = json_number_value(json_object_get(json_object_get(about, "tolerance"), "delta_of_each_module"));
+    struct cb_engine *engine;
+    struct cb_extract_result result;
+    make_folder(folder);
+    CHECK_OK(cb_engine_create(&engine, NULL, &err));
+    struct cb_extract_options o = {.base = base, .tuned = tuned, .out = folder, .spec = spec};
+    CHECK_OK(cb_extract(engine, &o, &result, &err));
+    struct arena *arena = arena_create();
+    struct lora got, want;
+    CHECK_OK(lora_open(&got, folder, arena, &err));
+    CHECK_OK(lora_open(&want, path_of(path, "output"), arena, &err));
+    CHECK(got.n_pairs == want.n_pairs && got.n_whole == want.n_whole, "%s: %d pairs and %d whole; wanted %d and %d", name, got.n_pairs,
+          got.n_whole, want.n_pairs, want.n_whole);
+    double worst = 0;
+    for (int i = 0; i < want.n_pairs; i++) {
+        const struct lora_pair *p = lora_find(&got, want.pairs[i].site);
+        CHECK(p && p->in == want.pairs[i].in && p->out == want.pairs[i].out, "%s: %s", name, want.pairs[i].site);
+        worst = fmax(worst, change_gap(p, &want.pairs[i]));
+    }
+    for (int i = 0; i < want.n_whole; i++) {
+        const struct tensor *t = tensors_find(got.tensors, want.whole[i]->name);
+        CHECK(t && t->bytes == want.whole[i]->bytes && !memcmp(tensor_data(t), tensor_data(want.whole[i]), (size_t)t->bytes), "%s: %s",
+              name, want.whole[i]->name);
+    }
+    fprintf(stderr, "%-24s %-44s gap %.2e (tolerance %.0e), kept %.3f\n", name, spec, worst, tolerance, result.kept);
+    CHECK(tolerance > 0 && worst <= tolerance, "%s: differs by %g", name, worst);
+    // what it says of itself: no weight is further off than that
+    CHECK(result.kept > 0 && result.kept <= 1 && result.max_error >= 0, "%s: %g kept", name, result.kept);
+    lora_close(&got);
+    lora_close(&want);
+    arena_destroy(&arena);
+    cb_engine_destroy(&engine);
+    json_decref(about);
+    remove_folder(folder);
+}
+
+TEST(merge_extract, gives_what_mergekit_wrote) {
+    const char *dir = modules_dir();
+    if (!dir) return;
+    char root[1200];
+    snprintf(root, sizeof root, "%s", dir);
+    check_case(root, "mk_extract_r4");
+    check_case(root, "mk_extract_full");
+    check_case(root, "mk_extract_embed");
+    check_case(root, "mk_extract_exclude");
+}
+
+TEST(merge_extract, at_full_rank_it_is_the_training) {
+    struct cb_err err = {0};
+    struct cb_engine *engine;
+    struct cb_extract_result x;
+    struct cb_merge_result m;
+    char folder[64], base[100], tuned[100], lora[100], back[100];
+    make_folder(folder);
+    snprintf(base, sizeof base, "%s/base", folder);
+    snprintf(tuned, sizeof tuned, "%s/tuned", folder);
+    snprintf(lora, sizeof lora, "%s/lora", folder);
+    snprintf(back, sizeof back, "%s/back", folder);
+    make_model(base, 2, 8, 13, 1, "f32");
+    make_model(tuned, 2, 8, 13, 2, "f32");
+    CHECK_OK(cb_engine_create(&engine, NULL, &err));
+    struct cb_extract_options o = {.base = base, .tuned = tuned, .out = lora, .spec = "r=64"};
+    CHECK_OK(cb_extract(engine, &o, &x, &err));
+    CHECK(fabs(x.kept - 1) < 1e-12 && x.max_error == 0, "%g kept, %g off", x.kept, x.max_error);
+    // folded into the base it gives the tuned model back
+    struct cb_merge_options fold = {.model = base, .modules = lora, .out = back};
+    CHECK_OK(cb_merge(engine, &fold, &m, &err));
+    const double gap = tensors_gap(path_of(tuned, "model.safetensors"), path_of(back, "model.safetensors"));
+    CHECK(gap >= 0 && gap < 1e-6, "off by %g", gap);
+    // wrong use
+    o.spec = "rank=4";
+    CHECK_FAILS(cb_extract(engine, &o, &x, &err), CB_E_USAGE, "rank");
+    o.spec = "r=0";
+    CHECK_FAILS(cb_extract(engine, &o, &x, &err), CB_E_FORMAT, "r: found 0");
+    o.spec = "r=4";
+    make_model(tuned, 2, 12, 13, 2, "f32");
+    CHECK_FAILS(cb_extract(engine, &o, &x, &err), CB_E_SHAPE, "wanted f32[13,8]");
+    cb_engine_destroy(&engine);
+    remove_folder(folder);
+}
