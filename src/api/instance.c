@@ -31,6 +31,8 @@ enum cb_status instance_open(struct instance *in, struct cb_engine *engine, cons
 
 void instance_close(struct instance *in) {
     for (int i = 0; i < in->list.n; i++) module_destroy(&in->modules[i]);
+    free(in->modules);
+    arena_destroy(&in->arena);
     graph_destroy(&in->site_graph);
     model_destroy(&in->model);
     store_destroy(&in->store);
@@ -45,9 +47,16 @@ enum cb_status instance_sites(struct instance *in, struct cb_err *err) {
     return model_build(in->model, &in->sites, &io, err);
 }
 
-/* The name of the next module: the prefix of its store entries. */
+/* The name of the next module, the prefix of its store entries; and room for it. */
 static enum cb_status next_name(struct instance *in, char name[16], struct cb_err *err) {
     if (in->list.n == INSTANCE_MAX_MODULES) FAIL(err, CB_E_LIMIT, "modules: more than %d at once", INSTANCE_MAX_MODULES);
+    if (in->list.n == in->modules_size) {
+        const int size = in->modules_size ? 2 * in->modules_size : 8;
+        struct module **more = realloc(in->modules, (size_t)size * sizeof(struct module *));
+        if (!more) FAIL(err, CB_E_MEMORY, "modules: out of memory");
+        in->modules = more;
+        in->modules_size = size;
+    }
     snprintf(name, 16, "module%d", in->list.n);
     return CB_OK;
 }

@@ -6,7 +6,7 @@
 #include "modules/module.h"
 #include "store/store.h"
 
-#define INSTANCE_MAX_MODULES 16
+#define INSTANCE_MAX_MODULES 4096
 
 struct instance {
     struct cb_engine *engine;
@@ -16,8 +16,11 @@ struct instance {
     const char *task_type;  // of modules made here, as PEFT names it; NULL: of language models
     struct cb_graph *site_graph;  // where the sites were recorded, made with the first module
     struct nn sites;
-    struct module *modules[INSTANCE_MAX_MODULES];  // in order
+    struct module **modules;  // in order
+    int modules_size;
     struct module_list list;  // the same, as hooks take them
+    struct arena *arena;  // of the expression
+    int64_t copies;  // of each row of the input that the expression wants; 0: no expression
 };
 
 /* Loads a model folder and, where modules is not NULL, the module expression onto it. Free with instance_close, also after a failure. */
@@ -27,8 +30,10 @@ enum cb_status instance_open(struct instance *instance, struct cb_engine *engine
 enum cb_status instance_open_as(struct instance *instance, struct cb_engine *engine, const char *model, const char *modules,
                                 const struct model_as *as, struct cb_err *err);
 void instance_close(struct instance *instance);
-/* expressions.c: a folder, WEIGHT*folder, or sum(...) of such. */
+/* expressions.c: an expression over folders (modules/expression.h); the first modules of the instance. */
 enum cb_status instance_add_modules(struct instance *instance, const char *expression, struct cb_err *err);
+/* All rows have this value of a field: what routes by it becomes the module of the value. */
+void instance_set_field(struct instance *instance, const char *field, const char *value);
 /* A fresh module by its tuner's spec, drawn from the engine's seed, on top of what is there. Owned by the instance. */
 enum cb_status instance_new_module(struct instance *instance, const char *spec, struct module **module, struct cb_err *err);
 /* Builds the plain model once, to record its sites. */

@@ -8,6 +8,7 @@
 #include "api/instance.h"
 #include "base/rng.h"
 #include "io/file.h"
+#include "modules/expression.h"
 #include "ops/ops.h"
 
 enum { PROBE_ROWS = 2, PROBE_TOKENS = 16 };
@@ -225,6 +226,9 @@ static enum cb_status to_gguf(struct merge *m, struct cb_err *err) {
 static enum cb_status merge(struct merge *m, struct cb_err *err) {
     const struct cb_merge_options *o = m->o;
     TRY(instance_open(&m->in, m->engine, o->model, o->modules, err));
+    if (m->in.list.expression && !expression_is_sum(m->in.list.expression))
+        FAIL(err, CB_E_UNSUPPORTED, "--modules '%s': only modules and sum(...) can be folded into weights: other blocks change outputs",
+             o->modules);
     // the type of the result: as asked, or as the embedding is stored
     const struct store_entry *stored = store_find(m->in.store, m->in.model->embedding);
     enum cb_dtype dtype = o->dtype ? dtype_by_name(o->dtype) : stored ? stored->type.dtype : CB_DTYPE_F32;

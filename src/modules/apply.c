@@ -1,12 +1,11 @@
-/* Modules at work: the hook that changes a graph, and folding into the weights. */
+/* Modules at work: the hook that changes a graph. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "modules/private.h"
+#include "modules/compose.h"
 #include "ops/ops.h"
 
-/* The module's part at a site; NULL: none. */
-static const struct tuner_site *site_of(const struct module *m, const char *name) {
+const struct tuner_site *module_site(const struct module *m, const char *name) {
     int64_t k = table_get(&m->by_site, name, strlen(name));
     return k < 0 ? NULL : &m->sites[k];
 }
@@ -15,34 +14,15 @@ static struct cb_tensor *scale_leaf(const struct module *m, struct nn *nn) {
     return graph_param(nn->g, m->scale_name, type_make(CB_DTYPE_F32, 0, NULL));
 }
 
-/* Whether weight and bias act at the site, in place of input and delta. */
-static bool is_by_weight(const struct module *m, const struct tuner_site *site) {
-    const struct tuner *t = m->tuner;
-    if (!t->input && !t->delta) return true;
-    if (site->site.some_rows && !t->takes_experts) return true;
-    return t->by_weight && t->by_weight(m);
+/* The copy that stands for the model's own weight or bias at a site; NULL: none. */
+static const struct module_param *swap_of(const struct module *m, const char *name, const char *field) {
+    for (int k = 0; k < m->n_swaps; k++)
+        if (strcmp(m->swaps[k].site, name) == 0 && strcmp(m->swaps[k].field, field) == 0) return &m->params[m->swaps[k].param].public;
+    return NULL;
 }
 
-static struct cb_tensor *hook_input(void *user, struct nn *nn, const char *name, struct cb_tensor *x) {
-    const struct module_list *list = user;
-    for (int i = 0; i < list->n; i++) {
-        const struct module *m = list->modules[i];
-        const struct tuner_site *site = m->tuner->input ? site_of(m, name) : NULL;
-        if (!site || is_by_weight(m, site) || graph_is_bad(nn->g, x)) continue;
-        x = m->tuner->input(m, site, nn, x, scale_leaf(m, nn));
-    }
-    return x;
-}
-
-static struct cb_tensor *hook_site(void *user, struct nn *nn, const struct nn_site *place, struct cb_tensor *x, struct cb_tensor *y) {
-    const struct module_list *list = user;
-    for (int i = 0; i < list->n; i++) {
-        const struct module *m = list->modules[i];
-        const struct tuner_site *site = m->tuner->delta ? site_of(m, place->name) : NULL;
-        if (!site || is_by_weight(m, site) || graph_is_bad(nn->g, y)) continue;
-        y = m->tuner->delta(m, site, nn, x, y, scale_leaf(m, nn));
-    }
-    return y;
+bool module_touches(const struct module *m, const char *name) {
+    return module_site(m, name) || swap_of(m, name, "weight") || swap_of(m, name, "bias");
 }
 
 /* Whether a linear layer's weight is (in,out) in this graph. */
@@ -52,10 +32,7 @@ static bool is_turned(const struct tuner_site *site, const struct nn *nn) {
     return is_linear && site->site.weight_is_in_out != is_held_turned;
 }
 
-static bool is_defined(const struct module *m, bool is_bias) { return is_bias ? m->tuner->bias != NULL : m->tuner->weight != NULL; }
-
-/* A weight or bias as the module's definition has it. */
-static struct cb_tensor *defined(const struct module *m, const struct tuner_site *site, struct nn *nn, bool is_bias, struct cb_tensor *p) {
+struct cb_tensor *module_defined(const struct module *m, const struct tuner_site *site, struct nn *nn, bool is_bias, struct cb_tensor *p) {
     const bool turned = is_turned(site, nn);
     if (graph_is_bad(nn->g, p)) return p;
     if (p->type.dtype != CB_DTYPE_F32) p = op_cast(nn->g, p, CB_DTYPE_F32);
@@ -72,155 +49,173 @@ struct cb_tensor *tuner_base(const struct tuner_site *site, struct nn *nn) {
     return is_turned(site, nn) ? op_transpose(nn->g, p, 0, 1) : p;
 }
 
+/* Whether weight and bias act at the site, in place of input and delta. */
+static bool is_by_weight(const struct module *m, const struct tuner_site *site) {
+    const struct tuner *t = m->tuner;
+    if (!t->weight && !t->bias) return false;
+    if (!t->input && !t->delta) return true;
+    if (site->site.some_rows && !t->takes_experts) return true;
+    return t->by_weight && t->by_weight(m);
+}
+
+/* ---- one module */
+/* Modules that change weights alone, and not by adding to them, want those before them at the site to do so too: these leave the outputs alone. */
+static bool changes_weight(const struct module *m, const char *name) {
+    const struct tuner_site *site = module_site(m, name);
+    return site && m->tuner->weight && is_by_weight(m, site) && !m->tuner->is_additive;
+}
+
+/* A walk over the modules that act in place at a site. */
+struct chain {
+    const char *name;
+    const struct module *of;  // the one that is asked for
+    int n, last;  // modules so far; the last one whose kind changes weights
+    int at;  // the number of `of`
+};
+
+static void chain_count(void *user, const struct module *m) {
+    struct chain *chain = user;
+    if (m == chain->of) chain->at = chain->n;
+    if (changes_weight(m, chain->name)) chain->last = chain->n;
+    chain->n++;
+}
+
+/* All modules of a list that act in place: the expression's, then the others. */
+static void list_visit(const struct compose *c, compose_visit *visit, void *user) {
+    if (c->list->expression) compose_in_place(c, c->list->expression, visit, user);
+    for (int i = c->list->n_composed; i < c->list->n; i++)
+        if (module_touches(c->list->modules[i], c->name)) visit(user, c->list->modules[i]);
+}
+
+/* Whether a module that acts in place does so through the weight. */
+static bool goes_by_weight(const struct compose *c, const struct module *m, const struct tuner_site *site) {
+    if (is_by_weight(m, site)) return true;
+    if (!m->tuner->weight) return false;
+    struct chain chain = {.name = c->name, .of = m, .last = -1};
+    list_visit(c, chain_count, &chain);
+    return chain.at < chain.last;
+}
+
+/* The weight or bias of a module alone: its copy or the model's own, then its definition. */
+static struct cb_tensor *param_alone(struct compose *c, const struct module *m, const char *field, int rank, const int64_t *dim) {
+    struct nn *nn = c->nn;
+    const bool is_bias = rank == 1;
+    const struct module_param *own = swap_of(m, c->name, field);
+    const struct tuner_site *site = module_site(m, c->name);
+    struct cb_tensor *p =
+        own ? graph_param(nn->g, own->name, own->type) : nn_param(nn, is_bias ? c->site->bias : c->site->weight, rank, dim);
+    if (site && is_by_weight(m, site) && (is_bias ? m->tuner->bias != NULL : m->tuner->weight != NULL))
+        p = module_defined(m, site, nn, is_bias, p);
+    return is_bias && p->type.dtype != CB_DTYPE_F32 ? op_cast(nn->g, p, CB_DTYPE_F32) : p;
+}
+
+/* The site's layer with the module's weight and bias in place of the model's. */
+static struct cb_tensor *layer_alone(struct compose *c, const struct module *m, struct cb_tensor *x) {
+    const struct nn_site *s = c->site;
+    struct cb_graph *g = c->nn->g;
+    const bool is_table = s->kind == NN_EMBEDDING;
+    if (!is_table && s->kind != NN_LINEAR && s->kind != NN_HEAD)
+        return graph_fail(
+            g, CB_E_UNSUPPORTED,
+            "%s: %s: a module of kind %s changes its weights, and they cannot differ between parts of a batch or be averaged; "
+            "sum(...) can hold it",
+            m->name, c->name, m->tuner->name);
+    const int64_t shape[2] = {s->weight_is_in_out || is_table ? s->in : s->out, s->weight_is_in_out || is_table ? s->out : s->in};
+    struct cb_tensor *w = param_alone(c, m, "weight", 2, shape), *b = s->bias ? param_alone(c, m, "bias", 1, &s->out) : NULL;
+    if (graph_is_bad(g, w) || graph_is_bad(g, x)) return &g->bad_tensor;
+    if (!is_table) return op_linear(g, x, w, b, s->weight_is_in_out);
+    struct cb_tensor *y = op_embedding(g, w, x);
+    return y->type.dtype != CB_DTYPE_F32 && !graph_is_bad(g, y) ? op_cast(g, y, CB_DTYPE_F32) : y;
+}
+
+/* What a kind that adds to weights alone adds to y. */
+static struct cb_tensor *added_alone(struct compose *c, const struct module *m, const struct tuner_site *site, struct cb_tensor *x,
+                                     struct cb_tensor *y) {
+    const struct nn_site *s = c->site;
+    struct cb_graph *g = c->nn->g;
+    const bool is_table = s->kind == NN_EMBEDDING;
+    const int64_t shape[2] = {is_table ? s->in : s->out, is_table ? s->out : s->in};
+    struct cb_tensor *zero = graph_const_f32(g, 0), *w = NULL, *b = NULL;
+    if (m->tuner->weight) w = m->tuner->weight(m, site, c->nn, op_expand(g, zero, 2, shape), scale_leaf(m, c->nn));
+    if (m->tuner->bias && s->bias) b = m->tuner->bias(m, site, c->nn, op_expand(g, zero, 1, &s->out), scale_leaf(m, c->nn));
+    if (w) return op_add(g, y, is_table ? op_embedding(g, w, x) : op_linear(g, x, w, b, false));
+    return b ? op_add(g, y, b) : y;
+}
+
+/* A module that does not act in place, as a function of the site's input and output. */
+static struct cb_tensor *module_alone(struct compose *c, const struct module *m, const struct tuner_site *site, struct cb_tensor *x,
+                                      struct cb_tensor *y) {
+    struct cb_graph *g = c->nn->g;
+    const struct tuner *t = m->tuner;
+    const bool has_copies = swap_of(m, c->name, "weight") || swap_of(m, c->name, "bias");
+    const bool defines = site && is_by_weight(m, site), has_input = site && t->input && !defines && c->own_input;
+    if (has_input) x = t->input(m, site, c->nn, x, scale_leaf(m, c->nn));
+    const bool is_matrix = c->site->kind == NN_LINEAR || c->site->kind == NN_HEAD || c->site->kind == NN_EMBEDDING;
+    if (defines && t->is_additive && !has_copies && !has_input && is_matrix) return added_alone(c, m, site, x, y);
+    if (has_copies || has_input || defines) {
+        struct cb_tensor *z = layer_alone(c, m, x);
+        y = y == c->plain ? z : op_add(g, y, op_sub(g, z, c->plain));
+    }
+    return site && t->delta && !defines && !graph_is_bad(g, y) ? t->delta(m, site, c->nn, x, y, scale_leaf(m, c->nn)) : y;
+}
+
+struct cb_tensor *compose_module(struct compose *c, const struct module *m, struct cb_tensor *x, struct cb_tensor *y) {
+    const struct tuner_site *site = module_site(m, c->name);
+    const bool by_weight = site && !c->own_weights ? goes_by_weight(c, m, site) : site && is_by_weight(m, site);
+    if (!c->site) return site && m->tuner->input && !by_weight ? m->tuner->input(m, site, c->nn, y, scale_leaf(m, c->nn)) : y;
+    if (c->own_weights) return module_alone(c, m, site, x, y);
+    return site && m->tuner->delta && !by_weight ? m->tuner->delta(m, site, c->nn, x, y, scale_leaf(m, c->nn)) : y;
+}
+
+/* ---- the hook */
+static struct cb_tensor *list_apply(struct compose *c, struct cb_tensor *x, struct cb_tensor *y) {
+    const struct module_list *list = c->list;
+    const bool is_state = x == y;
+    if (list->expression) y = compose_apply(c, list->expression, x, y);
+    for (int i = list->n_composed; i < list->n && !graph_is_bad(c->nn->g, y); i++)
+        if (module_touches(list->modules[i], c->name)) y = compose_module(c, list->modules[i], is_state ? y : x, y);
+    return y;
+}
+
+static struct cb_tensor *hook_input(void *user, struct nn *nn, const char *name, struct cb_tensor *x) {
+    struct compose c = {.nn = nn, .list = user, .name = name, .n_rows = -1};
+    return list_apply(&c, x, x);
+}
+
+static struct cb_tensor *hook_site(void *user, struct nn *nn, const struct nn_site *place, struct cb_tensor *x, struct cb_tensor *y) {
+    struct compose c = {.nn = nn, .list = user, .name = place->name, .site = place, .plain = y, .n_rows = -1};
+    return list_apply(&c, x, y);
+}
+
+/* A parameter on its way through the modules that act in place. */
+struct param_walk {
+    struct compose c;
+    const char *field;
+    struct cb_tensor *p;
+};
+
+static void copy_visit(void *user, const struct module *m) {
+    struct param_walk *walk = user;
+    const struct module_param *own = swap_of(m, walk->c.name, walk->field);
+    if (own) walk->p = graph_param(walk->c.nn->g, own->name, own->type);
+}
+
+static void definition_visit(void *user, const struct module *m) {
+    struct param_walk *walk = user;
+    const bool is_bias = strcmp(walk->field, "bias") == 0;
+    const struct tuner_site *site = module_site(m, walk->c.name);
+    if (!site || !(is_bias ? m->tuner->bias != NULL : m->tuner->weight != NULL) || !goes_by_weight(&walk->c, m, site)) return;
+    walk->p = module_defined(m, site, walk->c.nn, is_bias, walk->p);
+}
+
 /* Copies stand for the model's own, the last module's that has one; then definitions change what they meet. */
 static struct cb_tensor *hook_param(void *user, struct nn *nn, const char *name, const char *field, struct cb_tensor *p) {
-    const struct module_list *list = user;
-    const bool is_bias = strcmp(field, "bias") == 0;
-    for (int i = 0; i < list->n; i++) {
-        const struct module *m = list->modules[i];
-        for (int k = 0; k < m->n_swaps; k++) {
-            if (strcmp(m->swaps[k].site, name) != 0 || strcmp(m->swaps[k].field, field) != 0) continue;
-            const struct module_param *own = &m->params[m->swaps[k].param].public;
-            p = graph_param(nn->g, own->name, own->type);
-        }
-    }
-    for (int i = 0; i < list->n; i++) {
-        const struct module *m = list->modules[i];
-        const struct tuner_site *site = is_defined(m, is_bias) ? site_of(m, name) : NULL;
-        if (site && is_by_weight(m, site)) p = defined(m, site, nn, is_bias, p);
-    }
-    return p;
+    struct param_walk walk = {.c = {.nn = nn, .list = user, .name = name, .n_rows = -1}, .field = field, .p = p};
+    list_visit(&walk.c, copy_visit, &walk);
+    list_visit(&walk.c, definition_visit, &walk);
+    return walk.p;
 }
 
 struct nn_hook module_hook(struct module_list *list) {
     return (struct nn_hook){.user = list, .input = hook_input, .site = hook_site, .param = hook_param};
-}
-
-void module_set_scale(const struct module *module, struct store *store, double scale) {
-    struct store_entry *entry = store_find(store, module->scale_name);
-    if (entry) *(float *)entry->data = (float)scale;
-}
-
-/* ---- folding */
-
-/* Everything is checked before the first weight changes. */
-static enum cb_status fold_check(const struct module *m, const struct store *store, bool unfold, struct cb_err *err) {
-    const char *reason = m->tuner->refuses_fold ? m->tuner->refuses_fold(m) : NULL;
-    if (m->n_sites && !m->tuner->weight && !m->tuner->bias && !m->n_swaps)
-        FAIL(err, CB_E_UNSUPPORTED, "%s: a module of kind %s cannot be folded into weights", m->name, m->tuner->name);
-    if (reason) FAIL(err, CB_E_UNSUPPORTED, "%s: it cannot be folded into weights: %s", m->name, reason);
-    if (unfold && !module_unfolds(m))
-        FAIL(err, CB_E_UNSUPPORTED, "%s: a module of kind %s cannot be taken off again: the weights that it changed are gone", m->name,
-             m->tuner->name);
-    for (int i = 0; i < m->n_sites; i++) {
-        const struct nn_site *site = &m->sites[i].site;
-        if (m->sites[i].shared && m->tuner->weight)
-            FAIL(err, CB_E_UNSUPPORTED, "%s: %s: its weight %s serves another module too; folding would change both", m->name, site->name,
-                 site->weight);
-        if (m->tuner->weight && (!site->weight || !store_find(store, site->weight)))
-            FAIL(err, CB_E_NAME, "%s: %s: its weight is not in the store", m->name, site->name);
-    }
-    for (int i = 0; i < m->n_swaps; i++) {
-        const char *source = m->params[m->swaps[i].param].source;
-        if (m->swaps[i].shared)
-            FAIL(err, CB_E_UNSUPPORTED, "%s: %s: its weight %s serves another module too; folding would change both", m->name,
-                 m->swaps[i].site, source);
-        if (!store_find(store, source)) FAIL(err, CB_E_NAME, "%s: %s: not in the store", m->name, source);
-    }
-    for (int i = 0; i < m->n_params; i++)
-        if (!store_find(store, m->params[i].public.name)) FAIL(err, CB_E_NAME, "%s: not in the store", m->params[i].public.name);
-    return CB_OK;
-}
-
-static bool is_held_turned(void *user, const char *name) {
-    const struct store_entry *entry = store_find(user, name);
-    return entry && entry->turned;
-}
-
-/* One weight or bias through all modules' definitions, in place. */
-static enum cb_status fold_one(const struct module_list *list, const struct nn_site *place, bool is_bias, struct store *store,
-                               const struct module_evaluator *evaluator, struct cb_err *err) {
-    const char *name = is_bias ? place->bias : place->weight, *const output = "folded";
-    struct store_entry *entry = store_find(store, name);
-    struct cb_graph *g;
-    if (!entry) FAIL(err, CB_E_NAME, "%s: %s: not in the store", place->name, name);
-    TRY(store_make(store, entry, CB_DTYPE_F32, true, err));
-    TRY(graph_create(&g, evaluator->ops, err));
-    struct nn nn = nn_make(g);
-    nn.param_turned = is_held_turned;
-    nn.dtype_user = store;
-    struct cb_tensor *p = graph_param(g, name, entry->type);
-    for (int i = 0; i < list->n; i++) {
-        const struct tuner_site *site = is_defined(list->modules[i], is_bias) ? site_of(list->modules[i], place->name) : NULL;
-        if (site) p = defined(list->modules[i], site, &nn, is_bias, p);
-    }
-    graph_output(g, p, output);
-    float *data = malloc((size_t)entry->bytes + 1);
-    enum cb_status status = data ? g->err.code : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory to fold", name);
-    if (data && g->err.code != CB_OK) err_set(err, g->err.code, __FILE__, __LINE__, "%s", g->err.message);
-    if (status == CB_OK) status = evaluator->run(evaluator->user, g, store, 1, &output, &data, err);
-    if (status == CB_OK) memcpy(entry->data, data, (size_t)entry->bytes);
-    free(data);
-    graph_destroy(&g);
-    return status;
-}
-
-/* Whether a module before the i-th has a definition there: its turn did them all. */
-static bool is_done(const struct module_list *list, int i, const char *site, bool is_bias) {
-    for (int k = 0; k < i; k++)
-        if (is_defined(list->modules[k], is_bias) && site_of(list->modules[k], site)) return true;
-    return false;
-}
-
-static enum cb_status fold_sites(const struct module_list *list, struct store *store, const struct module_evaluator *evaluator,
-                                 struct cb_err *err) {
-    for (int i = 0; i < list->n; i++) {
-        const struct module *m = list->modules[i];
-        for (int k = 0; k < m->n_sites; k++) {
-            const struct nn_site *site = &m->sites[k].site;
-            for (int is_bias = 0; is_bias < 2; is_bias++) {
-                if (!is_defined(m, is_bias) || (is_bias && !site->bias) || is_done(list, i, site->name, is_bias)) continue;
-                TRY(fold_one(list, site, is_bias, store, evaluator, err));
-            }
-        }
-    }
-    return CB_OK;
-}
-
-/* Copies change places with what they stand for. */
-static enum cb_status fold_copies(const struct module *m, struct store *store, struct cb_err *err) {
-    for (int i = 0; i < m->n_swaps; i++) {
-        const struct tuner_param *p = &m->params[m->swaps[i].param];
-        struct store_entry *own = store_find(store, p->public.name), *base = store_find(store, p->source);
-        TRY(store_make(store, base, CB_DTYPE_F32, true, err));
-        float *a = own->data, *b = base->data;
-        for (int64_t k = 0; k < type_elements(&p->public.type); k++) {
-            float kept = a[k];
-            a[k] = b[k];
-            b[k] = kept;
-        }
-    }
-    return CB_OK;
-}
-
-bool module_unfolds(const struct module *m) { return m->tuner->is_additive; }
-
-/* Scales change their signs. */
-static void scales_turn(const struct module_list *list, struct store *store) {
-    for (int i = 0; i < list->n; i++) {
-        struct store_entry *entry = store_find(store, list->modules[i]->scale_name);
-        if (entry) *(float *)entry->data *= -1;
-    }
-}
-
-enum cb_status module_fold(const struct module_list *list, struct store *store, bool unfold, const struct module_evaluator *evaluator,
-                           struct cb_err *err) {
-    for (int i = 0; i < list->n; i++) TRY(fold_check(list->modules[i], store, unfold, err));
-    for (int i = 0; !unfold && i < list->n; i++) TRY(fold_copies(list->modules[i], store, err));
-    if (unfold) scales_turn(list, store);
-    enum cb_status status = fold_sites(list, store, evaluator, err);
-    if (unfold) scales_turn(list, store);
-    TRY(status);
-    for (int i = list->n; unfold && i-- > 0;) TRY(fold_copies(list->modules[i], store, err));
-    return CB_OK;
 }

@@ -41,10 +41,14 @@ void module_destroy(struct module **module);
 /* Removes the module's entries from the store. */
 void module_remove(const struct module *module, struct store *store);
 
-/* A hook that applies modules in order, each to what those before it left. list and its modules are borrowed while graphs are built. */
+struct expression;  // modules/expression.h
+/* A hook that applies an expression over the first n_composed modules (NULL: none, n_composed is 0), then the others in order, each to what those before
+   it left. list, its modules and the expression are borrowed while graphs are built. */
 struct module_list {
     const struct module *const *modules;
     int n;
+    const struct expression *expression;
+    int n_composed;
 };
 struct nn_hook module_hook(struct module_list *list);
 

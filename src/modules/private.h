@@ -15,4 +15,9 @@ enum cb_status module_param_fill(const struct module *module, const struct tuner
                                  void *data, struct cb_err *err);
 /* The scale's entry, with the value 1. */
 enum cb_status module_add_scale(const struct module *module, struct store *store, struct cb_err *err);
+/* The module's part at a site; NULL: none. */
+const struct tuner_site *module_site(const struct module *module, const char *name);
+/* A weight or bias as the module's definition has it, in the orientation of p. */
+struct cb_tensor *module_defined(const struct module *module, const struct tuner_site *site, struct nn *nn, bool is_bias,
+                                 struct cb_tensor *p);
 #endif

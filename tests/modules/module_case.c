@@ -167,7 +167,7 @@ static enum cb_status fixture_open(struct fixture *f, const char *shared, struct
 
 static enum cb_status attached_check(struct fixture *f, struct cb_err *err) {
     const struct module *const modules[1] = {f->m};
-    struct module_list list = {modules, 1};
+    struct module_list list = {.modules = modules, .n = 1};
     struct runner *r = &f->attached;
     TRY(golden_run(&f->b, r, &list, f->m, f->golden, err));
     double e = logits_error(r, f->golden, "logits");

@@ -26,7 +26,7 @@ static enum cb_status generic(const struct tuner *tuner, const char *spec, const
     }
     TRY(status);
     const struct module *modules[1] = {m};
-    struct module_list list = {modules, 1};
+    struct module_list list = {.modules = modules, .n = 1};
     TRY(with_modules(&b, &attached, &list, m, &io, err));
     inputs_fill(&attached, (int32_t)b.model->vocab);
     TRY(runner_run(&attached, err));

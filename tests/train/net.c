@@ -75,7 +75,7 @@ enum cb_status net_model_loss(struct net *net, int64_t batch, int64_t tokens, bo
     TRY(runner_create(&net->r, err));
     struct nn nn = nn_make(net->r.g);
     const struct module *const modules[1] = {net->module};
-    struct module_list list = {modules, 1};
+    struct module_list list = {.modules = modules, .n = 1};
     if (net->module) nn.hook = module_hook(&list);
     TRY(model_build(net->model, &nn, &io, err));
     *loss = io.loss;

@@ -1,0 +1,405 @@
+/* Blocks of module expressions at work: what becomes of a site's output where several modules have a say. */
+#include "modules/compose.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "ops/ops.h"
+
+/* ---- who has a site */
+static bool touches(const struct compose *c, const struct expression *e) {
+    if (!e->block) return e->module >= 0 && module_touches(c->list->modules[e->module], c->name);
+    for (int i = 0; i < e->n; i++)
+        if (touches(c, e->child[i])) return true;
+    return false;
+}
+
+/* How many children have the site; *which: the last of them. */
+static int n_touching(const struct compose *c, const struct expression *e, int *which) {
+    int n = 0;
+    *which = 0;
+    for (int i = 0; i < e->n; i++)
+        if (touches(c, e->child[i])) n++, *which = i;
+    return n;
+}
+
+void compose_in_place(const struct compose *c, const struct expression *e, compose_visit *visit, void *user) {
+    int only;
+    if (!touches(c, e)) return;
+    if (!e->block)
+        visit(user, c->list->modules[e->module]);
+    else if (e->block->adds)
+        for (int i = 0; i < e->n; i++) compose_in_place(c, e->child[i], visit, user);
+    else if (e->block->is_lone && e->weight == 1 && n_touching(c, e, &only) == 1)
+        compose_in_place(c, e->child[only], visit, user);
+}
+
+/* ---- parts */
+/* y + weight (z - y) */
+static struct cb_tensor *weighed(struct cb_graph *g, struct cb_tensor *y, struct cb_tensor *z, double weight) {
+    return weight == 1 || z == y ? z : op_add(g, y, op_scale(g, op_sub(g, z, y), weight, 0));
+}
+
+struct cb_tensor *compose_apply(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y) {
+    struct cb_graph *g = c->nn->g;
+    if (graph_is_bad(g, y) || !touches(c, e)) return y;
+    if (!e->block) return compose_module(c, c->list->modules[e->module], x, y);
+    if (c->nn->group_ends && !e->block->adds)
+        return graph_fail(g, CB_E_UNSUPPORTED, "%s: %s: an expert has rows of its own; sum(...) alone can change it", c->name,
+                          e->block->name);
+    return weighed(g, y, e->block->apply(c, e, x, y), e->weight);
+}
+
+/* A block whose children do not act in place: they bring their own inputs and weights. While inputs are made it does nothing. */
+static struct cb_tensor *child_alone(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y) {
+    struct compose inner = *c;
+    inner.own_input = inner.own_weights = true;
+    return compose_apply(&inner, e, x, y);
+}
+
+static bool is_input(const struct compose *c) { return !c->site; }
+
+/* Whether what a module changes at this site is added to y: then blocks work on what is added, and else on y. */
+static bool is_added(const struct compose *c) {
+    const enum nn_kind kind = c->site->kind;
+    return kind == NN_LINEAR || kind == NN_HEAD || kind == NN_EMBEDDING;
+}
+
+/* ---- sum */
+static struct cb_tensor *sum_apply(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y) {
+    for (int i = 0; i < e->n; i++) y = compose_apply(c, e->child[i], x, y);
+    return y;
+}
+
+/* ---- stack: what comes out of one goes into the next */
+static bool adds_only(const struct compose *c, const struct expression *e) {
+    if (!touches(c, e)) return true;
+    if (!e->block) return c->list->modules[e->module]->tuner->is_additive;
+    for (int i = 0; i < e->n; i++)
+        if (!adds_only(c, e->child[i])) return false;
+    return true;
+}
+
+/* Modules that add something to a layer's output: each takes what the one before it would add, and the last one's is added (the adapters library's Stack
+   of LoRA). */
+static struct cb_tensor *stack_added(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y) {
+    struct cb_graph *g = c->nn->g;
+    if (c->site->kind == NN_EMBEDDING || c->site->in != c->site->out)
+        return graph_fail(
+            g, CB_E_UNSUPPORTED,
+            "%s: stack: it takes %lld features and gives %lld, so what one module adds cannot go into the next; sum(...) adds them",
+            c->name, (long long)c->site->in, (long long)c->site->out);
+    struct cb_tensor *zero = op_expand(g, graph_const_f32(g, 0), y->type.rank, y->type.dim), *state = x;
+    for (int i = 0; i < e->n; i++)
+        if (touches(c, e->child[i])) state = child_alone(c, e->child[i], state, zero);
+    return op_add(g, y, state);
+}
+
+static struct cb_tensor *stack_apply(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y) {
+    int only;
+    if (n_touching(c, e, &only) == 1 && e->weight == 1) return compose_apply(c, e->child[only], x, y);
+    if (is_input(c)) return y;
+    if (is_added(c) && adds_only(c, e)) return stack_added(c, e, x, y);
+    for (int i = 0; i < e->n; i++) {
+        struct cb_tensor *z = child_alone(c, e->child[i], x, y);
+        if (x == y) x = z;  // a state of its own
+        y = z;
+    }
+    return y;
+}
+
+/* ---- average */
+static double weight_of(const struct expression *e, int i) {
+    double sum = 0;
+    for (int k = 0; k < e->n; k++) sum += e->child[k]->weight;
+    return e->keeps_weights ? e->child[i]->weight : e->child[i]->weight / sum;
+}
+
+static enum cb_status avg_check(struct expression *e, const char *where, struct cb_err *err) {
+    double sum = 0;
+    for (int k = 0; k < e->n; k++) sum += e->child[k]->weight;
+    if (!e->keeps_weights && !(fabs(sum) > 1e-12))
+        FAIL(err, CB_E_USAGE, "%s: avg: weights that sum to %g cannot be made to sum to 1; wanted others, or normalize=false", where, sum);
+    return CB_OK;
+}
+
+/* The weighted mean of what the children add. The adapters library takes the mean of the weighted outputs: it divides by their number once more, and
+   where the children's outputs hold the state that they change, that too. */
+static struct cb_tensor *avg_apply(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y) {
+    struct cb_graph *g = c->nn->g;
+    struct cb_tensor *sum = NULL;
+    const double divisor = e->is_library_mean ? e->n : 1;
+    double rest = 1;
+    if (is_input(c)) return y;
+    for (int i = 0; i < e->n; i++) {
+        struct cb_tensor *z = child_alone(c, e->child[i], x, y);
+        const double weight = weight_of(e, i) / divisor;
+        rest -= weight;
+        if (z == y) continue;
+        z = op_scale(g, op_sub(g, z, y), weight, 0);
+        sum = sum ? op_add(g, sum, z) : z;
+    }
+    if (!sum) return y;
+    if (e->is_library_mean && !is_added(c)) y = op_scale(g, y, 1 - rest, 0);
+    return op_add(g, y, sum);
+}
+
+/* ---- rows: parts of the batch */
+/* Steps of the first axis that one example has; 0 and a failure where its rows cannot be told. */
+static int64_t steps_of(struct compose *c, const struct cb_tensor *t) {
+    const int64_t rows = t->type.rank ? t->type.dim[0] : 1;
+    if (c->n_rows > 0 && rows > 0 && rows % c->n_rows == 0) return rows / c->n_rows;
+    graph_fail(c->nn->g, CB_E_UNSUPPORTED, "%s: it has %lld rows for %lld examples; what rows of the batch differ in cannot reach it",
+               c->name, (long long)rows, (long long)c->n_rows);
+    return 0;
+}
+
+/* Rows of the examples [begin, end). */
+static struct cb_tensor *rows_of(struct compose *c, struct cb_tensor *t, int64_t begin, int64_t end) {
+    const int64_t k = t ? steps_of(c, t) : 0;
+    if (!t || !k) return t ? &c->nn->g->bad_tensor : NULL;
+    return begin == 0 && end == c->n_rows ? t : op_slice(c->nn->g, t, 0, begin * k, end * k, 1);
+}
+
+/* The number of examples of the whole graph. */
+static bool rows_known(struct compose *c, const struct expression *e) {
+    if (c->n_rows >= 0) return true;
+    const struct cb_tensor *ids = graph_find_leaf(c->nn->g, "input_ids");
+    c->n_rows = ids && ids->type.rank ? ids->type.dim[0] : -1;
+    if (c->n_rows < 0) graph_fail(c->nn->g, CB_E_UNSUPPORTED, "%s: the model has no rows of input_ids", e->block->name);
+    return c->n_rows >= 0;
+}
+
+/* A child on the examples [begin, end), beside the others: its modules bring their own weights, inputs were made by rows already. */
+static struct cb_tensor *child_rows(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y, int64_t begin,
+                                    int64_t end) {
+    struct compose inner = *c;
+    struct cb_tensor *part = rows_of(c, y, begin, end);
+    inner.own_weights = true;
+    inner.plain = c->plain == y || !c->plain ? part : rows_of(c, c->plain, begin, end);
+    x = x == y ? part : rows_of(c, x, begin, end);
+    inner.first_row = c->first_row + begin;
+    inner.n_rows = end - begin;
+    return compose_apply(&inner, e, x, part);
+}
+
+/* Children one after the other, sizes[i] examples each. */
+static struct cb_tensor *rows_apply(struct compose *c, const struct expression *e, const int64_t *sizes, struct cb_tensor *x,
+                                    struct cb_tensor *y) {
+    struct cb_graph *g = c->nn->g;
+    struct cb_tensor **part = arena_array(g->arena, (size_t)e->n, sizeof(struct cb_tensor *));
+    int64_t begin = 0;
+    int n = 0;
+    if (!part) return graph_fail(g, CB_E_MEMORY, "%s: no memory", e->block->name);
+    for (int i = 0; i < e->n; i++) {
+        if (sizes[i]) part[n++] = child_rows(c, e->child[i], x, y, begin, begin + sizes[i]);
+        begin += sizes[i];
+    }
+    return n == 1 ? part[0] : op_concat(g, n, part, 0);
+}
+
+static enum cb_status batch_check(struct expression *e, const char *where, struct cb_err *err) {
+    if (e->n_numbers != e->n)
+        FAIL(err, CB_E_USAGE, "%s: batch: found %d numbers; wanted the rows of each of %d children, batch(a, b; 2, 3)", where, e->n_numbers,
+             e->n);
+    return CB_OK;
+}
+
+static struct cb_tensor *batch_apply(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y) {
+    int64_t sum = 0;
+    if (!rows_known(c, e)) return y;
+    for (int i = 0; i < e->n; i++) sum += e->number[i];
+    if (sum != c->n_rows)
+        return graph_fail(c->nn->g, CB_E_SHAPE, "batch: its children take %lld rows; the input has %lld", (long long)sum,
+                          (long long)c->n_rows);
+    return rows_apply(c, e, e->number, x, y);
+}
+
+/* ---- parallel: the caller gives the batch once for each child */
+static struct cb_tensor *parallel_apply(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y) {
+    struct cb_graph *g = c->nn->g;
+    if (!rows_known(c, e)) return y;
+    int64_t *sizes = arena_array(g->arena, (size_t)e->n, sizeof *sizes);
+    if (!sizes || c->n_rows % e->n)
+        return graph_fail(g, CB_E_SHAPE, "parallel: %lld rows; wanted a multiple of its %d children", (long long)c->n_rows, e->n);
+    for (int i = 0; i < e->n; i++) sizes[i] = c->n_rows / e->n;
+    return rows_apply(c, e, sizes, x, y);
+}
+
+/* ---- by a number that each row has at run time */
+const char *compose_leaf_name(const struct expression *e, struct arena *arena) {
+    return e->field ? arena_printf(arena, "route.%s", e->field) : "task_ids";
+}
+
+/* t seen as (rows, steps, ...), so that a condition (rows, 1, ...) fits it. */
+static struct cb_tensor *select_rows(struct compose *c, struct cb_tensor *ids, int32_t number, struct cb_tensor *z, struct cb_tensor *y) {
+    struct cb_graph *g = c->nn->g;
+    const int64_t k = steps_of(c, y);
+    int64_t seen[CB_MAX_RANK], ones[CB_MAX_RANK], plain[CB_MAX_RANK];
+    const int rank = y->type.rank;
+    if (!k) return y;
+    memcpy(plain, y->type.dim, sizeof plain);
+    const int extra = k != 1;
+    seen[0] = c->n_rows;
+    seen[1] = k;
+    for (int i = 1; i < rank; i++) seen[i + extra] = y->type.dim[i];
+    for (int i = 0; i < rank + extra; i++) ones[i] = i ? 1 : c->n_rows;
+    struct cb_tensor *is = op_compare(g, "eq", ids, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &number));
+    is = op_reshape(g, is, rank + extra, ones);
+    if (!extra) return op_where(g, is, z, y);
+    return op_reshape(g, op_where(g, is, op_reshape(g, z, rank + extra, seen), op_reshape(g, y, rank + extra, seen)), rank, plain);
+}
+
+static struct cb_tensor *route_apply(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y) {
+    struct cb_graph *g = c->nn->g;
+    const char *name = compose_leaf_name(e, g->arena);
+    if (!name || !rows_known(c, e)) return y;
+    const struct cb_tensor *all = graph_find_leaf(g, "input_ids");
+    struct cb_tensor *ids = graph_input(g, name, type_make(CB_DTYPE_I32, 1, all->type.dim)), *out = y;
+    if (c->n_rows != all->type.dim[0]) ids = op_slice(g, ids, 0, c->first_row, c->first_row + c->n_rows, 1);
+    for (int i = 0; i < e->n; i++) {
+        struct cb_tensor *z = child_rows(c, e->child[i], x, y, 0, c->n_rows);
+        if (z != y) out = select_rows(c, ids, i, z, out);
+    }
+    return out;
+}
+
+static enum cb_status route_check(struct expression *e, const char *where, struct cb_err *err) {
+    if (!e->field) FAIL(err, CB_E_UNSUPPORTED, "%s: route: a learned router; wanted route(by=FIELD; VALUE=MODULE, ...)", where);
+    return CB_OK;
+}
+
+/* ---- split: parts of the sequence */
+static enum cb_status split_check(struct expression *e, const char *where, struct cb_err *err) {
+    if (e->n_numbers != e->n && e->n_numbers != e->n - 1)
+        FAIL(err, CB_E_USAGE, "%s: split: found %d numbers; wanted how many positions each of %d children takes (the last may be left out)",
+             where, e->n_numbers, e->n);
+    return CB_OK;
+}
+
+/* Where a cache is read the step of a row is known at run time only: every child sees all, and the position chooses. */
+static struct cb_tensor *split_cached(struct compose *c, const struct expression *e, struct cb_tensor *start, struct cb_tensor *x,
+                                      struct cb_tensor *y) {
+    struct cb_graph *g = c->nn->g;
+    const int64_t rows[3] = {y->type.dim[0], 1, 1}, steps[3] = {1, y->type.dim[1], 1};
+    int32_t *count = arena_array(g->arena, (size_t)steps[1], sizeof *count), end = 0;
+    if (!count) return graph_fail(g, CB_E_MEMORY, "split: no memory");
+    for (int64_t t = 0; t < steps[1]; t++) count[t] = (int32_t)t;
+    struct cb_tensor *at = graph_const(g, type_make(CB_DTYPE_I32, 3, steps), count);
+    at = op_add(g, op_reshape(g, start, 3, rows), at);
+    struct cb_tensor *out = y;
+    for (int i = e->n - 1; i >= 0; i--) {
+        end = 0;
+        for (int k = 0; k <= i && k < e->n_numbers; k++) end += (int32_t)e->number[k];
+        struct cb_tensor *z = compose_apply(c, e->child[i], x, y);
+        const bool is_last = i == e->n - 1 && e->n_numbers < e->n;
+        out = is_last ? z : op_where(g, op_compare(g, "lt", at, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &end)), z, out);
+    }
+    return out;
+}
+
+static struct cb_tensor *split_apply(struct compose *outer, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y) {
+    struct compose inner = *outer, *c = &inner;
+    struct cb_graph *g = c->nn->g;
+    const bool is_state = x == y;
+    inner.own_weights = true;
+    if (y->type.rank != 3 || x->type.rank < 2) return graph_fail(g, CB_E_UNSUPPORTED, "%s: split: its output has no positions", c->name);
+    struct cb_tensor *start = graph_find_leaf(g, "start");
+    if (start && start->type.rank == 1 && start->type.dim[0] == y->type.dim[0]) return split_cached(c, e, start, x, y);
+    struct cb_tensor **part = arena_array(g->arena, (size_t)e->n, sizeof(struct cb_tensor *));
+    int64_t begin = 0, sum = 0, length = y->type.dim[1];
+    int n = 0;
+    if (!part) return graph_fail(g, CB_E_MEMORY, "split: no memory");
+    for (int i = 0; i < e->n_numbers; i++) sum += e->number[i];
+    if (e->n_numbers == e->n ? sum != length : sum > length)
+        return graph_fail(g, CB_E_SHAPE, "split: its children take %lld positions; the input has %lld", (long long)sum, (long long)length);
+    for (int i = 0; i < e->n; i++) {
+        const int64_t end = i < e->n_numbers ? begin + e->number[i] : length;
+        if (end == begin) continue;
+        struct cb_tensor *piece = op_slice(g, y, 1, begin, end, 1);
+        inner.plain = outer->plain == y || !outer->plain ? piece : op_slice(g, outer->plain, 1, begin, end, 1);
+        part[n++] = compose_apply(c, e->child[i], is_state ? piece : op_slice(g, x, 1, begin, end, 1), piece);
+        begin = end;
+    }
+    return n == 1 ? part[0] : op_concat(g, n, part, 1);
+}
+
+/* ---- the table */
+static const struct block table[] = {
+    {.name = "sum",
+     .syntax = "sum(a, -1*b)",
+     .doc = "what each adds is added; others change what those before them left",
+     .adds = true,
+     .apply = sum_apply},
+    {.name = "stack",
+     .type = "Stack",
+     .syntax = "stack(a, b)",
+     .doc = "what comes out of a goes into b",
+     .is_lone = true,
+     .apply = stack_apply},
+    {.name = "avg",
+     .type = "Average",
+     .syntax = "avg(0.3*a, 0.7*b)",
+     .doc = "the weighted mean of what each makes of it; ; reading=adapters divides by their number once more, ; normalize=false keeps the "
+            "weights",
+     .takes_options = true,
+     .weighs = true,
+     .check = avg_check,
+     .apply = avg_apply},
+    {.name = "batch",
+     .type = "BatchSplit",
+     .syntax = "batch(a, b; 2, 3)",
+     .doc = "the first 2 rows of the batch go through a, the next 3 through b",
+     .takes_numbers = true,
+     .by_rows = true,
+     .check = batch_check,
+     .apply = batch_apply},
+    {.name = "split",
+     .type = "Split",
+     .syntax = "split(a, b; 64)",
+     .doc = "the first 64 positions go through a, the others through b",
+     .takes_numbers = true,
+     .check = split_check,
+     .apply = split_apply},
+    {.name = "parallel",
+     .type = "Parallel",
+     .syntax = "parallel(a, b)",
+     .doc = "the whole batch goes through each, outputs for each",
+     .by_rows = true,
+     .replicates = true,
+     .apply = parallel_apply},
+    {.name = "multitask",
+     .type = "MultiTask",
+     .syntax = "multitask(a, b)",
+     .doc = "each row goes through the one of its number in task_ids",
+     .by_rows = true,
+     .apply = route_apply},
+    {.name = "route",
+     .syntax = "route(by=language; en=a, ru=b)",
+     .doc = "each row goes through the one of its field; rows with other values through none",
+     .takes_field = true,
+     .by_rows = true,
+     .check = route_check,
+     .apply = route_apply},
+};
+
+const struct block *blocks(int *n) {
+    *n = (int)(sizeof table / sizeof *table);
+    return table;
+}
+
+const struct block *block_find(const char *name, size_t n) {
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (strlen(table[i].name) == n && memcmp(table[i].name, name, n) == 0) return &table[i];
+    return NULL;
+}
+
+const struct block *block_of_type(const char *type) {
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (table[i].type && strcmp(table[i].type, type) == 0) return &table[i];
+    return NULL;
+}
+
+enum cb_status block_check(struct expression *e, const char *where, struct cb_err *err) {
+    return e->block->check ? e->block->check(e, where, err) : CB_OK;
+}

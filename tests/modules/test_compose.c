@@ -1,0 +1,189 @@
+/* Expressions over modules: the language, and what blocks compute beside the reference libraries (../shared/fixtures/modules). */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cambium/cambium.h"
+#include "io/file.h"
+#include "module_case.h"
+#include "modules/expression.h"
+
+/* ---- the language */
+static enum cb_status parse(const char *text, struct expression **e, struct arena *arena, struct cb_err *err) {
+    memset(err, 0, sizeof *err);
+    return expression_parse(e, arena, text, "--modules", err);
+}
+
+TEST(compose, language) {
+    struct arena *arena = arena_create();
+    struct expression *e;
+    struct cb_err err;
+    CHECK_OK(parse("sum( x/a , -0.5 * stack(x/b,\t 2*\"x/c (1)\") )", &e, arena, &err));
+    CHECK_OK(parse(" 0.5*dir/one ", &e, arena, &err));
+    CHECK(!e->block && e->scale == 0.5 && e->weight == 1 && strcmp(e->path, "dir/one") == 0 && strcmp(e->name, "one") == 0);
+    CHECK_OK(parse("2*sum(x/a, -0.5*stack(x/b, 2*\"x/c (1)\"))", &e, arena, &err));
+    CHECK(strcmp(e->block->name, "sum") == 0 && e->n == 2 && e->weight == 1);
+    CHECK(e->child[0]->scale == 2 && e->child[1]->weight == -1, "%g %g", e->child[0]->scale, e->child[1]->weight);
+    CHECK(e->child[1]->child[1]->scale == 2 && strcmp(e->child[1]->child[1]->path, "x/c (1)") == 0);
+    CHECK_OK(parse("avg(0.3*a, 0.7*sum(b, 2*c); normalize=false)", &e, arena, &err));
+    CHECK(e->keeps_weights && !e->is_library_mean && e->child[0]->weight == 0.3 && e->child[0]->scale == 1);
+    CHECK(e->child[1]->weight == 0.7 && e->child[1]->child[1]->scale == 2);
+    CHECK_OK(parse("a=x/y\nb=stack(a, x/z)\nroute(by=language; en=a, ru=b)", &e, arena, &err));
+    CHECK(strcmp(e->field, "language") == 0 && strcmp(e->value[1], "ru") == 0 && strcmp(e->child[1]->child[0]->path, "x/y") == 0);
+    CHECK(strcmp(e->child[0]->name, "a") == 0);
+    CHECK_OK(parse("batch(a, base; 2, 3)", &e, arena, &err));
+    CHECK(e->n_numbers == 2 && e->number[1] == 3 && !e->child[1]->path);
+    arena_destroy(&arena);
+}
+
+TEST(compose, refused_expressions) {
+    static const struct {
+        const char *text, *words;
+        enum cb_status code;
+    } rows[] = {
+        {"", "found its end", CB_E_USAGE},
+        {"stack(a, ", "at character 9: found its end", CB_E_USAGE},
+        {"stack(a, b", "',' or ')'", CB_E_USAGE},
+        {"stack(a, b))", "found ')'", CB_E_USAGE},
+        {"stack(a,, b)", "at character 8", CB_E_USAGE},
+        {"stick(a, b)", "wanted sum, stack", CB_E_USAGE},
+        {"batch(a, b; 1)", "the rows of each of 2", CB_E_USAGE},
+        {"batch(a, b; 1, -2)", "a whole number", CB_E_USAGE},
+        {"batch(a, b; 1, 99999999999)", "a whole number", CB_E_USAGE},
+        {"split(a, b, c; 1)", "how many positions", CB_E_USAGE},
+        {"avg(1*a, -1*b)", "cannot be made to sum to 1", CB_E_USAGE},
+        {"avg(a, b; reading=both)", "reading=mean", CB_E_USAGE},
+        {"route(by=x; a=m, a=n)", "twice", CB_E_USAGE},
+        {"route(by=x; a, b)", "'='", CB_E_USAGE},
+        {"route(r; a, b)", "by=FIELD", CB_E_USAGE},
+        {"a=stack(b, x/m)\nb=avg(a, x/n)\na", "contains itself", CB_E_USAGE},
+        {"a=a\na", "contains itself", CB_E_USAGE},
+        {"a=m\na=n\na", "twice", CB_E_USAGE},
+        {"sum=m\nsum", "cannot be a name", CB_E_USAGE},
+        {"sum(\"a, b)", "closing quotation mark", CB_E_USAGE},
+    };
+    struct arena *arena = arena_create();
+    struct expression *e;
+    struct cb_err err;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        enum cb_status status = parse(rows[i].text, &e, arena, &err);
+        CHECK(status == rows[i].code && strstr(err.message, rows[i].words), "%s: %d, '%s'; wanted '%s'", rows[i].text, status, err.message,
+              rows[i].words);
+    }
+    arena_destroy(&arena);
+}
+
+/* Depth, number and expansion are bounded. */
+TEST(compose, bounded) {
+    struct arena *arena = arena_create();
+    struct expression *e;
+    struct cb_err err;
+    enum { MANY = 30000 };
+    char *text = calloc(1, 8 * MANY), name[40];
+    for (int i = 0; i < MANY; i++) strcat(text + 6 * i, "stack(");
+    CHECK_FAILS(parse(text, &e, arena, &err), CB_E_LIMIT, "deeper");
+    strcpy(text, "sum(a");
+    for (int i = 0; i < MANY; i++) memcpy(text + 5 + 2 * i, ",a", 3);
+    CHECK_FAILS(parse(strcat(text, ")"), &e, arena, &err), CB_E_LIMIT, "more than");
+    // each name twice the one before it
+    strcpy(text, "n0=x/y\n");
+    for (int i = 1; i < 20; i++) {
+        snprintf(name, sizeof name, "n%d=sum(n%d, n%d)\n", i, i - 1, i - 1);
+        strcat(text, name);
+    }
+    CHECK_FAILS(parse(strcat(text, "n19"), &e, arena, &err), CB_E_LIMIT, "");
+    free(text);
+    arena_destroy(&arena);
+}
+
+/* ---- beside the libraries */
+/* A fixture by an expression, in which @ is the fixture's folder; NULL: the folder itself. */
+struct composed {
+    const char *name, *expression;
+};
+
+static char *expanded(const char *text, const char *folder) {
+    size_t n = strlen(text) + 1;
+    for (const char *c = text; *c; c++) n += *c == '@' ? strlen(folder) : 0;
+    char *out = calloc(1, n), *to = out;
+    for (const char *c = text; out && *c; c++)
+        if (*c == '@')
+            to += sprintf(to, "%s", folder);
+        else
+            *to++ = *c;
+    return out;
+}
+
+/* Worst error of an output over the rows of its tokens. */
+static double output_error(const struct tensors *have, const struct tensors *golden, const char *name) {
+    const struct tensor *a = tensors_find(have, name), *b = tensors_find(golden, name), *mask = tensors_find(golden, "attention_mask");
+    if (!a || !b || !type_equal(&a->type, &b->type)) return INFINITY;
+    const bool by_token = mask && b->type.rank == 3;
+    const int64_t masks = by_token ? type_elements(&mask->type) : 1;
+    const int64_t rows = by_token ? b->type.dim[0] * b->type.dim[1] : 1, width = type_elements(&b->type) / rows;
+    double worst = 0;
+    for (int64_t i = 0; i < rows; i++)
+        if (!by_token || ((const int64_t *)tensor_data(mask))[i % masks])
+            worst = fmax(worst, worst_error((const float *)tensor_data(a) + i * width, (const float *)tensor_data(b) + i * width, width));
+    return worst;
+}
+
+static enum cb_status composed_run(const struct composed *c, const char *shared, char message[400], struct cb_err *err) {
+    char folder[400], path[800], base[500], out[200], temporary[128], *text;
+    size_t n;
+    json_t *json = NULL;
+    struct cb_engine *engine = NULL;
+    struct cb_forward_result result = {0};
+    struct tensors *golden = NULL, *have = NULL;
+    snprintf(folder, sizeof folder, "%s/fixtures/modules/%s", shared, c->name);
+    snprintf(path, sizeof path, "%s/golden.json", folder);
+    TRY(io_read_file(&text, &n, path, 1 << 24, err));
+    enum cb_status status = json_parse_object(&json, text, n, path, err);
+    free(text);
+    TRY(status);
+    snprintf(base, sizeof base, "%s/fixtures/modules/%s", shared, json_string_value(json_object_get(json, "base")));
+    const double tolerance = fmax(2e-5, json_number_value(json_object_get(json_object_get(json, "tolerance"), "logits")));
+    json_decref(json);
+    snprintf(path, sizeof path, "%s/golden.safetensors", folder);
+    snprintf(out, sizeof out, "%s/out.safetensors", temporary_folder(temporary, "composed"));
+    char *expression = expanded(c->expression ? c->expression : "@", folder);
+    const struct cb_forward_options options = {.model = base, .modules = expression, .input = path, .output = out};
+    status = cb_engine_create(&engine, &(struct cb_engine_options){.threads = 2}, err);
+    if (status == CB_OK) status = cb_forward(engine, &options, &result, err);
+    if (status == CB_OK) status = tensors_open(&golden, path, err);
+    if (status == CB_OK) status = tensors_open(&have, out, err);
+    int compared = 0;
+    for (int i = 0; status == CB_OK && i < tensors_count(have); i++) {
+        const char *name = tensors_at(have, i)->name;
+        if (strncmp(name, "logits", 6) != 0 || !tensors_find(golden, name)) continue;
+        const double e = output_error(have, golden, name);
+        compared++;
+        if (!(e < tolerance)) snprintf(message, 400, "%s: %.100s: error %g", c->name, name, e);
+    }
+    if (status == CB_OK && !compared) snprintf(message, 400, "%s: nothing to compare", c->name);
+    tensors_destroy(&golden);
+    tensors_destroy(&have);
+    free(expression);
+    cb_free(result.shapes);
+    cb_engine_destroy(&engine);
+    return status;
+}
+
+TEST(compose, fixtures) {
+    static const struct composed rows[] = {
+        {"multi_active_lora", "sum(@/a, @/b)"},
+        {"mixed_batch_lora", "batch(@/b, base, @/a; 1, 1, 1)"},
+        {"mixed_batch_lora_heads", "batch(@/b, @/a, base; 1, 1, 1)"},
+        {"mixed_batch_embed", "a=@/a\nb=@/b\nbatch(a, b, a; 1, 1, 1)"},
+    };
+    const char *shared = shared_dir();
+    if (!shared) return;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct cb_err err = {0};
+        char message[400] = "";
+        enum cb_status status = composed_run(&rows[i], shared, message, &err);
+        CHECK(status == CB_OK, "%s: %s", rows[i].name, err.message);
+        CHECK(!*message, "%s", message);
+    }
+}
