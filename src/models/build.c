@@ -194,7 +194,8 @@ static struct model_leaves leaves_make(const struct model *model, struct nn *nn,
     if (io->attention_mask && !io->cache)
         leaves.mask = leaves.q_segment = leaves.k_segment =
             after_rows(nn, model_input(nn, io, "attention_mask", 2, known, 0, 2, false), 1);
-    if (io->attention_mask && (model->family->bidirectional || model->class->head->reads_padding))
+    // rows of padding see what is not, as in Transformers, where something before them always is: virtual tokens, prefixes
+    if (io->attention_mask && (model->family->bidirectional || model->class->head->reads_padding || n || leaves.past))
         leaves.q_segment = op_reshape(g, model_counting(g, b * t, 1, 0), 2, rows);
     if (io->attention_mask && io->cache) {
         leaves.k_segment = model_input(nn, io, "attention_mask", 2, (const int64_t[]){b, io->cache}, 0, 2, false);
@@ -238,6 +239,10 @@ static enum cb_status build(const struct model *model, struct nn *nn, struct mod
     nn->model_type = model->family->name;
     nn->model_class = model->class->name;
     nn->width = model->n_embd;
+    nn->n_layer = model->n_layer;
+    nn->n_head = model->n_head;
+    nn->n_kv_head = model->n_kv_head;
+    nn->task = !model->class->head->generates ? NULL : model->family->encoder_decoder ? "SEQ_2_SEQ_LM" : "CAUSAL_LM";
     nn->mask = leaves.mask;
     struct cb_tensor *x = model->family->body(model, nn, io, &leaves);
     nn->layer = -1;

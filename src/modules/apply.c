@@ -216,6 +216,62 @@ static struct cb_tensor *hook_param(void *user, struct nn *nn, const char *name,
     return walk.p;
 }
 
+/* Rows of all modules that have some, those of the first in front. */
+static struct cb_tensor *hook_rows(void *user, struct nn *nn, const struct nn_site *place) {
+    const struct module_list *list = user;
+    struct cb_tensor *all = NULL;
+    for (int i = 0; i < list->n; i++) {
+        const struct module *m = list->modules[i];
+        const struct tuner_site *site = m->tuner->rows ? site_of(m, place->name) : NULL;
+        struct cb_tensor *rows = site ? m->tuner->rows(m, site, nn) : NULL;
+        if (rows) all = all ? op_concat(nn->g, 2, (struct cb_tensor *[]){all, rows}, 0) : rows;
+    }
+    return all ? all : graph_fail(nn->g, CB_E_NAME, "%s: virtual tokens of modules that are not for it", place->name);
+}
+
+static struct cb_tensor *hook_before(void *user, struct nn *nn, const struct nn_site *place, int64_t heads, int64_t head_dim) {
+    const struct module_list *list = user;
+    struct cb_tensor *all = NULL;
+    for (int i = 0; i < list->n; i++) {
+        const struct module *m = list->modules[i];
+        const struct tuner_site *site = m->tuner->before ? site_of(m, place->name) : NULL;
+        struct cb_tensor *rows = site ? m->tuner->before(m, site, nn, heads, head_dim) : NULL;
+        if (rows) all = all ? op_concat(nn->g, 2, (struct cb_tensor *[]){all, rows}, 1) : rows;
+    }
+    return all;
+}
+
 struct nn_hook module_hook(struct module_list *list) {
-    return (struct nn_hook){.user = list, .input = hook_input, .site = hook_site, .param = hook_param};
+    struct nn_hook hook = {.user = list, .input = hook_input, .site = hook_site, .param = hook_param};
+    for (int i = 0; i < list->n; i++) {
+        hook.n_rows += list->modules[i]->n_rows;
+        hook.n_past += list->modules[i]->n_past;
+        if (list->modules[i]->tuner->before) hook.before = hook_before;
+    }
+    if (hook.n_rows) hook.rows = hook_rows;
+    return hook;
+}
+
+/* A site's value that `make` gives, into its entry. */
+static enum cb_status settle_one(const struct module *m, const struct tuner_param *p, struct store *store,
+                                 const struct module_evaluator *evaluator, struct cb_err *err) {
+    struct store_entry *entry = store_find(store, p->public.name);
+    struct cb_graph *g;
+    if (!entry) FAIL(err, CB_E_NAME, "%s: not in the store", p->public.name);
+    TRY(graph_create(&g, evaluator->ops, err));
+    struct nn nn = nn_make(g);
+    const char *output = "made";
+    float *data = entry->data;
+    graph_output(g, m->tuner->make(m, &m->sites[p->site], &nn), output);
+    enum cb_status status = g->err.code;
+    if (status != CB_OK) err_set(err, status, __FILE__, __LINE__, "%s", g->err.message);
+    if (status == CB_OK) status = evaluator->run(evaluator->user, g, store, 1, &output, &data, err);
+    graph_destroy(&g);
+    return status;
+}
+
+enum cb_status module_settle(const struct module *m, struct store *store, const struct module_evaluator *evaluator, struct cb_err *err) {
+    for (int i = 0; i < m->n_params; i++)
+        if (m->params[i].role == TUNER_MADE) TRY(settle_one(m, &m->params[i], store, evaluator, err));
+    return CB_OK;
 }

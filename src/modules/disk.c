@@ -1,4 +1,5 @@
 /* A module's folder as PEFT has it: adapter_config.json and adapter_model.safetensors. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -168,9 +169,17 @@ static bool entry_pick(void *context, const struct store_entry *entry, const cha
     return p != NULL;
 }
 
+static enum cb_status param_check(const struct tuner_param *p, const struct store *store, struct cb_err *err) {
+    const struct store_entry *entry = store_find(store, p->public.name);
+    if (!entry) FAIL(err, CB_E_NAME, "%s: not in the store", p->public.name);
+    if (p->role == TUNER_MADE && isnan(*(const float *)entry->data))
+        FAIL(err, CB_E_ARGUMENT, "%s: not computed yet; wanted module_settle before", p->public.name);
+    return CB_OK;
+}
+
 enum cb_status module_save(const struct module *m, const struct store *store, const char *folder, struct cb_err *err) {
     for (int i = 0; i < m->n_params; i++)
-        if (!store_find(store, m->params[i].public.name)) FAIL(err, CB_E_NAME, "%s: not in the store", m->params[i].public.name);
+        TRY(param_check(&m->params[i], store, err));
     TRY(io_mkdirs(folder, err));
     char *tensors = io_path_join(folder, "adapter_model.safetensors"), *config = io_path_join(folder, "adapter_config.json");
     json_t *metadata = json_pack("{s:s}", "format", "pt");

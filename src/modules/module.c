@@ -48,8 +48,8 @@ static enum cb_status param_add(struct module *m, struct tuner_param rest, struc
     if (!grown || !name) FAIL(err, CB_E_MEMORY, "%s: no memory for a parameter", m->name);
     m->params = grown;
     rest.public.name = name;
-    rest.public.is_trained = rest.role == TUNER_TRAINED;
-    rest.public.is_stored = rest.role != TUNER_DERIVED;
+    rest.public.is_trained = rest.role == TUNER_TRAINED || rest.role == TUNER_INNER;
+    rest.public.is_stored = rest.role != TUNER_DERIVED && rest.role != TUNER_INNER;
     TRY(type_check(&rest.public.type, name, err));
     TRY(table_put(&m->by_key, key, strlen(key), m->n_params, err));
     m->params[m->n_params++] = rest;
@@ -93,6 +93,13 @@ enum cb_status tuner_add_param(struct module *m, struct tuner_site *site, const 
 struct cb_tensor *tuner_leaf(const struct module *m, const struct tuner_site *site, int i, struct nn *nn) {
     const struct module_param *p = &m->params[site->param[i]].public;
     return graph_param(nn->g, p->name, p->type);
+}
+
+struct cb_tensor *tuner_value(const struct module *m, const struct tuner_site *site, int i, struct nn *nn) {
+    const struct tuner_param *p = &m->params[site->param[i]];
+    if (p->role != TUNER_MADE) return tuner_leaf(m, site, i, nn);
+    struct cb_tensor *kept = nn_kept(nn, p->public.name);
+    return kept ? kept : nn_keep(nn, p->public.name, m->tuner->make(m, site, nn));
 }
 
 enum cb_status tuner_base_weight(float **weight, const struct tuner_site *site, const struct store *store, struct cb_err *err) {
@@ -217,6 +224,8 @@ static enum cb_status resolve(struct module *m, const struct nn *nn, const struc
             TRY(tuner_add_copy(m, site, false, "bias", matches ? "base_layer.bias" : "bias", err));
     }
     char text[200];
+    if (!m->n_sites && m->targets.is_implied)
+        FAIL(err, CB_E_NAME, "%s: the model has nothing that a module of kind %s acts on", where, m->tuner->name);
     if (!m->n_sites)
         FAIL(err, CB_E_NAME, "%s: target_modules: %s: no module of the model has such a name; wanted one or more", where,
              targets_text(m, text));
@@ -340,3 +349,6 @@ int64_t module_parameters(const struct module *module) {
         if (module->params[i].public.is_trained) n += type_elements(&module->params[i].public.type);
     return n;
 }
+int64_t module_rows(const struct module *module) { return module->n_rows; }
+int64_t module_positions(const struct module *module) { return module->n_rows + module->n_past; }
+bool module_scales(const struct module *module) { return module->tuner->scaling != NULL; }

@@ -31,6 +31,9 @@ struct module_fresh {
     const char *task_type;  // of the configuration; NULL: the tuner's usual
     const char *const *save;  // modules that are trained whole beside it, as modules_to_save; n_save of them
     int n_save;
+    /* Ids of a text that a tuner begins with; NULL: such are refused. *ids: owned by the caller, free(). */
+    enum cb_status (*ids)(void *user, const char *text, int32_t **ids, int64_t *n, struct cb_err *err);
+    void *user;
 };
 enum cb_status module_create_fresh(struct module **module, struct store *store, const struct module_fresh *fresh, const struct nn *sites,
                                    struct cb_err *err);
@@ -61,6 +64,9 @@ struct module_evaluator {
                           struct cb_err *err);
     void *user;
 };
+/* Brings up to date what the file holds in place of what is trained (the rows that an encoder makes); wanted before module_save. */
+enum cb_status module_settle(const struct module *module, struct store *store, const struct module_evaluator *evaluator,
+                             struct cb_err *err);
 /* Puts the modules, at their scales, into the model's weights in the store (f32 from then on); unfold: takes them off again, up to rounding, where their
    kinds add something to the weights. Refused where a weight is shared with a site that a module leaves alone. Replaced weights and biases change places
    with the model's. */
@@ -77,6 +83,11 @@ struct module_param {
 int module_n_params(const struct module *module);
 const struct module_param *module_param(const struct module *module, int i);
 int64_t module_parameters(const struct module *module);
+/* Virtual tokens that it puts before the tokens; with the positions that its prefixes count as. */
+int64_t module_rows(const struct module *module);
+int64_t module_positions(const struct module *module);
+/* Whether a scale other than 1 means something. */
+bool module_scales(const struct module *module);
 int module_n_sites(const struct module *module);
 /* Name of the i-th site that the module changes. */
 const char *module_site_name(const struct module *module, int i);

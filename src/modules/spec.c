@@ -37,6 +37,7 @@ static json_t *value_make(enum tuner_kind kind, const char *text) {
             if (!*text || *end || !isfinite(number)) return NULL;
             return number == floor(number) && fabs(number) < 1e15 ? json_integer((json_int_t)number) : json_real(number);
         case TUNER_BOOL: return strcmp(text, "true") == 0 ? json_true() : strcmp(text, "false") == 0 ? json_false() : NULL;
+        case TUNER_TEXT:
         case TUNER_STR: return *text ? json_string(text) : NULL;
         case TUNER_STRS:
             // one word that is a pattern or a shorthand stays a string
@@ -65,6 +66,14 @@ static enum cb_status option_set(json_t *config, const struct tuner *tuner, cons
     return CB_OK;
 }
 
+/* Whether the option at p takes all that is left, commas included. */
+static bool takes_rest(const struct tuner *tuner, const char *p) {
+    const size_t n = strcspn(p, "=,");
+    for (const struct tuner_option *o = tuner->options; o->name; o++)
+        if (o->kind == TUNER_TEXT && strlen(o->name) == n && strncmp(o->name, p, n) == 0) return true;
+    return false;
+}
+
 static enum cb_status spec_parse(json_t **config, const char *spec, const char *base, struct cb_err *err) {
     char name[64];
     size_t n = strcspn(spec, ":");
@@ -75,7 +84,7 @@ static enum cb_status spec_parse(json_t **config, const char *spec, const char *
     if (base && json_object_set_new(*config, "base_model_name_or_path", json_string(base)) != 0)
         FAIL(err, CB_E_FORMAT, "%s: base model's name is not UTF-8", tuner->name);
     for (const char *p = spec + n + (spec[n] == ':'); *p;) {
-        size_t length = strcspn(p, ",");
+        size_t length = takes_rest(tuner, p) ? strlen(p) : strcspn(p, ",");
         TRY(option_set(*config, tuner, p, length, err));
         p += length + (p[length] == ',');
     }
@@ -87,6 +96,8 @@ enum cb_status module_param_fill(const struct module *m, const struct tuner_para
     if (p->fill) return p->fill(m, p, store, seed, to, err);
     float *data = to;
     int64_t n = type_elements(&p->public.type);
+    for (int64_t i = 0; p->role == TUNER_MADE && i < n; i++) data[i] = NAN;  // until module_settle
+    if (p->role == TUNER_MADE) return CB_OK;
     struct rng rng = rng_make(seed, rng_hash(p->public.key));
     for (int64_t i = 0; p->init == TUNER_UNIFORM && i < n; i++) data[i] = (float)(p->spread * (2 * rng_f64(&rng) - 1));
     for (int64_t i = 0; p->init == TUNER_NORMAL && i < n; i++) data[i] = (float)(p->spread * rng_normal(&rng));
@@ -111,6 +122,7 @@ static enum cb_status orientation_set(struct module *m, struct cb_err *err) {
 static enum cb_status targets_named(struct module *m, struct cb_err *err) {
     const json_t *layers = json_object_get(m->config, "layers_to_transform");
     const bool is_text = json_is_string(json_object_get(m->config, "target_modules"));
+    if (!json_object_get(m->config, "target_modules")) return CB_OK;
     if (!m->targets.is_implied && (!is_text || !layers || json_is_null(layers))) return CB_OK;
     json_t *names = json_array();
     for (int i = 0; i < m->n_sites; i++)
@@ -142,6 +154,26 @@ static enum cb_status fresh_add(json_t *config, const struct module_fresh *fresh
     return CB_OK;
 }
 
+/* Ids of the text that the module begins with, where it wants one. */
+static enum cb_status text_read(struct module *m, const struct module_fresh *fresh, struct cb_err *err) {
+    int32_t *ids = NULL;
+    if (!m->init_text) return CB_OK;
+    if (!fresh->ids) FAIL(err, CB_E_UNSUPPORTED, "%s: begins as a text; wanted a model with a tokenizer", fresh->name);
+    TRY(fresh->ids(fresh->user, m->init_text, &ids, &m->n_init_ids, err));
+    int32_t *own = arena_array(m->arena, (size_t)m->n_init_ids + 1, sizeof *own);
+    if (own) memcpy(own, ids, (size_t)m->n_init_ids * sizeof *own);
+    free(ids);
+    m->init_ids = own;
+    if (!own) FAIL(err, CB_E_MEMORY, "%s: no memory for %lld tokens", fresh->name, (long long)m->n_init_ids);
+    for (int i = 0; i < m->n_sites; i++)
+        for (int64_t k = 0; k < m->n_init_ids; k++)
+            if (own[k] < 0 || own[k] >= m->sites[i].site.in)
+                FAIL(err, CB_E_ARGUMENT, "%s: its text has token %d; the model's vocabulary has %lld", fresh->name, own[k],
+                     (long long)m->sites[i].site.in);
+    if (!m->n_init_ids) FAIL(err, CB_E_ARGUMENT, "%s: \"%.60s\": no tokens in it", fresh->name, m->init_text);
+    return CB_OK;
+}
+
 enum cb_status module_create(struct module **module, struct store *store, const char *spec, const char *name, const char *base,
                              uint64_t seed, const struct nn *sites, struct cb_err *err) {
     const struct module_fresh fresh = {.spec = spec, .name = name, .base = base, .seed = seed};
@@ -156,8 +188,11 @@ enum cb_status module_create_fresh(struct module **module, struct store *store, 
     struct module *m = NULL;
     enum cb_status status = spec_parse(&config, spec, fresh->base, err);
     if (status == CB_OK) status = fresh_add(config, fresh, err);
-    if (status == CB_OK) status = module_from_config(&m, config, spec, name, sites, err);
+    if (status == CB_OK) status = module_from_config(&m, config, spec, name, NULL, err);
     json_decref(config);
+    if (m) m->is_fresh = true;
+    if (status == CB_OK && sites) status = module_resolve(m, sites, spec, err);
+    if (status == CB_OK) status = text_read(m, fresh, err);
     if (status == CB_OK) status = orientation_set(m, err);
     if (status == CB_OK) status = targets_named(m, err);
     if (status == CB_OK) status = module_add_scale(m, store, err);

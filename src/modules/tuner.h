@@ -13,7 +13,7 @@ enum tuner_init {
     TUNER_CONSTANT /* spread */,
     TUNER_COPY /* of the entry `source` */
 };
-enum tuner_kind { TUNER_INT, TUNER_FLOAT, TUNER_BOOL, TUNER_STR, TUNER_STRS /* a+b+c; a pattern stays one string */, TUNER_INTS };
+enum tuner_kind { TUNER_INT, TUNER_FLOAT, TUNER_BOOL, TUNER_STR, TUNER_STRS /* a+b+c; a pattern stays one string */, TUNER_INTS, TUNER_TEXT /* all that is left of the spec */ };
 
 /* A key of a spec text, and the key of adapter_config.json that it sets. */
 struct tuner_option {
@@ -26,7 +26,9 @@ struct tuner_option {
 enum tuner_role {
     TUNER_TRAINED,
     TUNER_FROZEN /* kept in the file, never trained */,
-    TUNER_DERIVED /* never in a file: made by its fill, when fresh and when read */
+    TUNER_DERIVED /* never in a file: made by its fill, when fresh and when read */,
+    TUNER_INNER /* trained, never in a file: a fresh module's part of what `make` gives */,
+    TUNER_MADE /* in the file: what `make` gives, brought up to date by module_settle */
 };
 
 struct tuner_param;
@@ -46,7 +48,7 @@ struct tuner_param {
 };
 
 /* A site that the tuner changes, and the numbers of its parameters: its own, and such as it shares with others. */
-#define TUNER_MAX_PARAMS 16
+#define TUNER_MAX_PARAMS 64
 struct tuner_site {
     struct nn_site site;
     int param[TUNER_MAX_PARAMS], n_params;
@@ -94,6 +96,11 @@ struct module {
     int sites_size, params_size, swaps_size, patterns_size;
     const char *scale_name;  // of the scale's entry
     const char *warning;
+    bool is_fresh;  // made from a spec, not read from a file
+    int64_t n_rows, n_past;  // virtual tokens; positions that its prefixes count as
+    const char *init_text;  // a fresh module wants the ids of this text; NULL: none
+    const int32_t *init_ids;
+    int64_t n_init_ids;
 };
 
 /* How a tuner acts on a site. All are nullable, but it needs input, delta, weight, or copies (tuner_add_copy). scale: rank 0, the run-time scale.
@@ -133,6 +140,12 @@ struct tuner {
     /* The new bias of b, f32 (out). */
     struct cb_tensor *(*bias)(const struct module *module, const struct tuner_site *site, struct nn *nn, struct cb_tensor *b,
                               struct cb_tensor *scale);
+    /* The value of a fresh site's TUNER_MADE parameter. */
+    struct cb_tensor *(*make)(const struct module *module, const struct tuner_site *site, struct nn *nn);
+    /* Rows of the module's virtual tokens, (n_rows,channels) or (B,n_rows,channels), at an embedding of tokens. */
+    struct cb_tensor *(*rows)(const struct module *module, const struct tuner_site *site, struct nn *nn);
+    /* Rows (1 or B,n,heads,head_dim) before a site's keys or values. */
+    struct cb_tensor *(*before)(const struct module *module, const struct tuner_site *site, struct nn *nn, int64_t heads, int64_t head_dim);
     /* Whether weight and bias serve this module in place of input and delta. NULL: these do, where there are any. */
     bool (*by_weight)(const struct module *module);
     /* Why this module cannot be folded though it has weight or bias; NULL: it can. */
@@ -159,6 +172,8 @@ const char *tuner_key(struct module *module, const struct tuner_site *site, cons
 enum cb_status tuner_base_weight(float **weight, const struct tuner_site *site, const struct store *store, struct cb_err *err);
 /* The graph's leaf of the site's i-th parameter. */
 struct cb_tensor *tuner_leaf(const struct module *module, const struct tuner_site *site, int i, struct nn *nn);
+/* Its value: the leaf, or what `make` gives where that is its role, once a graph. */
+struct cb_tensor *tuner_value(const struct module *module, const struct tuner_site *site, int i, struct nn *nn);
 /* The site's own weight before any module, as `weight` has it. */
 struct cb_tensor *tuner_base(const struct tuner_site *site, struct nn *nn);
 /* A pattern that lives as long as the module. */

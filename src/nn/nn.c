@@ -93,3 +93,23 @@ const struct nn_site *nn_find_site(const struct nn *nn, const char *name) {
     int found = nn->sites_size ? *site_slot(nn, name) : 0;
     return found ? nn->sites[found - 1] : NULL;
 }
+
+struct nn_memo {
+    const char *name;
+    struct cb_tensor *x;
+    struct nn_memo *next;
+};
+
+struct cb_tensor *nn_keep(struct nn *nn, const char *name, struct cb_tensor *x) {
+    struct nn_memo *memo = arena_alloc(nn->g->arena, sizeof *memo);
+    if (!memo) return graph_fail(nn->g, CB_E_MEMORY, "%s: no memory to keep it", name);
+    *memo = (struct nn_memo){name, x, nn->memo};
+    nn->memo = memo;
+    return x;
+}
+
+struct cb_tensor *nn_kept(const struct nn *nn, const char *name) {
+    const struct nn_memo *memo = nn->memo;
+    while (memo && strcmp(memo->name, name) != 0) memo = memo->next;
+    return memo ? memo->x : NULL;
+}

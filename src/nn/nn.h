@@ -70,6 +70,8 @@ struct nn {
     struct nn_hook hook;
     const char *model_type, *model_class;  // of config.json: "bert", "BertForMaskedLM"; NULL: unknown
     int64_t width;  // of the residual stream
+    int64_t n_layer, n_head, n_kv_head;  // of two stacks the decoder's
+    const char *task;  // that a language model is made for, as PEFT names it, "CAUSAL_LM" or "SEQ_2_SEQ_LM"; NULL: another head
     struct cb_tensor *mask;  // i32 (B,T): 1 token, 0 padding; NULL: all are tokens, or a cache is read
     /* Type that a weight is stored in; NULL: f32. */
     enum cb_dtype (*param_dtype)(void *user, const char *name);
@@ -88,6 +90,7 @@ struct nn {
     int n_sites, sites_size;
     int *site_slots;  // of a hash table over the names, 2 * sites_size of them: number of a site + 1; 0: empty
     uint64_t n_dropouts;  // keys of the dropouts so far
+    struct nn_memo *memo;  // of nn_keep, the last first
 };
 
 /* A builder over g, which it borrows; no hook, f32 parameters, no dropout. */
@@ -103,6 +106,9 @@ struct cb_tensor *nn_site_param(struct nn *nn, const char *site, const char *fie
 const struct nn_site *nn_record(struct nn *nn, const struct nn_site *site);
 /* Records the site and passes y through the hook. */
 struct cb_tensor *nn_site(struct nn *nn, const struct nn_site *site, struct cb_tensor *x, struct cb_tensor *y);
+/* Keeps a tensor that hooks made under a name, which must outlive the graph, and gives it back; nn_kept finds it, NULL: none. */
+struct cb_tensor *nn_keep(struct nn *nn, const char *name, struct cb_tensor *x);
+struct cb_tensor *nn_kept(const struct nn *nn, const char *name);
 /* NULL where there is none. */
 const struct nn_site *nn_find_site(const struct nn *nn, const char *name);
 

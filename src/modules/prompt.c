@@ -1,0 +1,97 @@
+/* Sizes, tables and encoders of virtual tokens and prefixes, as PEFT's configurations name them. */
+#include "modules/prompt.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ops/ops.h"
+
+#define SIZE_LIMIT (1 << 20)
+
+enum cb_status prompt_parse(struct module *m, const char *where, struct cb_err *err) {
+    struct prompt *p = (struct prompt *)m->options;
+    const json_t *c = m->config;
+    TRY(json_get_int(&p->n, c, where, "num_virtual_tokens", 1, SIZE_LIMIT, true, err));
+    TRY(json_get_int(&p->channels, c, where, "token_dim", 1, SIZE_LIMIT, false, err));
+    TRY(json_get_int(&p->layers, c, where, "num_layers", 1, SIZE_LIMIT, false, err));
+    TRY(json_get_int(&p->heads, c, where, "num_attention_heads", 1, SIZE_LIMIT, false, err));
+    return json_get_int(&p->stacks, c, where, "num_transformer_submodules", 1, 2, false, err);
+}
+
+enum cb_status prompt_settle(struct module *m, const struct nn *sites, int64_t channels, int64_t heads, struct cb_err *err) {
+    struct prompt *p = (struct prompt *)m->options;
+    if (p->channels && p->channels != channels)
+        FAIL(err, CB_E_SHAPE, "%s: token_dim: found %lld; wanted %lld, as wide as the model's", m->name, (long long)p->channels,
+             (long long)channels);
+    p->channels = channels;
+    if (!p->layers) p->layers = sites->n_layer;
+    if (!p->heads) p->heads = heads;
+    const char *task = json_string_value(json_object_get(m->config, "task_type"));
+    if (m->is_fresh && !task) task = sites->task;
+    if (!p->stacks) p->stacks = task && strcmp(task, "SEQ_2_SEQ_LM") == 0 ? 2 : 1;
+    if (!m->is_fresh) return CB_OK;
+    const struct {
+        const char *key;
+        int64_t value;
+    } sizes[] = {{"token_dim", p->channels},
+                 {"num_layers", p->layers},
+                 {"num_attention_heads", p->heads},
+                 {"num_transformer_submodules", p->stacks}};
+    bool ok = json_object_set_new(m->config, "task_type", task ? json_string(task) : json_null()) == 0;
+    for (size_t i = 0; ok && i < sizeof sizes / sizeof *sizes; i++)
+        ok = json_object_set_new(m->config, sizes[i].key, json_integer(sizes[i].value)) == 0;
+    if (!ok) FAIL(err, CB_E_MEMORY, "%s: no memory for its configuration", m->name);
+    return CB_OK;
+}
+
+/* ---- parameters */
+enum cb_status prompt_add_table(struct module *m, struct tuner_site *site, int64_t rows, int64_t channels, bool is_made,
+                                struct tuner_param rest, struct cb_err *err) {
+    rest.public.key = PROMPT_TABLE;
+    rest.public.type = type_make(CB_DTYPE_F32, 2, (const int64_t[]){rows, channels});
+    if (is_made) rest.role = TUNER_MADE;
+    return tuner_add(m, site, rest, NULL, err);
+}
+
+enum cb_status prompt_add_inner(struct module *m, struct tuner_site *site, const char *name, int rank, const int64_t *dim,
+                                enum tuner_init init, double spread, struct cb_err *err) {
+    struct tuner_param rest = {.init = init, .spread = spread, .role = TUNER_INNER};
+    rest.public.key = arena_printf(m->arena, "prompt_encoder.%s", name);
+    rest.public.type = type_make(CB_DTYPE_F32, rank, dim);
+    if (!rest.public.key) FAIL(err, CB_E_MEMORY, "%s: no memory for a name", m->name);
+    return tuner_add(m, site, rest, NULL, err);
+}
+
+enum cb_status prompt_add_linear(struct module *m, struct tuner_site *site, const char *name, int64_t in, int64_t out,
+                                 enum tuner_init init, struct cb_err *err) {
+    const double spread = 1 / sqrt((double)in);
+    char text[64];
+    snprintf(text, sizeof text, "%s.weight", name);
+    TRY(prompt_add_inner(m, site, text, 2, (const int64_t[]){out, in}, init, spread, err));
+    snprintf(text, sizeof text, "%s.bias", name);
+    return prompt_add_inner(m, site, text, 1, &out, init, spread, err);
+}
+
+struct cb_tensor *prompt_linear(const struct module *m, const struct tuner_site *site, int i, struct nn *nn, struct cb_tensor *x) {
+    return op_linear(nn->g, x, tuner_leaf(m, site, i, nn), tuner_leaf(m, site, i + 1, nn), false);
+}
+
+/* ---- for descriptors */
+bool prompt_match(const struct nn_site *site) { return site->reads_tokens; }
+
+bool prompt_implied(const struct module *m, const struct nn_site *site) {
+    (void)m;
+    return site->reads_tokens;
+}
+
+const char *prompt_refuses_fold(const struct module *m) {
+    (void)m;
+    return "it acts on what the model reads";
+}
+
+struct cb_tensor *prompt_rows(const struct module *m, const struct tuner_site *site, struct nn *nn) {
+    const struct prompt *p = m->options;
+    struct cb_tensor *table = tuner_value(m, site, 0, nn);
+    return p->stacks > 1 ? op_slice(nn->g, table, 0, 0, p->n, 1) : table;
+}

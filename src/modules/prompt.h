@@ -1,0 +1,36 @@
+/* What the tuners of virtual tokens and prefixes share: PEFT's options of their sizes, and a table that an encoder makes. */
+#ifndef MODULES_PROMPT_H
+#define MODULES_PROMPT_H
+#include "modules/tuner.h"
+
+#define PROMPT_TABLE "prompt_embeddings"  // the one key of the file
+
+/* Options begin with it. Sizes that a file leaves open are 0 until the sites are known. */
+struct prompt {
+    int64_t n;  // virtual tokens
+    int64_t channels, layers, heads;  // of a token; of the model
+    int64_t stacks;  // num_transformer_submodules: a table holds n rows for each, of which the first n act
+};
+
+enum cb_status prompt_parse(struct module *module, const char *where, struct cb_err *err);
+/* Settles the sizes by the sites, of which a token is `channels` wide; a fresh module's are set in its configuration as PEFT sets them. */
+enum cb_status prompt_settle(struct module *module, const struct nn *sites, int64_t channels, int64_t heads, struct cb_err *err);
+/* The table (rows, channels) of the file as a parameter: trained, unless an encoder of a fresh module makes it (is_made). */
+enum cb_status prompt_add_table(struct module *module, struct tuner_site *site, int64_t rows, int64_t channels, bool is_made,
+                                struct tuner_param rest, struct cb_err *err);
+/* A parameter of an encoder, "prompt_encoder.<name>": trained, never in a file. */
+enum cb_status prompt_add_inner(struct module *module, struct tuner_site *site, const char *name, int rank, const int64_t *dim,
+                                enum tuner_init init, double spread, struct cb_err *err);
+/* x (rows,in) through the linear layer whose weight and bias are the site's parameters i and i + 1. */
+struct cb_tensor *prompt_linear(const struct module *module, const struct tuner_site *site, int i, struct nn *nn, struct cb_tensor *x);
+/* Its two parameters, in the uniform fresh state of PyTorch's linear layers. */
+enum cb_status prompt_add_linear(struct module *module, struct tuner_site *site, const char *name, int64_t in, int64_t out,
+                                 enum tuner_init init, struct cb_err *err);
+
+/* For descriptors: the tokens' embedding; why a module stays beside the weights. */
+bool prompt_match(const struct nn_site *site);
+bool prompt_implied(const struct module *module, const struct nn_site *site);
+const char *prompt_refuses_fold(const struct module *module);
+/* The first n rows of the table that `make` gives, or that a file gave. */
+struct cb_tensor *prompt_rows(const struct module *module, const struct tuner_site *site, struct nn *nn);
+#endif
