@@ -222,7 +222,7 @@ static struct cb_tensor *hook_rows(void *user, struct nn *nn, const struct nn_si
     struct cb_tensor *all = NULL;
     for (int i = 0; i < list->n; i++) {
         const struct module *m = list->modules[i];
-        const struct tuner_site *site = m->tuner->rows ? site_of(m, place->name) : NULL;
+        const struct tuner_site *site = m->tuner->rows ? module_site(m, place->name) : NULL;
         struct cb_tensor *rows = site ? m->tuner->rows(m, site, nn) : NULL;
         if (rows) all = all ? op_concat(nn->g, 2, (struct cb_tensor *[]){all, rows}, 0) : rows;
     }
@@ -234,7 +234,7 @@ static struct cb_tensor *hook_before(void *user, struct nn *nn, const struct nn_
     struct cb_tensor *all = NULL;
     for (int i = 0; i < list->n; i++) {
         const struct module *m = list->modules[i];
-        const struct tuner_site *site = m->tuner->before ? site_of(m, place->name) : NULL;
+        const struct tuner_site *site = m->tuner->before ? module_site(m, place->name) : NULL;
         struct cb_tensor *rows = site ? m->tuner->before(m, site, nn, heads, head_dim) : NULL;
         if (rows) all = all ? op_concat(nn->g, 2, (struct cb_tensor *[]){all, rows}, 1) : rows;
     }
