@@ -257,7 +257,8 @@ void cb_generator_close(struct cb_generator **generator);
 
 /* ---- one pass on given tensors */
 struct cb_forward_options {
-    const char *model, *modules, *input, *output; /* safetensors files */
+    const char *model, *modules, *input, *output; /* input, output: safetensors files */
+    const char *rows; /* JSON lines, one object a row: the fields that route(by=FIELD; ...) asks for; NULL: none */
     bool hidden, grad, train_mode;
 };
 struct cb_forward_result {

@@ -28,7 +28,7 @@ static enum cb_status load_tree(struct instance *in, const struct expression *ro
     return CB_OK;
 }
 
-/* Every row goes to all children of a block that replicates: how many rows there are for one; and these children's names, for their outputs. */
+/* Rows of the input for one, where blocks give each row to several children. */
 static int64_t copies_of(const struct expression *e) {
     int64_t most = 1;
     for (int i = 0; i < e->n; i++) {
@@ -36,6 +36,27 @@ static int64_t copies_of(const struct expression *e) {
         if (n > most) most = n;
     }
     return e->block && e->block->replicates ? most * e->n : most;
+}
+
+static const struct expression *copied(const struct expression *e) {
+    if (e->block && e->block->replicates) return e;
+    for (int i = 0; i < e->n; i++) {
+        const struct expression *found = copied(e->child[i]);
+        if (found) return found;
+    }
+    return NULL;
+}
+
+const struct expression *instance_copied(const struct instance *in) { return in->list.expression ? copied(in->list.expression) : NULL; }
+
+/* A block that chooses by what each row is said to be. */
+static const struct expression *chooser(const struct expression *e) {
+    if (e->block && e->block->chooses) return e;
+    for (int i = 0; i < e->n; i++) {
+        const struct expression *found = chooser(e->child[i]);
+        if (found) return found;
+    }
+    return NULL;
 }
 
 enum cb_status instance_add_modules(struct instance *in, const char *text, struct cb_err *err) {
@@ -50,20 +71,14 @@ enum cb_status instance_add_modules(struct instance *in, const char *text, struc
     return CB_OK;
 }
 
-/* The child of the field's value takes the place of the block; none of that value: the base. */
-static void resolve(struct expression *e, const char *field, const char *value) {
-    for (int i = 0; i < e->n; i++) resolve(e->child[i], field, value);
-    if (!e->field || strcmp(e->field, field) != 0) return;
-    for (int i = 0; i < e->n; i++)
-        if (strcmp(e->value[i], value) == 0) {
-            struct expression chosen = *e->child[i];
-            chosen.weight *= e->weight;
-            *e = chosen;
-            return;
-        }
-    *e = (struct expression){.module = -1, .weight = 1, .scale = 1, .name = "base"};
-}
-
-void instance_set_field(struct instance *in, const char *field, const char *value) {
-    if (in->list.expression) resolve((struct expression *)in->list.expression, field, value);
+enum cb_status instance_hook(struct instance *in, struct nn_hook *hook, struct cb_err *err) {
+    const struct expression *e = in->list.expression, *by = e ? chooser(e) : NULL;
+    if (!in->list.n) return CB_OK;
+    if (in->copies > 1 && !in->gives_rows)
+        FAIL(err, CB_E_UNSUPPORTED, "--modules: %s gives several outputs; here one is wanted (forward takes it)", copied(e)->block->name);
+    if (by && !in->gives_rows)
+        FAIL(err, CB_E_UNSUPPORTED, "--modules: %s%s%s: rows have no such field here; --field %s=VALUE gives them all one", by->block->name,
+             by->field ? " by " : "", by->field ? by->field : "", by->field ? by->field : "task_ids");
+    *hook = module_hook(&in->list);
+    return CB_OK;
 }

@@ -5,7 +5,10 @@
 #include <string.h>
 
 #include "api/instance.h"
+#include "io/file.h"
 #include "io/safetensors.h"
+#include "modules/expression.h"
+#include "ops/ops.h"
 
 /* One run of the verb. */
 struct forward {
@@ -14,6 +17,7 @@ struct forward {
     struct pass pass;
     struct tensors *input;
     struct model_io io;
+    int64_t copies;  // of each row of the input
     struct store_entry **wrt;  // gradients by these entries, under these keys of the file
     const char **keys;
     int n_wrt;
@@ -119,8 +123,11 @@ static enum cb_status fill_input(struct forward *f, const struct plan_slot *slot
     char have[TYPE_TEXT], want[TYPE_TEXT];
     TRY(tensors_need(&from, f->input, slot->name, err));
     int64_t n = type_elements(&slot->type);
-    bool fits = type_elements(&from->type) == n && dtype_of(from->type.dtype)->block == 1;
-    for (int i = 0; fits && i < slot->type.rank && from->type.rank == slot->type.rank; i++) fits = from->type.dim[i] == slot->type.dim[i];
+    // an expression may want each row several times
+    const int64_t given = type_elements(&from->type), copies = given && n > given && slot->type.dim[0] % f->io.batch == 0 ? f->copies : 1;
+    bool fits = given * copies == n && dtype_of(from->type.dtype)->block == 1;
+    for (int i = 0; fits && i < slot->type.rank && from->type.rank == slot->type.rank; i++)
+        fits = from->type.dim[i] * (i ? 1 : copies) == slot->type.dim[i];
     if (!fits)
         FAIL(err, CB_E_SHAPE, "%s: %s is %s; wanted %s", f->o->input, slot->name, type_text(&from->type, have),
              type_text(&slot->type, want));
@@ -129,7 +136,7 @@ static enum cb_status fill_input(struct forward *f, const struct plan_slot *slot
         if (strcmp(f->io.ranges[r].name, slot->name) == 0) range = &f->io.ranges[r];
     if (!range && slot->type.dtype == CB_DTYPE_I32) range = &any;
     for (int64_t i = 0; i < n; i++) {
-        double v = ref_get(from->type.dtype, tensor_data(from), i);
+        double v = ref_get(from->type.dtype, tensor_data(from), i % given);
         if (range && !(v >= (double)range->low && v < (double)range->high) && !(range->ignore && v == -100))
             FAIL(err, CB_E_ARGUMENT, "%s: %s[%lld] is %.15g; wanted %lld to %lld%s", f->o->input, slot->name, (long long)i, v,
                  (long long)range->low, (long long)range->high - 1, range->ignore ? ", or -100" : "");
@@ -138,14 +145,53 @@ static enum cb_status fill_input(struct forward *f, const struct plan_slot *slot
     return CB_OK;
 }
 
+/* The block whose rows' numbers an input holds; NULL: none. */
+static const struct expression *router_of(struct forward *f, const struct expression *e, const char *input) {
+    const char *name = e->field ? expression_input(e, f->pass.graph->arena) : NULL;
+    const struct expression *found = name && strcmp(name, input) == 0 ? e : NULL;
+    for (int i = 0; i < e->n && !found; i++) found = router_of(f, e->child[i], input);
+    return found;
+}
+
+/* Each row's number: which of the block's values its field in the file of rows has; -1: another, or no such field. */
+static enum cb_status fill_route(struct forward *f, const struct expression *e, const struct plan_slot *slot, int32_t *to,
+                                 struct cb_err *err) {
+    const int64_t n = slot->type.dim[0], given = n / f->copies;
+    char *text = NULL, where[600];
+    size_t bytes;
+    int64_t row = 0;
+    if (!f->o->rows) FAIL(err, CB_E_ARGUMENT, "--modules: route by %s: --rows FILE is wanted, or --field %s=VALUE", e->field, e->field);
+    TRY(io_read_file(&text, &bytes, f->o->rows, (size_t)1 << 30, err));
+    enum cb_status status = CB_OK;
+    for (char *line = text, *stop; status == CB_OK && *line; line = *stop ? stop + 1 : stop, row++) {
+        stop = line + strcspn(line, "\n");
+        json_t *object = NULL;
+        snprintf(where, sizeof where, "%.500s: line %lld", f->o->rows, (long long)row + 1);
+        status = json_parse_object(&object, line, (size_t)(stop - line), where, err);
+        const char *value = status == CB_OK ? json_string_value(json_object_get(object, e->field)) : NULL;
+        int number = -1;
+        for (int i = 0; value && i < e->n; i++)
+            if (strcmp(e->value[i], value) == 0) number = i;
+        for (int64_t i = row; row < given && i < n; i += given) to[i] = number;
+        json_decref(object);
+    }
+    free(text);
+    if (status == CB_OK && row != given)
+        FAIL(err, CB_E_SHAPE, "%s: %lld rows; the input has %lld", f->o->rows, (long long)row, (long long)given);
+    return status;
+}
+
 static enum cb_status fill_inputs(struct forward *f, struct cb_err *err) {
     struct plan *plan = f->pass.plan;
     for (int i = 0; i < plan_n_slots(plan); i++) {
         const struct plan_slot *slot = plan_slot(plan, i);
         void *to = slot->is_input ? plan_data(plan, i) : NULL;
         if (!to) continue;
+        const struct expression *root = f->instance.list.expression, *e = root ? router_of(f, root, slot->name) : NULL;
         if (strcmp(slot->name, "seed") == 0) {
             *(int64_t *)to = (int64_t)f->instance.engine->options.seed;
+        } else if (e) {
+            TRY(fill_route(f, e, slot, to, err));
         } else {
             TRY(fill_input(f, slot, to, err));
         }
@@ -181,15 +227,43 @@ static enum cb_status write_outputs(struct forward *f, struct cb_forward_result 
     return status;
 }
 
+/* Rows for an expression whose children each want all of them. */
+static enum cb_status rows_copy(struct forward *f, struct cb_err *err) {
+    f->copies = f->instance.copies > 1 ? f->instance.copies : 1;
+    f->instance.gives_rows = true;
+    if (f->io.batch > INT32_MAX / f->copies)
+        FAIL(err, CB_E_LIMIT, "forward: %lld rows for each of %lld modules", (long long)f->io.batch, (long long)f->copies);
+    f->io.batch *= f->copies;
+    return CB_OK;
+}
+
+/* Outputs logits.<module>: the rows of each. */
+static void add_copies(struct forward *f) {
+    const struct expression *e = instance_copied(&f->instance);
+    struct cb_graph *g = f->pass.graph;
+    for (int i = 0; e && f->copies == e->n && f->io.logits && i < e->n && !g->err.code; i++) {
+        const struct expression *last = e->child[i];
+        while (last->block) last = last->child[last->n - 1];
+        const char *name = arena_printf(g->arena, "logits.%s", last->name);
+        const int64_t rows = f->io.logits->type.dim[0] / e->n;
+        if (!name)
+            graph_fail(g, CB_E_MEMORY, "forward: out of memory");
+        else
+            graph_output(g, op_slice(g, f->io.logits, 0, i * rows, (i + 1) * rows, 1), name);
+    }
+}
+
 static enum cb_status run(struct forward *f, struct cb_engine *engine, struct cb_forward_result *result, struct cb_err *err) {
     struct nn nn;
     TRY(tensors_open(&f->input, f->o->input, err));
     TRY(instance_open(&f->instance, engine, f->o->model, f->o->modules, err));
     TRY(instance_f32(&f->instance, false, err));  // this door compares with other libraries: nothing is rounded on the way
     TRY(read_shapes(f, err));
+    TRY(rows_copy(f, err));
     TRY(pass_begin(&f->pass, &f->instance, &nn, err));
     nn.train = f->o->train_mode;
     TRY(model_build(f->instance.model, &nn, &f->io, err));
+    add_copies(f);
     if (f->o->grad) TRY(add_gradients(f, f->io.loss, err));
     TRY(pass_plan(&f->pass, &f->instance, false, engine_base_bytes(engine) + instance_weight_bytes(&f->instance), err));
     TRY(fill_inputs(f, err));

@@ -189,7 +189,7 @@ static enum cb_status session_open(struct generation *g, int64_t context, struct
                                  .total = chat ? context : g->n_prompt + g->max_new,
                                  .plan_only = g->o->plan_only || !g->engine->backend.runs};
     TRY(engine_check_held(g->engine, held, "weights and the program", err));
-    if (in->list.n) so.hook = module_hook(&in->list);
+    TRY(instance_hook(in, &so.hook, err));
     enum cb_status status = session_create(&from->session, &so, err);
     if (status == CB_E_LIMIT && so.plan.memory_limit)
         err_prefix(err, "--memory %lld, of which weights and program take %lld", (long long)g->engine->options.memory_limit,

@@ -129,8 +129,7 @@ enum cb_status pass_begin(struct pass *pass, struct instance *in, struct nn *nn,
     nn->param_dtype = store_dtype;
     nn->param_turned = store_turned;
     nn->dtype_user = in->store;
-    if (in->list.n) nn->hook = module_hook(&in->list);
-    return CB_OK;
+    return instance_hook(in, &nn->hook, err);
 }
 
 enum cb_status pass_plan(struct pass *pass, struct instance *in, bool recompute, int64_t held, struct cb_err *err) {

@@ -21,6 +21,7 @@ struct instance {
     struct module_list list;  // the same, as hooks take them
     struct arena *arena;  // of the expression
     int64_t copies;  // of each row of the input that the expression wants; 0: no expression
+    bool gives_rows;  // the caller gives these copies, and the numbers that rows are routed by
 };
 
 /* Loads a model folder and, where modules is not NULL, the module expression onto it. Free with instance_close, also after a failure. */
@@ -32,8 +33,10 @@ enum cb_status instance_open_as(struct instance *instance, struct cb_engine *eng
 void instance_close(struct instance *instance);
 /* expressions.c: an expression over folders (modules/expression.h); the first modules of the instance. */
 enum cb_status instance_add_modules(struct instance *instance, const char *expression, struct cb_err *err);
-/* All rows have this value of a field: what routes by it becomes the module of the value. */
-void instance_set_field(struct instance *instance, const char *field, const char *value);
+/* The hook of the modules; nothing where there are none. Refused where the expression wants of the caller what it does not give. */
+enum cb_status instance_hook(struct instance *instance, struct nn_hook *hook, struct cb_err *err);
+/* The block that gives each row to several children, and so outputs for each; NULL: none. */
+const struct expression *instance_copied(const struct instance *instance);
 /* A fresh module by its tuner's spec, drawn from the engine's seed, on top of what is there. Owned by the instance. */
 enum cb_status instance_new_module(struct instance *instance, const char *spec, struct module **module, struct cb_err *err);
 /* Builds the plain model once, to record its sites. */

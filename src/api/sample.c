@@ -69,7 +69,7 @@ enum cb_status run_sample(void *user, int64_t step, struct cb_err *err) {
                                  .prompt = n,
                                  .context = room,
                                  .total = room};
-    if (in->list.n) so.hook = module_hook(&in->list);
+    TRY(instance_hook(in, &so.hook, err));
     struct cb_err failure = {0};
     enum cb_status status = session_create(&session, &so, &failure);
     // a sample is not worth the run

@@ -15,6 +15,7 @@ enum option_kind {
     OPTION_OR_NONE,  // double; 0 means none and is kept as -1
     OPTION_TEXT,  // const char *
     OPTION_LIST,  // struct text_list: everything up to the next option
+    OPTION_EACH,  // struct text_list: one value, and may be given again
 };
 
 struct text_list {
@@ -38,7 +39,8 @@ struct cli {
     bool plan_only;  // under the verb `plan`
     // set while running
     const struct command *command;
-    struct text_list config_texts;  // values of --config, which options borrow
+    struct text_list module, field;  // NAME=PATH and FIELD=VALUE, for --modules
+    struct text_list config_texts;  // values of --config and of --module and --field, which options borrow
     bool is_terminal, stop_asked, line_open;
     double last_line_s;
     const char *run_json;  // options in force

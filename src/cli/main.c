@@ -70,6 +70,8 @@ static int run(const struct command *command, bool plan_only, int argc, char **a
     }
     for (int i = 0; i < cli.config_texts.n; i++) free((char *)cli.config_texts.item[i]);
     free(cli.config_texts.item);
+    free(cli.module.item);
+    free(cli.field.item);
     free(options);
     free(args);
     return exit_status;

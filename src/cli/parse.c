@@ -20,6 +20,8 @@ static const struct option common[] = {
     {"deterministic", OPTION_FLAG, COMMON(deterministic), NULL, "bit-equal for any thread count (always so on the CPU)"},
     {"cpu-mask", OPTION_TEXT, COMMON(cpu_mask), "NAME", "use no newer instructions: scalar, avx2, avx512"},
     {"kernel", OPTION_TEXT, COMMON(kernels), "OP=NAME", "force kernels, e.g. matmul=ref"},
+    {"module", OPTION_EACH, COMMON(module), "NAME=PATH", "a name for --modules expressions; may be given again"},
+    {"field", OPTION_EACH, COMMON(field), "FIELD=VALUE", "what all rows are, for route(by=FIELD; ...) in --modules"},
     {"help", OPTION_FLAG, COMMON(help), NULL, "this help"},
     {NULL, OPTION_FLAG, 0, NULL, NULL}};
 
@@ -99,6 +101,7 @@ static enum cb_status set_value(const struct option *o, void *base, const char *
             if (o->kind == OPTION_SIZE && value < 0) FAIL(err, CB_E_USAGE, "--%s %s: wanted 0 or more bytes", o->name, text);
             *(int64_t *)p = o->kind == OPTION_COUNT_OR_NONE && value == 0 ? -1 : (int64_t)value;
             return CB_OK;
+        case OPTION_EACH:
         case OPTION_LIST: {
             struct text_list *list = (void *)p;
             const char **more = realloc(list->item, ((size_t)list->n + 1) * sizeof *more);
@@ -178,6 +181,25 @@ static enum cb_status apply_config(struct cli *cli, const struct command *comman
     return status;
 }
 
+/* --module NAME=PATH, --field FIELD=VALUE: lines before the expression of --modules, as the library takes them. */
+static enum cb_status join_modules(struct cli *cli, const struct command *command, void *options, struct cb_err *err) {
+    const struct option *o = option_find(command->options, "modules", strlen("modules"));
+    const char **expression = o ? (const char **)((char *)options + o->offset) : NULL;
+    if (!o || !*expression) FAIL(err, CB_E_USAGE, "%s: --module and --field are for names and fields in --modules EXPR", command->name);
+    struct text_list *const lists[] = {&cli->module, &cli->field};
+    size_t bytes = strlen(*expression) + 1;
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; i < lists[k]->n; i++) bytes += strlen(lists[k]->item[i]) + 2;
+    char *text = malloc(bytes), *to = text;
+    for (int k = 0; text && k < 2; k++)
+        for (int i = 0; i < lists[k]->n; i++) to += sprintf(to, "%s%s\n", k ? "@" : "", lists[k]->item[i]);
+    if (text) strcpy(to, *expression);
+    TRY(keep_text(&cli->config_texts, text, err));
+    *expression = text;
+    cli->module.n = cli->field.n = 0;
+    return CB_OK;
+}
+
 enum cb_status cli_parse(struct cli *cli, const struct command *command, void *options, char **argv, int argc, char **args, int *n_args,
                          struct cb_err *err) {
     const char *seen[256];
@@ -222,6 +244,7 @@ enum cb_status cli_parse(struct cli *cli, const struct command *command, void *o
     }
     if (cli->config && !cli->help) TRY(apply_config(cli, command, options, seen, n_seen, err));
     if (cli->help) return CB_OK;
+    if (cli->module.n || cli->field.n) TRY(join_modules(cli, command, options, err));
     if (*n_args < command->min_args || *n_args > command->max_args)
         FAIL(err, CB_E_USAGE, "%s: %d arguments; usage: cambium %s %s", command->name, *n_args, command->name, command->usage);
     return CB_OK;
@@ -266,6 +289,7 @@ static void json_option(json_t *root, const struct option *o, const void *base) 
         case OPTION_SIZE:
             if (*(const int64_t *)p) json_object_set_new(root, o->name, json_integer(*(const int64_t *)p));
             break;
+        case OPTION_EACH:
         case OPTION_LIST:
             if (!list->n) break;
             array = json_array();

@@ -227,8 +227,11 @@ static struct cb_tensor *parallel_apply(struct compose *c, const struct expressi
 }
 
 /* ---- by a number that each row has at run time */
-const char *compose_leaf_name(const struct expression *e, struct arena *arena) {
-    return e->field ? arena_printf(arena, "route.%s", e->field) : "task_ids";
+const char *expression_input(const struct expression *e, struct arena *arena) {
+    if (!e->field) return "task_ids";
+    const char *name = arena_printf(arena, "route.%s", e->field);
+    for (int i = 0; i < e->n && name; i++) name = arena_printf(arena, "%s%c%s", name, i ? ',' : ':', e->value[i]);
+    return name;
 }
 
 /* t seen as (rows, steps, ...), so that a condition (rows, 1, ...) fits it. */
@@ -252,7 +255,7 @@ static struct cb_tensor *select_rows(struct compose *c, struct cb_tensor *ids, i
 
 static struct cb_tensor *route_apply(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y) {
     struct cb_graph *g = c->nn->g;
-    const char *name = compose_leaf_name(e, g->arena);
+    const char *name = expression_input(e, g->arena);
     if (!name || !rows_known(c, e)) return y;
     const struct cb_tensor *all = graph_find_leaf(g, "input_ids");
     struct cb_tensor *ids = graph_input(g, name, type_make(CB_DTYPE_I32, 1, all->type.dim)), *out = y;
@@ -373,12 +376,14 @@ static const struct block table[] = {
      .syntax = "multitask(a, b)",
      .doc = "each row goes through the one of its number in task_ids",
      .by_rows = true,
+     .chooses = true,
      .apply = route_apply},
     {.name = "route",
      .syntax = "route(by=language; en=a, ru=b)",
      .doc = "each row goes through the one of its field; rows with other values through none",
      .takes_field = true,
      .by_rows = true,
+     .chooses = true,
      .check = route_check,
      .apply = route_apply},
 };

@@ -21,8 +21,6 @@ struct cb_tensor *compose_module(struct compose *c, const struct module *m, stru
 /* The modules that act in place at the site, in order. */
 typedef void compose_visit(void *user, const struct module *m);
 void compose_in_place(const struct compose *c, const struct expression *e, compose_visit *visit, void *user);
-/* Name of the input that holds each row's number of a child: "route.<field>" or "task_ids". */
-const char *compose_leaf_name(const struct expression *e, struct arena *arena);
 /* apply.c: whether a module changes a site, or replaces its weight or bias. */
 bool module_touches(const struct module *m, const char *name);
 #endif

@@ -11,7 +11,7 @@
 
 enum { TEXT_LIMIT = 1 << 20, NAMES_LIMIT = 4096 };
 
-/* A line NAME=EXPRESSION. */
+/* A line NAME=EXPRESSION or @FIELD=VALUE. */
 struct definition {
     const char *text;
     bool in_use;  // it is being read: a name inside of it that comes here again is a cycle
@@ -22,7 +22,7 @@ struct parser {
     struct cb_err *err;
     const char *what, *text;  // all of it, for messages
     const char *at, *end;
-    struct table names;  // numbers of the definitions
+    struct table names, fields;  // numbers of the definitions: of names, and of what all rows are
     struct definition *definition;
     int n_nodes, depth;
 };
@@ -210,13 +210,25 @@ static enum cb_status tail_read(struct parser *p, struct expression *e) {
     return CB_OK;
 }
 
+/* Where all rows have one value of a field, what routes by it is that value's module; the base where there is none. */
+static void route_settle(struct parser *p, struct expression *e) {
+    const int64_t number = e->field ? table_get(&p->fields, e->field, strlen(e->field)) : -1;
+    struct expression chosen = {.module = -1, .weight = 1, .scale = 1, .name = "base"};
+    if (number < 0) return;
+    for (int i = 0; i < e->n; i++)
+        if (strcmp(e->value[i], p->definition[number].text) == 0) chosen = *e->child[i];
+    *e = chosen;
+}
+
 /* After NAME( */
 static enum cb_status block_read(struct parser *p, struct expression *e) {
     TRY(head_read(p, e));
     TRY(children_read(p, e));
     TRY(tail_read(p, e));
     TRY(expect(p, ')', e->block->takes_numbers || e->block->takes_options ? "',', ';' or ')'" : "',' or ')'"));
-    return block_check(e, p->what, p->err);
+    TRY(block_check(e, p->what, p->err));
+    route_settle(p, e);
+    return CB_OK;
 }
 
 /* The expression that a name stands for, read anew: what is read at once is bounded. */
@@ -301,7 +313,26 @@ static enum cb_status expression_read(struct parser *p, struct expression **out)
 }
 
 /* ---- names before the expression */
-/* Lines NAME=EXPRESSION, all but the last. Copies are made that end where the line does. */
+/* One line, up to stop: NAME=EXPRESSION, or @FIELD=VALUE. A copy is made that ends where the line does. */
+static enum cb_status definition_read(struct parser *p, int number, const char *line, const char *stop) {
+    const bool is_field = *line == '@';
+    struct table *table = is_field ? &p->fields : &p->names;
+    struct definition *d = &p->definition[number];
+    const char *name;
+    p->at = line + is_field;
+    p->end = stop;
+    TRY(word_copy(p, "=,;()\"*", &name, is_field ? "@FIELD=VALUE" : "NAME=MODULE"));
+    TRY(expect(p, '=', "'=' after a name"));
+    if (!is_field && (block_find(name, strlen(name)) || strcmp(name, "base") == 0 || strchr(name, '/')))
+        FAIL(p->err, CB_E_USAGE, "%s: '%s' cannot be a name: wanted one without '/' that is neither base nor a block's", p->what, name);
+    if (table_get(table, name, strlen(name)) >= 0) FAIL(p->err, CB_E_USAGE, "%s: the name '%s' twice", p->what, name);
+    skip_space(p);
+    while (stop > p->at && isspace((unsigned char)stop[-1])) stop--;
+    if (!(d->text = arena_strndup(p->arena, p->at, (size_t)(stop - p->at)))) FAIL(p->err, CB_E_MEMORY, "%s: no memory", p->what);
+    return table_put(table, name, strlen(name), number, p->err);
+}
+
+/* All lines but the last. */
 static enum cb_status definitions_read(struct parser *p) {
     int n = 0;
     for (const char *c = p->text; *c; c++) n += *c == '\n';
@@ -309,17 +340,8 @@ static enum cb_status definitions_read(struct parser *p) {
     if (!(p->definition = arena_array(p->arena, (size_t)n + 1, sizeof *p->definition))) FAIL(p->err, CB_E_MEMORY, "%s: no memory", p->what);
     const char *line = p->text;
     for (int i = 0; i < n; i++) {
-        const char *stop = strchr(line, '\n'), *name;
-        p->at = line;
-        p->end = stop;
-        TRY(word_copy(p, "=,;()\"*", &name, "NAME=MODULE"));
-        TRY(expect(p, '=', "'=' after a name"));
-        if (block_find(name, strlen(name)) || strcmp(name, "base") == 0 || strchr(name, '/'))
-            FAIL(p->err, CB_E_USAGE, "%s: '%s' cannot be a name: wanted one without '/' that is neither base nor a block's", p->what, name);
-        if (table_get(&p->names, name, strlen(name)) >= 0) FAIL(p->err, CB_E_USAGE, "%s: the name '%s' twice", p->what, name);
-        p->definition[i].text = arena_strndup(p->arena, p->at, (size_t)(stop - p->at));
-        if (!p->definition[i].text) FAIL(p->err, CB_E_MEMORY, "%s: no memory", p->what);
-        TRY(table_put(&p->names, name, strlen(name), i, p->err));
+        const char *stop = strchr(line, '\n');
+        TRY(definition_read(p, i, line, stop));
         line = stop + 1;
     }
     p->at = line;
@@ -354,6 +376,7 @@ enum cb_status expression_parse(struct expression **out, struct arena *arena, co
     skip_space(&p);
     if (status == CB_OK && p.at != p.end) status = unexpected(&p, "nothing more");
     table_deinit(&p.names);
+    table_deinit(&p.fields);
     if (status != CB_OK)
         *out = NULL;
     else

@@ -27,8 +27,8 @@ struct expression {
     bool keeps_weights;  // avg: the weights are not made to sum to 1
 };
 
-/* Reads text: an expression, which may be preceded by lines NAME=EXPRESSION whose names it, and they, may use. what: says in messages where the text is
-   from. Folders that hold an adapter_setup.json become what that says. */
+/* Reads text: an expression, which may be preceded by lines NAME=EXPRESSION whose names it, and they, may use, and lines @FIELD=VALUE of what all rows
+   have: what routes by such a field becomes the value's module. what: says in messages where the text is from. Folders that hold an adapter_setup.json become what that says. */
 enum cb_status expression_parse(struct expression **out, struct arena *arena, const char *text, const char *what, struct cb_err *err);
 /* Whether it is a module, or a sum of modules and sums: then its modules can be folded into the weights one after the other. */
 bool expression_is_sum(const struct expression *e);
@@ -40,6 +40,9 @@ bool setup_is_folder(const char *folder);
 /* Writes FOLDER/adapter_setup.json: modules by their names, which are those of the folders beside it. */
 enum cb_status setup_write(const struct expression *e, const char *const *heads, const char *folder, struct cb_err *err);
 
+/* Name of the input, i32 a row, that holds the number of the child which a choosing block takes: "task_ids", or "route.<field>:<value>,..." with the
+   number of the value; others: none. In arena; NULL where memory is short. */
+const char *expression_input(const struct expression *e, struct arena *arena);
 /* The block of a name of the language, or of its type in adapter_setup.json; NULL where unknown. */
 const struct block *block_find(const char *name, size_t n);
 const struct block *block_of_type(const char *type);
@@ -59,6 +62,7 @@ struct block {
     bool weighs;  // weights before children are the block's own
     bool by_rows;  // each child has rows of the batch of its own
     bool replicates;  // every row of the input is given to each child
+    bool chooses;  // by a number that each row has in an input
     bool adds;  // its children act in place, one after the other, and pass weights on
     bool is_lone;  // where one child alone has a site it acts in place
     /* Checks and completes the numbers; NULL: nothing to do. */

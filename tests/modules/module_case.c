@@ -88,7 +88,7 @@ struct module_evaluator test_evaluator(void) {
 
 enum cb_status base_fold(struct base *b, const struct module *m, bool unfold, struct cb_err *err) {
     const struct module_evaluator evaluator = test_evaluator();
-    const struct module_list list = {&m, 1};
+    const struct module_list list = {.modules = &m, .n = 1};
     return module_fold(&list, b->store, unfold, &evaluator, err);
 }
 

@@ -32,6 +32,8 @@ TEST(compose, language) {
     CHECK_OK(parse("a=x/y\nb=stack(a, x/z)\nroute(by=language; en=a, ru=b)", &e, arena, &err));
     CHECK(strcmp(e->field, "language") == 0 && strcmp(e->value[1], "ru") == 0 && strcmp(e->child[1]->child[0]->path, "x/y") == 0);
     CHECK(strcmp(e->child[0]->name, "a") == 0);
+    CHECK_OK(parse("@language=ru\nstack(2*route(by=language; en=a, ru=0.5*b), route(by=language; en=c))", &e, arena, &err));
+    CHECK(strcmp(e->child[0]->name, "b") == 0 && e->child[0]->scale == 1 && !e->child[1]->block && !e->child[1]->path);
     CHECK_OK(parse("batch(a, base; 2, 3)", &e, arena, &err));
     CHECK(e->n_numbers == 2 && e->number[1] == 3 && !e->child[1]->path);
     arena_destroy(&arena);
@@ -98,17 +100,18 @@ TEST(compose, bounded) {
 }
 
 /* ---- beside the libraries */
-/* A fixture by an expression, in which @ is the fixture's folder; NULL: the folder itself. */
+/* A fixture by an expression, in which ~ is the fixture's folder; NULL: the folder itself. */
 struct composed {
     const char *name, *expression;
+    const char *rows;  // lines of --rows; NULL: none
 };
 
 static char *expanded(const char *text, const char *folder) {
     size_t n = strlen(text) + 1;
-    for (const char *c = text; *c; c++) n += *c == '@' ? strlen(folder) : 0;
+    for (const char *c = text; *c; c++) n += *c == '~' ? strlen(folder) : 0;
     char *out = calloc(1, n), *to = out;
     for (const char *c = text; out && *c; c++)
-        if (*c == '@')
+        if (*c == '~')
             to += sprintf(to, "%s", folder);
         else
             *to++ = *c;
@@ -130,7 +133,7 @@ static double output_error(const struct tensors *have, const struct tensors *gol
 }
 
 static enum cb_status composed_run(const struct composed *c, const char *shared, char message[400], struct cb_err *err) {
-    char folder[400], path[800], base[500], out[200], temporary[128], *text;
+    char folder[400], path[800], base[500], out[200], rows[200], temporary[128], *text;
     size_t n;
     json_t *json = NULL;
     struct cb_engine *engine = NULL;
@@ -147,8 +150,10 @@ static enum cb_status composed_run(const struct composed *c, const char *shared,
     json_decref(json);
     snprintf(path, sizeof path, "%s/golden.safetensors", folder);
     snprintf(out, sizeof out, "%s/out.safetensors", temporary_folder(temporary, "composed"));
-    char *expression = expanded(c->expression ? c->expression : "@", folder);
-    const struct cb_forward_options options = {.model = base, .modules = expression, .input = path, .output = out};
+    char *expression = expanded(c->expression ? c->expression : "~", folder);
+    struct cb_forward_options options = {.model = base, .modules = expression, .input = path, .output = out};
+    snprintf(rows, sizeof rows, "%s/rows.jsonl", temporary);
+    if (c->rows) TRY(io_write_file(options.rows = rows, c->rows, strlen(c->rows), err));
     status = cb_engine_create(&engine, &(struct cb_engine_options){.threads = 2}, err);
     if (status == CB_OK) status = cb_forward(engine, &options, &result, err);
     if (status == CB_OK) status = tensors_open(&golden, path, err);
@@ -172,10 +177,13 @@ static enum cb_status composed_run(const struct composed *c, const char *shared,
 
 TEST(compose, fixtures) {
     static const struct composed rows[] = {
-        {"multi_active_lora", "sum(@/a, @/b)"},
-        {"mixed_batch_lora", "batch(@/b, base, @/a; 1, 1, 1)"},
-        {"mixed_batch_lora_heads", "batch(@/b, @/a, base; 1, 1, 1)"},
-        {"mixed_batch_embed", "a=@/a\nb=@/b\nbatch(a, b, a; 1, 1, 1)"},
+        {"multi_active_lora", "sum(~/a, ~/b)"},
+        {"mixed_batch_lora", "batch(~/b, base, ~/a; 1, 1, 1)"},
+        {"mixed_batch_lora_heads", "batch(~/b, ~/a, base; 1, 1, 1)"},
+        {"mixed_batch_embed", "a=~/a\nb=~/b\nbatch(a, b, a; 1, 1, 1)"},
+        {"mixed_batch_embed", "parallel(~/a, ~/b)"},
+        {"mixed_batch_lora", "route(by=of; 1=~/a, 2=~/b)", "{\"of\":\"2\"}\n{}\n{\"of\":\"1\"}\n"},
+        {"mixed_batch_lora", "@of=2\nbatch(route(by=of; 1=~/a, 2=~/b), base, ~/a; 1, 1, 1)"},
     };
     const char *shared = shared_dir();
     if (!shared) return;
