@@ -214,6 +214,41 @@ struct cb_task_result {
 enum cb_status cb_eval_task(struct cb_engine *engine, const struct cb_eval_options *options, struct cb_task_result *result,
                             struct cb_err *err);
 
+/* ---- comparison: several tuners on one labelled task, each with the same budget and seeds. Writes a folder a run, compare.json, compare.md and
+   compare.svg; runs that are finished already are read, so that a comparison that was stopped goes on. */
+struct cb_compare_options {
+    const char *model, *out, *task;
+    const char *const *tuners; /* "full", "last:2", "head", "lora:r=8", ...; "SPEC@RATE" for a learning rate of its own */
+    int n_tuners;
+    const char *const *text, *const *valid, *const *test; /* labelled examples; test: nullable */
+    int n_text, n_valid, n_test;
+    int64_t steps, seeds, batch, seq; /* steps a run; 1; 8; the longest example */
+    double seconds; /* in place of steps: as many as fit, by the time of five */
+    double lr; /* 0: the tuner's usual */
+    const char *metric; /* "accuracy", "f1", "mcc", "pearson", "spearman", "loss" (negative); NULL: accuracy, of tags f1, of numbers pearson */
+    const char *const *columns;
+    int n_columns;
+    const char *separator, *format;
+    const char *run_json;
+};
+struct cb_compare_run {
+    double valid, test; /* the measure; NaN without test data */
+    double seconds, step_ms;
+    int64_t steps, trainable, total, planned_bytes, file_bytes;
+};
+struct cb_compare_row {
+    const char *tuner; /* borrowed from the options */
+    int64_t seeds;
+    double error; /* standard error of test (else valid) over the seeds; NaN for one */
+    struct cb_compare_run mean;
+};
+struct cb_compare_result {
+    struct cb_compare_row *rows; /* owned by caller, free with cb_free */
+    int n_rows;
+};
+enum cb_status cb_compare(struct cb_engine *engine, const struct cb_compare_options *options, struct cb_compare_result *result,
+                          struct cb_err *err);
+
 /* ---- generation */
 struct cb_generate_options {
     const char *model, *modules;

@@ -123,11 +123,20 @@ static void draw_line(struct page *page, const struct chart_line *line, const st
         page_put(page, "<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"2.5\"/>", line->style, place_x(x, c->x[i]), place_y(y, v[i]));
 }
 
+/* The name of a line of one point beside it. */
+static void draw_name(struct page *page, const struct chart_line *line, const struct axis *x, const struct axis *y) {
+    const double at = place_x(x, line->curve->x[0]);
+    page_put(page, "<text%s x=\"%.1f\" y=\"%.1f\">", at > WIDTH * 0.7 ? " class=\"end\"" : "", at + (at > WIDTH * 0.7 ? -6 : 6),
+             place_y(y, line->curve->y[0]) + 4);
+    page_text(page, line->label);
+    page_put(page, "</text>\n");
+}
+
 /* Samples of the lines with their names, from the right of the top. */
 static void draw_legend(struct page *page, const struct chart_line *lines, int n_lines) {
     int at = WIDTH - RIGHT - 150;
     for (int k = n_lines - 1; k >= 0; k--) {
-        if (!curve_count(lines[k].curve)) continue;
+        if (curve_count(lines[k].curve) < 2) continue;
         page_put(page, "<line class=\"%s\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/>", lines[k].style, at, at + 22, TOP + 8, TOP + 8);
         page_put(page, "<text x=\"%d\" y=\"%d\">%s</text>\n", at + 28, TOP + 12, lines[k].label);
         at -= 150;
@@ -152,6 +161,8 @@ static void draw(struct page *page, const char *title, const char *x_label, cons
     draw_axes(page, &x, &y, x_label);
     for (int k = 0; k < n_lines; k++)
         if (curve_count(lines[k].curve)) draw_line(page, &lines[k], &x, &y);
+    for (int k = 0; k < n_lines && n_lines > 1; k++)
+        if (curve_count(lines[k].curve) == 1) draw_name(page, &lines[k], &x, &y);
     if (n_lines > 1) draw_legend(page, lines, n_lines);
     page_put(page, "</svg>");
 }

@@ -165,3 +165,33 @@ TEST(task, wrong_data_are_refused) {
     CHECK_FAILS(train(&p, "classify", "full", p.train, 4, &err), CB_E_ARGUMENT, "--resume");
     place_close(&p);
 }
+
+TEST(task, tuners_are_compared) {
+    struct place p;
+    struct cb_err err = {0};
+    place_open(&p, "gpt2", gpt2);
+    static const char *const tuners[] = {"full@3e-3", "lora:r=4", "head"};
+    const char *data = p.train, *valid = p.valid;
+    struct cb_compare_result r, again;
+    struct cb_compare_options o = {.model = p.model, .out = p.out, .task = "classify", .tuners = tuners, .n_tuners = 3};
+    o.text = &data, o.n_text = 1, o.valid = &valid, o.n_valid = 1, o.test = &valid, o.n_test = 1;
+    CHECK_FAILS(cb_compare(p.engine, &o, &r, &err), CB_E_USAGE, "--steps");
+    o.steps = 20, o.seeds = 2, o.batch = 16, o.run_json = "{}";
+    CHECK_OK(cb_compare(p.engine, &o, &r, &err));
+    CHECK(r.n_rows == 3 && r.rows[0].mean.trainable == r.rows[0].mean.total && r.rows[2].mean.trainable == 64);
+    for (int i = 0; i < 3; i++)
+        CHECK(r.rows[i].mean.valid > 0.3 && r.rows[i].mean.valid == r.rows[i].mean.test && r.rows[i].error >= 0 &&
+              r.rows[i].mean.file_bytes > 0);
+    // what is finished is not done again
+    CHECK_OK(cb_compare(p.engine, &o, &again, &err));
+    CHECK(again.rows[1].mean.seconds == r.rows[1].mean.seconds && again.rows[1].mean.valid == r.rows[1].mean.valid);
+    char *path = io_path_join(p.out, "compare.svg"), *text;
+    size_t n;
+    CHECK_OK(io_read_file(&text, &n, path, 1 << 20, &err));
+    CHECK(strstr(text, "lora:r=4"), "%s", text);
+    free(path);
+    free(text);
+    cb_free(r.rows);
+    cb_free(again.rows);
+    place_close(&p);
+}
