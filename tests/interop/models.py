@@ -119,6 +119,7 @@ CONFIGS = {
         ENCODER | dict(hidden_act="gelu_new", num_attention_heads=8, tie_word_embeddings=False),
     ],
     "roberta": [ENCODER | dict(pad_token_id=1), ENCODER | dict(pad_token_id=1, type_vocab_size=1, num_attention_heads=4)],
+    "camembert": [ENCODER | dict(pad_token_id=1, type_vocab_size=1), ENCODER | dict(pad_token_id=1, layer_norm_eps=1e-5)],
     "xlm-roberta": [ENCODER | dict(pad_token_id=1, type_vocab_size=1), ENCODER | dict(pad_token_id=1, hidden_act="gelu_new")],
     "distilbert": [
         dict(vocab_size=VOCAB, dim=40, hidden_dim=72, n_layers=3, n_heads=5, max_position_embeddings=64, pad_token_id=0),
@@ -211,7 +212,7 @@ def inputs_for(model, seed):
     pad = config.pad_token_id or 0
     ids = np.where(mask == 1, ids, pad)
     given = {"input_ids": ids, "attention_mask": mask}
-    if getattr(config, "type_vocab_size", 0) and config.model_type not in ("roberta", "xlm-roberta"):
+    if getattr(config, "type_vocab_size", 0) and config.model_type not in ("roberta", "xlm-roberta", "camembert"):
         given["token_type_ids"] = rng.integers(0, config.type_vocab_size, shape) * mask
     if "QuestionAnswering" in name:
         given["start_positions"] = rng.integers(0, 4, rows)
