@@ -106,11 +106,17 @@ static void list_tuners(struct listing *l) {
     for (int i = 0; i < n; i++) {
         json_t *more = json_object(), *options = json_object();
         for (const struct tuner_option *o = all[i]->options; o && o->name; o++) json_object_set_new(options, o->name, json_string(o->doc));
-        json_object_set_new(more, "peft_type", json_string(all[i]->peft_type));
+        if (all[i]->peft_type) json_object_set_new(more, "peft_type", json_string(all[i]->peft_type));
         json_object_set_new(more, "options", options);
         json_object_set_new(more, "scaling", json_string(all[i]->scaling));
         json_object_set_new(more, "folds", json_boolean(all[i]->weight || all[i]->bias));
         add(l, all[i]->name, all[i]->doc, more);
+        for (const struct tuner_preset *p = all[i]->presets; p && p->name; p++) {
+            more = json_object();
+            json_object_set_new(more, "tuner", json_string(all[i]->name));
+            json_object_set_new(more, "sets", json_string(p->config));
+            add(l, p->name, p->doc, more);
+        }
     }
 }
 

@@ -116,7 +116,8 @@ static void leaves_add_decoder(const struct model *model, struct nn *nn, struct 
         leaves->decoder_ids = model_input(nn, io, "decoder_input_ids", 2, rows, 0, model->vocab, false);
     } else {
         bool by_labels = model->class->head->shifts_labels;
-        struct cb_tensor *ids = by_labels ? model_input(nn, io, "labels", 2, rows, 0, model->vocab, true) : model_token_rows(nn, leaves->ids);
+        struct cb_tensor *ids =
+            by_labels ? model_input(nn, io, "labels", 2, rows, 0, model->vocab, true) : model_token_rows(nn, leaves->ids);
         struct cb_tensor *padding = scalar_i32(g, model->pad < 0 ? 0 : model->pad);
         ids = op_where(g, op_compare(g, "eq", ids, scalar_i32(g, -100)), padding, ids);
         leaves->decoder_ids = (model->family->shift ? model->family->shift : shift_right)(model, g, ids);
@@ -131,8 +132,7 @@ static void leaves_add_decoder(const struct model *model, struct nn *nn, struct 
     if (!io->attention_mask) return;
     leaves->memory_q_segment = op_reshape(g, model_counting(g, b * t, 1, 0), 2, rows);
     const int64_t known[2] = {b, io->memory - nn->n_rows};
-    leaves->memory_k_segment =
-        io->memory ? after_rows(nn, model_input(nn, io, "attention_mask", 2, known, 0, 2, false), 1) : leaves->mask;
+    leaves->memory_k_segment = io->memory ? after_rows(nn, model_input(nn, io, "attention_mask", 2, known, 0, 2, false), 1) : leaves->mask;
 }
 
 /* The source is in the caches already: a decoder's leaves alone. */
@@ -192,8 +192,7 @@ static struct model_leaves leaves_make(const struct model *model, struct nn *nn,
     // a mask is two segments: tokens 1, padding 0
     if (io->segments) segments_make(model, nn, io, &leaves);
     if (io->attention_mask && !io->cache)
-        leaves.mask = leaves.q_segment = leaves.k_segment =
-            after_rows(nn, model_input(nn, io, "attention_mask", 2, known, 0, 2, false), 1);
+        leaves.mask = leaves.q_segment = leaves.k_segment = after_rows(nn, model_input(nn, io, "attention_mask", 2, known, 0, 2, false), 1);
     // rows of padding see what is not, as in Transformers, where something before them always is: virtual tokens, prefixes
     if (io->attention_mask && (model->family->bidirectional || model->class->head->reads_padding || n || leaves.past))
         leaves.q_segment = op_reshape(g, model_counting(g, b * t, 1, 0), 2, rows);
@@ -216,8 +215,31 @@ struct cb_tensor *model_hidden(struct nn *nn, const struct model_io *io, struct 
     return model_hidden_of(nn, io, "", x, n, site);
 }
 
-struct cb_tensor *model_embedded(const struct model *model, struct nn *nn, const struct model_io *io, struct cb_tensor *x) {
-    x = nn_embedded(nn, x, nn_name(nn, "%sinvertible_adapters", model->family->prefix ? model->family->prefix : ""));
+/* The first of some keys of config.json that is a number. */
+static double config_number(const struct model *model, const char *const *keys, double other) {
+    for (; *keys; keys++)
+        if (json_is_number(json_object_get(model->config, *keys))) return json_number_value(json_object_get(model->config, *keys));
+    return other;
+}
+
+/* What modules may know of the model. */
+static void facts_tell(const struct model *model, struct nn *nn) {
+    static const char *const dropouts[] = {"classifier_dropout", "hidden_dropout_prob", "dropout", "resid_pdrop", NULL};
+    static const char *const epsilons[] = {"layer_norm_eps", NULL};
+    nn->model_type = model->family->name;
+    nn->model_class = model->class->name;
+    nn->prefix = model->family->prefix ? model->family->prefix : "";
+    nn->width = model->n_embd;
+    nn->n_layer = model->n_layer;
+    nn->n_head = model->n_head;
+    nn->n_kv_head = model->n_kv_head;
+    nn->task = !model->class->head->generates ? NULL : model->family->encoder_decoder ? "SEQ_2_SEQ_LM" : "CAUSAL_LM";
+    nn->head_dropout = config_number(model, dropouts, 0);
+    nn->norm_eps = config_number(model, epsilons, 1e-12);
+}
+
+struct cb_tensor *model_embedded(struct nn *nn, const struct model_io *io, struct cb_tensor *x) {
+    x = nn_embedded(nn, x, nn_name(nn, "%sinvertible_adapters", nn->prefix));
     return model_hidden(nn, io, x, 0, NULL);
 }
 
@@ -236,13 +258,7 @@ static enum cb_status build(const struct model *model, struct nn *nn, struct mod
     bool is_continued = io->memory && io->decoder_tokens, is_source = io->memory && !io->decoder_tokens;
     struct model_leaves leaves = is_continued ? leaves_continue(model, nn, io) : leaves_make(model, nn, io);
     if (!is_continued && !is_source) leaves_add_decoder(model, nn, io, &leaves);
-    nn->model_type = model->family->name;
-    nn->model_class = model->class->name;
-    nn->width = model->n_embd;
-    nn->n_layer = model->n_layer;
-    nn->n_head = model->n_head;
-    nn->n_kv_head = model->n_kv_head;
-    nn->task = !model->class->head->generates ? NULL : model->family->encoder_decoder ? "SEQ_2_SEQ_LM" : "CAUSAL_LM";
+    facts_tell(model, nn);
     nn->mask = leaves.mask;
     struct cb_tensor *x = model->family->body(model, nn, io, &leaves);
     nn->layer = -1;
@@ -255,8 +271,12 @@ static enum cb_status build(const struct model *model, struct nn *nn, struct mod
     if (io->want_hidden) graph_output(g, x, "final");
     const struct model_class *class = model->class;
     if (!graph_is_bad(g, x) && !is_source && (io->want_logits || io->want_loss)) {
-        if (class->features) x = class->features(model, nn, io, &leaves, x);
-        if (!graph_is_bad(g, x)) class->head->build(model, nn, io, x);
+        if (nn->hook.head) {
+            model_head_given(model, nn, io, &leaves, x);
+        } else {
+            if (class->features) x = class->features(model, nn, io, &leaves, x);
+            if (!graph_is_bad(g, x)) class->head->build(model, nn, io, x);
+        }
         if (io->loss && io->extra_loss && !io->head_loss_only) io->loss = op_add(g, io->loss, io->extra_loss);
         if (io->want_loss && !io->loss) graph_fail(g, CB_E_UNSUPPORTED, "%s: has no loss", class->name);
         if (io->want_loss) graph_output(g, io->loss, "loss");

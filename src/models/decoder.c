@@ -148,7 +148,7 @@ struct cb_tensor *decoder_body(const struct model *m, struct nn *nn, struct mode
     for (int i = 0; i < d->n_ropes; i++) inv_freq[i] = rope_tensor(g, &d->rope[i], leaves->length);
     struct cb_tensor *x = nn_embedding_padded(nn, leaves->ids, "model.embed_tokens", m->vocab, m->n_embd, m->pad);
     if (d->embedding_scale != 0) x = op_scale(g, x, d->embedding_scale, 0);
-    x = model_embedded(m, nn, io, x);
+    x = model_embedded(nn, io, x);
     for (nn->layer = 0; nn->layer < m->n_layer && !graph_is_bad(g, x); nn->layer++) {
         const char *layer = nn_name(nn, "model.layers.%d", nn->layer), *old = graph_push(g, "layers.%d", nn->layer);
         for (int k = 0; k < 2; k++) {

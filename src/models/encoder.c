@@ -191,7 +191,7 @@ struct cb_tensor *encoder_body(const struct model *m, struct nn *nn, struct mode
     struct cb_graph *g = nn->g;
     char path[256];
     struct cb_tensor *x = (e->names->embed ? e->names->embed : encoder_embed)(m, nn, io, leaves), *embedded = x;
-    x = nn_embedded(nn, x, nn_name(nn, "%sinvertible_adapters", m->family->prefix));
+    x = nn_embedded(nn, x, nn_name(nn, "%sinvertible_adapters", nn->prefix));
     if (projects(m))
         x = nn_linear(nn, x, &(struct nn_linear){.name = e->names->project, .in = e->embedding, .out = m->n_embd, .bias = true});
     x = model_hidden(nn, io, x, 0, NULL);
@@ -247,6 +247,14 @@ struct cb_tensor *encoder_pooler(const struct model *m, struct nn *nn, struct mo
     x = model_features_first(m, nn, io, leaves, x);
     x = nn_linear(nn, x, &(struct nn_linear){.name = e->names->pooler, .in = m->n_embd, .out = m->n_embd, .bias = true});
     return nn_activation(nn, "tanh", x);
+}
+
+struct cb_tensor *encoder_given_pooler(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                       struct cb_tensor *x) {
+    const struct encoder *e = m->options;
+    if (!e->names->pooler || !model_find_weight(m, nn_name(nn, "%s.weight", e->names->pooler)))
+        return graph_fail(nn->g, CB_E_UNSUPPORTED, "%s: no pooler, which the head reads", m->class->name);
+    return encoder_pooler(m, nn, io, leaves, x);
 }
 
 struct cb_tensor *encoder_pooled(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,

@@ -52,6 +52,9 @@ struct cb_tensor *encoder_masked(const struct model *model, struct nn *nn, struc
 /* The pooler over the first row: (B,C); encoder_pooled has the classifier's dropout behind it. */
 struct cb_tensor *encoder_pooler(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
                                  struct cb_tensor *x);
+/* For struct family: the same, where the model has the pooler's weights. */
+struct cb_tensor *encoder_given_pooler(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                       struct cb_tensor *x);
 enum cb_status encoder_pooled_weights(struct model *model, struct cb_err *err);
 struct cb_tensor *encoder_pooled(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
                                  struct cb_tensor *x);

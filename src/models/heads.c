@@ -64,8 +64,7 @@ struct cb_tensor *model_features_first(const struct model *model, struct nn *nn,
 }
 
 /* ---- the next token */
-/* Row last[b] of x (B,T,C): (B,C). */
-static struct cb_tensor *rows_pick(struct nn *nn, struct model_io *io, struct cb_tensor *x) {
+struct cb_tensor *model_rows_pick(struct nn *nn, struct model_io *io, struct cb_tensor *x) {
     struct cb_graph *g = nn->g;
     struct cb_tensor *last = model_input(nn, io, "last", 1, &io->batch, 0, x->type.dim[1] - nn->n_rows, false);
     const int64_t flat[2] = {io->batch * x->type.dim[1], x->type.dim[2]};
@@ -90,15 +89,30 @@ static enum cb_status vocabulary_weights(struct model *model, struct cb_err *err
                 : model_add_weight(model, err, MODEL_ZEROS, 0, 1, &model->vocab, "%s.bias", linear_name(model));
 }
 
+/* Labels (B,T) of rows of x (B,T,...) from shift on, rows joined. */
+static struct cb_tensor *vocabulary_labels(struct nn *nn, struct model_io *io, struct cb_tensor *x, int64_t vocab, int64_t shift) {
+    if (graph_is_bad(nn->g, x)) return x;
+    const int64_t t = x->type.dim[1];
+    if (t <= shift) return graph_fail(nn->g, CB_E_SHAPE, "model: loss of 1 token; wanted 2 or more");
+    return rows_shifted(nn->g, model_labels(nn, io, t, vocab), shift, t);
+}
+
+void model_vocabulary_loss(struct nn *nn, struct model_io *io, int64_t vocab, int64_t shift) {
+    struct cb_tensor *labels = vocabulary_labels(nn, io, io->logits, vocab, shift);
+    if (graph_is_bad(nn->g, labels)) return;
+    io->loss = op_cross_entropy(nn->g, rows_shifted(nn->g, io->logits, 0, io->logits->type.dim[1] - shift), labels, "mean");
+}
+
 /* Row t of x learns label t + shift. */
 static void vocabulary_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x, int64_t shift) {
     struct cb_graph *g = nn->g;
     struct nn_linear head = model_head_linear(model, model->vocab);
     if (model->tied) head.weight = model->embedding;
     head.softcap = model->logit_softcap;
+    head.role = "vocabulary";
     const int64_t flat = model->vocab;
     if (io->want_logits || model->logits_bias) {
-        io->logits = nn_linear(nn, io->last_only ? rows_pick(nn, io, x) : x, &head);
+        io->logits = nn_linear(nn, io->last_only ? model_rows_pick(nn, io, x) : x, &head);
         if (model->logits_bias) {
             struct cb_tensor *bias = nn_param(nn, model->logits_bias, 2, (const int64_t[]){1, flat});
             if (bias->type.dtype != CB_DTYPE_F32) bias = op_cast(g, bias, CB_DTYPE_F32);
@@ -107,16 +121,12 @@ static void vocabulary_build(const struct model *model, struct nn *nn, struct mo
         if (io->want_logits) graph_output(g, io->logits, "logits");
     }
     if (!io->want_loss) return;
-    const int64_t t = x->type.dim[1];
-    if (t <= shift) {
-        graph_fail(g, CB_E_SHAPE, "model: loss of 1 token; wanted 2 or more");
+    if (io->logits) {
+        model_vocabulary_loss(nn, io, model->vocab, shift);
         return;
     }
-    struct cb_tensor *labels = rows_shifted(g, model_labels(nn, io, t, model->vocab), shift, t);
-    if (io->logits)
-        io->loss = op_cross_entropy(g, rows_shifted(g, io->logits, 0, t - shift), labels, "mean");
-    else
-        io->loss = nn_head_loss(nn, rows_shifted(g, x, 0, t - shift), &head, labels);
+    struct cb_tensor *labels = vocabulary_labels(nn, io, x, model->vocab, shift);
+    if (!graph_is_bad(g, labels)) io->loss = nn_head_loss(nn, rows_shifted(g, x, 0, x->type.dim[1] - shift), &head, labels);
 }
 
 static void causal_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
@@ -150,35 +160,47 @@ const struct model_head model_head_seq2seq = {.name = "seq2seq_lm",
 static enum cb_status label_weights(struct model *model, struct cb_err *err) { return model_head_weights(model, model->n_labels, err); }
 
 /* One number: mean squared error; one label: cross-entropy; several: binary cross-entropy. */
-static void sequence_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
+void model_sequence_loss(struct nn *nn, struct model_io *io, int64_t n_labels, enum model_problem problem) {
     struct cb_graph *g = nn->g;
-    struct cb_tensor *logits = logits_make(model, nn, io, x, model->n_labels);
-    if (!io->want_loss) return;
-    enum model_problem problem = model->problem;
+    struct cb_tensor *logits = io->logits;
     if (problem == MODEL_PROBLEM_BY_LABELS)
-        problem = model->n_labels == 1 ? MODEL_REGRESSION : io->float_labels ? MODEL_MULTI_LABEL : MODEL_SINGLE_LABEL;
+        problem = n_labels == 1 ? MODEL_REGRESSION : io->float_labels ? MODEL_MULTI_LABEL : MODEL_SINGLE_LABEL;
     if (problem == MODEL_SINGLE_LABEL) {
-        io->loss = op_cross_entropy(g, logits, model_input(nn, io, "labels", 1, &io->batch, 0, model->n_labels, true), "mean");
+        io->loss = op_cross_entropy(g, logits, model_input(nn, io, "labels", 1, &io->batch, 0, n_labels, true), "mean");
         return;
     }
-    const int64_t shape[2] = {io->batch, model->n_labels};
-    struct cb_tensor *labels = graph_input(g, "labels", type_make(CB_DTYPE_F32, model->n_labels == 1 ? 1 : 2, shape));
+    const int64_t shape[2] = {io->batch, n_labels};
+    struct cb_tensor *labels = graph_input(g, "labels", type_make(CB_DTYPE_F32, n_labels == 1 ? 1 : 2, shape));
     labels = op_reshape(g, labels, 2, shape);
     io->loss =
         problem == MODEL_REGRESSION ? loss_mse(g, logits, labels, "mean") : loss_bce_with_logits(g, logits, labels, NULL, NULL, "mean");
+}
+
+static void sequence_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
+    logits_make(model, nn, io, x, model->n_labels);
+    if (io->want_loss) model_sequence_loss(nn, io, model->n_labels, model->problem);
 }
 
 const struct model_head model_head_sequence = {
     .name = "sequence_classification", .labels = labels_only, .has_labels = true, .weights = label_weights, .build = sequence_build};
 
 /* ---- a label a token */
-static void tokens_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
+void model_tokens_loss(struct nn *nn, struct model_io *io, int64_t n_labels, struct cb_tensor *mask) {
     struct cb_graph *g = nn->g;
     const int64_t n = io->batch * io->tokens;
-    struct cb_tensor *logits = logits_make(model, nn, io, x, model->n_labels);
-    if (!io->want_loss) return;
-    struct cb_tensor *labels = op_reshape(g, model_labels(nn, io, io->tokens, model->n_labels), 1, &n);
-    io->loss = op_cross_entropy(g, op_reshape(g, logits, 2, (const int64_t[]){n, model->n_labels}), labels, "mean");
+    const int32_t zero = 0, none = -100;
+    struct cb_tensor *labels = model_labels(nn, io, io->tokens, n_labels);
+    if (mask) {
+        struct cb_tensor *is_token = op_compare(g, "ne", mask, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &zero));
+        labels = op_where(g, is_token, labels, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &none));
+    }
+    labels = op_reshape(g, labels, 1, &n);
+    io->loss = op_cross_entropy(g, op_reshape(g, io->logits, 2, (const int64_t[]){n, n_labels}), labels, "mean");
+}
+
+static void tokens_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
+    logits_make(model, nn, io, x, model->n_labels);
+    if (io->want_loss) model_tokens_loss(nn, io, model->n_labels, NULL);
 }
 
 const struct model_head model_head_tokens = {
@@ -198,19 +220,23 @@ static struct cb_tensor *span_loss(struct nn *nn, struct model_io *io, const cha
     return op_cross_entropy(g, scores, at, "mean");
 }
 
-static void span_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
+void model_span_outputs(struct nn *nn, struct model_io *io, struct cb_tensor *scores) {
     struct cb_graph *g = nn->g;
-    struct nn_linear head = model_head_linear(model, 2);
     const int64_t rows[2] = {io->batch, io->tokens};
     struct cb_tensor *score[2];
     static const char *const output[2] = {"start_logits", "end_logits"}, *const input[2] = {"start_positions", "end_positions"};
-    struct cb_tensor *both = op_split(g, nn_linear(nn, x, &head), -1, 2, (const int64_t[]){1, 1});
+    struct cb_tensor *both = op_split(g, scores, -1, 2, (const int64_t[]){1, 1});
     for (int i = 0; i < 2; i++) {
         score[i] = op_reshape(g, graph_out(g, both, i), 2, rows);
         if (io->want_logits) graph_output(g, score[i], output[i]);
     }
     if (io->want_loss)
         io->loss = op_scale(g, op_add(g, span_loss(nn, io, input[0], score[0]), span_loss(nn, io, input[1], score[1])), 0.5, 0);
+}
+
+static void span_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
+    struct nn_linear head = model_head_linear(model, 2);
+    model_span_outputs(nn, io, nn_linear(nn, x, &head));
 }
 
 static const char *const span_labels[] = {"start_positions", "end_positions", NULL};
@@ -220,13 +246,17 @@ const struct model_head model_head_span = {
 /* ---- one of several candidates */
 static enum cb_status choice_weights(struct model *model, struct cb_err *err) { return model_head_weights(model, 1, err); }
 
-static void choice_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
+void model_choice_outputs(struct nn *nn, struct model_io *io, struct cb_tensor *scores, int64_t n) {
     struct cb_graph *g = nn->g;
-    struct nn_linear head = model_head_linear(model, 1);
-    const int64_t n = io->choices ? io->choices : 1, rows = io->batch / n;
-    io->logits = op_reshape(g, nn_linear(nn, x, &head), 2, (const int64_t[]){rows, n});
+    const int64_t rows = io->batch / n;
+    io->logits = op_reshape(g, scores, 2, (const int64_t[]){rows, n});
     if (io->want_logits) graph_output(g, io->logits, "logits");
     if (io->want_loss) io->loss = op_cross_entropy(g, io->logits, model_input(nn, io, "labels", 1, &rows, 0, n, true), "mean");
+}
+
+static void choice_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
+    struct nn_linear head = model_head_linear(model, 1);
+    model_choice_outputs(nn, io, nn_linear(nn, x, &head), io->choices ? io->choices : 1);
 }
 
 const struct model_head model_head_choice = {

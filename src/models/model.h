@@ -61,6 +61,9 @@ struct family {
     const char *prefix;  // of the body's weights, "transformer."; may be absent in files
     const char *const
         *ignored;  // what files hold besides and may be left out: endings of names (".attn.bias"), or beginnings ("pooler."); NULL-ended
+    /* The first row as the body's pooler gives it, (B,C); NULL: it has none. */
+    struct cb_tensor *(*pooler)(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                struct cb_tensor *x);
     bool bidirectional;  // rows see the rows after them: padding hides keys alone, not queries
     bool encoder_decoder;  // the body reads decoder_ids beside ids
     /* Ids (B,Td) of a decoder that is to give labels (B,Td), in which -100 has become padding. NULL: decoder_start, then all but the last. */
@@ -258,7 +261,7 @@ struct cb_tensor *model_counting(struct cb_graph *g, int64_t n, int64_t begin, i
 struct cb_tensor *model_hidden_of(struct nn *nn, const struct model_io *io, const char *stack, struct cb_tensor *x, int n,
                                   const char *site);
 /* Marks hidden.0 as an output where wanted, and as the site "<prefix>invertible_adapters" of what the blocks are given. */
-struct cb_tensor *model_embedded(const struct model *model, struct nn *nn, const struct model_io *io, struct cb_tensor *x);
+struct cb_tensor *model_embedded(struct nn *nn, const struct model_io *io, struct cb_tensor *x);
 /* x + y as an nn_join of block: y is its "attention", "cross_attention" or "feed_forward". */
 struct cb_tensor *model_join(struct nn *nn, struct cb_tensor *x, struct cb_tensor *y, const char *block, const char *role);
 /* "<block>.attention_adapters", "<block>.output_adapters", ...: a join's name where the library has none of its own. */
@@ -275,6 +278,17 @@ extern const struct model_head model_head_tokens;  // a label a token
 extern const struct model_head model_head_span;  // start_logits, end_logits
 extern const struct model_head model_head_states;  // the last states themselves
 extern const struct model_head model_head_choice;  // (B,C): one of io->choices neighbouring rows
+/* Losses of logits; what labels are is in the heads of the same names. */
+void model_sequence_loss(struct nn *nn, struct model_io *io, int64_t n_labels, enum model_problem problem);
+void model_tokens_loss(struct nn *nn, struct model_io *io, int64_t n_labels, struct cb_tensor *mask);  // nullable: mask
+void model_span_outputs(struct nn *nn, struct model_io *io, struct cb_tensor *scores);  // (B,T,2)
+void model_choice_outputs(struct nn *nn, struct model_io *io, struct cb_tensor *scores, int64_t choices);  // (B,1)
+void model_vocabulary_loss(struct nn *nn, struct model_io *io, int64_t vocab, int64_t shift);  // row t learns label t + shift
+/* Row last[b] of x (B,T,C), last being an input (B): (B,C). */
+struct cb_tensor *model_rows_pick(struct nn *nn, struct model_io *io, struct cb_tensor *x);
+/* head_given.c: nn->hook.head in place of the class's own; x: the last states. */
+void model_head_given(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                      struct cb_tensor *x);
 /* Weight and bias of the class's linear layer, from n_features to out. */
 enum cb_status model_head_weights(struct model *model, int64_t out, struct cb_err *err);
 struct nn_linear model_head_linear(const struct model *model, int64_t out);

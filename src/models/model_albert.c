@@ -116,4 +116,5 @@ const struct family model_albert = {
     .parse = parse,
     .weights = encoder_weights,
     .body = encoder_body,
+    .pooler = encoder_given_pooler,
 };

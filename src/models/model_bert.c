@@ -98,4 +98,5 @@ const struct family model_bert = {
     .parse = parse,
     .weights = encoder_weights,
     .body = encoder_body,
+    .pooler = encoder_given_pooler,
 };

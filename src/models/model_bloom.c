@@ -112,7 +112,7 @@ static struct cb_tensor *body(const struct model *m, struct nn *nn, struct model
     struct cb_graph *g = nn->g;
     struct cb_tensor *bias = alibi(m, nn, io, leaves);
     struct cb_tensor *x = nn_embedding(nn, leaves->ids, "transformer.word_embeddings", m->vocab, m->n_embd);
-    x = model_embedded(m, nn, io, nn_layer_norm(nn, x, "transformer.word_embeddings_layernorm", o->eps));
+    x = model_embedded(nn, io, nn_layer_norm(nn, x, "transformer.word_embeddings_layernorm", o->eps));
     for (nn->layer = 0; nn->layer < m->n_layer && !graph_is_bad(g, x); nn->layer++) {
         const char *layer = nn_name(nn, "transformer.h.%d", nn->layer), *old = graph_push(g, "h.%d", nn->layer);
         struct nn_feed_forward mlp = {nn_name(nn, "%s.mlp", layer), .up = "dense_h_to_4h", .down = "dense_4h_to_h", .width = m->n_embd};

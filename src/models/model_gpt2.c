@@ -117,7 +117,7 @@ static struct cb_tensor *body(const struct model *m, struct nn *nn, struct model
     struct cb_graph *g = nn->g;
     struct cb_tensor *x = nn_embedding(nn, leaves->ids, "transformer.wte", m->vocab, m->n_embd);
     x = op_add(g, x, nn_embedding(nn, leaves->positions, "transformer.wpe", m->max_positions, m->n_embd));
-    x = model_embedded(m, nn, io, nn_dropout(nn, x, o->embd_dropout));
+    x = model_embedded(nn, io, nn_dropout(nn, x, o->embd_dropout));
     for (nn->layer = 0; nn->layer < m->n_layer && !graph_is_bad(g, x); nn->layer++) {
         const char *block = nn_name(nn, "transformer.h.%d", nn->layer), *old = graph_push(g, "h.%d", nn->layer);
         struct cb_tensor *y = nn_layer_norm(nn, x, nn_name(nn, "%s.ln_1", block), o->eps);

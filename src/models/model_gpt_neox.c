@@ -96,7 +96,7 @@ static struct cb_tensor *body(const struct model *m, struct nn *nn, struct model
     struct cb_graph *g = nn->g;
     struct cb_tensor *inv_freq = rope_tensor(g, &o->rope, leaves->length);
     struct cb_tensor *x = nn_embedding(nn, leaves->ids, "gpt_neox.embed_in", m->vocab, m->n_embd);
-    x = model_embedded(m, nn, io, nn_dropout(nn, x, o->hidden_dropout));
+    x = model_embedded(nn, io, nn_dropout(nn, x, o->hidden_dropout));
     for (nn->layer = 0; nn->layer < m->n_layer && !graph_is_bad(g, x); nn->layer++) {
         const char *layer = nn_name(nn, "gpt_neox.layers.%d", nn->layer), *old = graph_push(g, "layers.%d", nn->layer);
         struct nn_feed_forward mlp = {nn_name(nn, "%s.mlp", layer), .up = "dense_h_to_4h", .down = "dense_4h_to_h", .width = m->n_embd};

@@ -196,7 +196,7 @@ static struct cb_tensor *body(const struct model *m, struct nn *nn, struct model
     if (io->tokens > o->reach + 1) sight.bias = window_bias(m, nn, io, leaves);
     struct cb_tensor *x = nn_embedding_padded(nn, leaves->ids, "model.embeddings.tok_embeddings", m->vocab, m->n_embd, m->pad);
     x = nn_dropout(nn, norm(m, nn, x, "model.embeddings.norm"), o->embedding_dropout);
-    x = model_embedded(m, nn, io, x);
+    x = model_embedded(nn, io, x);
     for (nn->layer = 0; nn->layer < m->n_layer && !graph_is_bad(g, x); nn->layer++) {
         const char *path = nn_name(nn, "model.layers.%d", nn->layer), *old = graph_push(g, "layers.%d", nn->layer);
         struct cb_tensor *y = nn->layer ? norm(m, nn, x, nn_name(nn, "%s.attn_norm", path)) : x;

@@ -131,12 +131,14 @@ static struct cb_tensor *body(const struct model *m, struct nn *nn, struct model
         return graph_fail(g, CB_E_UNSUPPORTED, "opt: layerdrop %g: layers that are left out at random; wanted 0 in training",
                           o->layer_drop);
     struct cb_tensor *x = nn_embedding_padded(nn, leaves->ids, "model.decoder.embed_tokens", m->vocab, o->width, m->pad);
+    // as wide as what the head reads
+    x = nn_embedded(nn, x, nn_name(nn, "%sinvertible_adapters", nn->prefix));
     if (o->width != m->n_embd) {
         struct nn_linear in = {.name = "model.decoder.project_in", .in = o->width, .out = m->n_embd};
         x = nn_linear(nn, x, &in);
     }
     x = op_add(g, x, nn_embedding(nn, positions(nn, io, leaves), "model.decoder.embed_positions", m->max_positions + OFFSET, m->n_embd));
-    x = model_embedded(m, nn, io, x);
+    x = model_hidden(nn, io, x, 0, NULL);
     for (nn->layer = 0; nn->layer < m->n_layer && !graph_is_bad(g, x); nn->layer++) {
         const char *layer = nn_name(nn, "model.decoder.layers.%d", nn->layer), *old = graph_push(g, "layers.%d", nn->layer);
         x = model_hidden(nn, io, block(m, nn, io, leaves, layer, x), nn->layer + 1, layer);

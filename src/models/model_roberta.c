@@ -59,4 +59,5 @@ const struct family model_roberta = {
     .parse = roberta_parse,
     .weights = encoder_weights,
     .body = encoder_body,
+    .pooler = encoder_given_pooler,
 };

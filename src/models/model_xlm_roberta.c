@@ -24,4 +24,5 @@ const struct family model_xlm_roberta = {
     .parse = roberta_parse,
     .weights = encoder_weights,
     .body = encoder_body,
+    .pooler = encoder_given_pooler,
 };

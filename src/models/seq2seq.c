@@ -203,6 +203,7 @@ static struct cb_tensor *layers(const struct stack *s, struct cb_tensor *x, stru
     const int64_t n = s->is_decoder ? s->m->n_layer : o->encoder_layers;
     if (!s->is_decoder) x = nn_embedded(nn, x, "model.encoder.invertible_adapters");
     x = model_hidden_of(nn, s->io, s->prefix, x, 0, NULL);
+    nn->layers_before = s->is_decoder ? (int)o->encoder_layers : 0;
     for (nn->layer = 0; nn->layer < n && !graph_is_bad(nn->g, x); nn->layer++) {
         const char *path = nn_name(nn, "%s.layers.%d", s->path, nn->layer), *old = graph_push(nn->g, "%slayers.%d", s->prefix, nn->layer);
         x = residual(s, path, &own, x, NULL);

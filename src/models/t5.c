@@ -228,6 +228,7 @@ static struct cb_tensor *layers(const struct stack *s, struct cb_tensor *ids, in
     struct cb_tensor *bias = position_bias(s, x->type.dim[1], keys, s->is_decoder && s->io->cache ? s->leaves->start : NULL);
     if (!s->is_decoder) x = nn_embedded(nn, x, "encoder.invertible_adapters");
     x = model_hidden_of(nn, s->io, s->prefix, x, 0, NULL);
+    nn->layers_before = s->is_decoder ? (int)o->encoder_layers : 0;
     for (nn->layer = 0; nn->layer < n && !graph_is_bad(nn->g, x); nn->layer++) {
         const char *block = nn_name(nn, "%s.block.%d", s->path, nn->layer), *old = graph_push(nn->g, "%sblock.%d", s->prefix, nn->layer);
         x = self_attention(s, block, x, bias);

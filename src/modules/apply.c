@@ -216,6 +216,24 @@ static struct cb_tensor *hook_param(void *user, struct nn *nn, const char *name,
     return walk.p;
 }
 
+static struct cb_tensor *hook_join(void *user, struct nn *nn, const struct nn_site *place, const struct nn_join *join,
+                                   struct cb_tensor *y) {
+    const struct module_list *list = user;
+    struct tuner_flow flow = {.join = join, .output = y, .hidden = y, .residual = y};
+    const struct module *last = NULL;
+    const struct tuner_site *site = NULL;
+    for (int i = 0; i < list->n; i++) {
+        const struct module *m = list->modules[i];
+        const struct tuner_site *own = m->tuner->join ? module_site(m, place->name) : NULL;
+        if (!own || graph_is_bad(nn->g, flow.hidden)) continue;
+        last = m;
+        site = own;
+        m->tuner->join->enter(m, site, nn, &flow);
+        m->tuner->join->change(m, site, nn, &flow, scale_leaf(m, nn));
+    }
+    return last ? last->tuner->join->leave(last, site, nn, &flow) : NULL;
+}
+
 /* Rows of all modules that have some, those of the first in front. */
 static struct cb_tensor *hook_rows(void *user, struct nn *nn, const struct nn_site *place) {
     const struct module_list *list = user;
@@ -242,11 +260,12 @@ static struct cb_tensor *hook_before(void *user, struct nn *nn, const struct nn_
 }
 
 struct nn_hook module_hook(struct module_list *list) {
-    struct nn_hook hook = {.user = list, .input = hook_input, .site = hook_site, .param = hook_param};
+    struct nn_hook hook = {.user = list, .input = hook_input, .site = hook_site, .param = hook_param, .join = hook_join};
     for (int i = 0; i < list->n; i++) {
         hook.n_rows += list->modules[i]->n_rows;
         hook.n_past += list->modules[i]->n_past;
         if (list->modules[i]->tuner->before) hook.before = hook_before;
+        if (list->modules[i]->head) hook.head = list->modules[i]->head;
     }
     if (hook.n_rows) hook.rows = hook_rows;
     return hook;

@@ -23,6 +23,25 @@ static bool is_frozen_copy(const struct module *m, const char *key) {
     return false;
 }
 
+static const struct tuner_alias *alias_find(const struct module *m, const char *key) {
+    for (int i = 0; i < m->n_aliases; i++)
+        if (strcmp(m->aliases[i].key, key) == 0) return &m->aliases[i];
+    return NULL;
+}
+
+/* Other names of a parameter hold the same values, where the file has them. */
+static enum cb_status aliases_compare(const struct module *m, const struct tensors *tensors, struct cb_err *err) {
+    for (int i = 0; i < m->n_aliases; i++) {
+        const struct module_param *p = &m->params[m->aliases[i].param].public;
+        const struct tensor *other = tensors_find(tensors, m->aliases[i].key), *own = tensors_find(tensors, p->key);
+        if (!other || !own) continue;
+        if (!type_equal(&other->type, &own->type) || memcmp(tensor_data(other), tensor_data(own), (size_t)own->bytes) != 0)
+            FAIL(err, CB_E_FORMAT, "%s: %s and %s: found two tensors; wanted one under both names", tensors_name(tensors), own->name,
+                 other->name);
+    }
+    return CB_OK;
+}
+
 /* Appends "name" to a list that is shown in part. */
 static void name_add(char text[300], int *n, const char *name) {
     size_t used = strlen(text);
@@ -43,7 +62,7 @@ static enum cb_status keys_compare(const struct module *m, const struct tensors 
     for (int i = 0; i < tensors_count(tensors); i++) {
         const struct tensor *t = tensors_at(tensors, i);
         const struct tuner_param *p = param_by_key(m, t->name);
-        if (!p && !is_frozen_copy(m, t->name)) name_add(unexpected, &n_unexpected, t->name);
+        if (!p && !is_frozen_copy(m, t->name) && !alias_find(m, t->name)) name_add(unexpected, &n_unexpected, t->name);
         if (!p) continue;
         struct cb_type have = t->type;
         char text[2][TYPE_TEXT];
@@ -61,6 +80,7 @@ static enum cb_status keys_compare(const struct module *m, const struct tensors 
 
 static enum cb_status params_load(const struct module *m, struct store *store, const struct tensors *tensors, struct cb_err *err) {
     TRY(keys_compare(m, tensors, err));
+    TRY(aliases_compare(m, tensors, err));
     TRY(module_add_scale(m, store, err));
     for (int i = 0; i < m->n_params; i++) {
         struct store_entry *entry;
@@ -99,9 +119,21 @@ enum cb_status module_make(struct module **module, struct store *store, json_t *
     return status;
 }
 
+static enum cb_status load_adapters(struct module **module, struct store *store, const char *folder, const char *name,
+                                    const struct nn *sites, struct cb_err *err) {
+    json_t *config = NULL;
+    struct tensors *tensors = NULL;
+    enum cb_status status = adapters_open(&config, &tensors, folder, store, sites, err);
+    if (status == CB_OK) status = module_make(module, store, config, tensors, name, sites, err);
+    tensors_destroy(&tensors);
+    json_decref(config);
+    return status;
+}
+
 enum cb_status module_load(struct module **module, struct store *store, const char *folder, const char *name, const struct nn *sites,
                            struct cb_err *err) {
     *module = NULL;
+    if (adapters_is_folder(folder)) return load_adapters(module, store, folder, name, sites, err);
     struct module *checked = NULL;
     struct tensors *tensors = NULL;
     char *path = io_path_join(folder, "adapter_config.json"), *weights = io_path_join(folder, "adapter_model.safetensors");
@@ -125,11 +157,11 @@ void module_remove(const struct module *m, struct store *store) {
 
 static int compare_words(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
 
-/* The configuration with every key that PEFT writes, in the order of the names. */
-static enum cb_status config_complete(json_t **out, const struct module *m, struct cb_err *err) {
+enum cb_status module_config_complete(json_t **out, const struct tuner *tuner, const json_t *object, struct cb_err *err) {
     json_t *all = NULL, *sorted = json_object();
-    TRY(json_parse_object(&all, m->tuner->defaults, strlen(m->tuner->defaults), m->tuner->name, err));
-    bool ok = sorted && json_object_update(all, m->config) == 0 && json_object_set_new(all, "inference_mode", json_true()) == 0;
+    TRY(json_parse_object(&all, tuner->defaults, strlen(tuner->defaults), tuner->name, err));
+    bool ok = sorted && json_object_update(all, (json_t *)object) == 0;
+    if (tuner->peft_type) ok = ok && json_object_set_new(all, "inference_mode", json_true()) == 0;
     size_t n = json_object_size(all), i = 0;
     const char **keys = malloc((n + 1) * sizeof *keys), *key;
     json_t *value;
@@ -141,7 +173,7 @@ static enum cb_status config_complete(json_t **out, const struct module *m, stru
     json_decref(all);
     if (!ok) {
         json_decref(sorted);
-        FAIL(err, CB_E_MEMORY, "%s: no memory for adapter_config.json", m->name);
+        FAIL(err, CB_E_MEMORY, "%s: no memory for adapter_config.json", tuner->name);
     }
     *out = sorted;
     return CB_OK;
@@ -150,7 +182,7 @@ static enum cb_status config_complete(json_t **out, const struct module *m, stru
 static enum cb_status config_save(const struct module *m, const char *path, struct cb_err *err) {
     json_t *config = NULL;
     char *text = NULL;
-    TRY(config_complete(&config, m, err));
+    TRY(module_config_complete(&config, m->tuner, m->config, err));
     enum cb_status status = json_dump(&text, config, 2, err);
     if (status == CB_OK) status = io_write_file(path, text, strlen(text), err);
     free(text);
@@ -181,6 +213,7 @@ enum cb_status module_save(const struct module *m, const struct store *store, co
     for (int i = 0; i < m->n_params; i++)
         TRY(param_check(&m->params[i], store, err));
     TRY(io_mkdirs(folder, err));
+    if (module_is_adapters(m)) return adapters_save(m, store, folder, err);
     char *tensors = io_path_join(folder, "adapter_model.safetensors"), *config = io_path_join(folder, "adapter_config.json");
     json_t *metadata = json_pack("{s:s}", "format", "pt");
     enum cb_status status =

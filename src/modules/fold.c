@@ -14,7 +14,7 @@ static bool is_defined(const struct module *m, bool is_bias) { return is_bias ? 
 /* Everything is checked before the first weight changes. */
 static enum cb_status fold_check(const struct module *m, const struct store *store, bool unfold, struct cb_err *err) {
     const char *reason = m->tuner->refuses_fold ? m->tuner->refuses_fold(m) : NULL;
-    if (m->n_sites && !m->tuner->weight && !m->tuner->bias && !m->n_swaps)
+    if (m->n_sites && !m->tuner->weight && !m->tuner->bias && (m->tuner->join || m->tuner->delta || m->tuner->input))
         FAIL(err, CB_E_UNSUPPORTED, "%s: a module of kind %s cannot be folded into weights", m->name, m->tuner->name);
     if (reason) FAIL(err, CB_E_UNSUPPORTED, "%s: it cannot be folded into weights: %s", m->name, reason);
     if (unfold && !module_unfolds(m))

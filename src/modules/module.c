@@ -27,7 +27,28 @@ const struct tuner *tuner_find(const char *name) {
     int n;
     const struct tuner *const *list = tuners(&n);
     for (int i = 0; i < n; i++)
-        if (strcmp(list[i]->name, name) == 0 || strcmp(list[i]->peft_type, name) == 0) return list[i];
+        if (strcmp(list[i]->name, name) == 0 || (list[i]->peft_type && strcmp(list[i]->peft_type, name) == 0)) return list[i];
+    return NULL;
+}
+
+const struct tuner *tuner_find_preset(const char *name, const struct tuner_preset **preset) {
+    int n;
+    const struct tuner *const *list = tuners(&n);
+    for (int i = 0; i < n; i++)
+        for (*preset = list[i]->presets; *preset && (*preset)->name; (*preset)++)
+            if (strcmp((*preset)->name, name) == 0) return list[i];
+    *preset = NULL;
+    return NULL;
+}
+
+const struct tuner *tuner_find_method(const json_t *method) {
+    int n;
+    const struct tuner *const *list = tuners(&n);
+    const json_t *value = json_object_get(method, "architecture");
+    const char *architecture = !value || json_is_null(value) ? "" : json_string_value(value);
+    for (int i = 0; architecture && i < n; i++)
+        if (list[i]->architecture && strcmp(list[i]->architecture, architecture) == 0 && (!list[i]->owns || list[i]->owns(method)))
+            return list[i];
     return NULL;
 }
 
@@ -75,8 +96,16 @@ enum cb_status tuner_add(struct module *m, struct tuner_site *site, struct tuner
     return CB_OK;
 }
 
+enum cb_status tuner_add_alias(struct module *m, const char *key, int number, struct cb_err *err) {
+    struct tuner_alias *grown = list_grow(m, m->aliases, m->n_aliases, &m->aliases_size, sizeof *grown);
+    if (!grown || !key) FAIL(err, CB_E_MEMORY, "%s: no memory for a name", m->name);
+    m->aliases = grown;
+    m->aliases[m->n_aliases++] = (struct tuner_alias){key, number};
+    return CB_OK;
+}
+
 const char *tuner_key(struct module *m, const struct tuner_site *site, const char *suffix, struct cb_err *err) {
-    const char *prefix = m->tuner->prefix ? m->tuner->prefix : "base_model.model.";
+    const char *prefix = m->label ? "" : m->tuner->prefix ? m->tuner->prefix : "base_model.model.";
     const char *key = arena_printf(m->arena, "%s%s.%s", prefix, site->site.name, suffix);
     if (!key) err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory for a name", m->name);
     return key;
@@ -188,7 +217,7 @@ enum cb_status tuner_add_copy(struct module *m, const struct nn_site *site, bool
     struct tuner_swap *grown = list_grow(m, m->swaps, m->n_swaps, &m->swaps_size, sizeof *grown);
     if (!source || !grown) FAIL(err, source ? CB_E_MEMORY : CB_E_NAME, "%s: no %s that could be replaced", site->name, field);
     m->swaps = grown;
-    struct tuner_param rest = {.init = TUNER_COPY, .source = arena_strdup(m->arena, source), .site = -1};
+    struct tuner_param rest = {.init = TUNER_COPY, .source = arena_strdup(m->arena, source), .site = -1, .of_head = m->label != NULL};
     rest.public.key = tuner_key(m, &place, suffix, err);
     rest.public.type = field_type(site, is_bias);
     struct tuner_swap swap = {.site = arena_strdup(m->arena, site->name), .field = is_bias ? "bias" : "weight", .param = m->n_params};
@@ -234,6 +263,11 @@ static enum cb_status resolve(struct module *m, const struct nn *nn, const struc
 
 enum cb_status module_resolve(struct module *m, const struct nn *nn, const char *where, struct cb_err *err) {
     struct table uses = {0};
+    m->prefix = arena_strdup(m->arena, nn->prefix ? nn->prefix : "");
+    m->model_type = arena_strdup(m->arena, nn->model_type ? nn->model_type : "");
+    m->model_class = arena_strdup(m->arena, nn->model_class ? nn->model_class : "");
+    m->width = nn->width;
+    if (!m->prefix || !m->model_type || !m->model_class) FAIL(err, CB_E_MEMORY, "%s: no memory for a name", where);
     enum cb_status status = uses_count(&uses, nn, err);
     if (status == CB_OK) status = resolve(m, nn, &uses, where, err);
     table_deinit(&uses);
@@ -247,7 +281,7 @@ static enum cb_status unknown_keys(struct module *m, const json_t *known, const 
     size_t used = 0;
     const char *key;
     json_t *value;
-    json_object_foreach(m->config, key, value) if (!json_object_get(known, key) && used < 200) used +=
+    json_object_foreach((json_t *)m->method, key, value) if (!json_object_get(known, key) && used < 200) used +=
         (size_t)snprintf(text + used, sizeof text - used, "%s%.60s", used ? ", " : "", key);
     if (!used) return CB_OK;
     m->warning = arena_printf(m->arena, "%s: unknown keys, kept as they are: %s", where, text);
@@ -272,11 +306,23 @@ static enum cb_status common_parse(struct module *m, const char *where, struct c
     return CB_OK;
 }
 
+bool module_is_adapters(const struct module *m) {
+    return json_is_object(json_object_get(m->config, "config")) && !json_object_get(m->config, "peft_type");
+}
+
 static enum cb_status module_parse(struct module *m, const char *where, struct cb_err *err) {
     const char *type = NULL;
-    TRY(json_get_str(&type, m->config, where, "peft_type", true, err));
-    m->tuner = tuner_find(type);
-    if (!m->tuner) FAIL(err, CB_E_UNSUPPORTED, "%s: peft_type: found %.60s; wanted a known tuner (cambium list tuners)", where, type);
+    const bool is_adapters = module_is_adapters(m);
+    m->method = m->config;
+    if (is_adapters) {
+        TRY(adapters_parse(m, where, err));
+    } else {
+        TRY(json_get_str(&type, m->config, where, "peft_type", true, err));
+        m->tuner = tuner_find(type);
+        if (!m->tuner || !m->tuner->peft_type)
+            FAIL(err, CB_E_UNSUPPORTED, "%s: peft_type: found %.60s; wanted a known tuner (cambium list tuners)", where, type);
+    }
+    m->fresh = m->tuner->fresh;
     m->options = arena_alloc(m->arena, m->tuner->options_bytes);
     m->scale_name = arena_printf(m->arena, "%s/scale", m->name);
     if (!m->options || !m->scale_name) FAIL(err, CB_E_MEMORY, "%s: no memory for options", where);
@@ -285,7 +331,7 @@ static enum cb_status module_parse(struct module *m, const char *where, struct c
     enum cb_status status = unknown_keys(m, known, where, err);
     json_decref(known);
     TRY(status);
-    TRY(common_parse(m, where, err));
+    if (!is_adapters) TRY(common_parse(m, where, err));
     TRY(m->tuner->parse(m, where, err));
     return tuner_targets_parse(m, where, err);
 }
@@ -305,6 +351,7 @@ enum cb_status module_from_config(struct module **module, json_t *config, const 
     m->config = json_incref(config);
     enum cb_status status = module_parse(m, where, err);
     if (status == CB_OK && sites) status = module_resolve(m, sites, where, err);
+    if (status == CB_OK && sites && m->label) status = adapters_resolve(m, sites, where, err);
     if (status != CB_OK) module_destroy(&m);
     *module = m;
     return status;
@@ -326,6 +373,7 @@ enum cb_status module_check_config(struct module **module, const char *path, con
 void module_destroy(struct module **module) {
     if (!module || !*module) return;
     for (int i = 0; i < (*module)->n_patterns; i++) pattern_destroy(&(*module)->patterns[i]);
+    if ((*module)->tuner && (*module)->tuner->release) (*module)->tuner->release(*module);
     json_decref((*module)->config);
     table_deinit(&(*module)->by_site);
     table_deinit(&(*module)->by_key);

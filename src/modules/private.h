@@ -1,6 +1,7 @@
 /* What the files of this room share beyond tuner.h. */
 #ifndef MODULES_PRIVATE_H
 #define MODULES_PRIVATE_H
+#include "io/safetensors.h"
 #include "modules/tuner.h"
 
 /* From a configuration object, to which a reference is taken. where: the file or spec, for messages. Nullable: sites. */
@@ -20,4 +21,18 @@ const struct tuner_site *module_site(const struct module *module, const char *na
 /* A weight or bias as the module's definition has it, in the orientation of p. */
 struct cb_tensor *module_defined(const struct module *module, const struct tuner_site *site, struct nn *nn, bool is_bias,
                                  struct cb_tensor *p);
+/* Whether a module is of the adapters library. */
+bool module_is_adapters(const struct module *module);
+/* adapters.c: label, method and tuner of that library's configuration. */
+enum cb_status adapters_parse(struct module *module, const char *where, struct cb_err *err);
+/* adapters_head.c: the model's width; the head that module->config has under "head", as head_config.json has it, with its parameters. */
+enum cb_status adapters_resolve(struct module *module, const struct nn *sites, const char *where, struct cb_err *err);
+/* disk_adapters.c: whether a folder holds a module of that library; reading one, heads included, and writing one. config: a new reference. tensors: owned by
+   caller. */
+bool adapters_is_folder(const char *folder);
+enum cb_status adapters_open(json_t **config, struct tensors **tensors, const char *folder, const struct store *store,
+                             const struct nn *sites, struct cb_err *err);
+enum cb_status adapters_save(const struct module *module, const struct store *store, const char *folder, struct cb_err *err);
+/* The defaults with every key of object over them, in the order of the names. */
+enum cb_status module_config_complete(json_t **out, const struct tuner *tuner, const json_t *object, struct cb_err *err);
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/rng.h"
+#include "modules/adapters.h"
 #include "modules/private.h"
 
 /* A list of the words of text, which + joins; numbers where whole. NULL: no memory, or a word that is no number. */
@@ -24,6 +25,26 @@ static json_t *words_make(const char *text, bool whole) {
     return list;
 }
 
+static json_t *value_make(enum tuner_kind kind, const char *text);
+
+/* "0:8+default:16": an object of numbers. NULL: it is none. */
+static json_t *map_make(const char *text) {
+    json_t *map = json_object();
+    for (const char *p = text; map && *p;) {
+        size_t n = strcspn(p, "+"), k = strcspn(p, ":");
+        char key[32], value[32];
+        snprintf(key, sizeof key, "%.*s", (int)(k < 31 ? k : 31), p);
+        snprintf(value, sizeof value, "%.*s", (int)(n > k && n - k - 1 < 31 ? n - k - 1 : 0), p + (n > k ? k + 1 : 0));
+        json_t *number = k && k < n ? value_make(TUNER_FLOAT, value) : NULL;
+        if (!number || json_object_set_new(map, key, number) != 0) {
+            json_decref(map);
+            return NULL;
+        }
+        p += n + (p[n] == '+');
+    }
+    return map;
+}
+
 static json_t *value_make(enum tuner_kind kind, const char *text) {
     char *end = NULL;
     double number;
@@ -36,6 +57,14 @@ static json_t *value_make(enum tuner_kind kind, const char *text) {
             number = strtod(text, &end);
             if (!*text || *end || !isfinite(number)) return NULL;
             return number == floor(number) && fabs(number) < 1e15 ? json_integer((json_int_t)number) : json_real(number);
+        case TUNER_REAL:
+        case TUNER_SCALAR:
+            number = strtod(text, &end);
+            if (*text && !*end && isfinite(number)) return json_real(number);
+            if (kind == TUNER_REAL || !*text) return NULL;
+            if (strcmp(text, "none") == 0) return json_null();
+            return strcmp(text, "true") == 0 ? json_true() : strcmp(text, "false") == 0 ? json_false() : json_string(text);
+        case TUNER_MAP: return strchr(text, ':') ? map_make(text) : value_make(TUNER_FLOAT, text);
         case TUNER_BOOL: return strcmp(text, "true") == 0 ? json_true() : strcmp(text, "false") == 0 ? json_false() : NULL;
         case TUNER_TEXT:
         case TUNER_STR: return *text ? json_string(text) : NULL;
@@ -48,6 +77,20 @@ static json_t *value_make(enum tuner_kind kind, const char *text) {
     return NULL;
 }
 
+/* Where an option's key goes: PEFT's file is flat; the adapters library's has "config", a name, and beside it the file of a head. NULL: no memory. */
+static json_t *option_place(json_t *config, const struct tuner *tuner, const char **key) {
+    if (tuner->peft_type || strcmp(*key, "name") == 0) return config;
+    if (strncmp(*key, "head.", 5) != 0) return json_object_get(config, "config");
+    *key += 5;
+    if (!json_object_get(config, "head")) json_object_set_new(config, "head", json_pack("{s:{}}", "config"));
+    return json_object_get(json_object_get(config, "head"), "config");
+}
+
+static const struct tuner_option *option_find(const struct tuner_option *o, const char *word) {
+    while (o->name && strcmp(o->name, word) != 0) o++;
+    return o->name ? o : NULL;
+}
+
 /* One "key=value" of a spec into the configuration. */
 static enum cb_status option_set(json_t *config, const struct tuner *tuner, const char *text, size_t n, struct cb_err *err) {
     char word[512];
@@ -57,11 +100,13 @@ static enum cb_status option_set(json_t *config, const struct tuner *tuner, cons
     char *equals = strchr(word, '=');
     if (!equals) FAIL(err, CB_E_USAGE, "%s: %s: no value; wanted KEY=VALUE", tuner->name, word);
     *equals = 0;
-    const struct tuner_option *o = tuner->options;
-    while (o->name && strcmp(o->name, word) != 0) o++;
-    if (!o->name) FAIL(err, CB_E_NAME, "%s: %s: no such option (cambium list tuners %s)", tuner->name, word, tuner->name);
+    const struct tuner_option *o = option_find(tuner->options, word);
+    if (!o && !tuner->peft_type) o = option_find(adapters_options, word);
+    if (!o) FAIL(err, CB_E_NAME, "%s: %s: no such option (cambium list tuners %s)", tuner->name, word, tuner->name);
     json_t *value = value_make(o->kind, equals + 1);
-    if (!value || json_object_set_new(config, o->key, value) != 0)
+    const char *key = o->key;
+    json_t *place = option_place(config, tuner, &key);
+    if (!value || !place || json_object_set_new(place, key, value) != 0)
         FAIL(err, CB_E_USAGE, "%s: %s: found %s; wanted %s", tuner->name, word, equals + 1, o->doc);
     return CB_OK;
 }
@@ -78,11 +123,25 @@ static enum cb_status spec_parse(json_t **config, const char *spec, const char *
     char name[64];
     size_t n = strcspn(spec, ":");
     snprintf(name, sizeof name, "%.*s", (int)(n < 63 ? n : 63), spec);
+    const struct tuner_preset *preset = NULL;
     const struct tuner *tuner = tuner_find(name);
+    if (!tuner) tuner = tuner_find_preset(name, &preset);
     if (!tuner) FAIL(err, CB_E_NAME, "tuner: found %s; wanted one that is known (cambium list tuners)", name);
     TRY(json_parse_object(config, tuner->defaults, strlen(tuner->defaults), tuner->name, err));
-    if (base && json_object_set_new(*config, "base_model_name_or_path", json_string(base)) != 0)
+    if (preset) {
+        json_t *changes;
+        TRY(json_parse_object(&changes, preset->config, strlen(preset->config), preset->name, err));
+        const int failed = json_object_update(*config, changes);
+        json_decref(changes);
+        if (failed) FAIL(err, CB_E_MEMORY, "%s: no memory for a configuration", name);
+    }
+    if (base && tuner->peft_type && json_object_set_new(*config, "base_model_name_or_path", json_string(base)) != 0)
         FAIL(err, CB_E_FORMAT, "%s: base model's name is not UTF-8", tuner->name);
+    if (!tuner->peft_type) {
+        json_t *whole = json_pack("{s:o}", "config", *config);
+        if (!whole) FAIL(err, CB_E_MEMORY, "%s: no memory for a configuration", name);
+        *config = whole;
+    }
     for (const char *p = spec + n + (spec[n] == ':'); *p;) {
         size_t length = takes_rest(tuner, p) ? strlen(p) : strcspn(p, ",");
         TRY(option_set(*config, tuner, p, length, err));
@@ -101,6 +160,11 @@ enum cb_status module_param_fill(const struct module *m, const struct tuner_para
     struct rng rng = rng_make(seed, rng_hash(p->public.key));
     for (int64_t i = 0; p->init == TUNER_UNIFORM && i < n; i++) data[i] = (float)(p->spread * (2 * rng_f64(&rng) - 1));
     for (int64_t i = 0; p->init == TUNER_NORMAL && i < n; i++) data[i] = (float)(p->spread * rng_normal(&rng));
+    for (int64_t i = 0; p->init == TUNER_TRUNCATED && i < n; i++) {
+        double z = rng_normal(&rng);
+        while (fabs(z) > 2) z = rng_normal(&rng);
+        data[i] = (float)(p->spread * z);
+    }
     for (int64_t i = 0; p->init == TUNER_CONSTANT && i < n; i++) data[i] = (float)p->spread;
     if (p->init != TUNER_COPY) return CB_OK;
     const struct store_entry *source = store_find(store, p->source);

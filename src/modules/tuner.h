@@ -10,10 +10,22 @@ enum tuner_init {
     TUNER_ZEROS,
     TUNER_UNIFORM /* in +-spread */,
     TUNER_NORMAL /* deviation spread */,
+    TUNER_TRUNCATED /* normal, redrawn outside two deviations */,
     TUNER_CONSTANT /* spread */,
     TUNER_COPY /* of the entry `source` */
 };
-enum tuner_kind { TUNER_INT, TUNER_FLOAT, TUNER_BOOL, TUNER_STR, TUNER_STRS /* a+b+c; a pattern stays one string */, TUNER_INTS, TUNER_TEXT /* all that is left of the spec */ };
+enum tuner_kind {
+    TUNER_INT,
+    TUNER_FLOAT,
+    TUNER_REAL /* a float in the file even where it is whole */,
+    TUNER_BOOL,
+    TUNER_STR,
+    TUNER_STRS /* a+b+c; a pattern stays one string */,
+    TUNER_INTS,
+    TUNER_TEXT /* all that is left of the spec */,
+    TUNER_SCALAR /* a number (as TUNER_REAL), true, false, none or a word */,
+    TUNER_MAP /* 16, or by layer: 0:8+default:16 */
+};
 
 /* A key of a spec text, and the key of adapter_config.json that it sets. */
 struct tuner_option {
@@ -45,6 +57,7 @@ struct tuner_param {
     enum tuner_role role;
     tuner_fill *fill;  // in place of init; NULL: none
     int site;  // the first that asked for it; -1: none
+    bool of_head;  // it lies in the head's file (adapters library)
 };
 
 /* A site that the tuner changes, and the numbers of its parameters: its own, and such as it shares with others. */
@@ -80,11 +93,25 @@ struct tuner_targets {
     const json_t *save;  // modules_to_save; NULL: none
 };
 
+/* Another key of the file for a parameter: the adapters library writes shared tensors under every name. */
+struct tuner_alias {
+    const char *key;
+    int param;
+};
+
 struct module {
     const struct tuner *tuner;
     const char *name;
     struct arena *arena;
-    json_t *config;
+    json_t *config;  // the file
+    const json_t *method;  // what the tuner's options are read from: config, or the object "config" in it (adapters library)
+    const char *label;  // the module's name within keys (adapters library); NULL: none
+    const struct nn_head *head;  // that it brings; NULL: none
+    const char *prefix, *model_type, *model_class;  // of the model: see struct nn; NULL: not resolved yet
+    int64_t width;
+    enum tuner_fresh fresh;  // as the tuner says, unless its options differ
+    struct tuner_alias *aliases;
+    int n_aliases, aliases_size;
     const void *options;  // struct <tuner>_options
     struct tuner_targets targets;
     struct tuner_site *sites;
@@ -103,13 +130,40 @@ struct module {
     int64_t n_init_ids;
 };
 
+/* What modules hand on where an output joins the residual stream. */
+struct tuner_flow {
+    const struct nn_join *join;
+    struct cb_tensor *output;  // of the block's part
+    struct cb_tensor *hidden;  // its form so far
+    struct cb_tensor *residual;  // what the next module adds itself to
+    struct cb_tensor *up;  // what the last module added
+};
+/* What a tuner does there: each module in turn enters and changes, then the last one leaves. */
+struct tuner_join {
+    void (*enter)(const struct module *module, const struct tuner_site *site, struct nn *nn, struct tuner_flow *flow);
+    void (*change)(const struct module *module, const struct tuner_site *site, struct nn *nn, struct tuner_flow *flow,
+                   struct cb_tensor *scale);
+    /* The new residual stream. */
+    struct cb_tensor *(*leave)(const struct module *module, const struct tuner_site *site, struct nn *nn, const struct tuner_flow *flow);
+};
+
+/* A name for some options of a tuner. */
+struct tuner_preset {
+    const char *name, *doc, *config;  // config: what differs from the defaults, as JSON; name NULL ends the list
+};
+
 /* How a tuner acts on a site. All are nullable, but it needs input, delta, weight, or copies (tuner_add_copy). scale: rank 0, the run-time scale.
    weight and bias are the definition where there is one: folding evaluates them, and where there is no delta they stand for the model's own while a
    graph is built. delta is then the cheaper form of the same. */
 struct tuner {
-    const char *name, *doc, *peft_type;
+    const char *name, *doc;
+    const char *peft_type;  // NULL: of the adapters library
+    const char *architecture;  // of the adapters library's configuration, "" for null
+    /* Whether a configuration of this architecture is this tuner's. NULL: each is. */
+    bool (*owns)(const json_t *method);
+    const struct tuner_preset *presets;
     const struct tuner_option *options;
-    const char *defaults;  // a complete adapter_config.json as PEFT writes it
+    const char *defaults;  // a complete adapter_config.json as PEFT writes it; of the adapters library, the object "config"
     size_t options_bytes;
     enum tuner_fresh fresh;
     bool takes_experts;  // input and delta change the rows of an expert's site alone (nn_product); else weight serves such sites
@@ -118,7 +172,7 @@ struct tuner {
     const char *scaling;  // what the run-time scale multiplies
     const char *prefix;  // of the keys of the file; NULL: "base_model.model."
     const char *const *cases;  // specs for the generic tests, NULL-ended
-    /* Reads module->config into module->options. where: the file, for messages. */
+    /* Reads module->method into module->options. where: the file, for messages. */
     enum cb_status (*parse)(struct module *module, const char *where, struct cb_err *err);
     /* Whether a site of this kind can be changed. */
     bool (*match)(const struct nn_site *site);
@@ -148,6 +202,9 @@ struct tuner {
     struct cb_tensor *(*before)(const struct module *module, const struct tuner_site *site, struct nn *nn, int64_t heads, int64_t head_dim);
     /* Whether weight and bias serve this module in place of input and delta. NULL: these do, where there are any. */
     bool (*by_weight)(const struct module *module);
+    const struct tuner_join *join;
+    /* Frees what the tuner keeps outside the arena. */
+    void (*release)(struct module *module);
     /* Why this module cannot be folded though it has weight or bias; NULL: it can. */
     const char *(*refuses_fold)(const struct module *module);
 };
@@ -156,6 +213,10 @@ struct tuner {
 const struct tuner *const *tuners(int *n);
 /* By name or peft_type; NULL where unknown. */
 const struct tuner *tuner_find(const char *name);
+/* By the name of a preset; NULL where unknown. */
+const struct tuner *tuner_find_preset(const char *name, const struct tuner_preset **preset);
+/* By a configuration of the adapters library; NULL where unknown. */
+const struct tuner *tuner_find_method(const json_t *method);
 
 /* For tuners: one more trained parameter of the site, named "base_model.model.<site>.<suffix>" in the file. */
 enum cb_status tuner_add_param(struct module *module, struct tuner_site *site, const char *suffix, int rank, const int64_t *dim,
@@ -166,6 +227,8 @@ enum cb_status tuner_add(struct module *module, struct tuner_site *site, struct 
 /* For tuners: a trained copy, under the key of <suffix>, that stands for a site's own weight or bias ("weight", "bias"). shared: another site reads it. */
 enum cb_status tuner_add_copy(struct module *module, const struct nn_site *site, bool shared, const char *field, const char *suffix,
                               struct cb_err *err);
+/* For tuners: one more key of parameter `number`. */
+enum cb_status tuner_add_alias(struct module *module, const char *key, int number, struct cb_err *err);
 /* "base_model.model.<site>.<suffix>", in the module's arena. */
 const char *tuner_key(struct module *module, const struct tuner_site *site, const char *suffix, struct cb_err *err);
 /* The site's weight in the store as f32, (out,in) of linear layers, else as it is stored. *weight: owned by caller, free(). */

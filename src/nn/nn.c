@@ -77,6 +77,7 @@ const struct nn_site *nn_record(struct nn *nn, const struct nn_site *site) {
     }
     *copy = *site;
     copy->layer = nn->layer;
+    copy->depth = nn->layer < 0 ? -1 : nn->layer + nn->layers_before;
     *site_slot(nn, copy->name) = nn->n_sites + 1;
     nn->sites[nn->n_sites++] = copy;
     return copy;

@@ -34,6 +34,7 @@ struct nn_site {
     enum nn_kind kind;
     const char *role;  // what a linear layer or a join is in its block: see nn_linear, nn_join and nn_attention; NULL: nothing named
     int layer;  // -1: outside the layers
+    int depth;  // the layer counted through all stacks
     int64_t in, out;  // features; embeddings: rows of the table, channels
     bool weight_is_in_out;  // Conv1D of GPT-2
     const char *weight, *bias;  // parameter names; NULL: none
@@ -42,6 +43,24 @@ struct nn_site {
     bool some_rows;  // an expert's: of x and y only the rows of nn->group are its own, see nn_product
     int n_slices;
     struct nn_slice slice[NN_MAX_SLICES];
+};
+
+/* One layer of a head that a module brings: y = act(W x + b) of drop(x), or a layer norm. Names are of parameters. */
+struct nn_head_layer {
+    const char *name, *weight, *bias;  // bias NULL: none
+    const char *activation;  // NULL: none
+    int64_t in, out;
+    double dropout, eps;  // eps > 0: a norm
+};
+/* A head in place of the model's own, by the words of the adapters library. */
+struct nn_head {
+    const char
+        *type;  // "classification", "multilabel_classification", "tagging", "question_answering", "multiple_choice", "causal_lm", ...
+    int64_t n_labels;  // of all types but language models and spans: labels or choices; the vocabulary of language models
+    bool use_pooler;  // the first row as the model's own pooler gives it
+    bool shifts_labels;  // row t learns label t + 1
+    int n;
+    const struct nn_head_layer *layer;
 };
 
 struct nn_join;
@@ -63,15 +82,18 @@ struct nn_hook {
        count as, at which the tokens (of an encoder-decoder the decoder's) then begin. */
     struct cb_tensor *(*before)(void *user, struct nn *nn, const struct nn_site *site, int64_t heads, int64_t head_dim);
     int64_t n_past;
+    const struct nn_head *head;  // NULL: the model's own
 };
 
 struct nn {
     struct cb_graph *g;
     struct nn_hook hook;
     const char *model_type, *model_class;  // of config.json: "bert", "BertForMaskedLM"; NULL: unknown
+    const char *prefix;  // of the body's sites: "bert."
     int64_t width;  // of the residual stream
     int64_t n_layer, n_head, n_kv_head;  // of two stacks the decoder's
     const char *task;  // that a language model is made for, as PEFT names it, "CAUSAL_LM" or "SEQ_2_SEQ_LM"; NULL: another head
+    double head_dropout, norm_eps;  // of a head that a module brings, where it does not say
     struct cb_tensor *mask;  // i32 (B,T): 1 token, 0 padding; NULL: all are tokens, or a cache is read
     /* Type that a weight is stored in; NULL: f32. */
     enum cb_dtype (*param_dtype)(void *user, const char *name);
@@ -84,6 +106,7 @@ struct nn {
     bool train;  // dropout is on
     struct cb_tensor *seed;  // i64 (1), made at its first use: input "seed"
     int layer;  // of the sites now being made; -1 outside
+    int layers_before;  // in the stacks before: of a decoder, the encoder's
     struct cb_tensor *group_ends;  // of op_group_rows, while sites of experts are made; else NULL
     int64_t group;  // the expert's number
     const struct nn_site **sites;  // in order of building, in the graph's arena

@@ -99,17 +99,18 @@ static enum cb_status golden_run(struct base *b, struct runner *r, struct module
     TRY(tensors_need(&ids, golden, "input_ids", err));
     struct model_io io = {.batch = ids->type.dim[0], .tokens = ids->type.dim[1], .want_logits = true, .want_loss = true};
     io.attention_mask = tensors_find(golden, "attention_mask") != NULL;
+    io.want_hidden = tensors_find(golden, "hidden") != NULL;
     TRY(with_modules(b, r, list, of, &io, err));
     for (int i = 0; i < 3; i++)
         if (tensors_find(golden, inputs[i])) TRY(runner_fill(r, inputs[i], tensors_find(golden, inputs[i]), err));
     return runner_run(r, err);
 }
 
-/* Worst error of the logits, over the rows whose mask is 1 where there is a mask a row. */
-static double logits_error(struct runner *r, const struct tensors *golden, const char *name) {
+/* Worst error of an output against tensor `name`, over the rows whose mask is 1 where there is a mask a row. */
+static double rows_error(struct runner *r, const char *output, const struct tensors *golden, const char *name) {
     const struct tensor *mask = tensors_find(golden, "attention_mask"), *want = tensors_find(golden, name);
-    const float *have = runner_data(r, "logits"), *values = want ? tensor_data(want) : NULL;
-    if (!have || !want || runner_elements(r, "logits") != type_elements(&want->type)) return INFINITY;
+    const float *have = runner_data(r, output), *values = want ? tensor_data(want) : NULL;
+    if (!have || !want || runner_elements(r, output) != type_elements(&want->type)) return INFINITY;
     const bool by_row = mask && want->type.rank == 3 && want->type.dim[1] == mask->type.dim[1];
     int64_t rows = by_row ? type_elements(&mask->type) : 1, width = type_elements(&want->type) / rows;
     double worst = 0;
@@ -117,6 +118,10 @@ static double logits_error(struct runner *r, const struct tensors *golden, const
         if (!by_row || ((const int64_t *)tensor_data(mask))[i])
             worst = fmax(worst, worst_error(have + i * width, values + i * width, width));
     return worst;
+}
+
+static double logits_error(struct runner *r, const struct tensors *golden, const char *name) {
+    return rows_error(r, "logits", golden, name);
 }
 
 /* The store's weights against "merged.<weight>"; returns how many were compared. */
@@ -174,6 +179,10 @@ static enum cb_status attached_check(struct fixture *f, struct cb_err *err) {
     if (!(e < tolerance(f, "logits", 2e-5))) snprintf(f->message, 400, "%s: logits: error %g", f->name, e);
     e = worst_error(runner_data(r, "loss"), tensor_data(tensors_find(f->golden, "loss")), 1);
     if (!(e < tolerance(f, "loss", 1e-5))) snprintf(f->message, 400, "%s: loss: error %g", f->name, e);
+    if (tensors_find(f->golden, "hidden")) {
+        e = rows_error(r, "final", f->golden, "hidden");
+        if (!(e < tolerance(f, "logits", 2e-5))) snprintf(f->message, 400, "%s: hidden: error %g", f->name, e);
+    }
     // an additive module's scale at run time: 0 is the base, in the same plan
     if (!f->m->tuner->is_additive || f->m->n_swaps || !tensors_find(f->golden, "logits_base")) return CB_OK;
     module_set_scale(f->m, f->b.store, 0);

@@ -11,8 +11,7 @@ static double tokens_error(struct runner *have, struct runner *want, int64_t bat
     const int64_t long_rows = runner_elements(have, "logits") / batch, rows = runner_elements(want, "logits") / batch;
     const float *a = runner_data(have, "logits"), *b = runner_data(want, "logits");
     double worst = 0;
-    for (int64_t i = 0; i < batch; i++)
-        worst = fmax(worst, worst_error(a + i * long_rows + long_rows - rows, b + i * rows, rows));
+    for (int64_t i = 0; i < batch; i++) worst = fmax(worst, worst_error(a + i * long_rows + long_rows - rows, b + i * rows, rows));
     return worst;
 }
 
@@ -42,8 +41,7 @@ static enum cb_status generic(const struct tuner *tuner, const char *spec, const
     TRY(runner_run(&attached, err));
     int64_t n = runner_elements(&plain, "logits");
     double e = tokens_error(&attached, &plain, io.batch);
-    if ((tuner->fresh == TUNER_IS_BASE && e != 0) || (tuner->fresh == TUNER_NEAR_BASE && !(e < 1e-5)) ||
-        (tuner->fresh == TUNER_NOT_BASE && e == 0))
+    if ((m->fresh == TUNER_IS_BASE && e != 0) || (m->fresh == TUNER_NEAR_BASE && !(e < 1e-5)) || (m->fresh == TUNER_NOT_BASE && e == 0))
         snprintf(message, 400, "%s on %s: fresh: error %g", spec, family, e);
     // every parameter is moved off its fresh state
     for (int i = 0; i < module_n_params(m); i++) {

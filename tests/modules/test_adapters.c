@@ -1,0 +1,37 @@
+/* Modules of the adapters library against its own numbers: logits, hidden states, gradients, merged weights. */
+#include "module_case.h"
+
+static const char *const bottlenecks[] = {
+    "adapterplus_bert",
+    "compacter_bert",
+    "compacter_full_w_bert",
+    "compacterpp_bert",
+    "compacterpp_roberta",
+    "double_seq_bn_bert",
+    "double_seq_bn_gpt2",
+    "double_seq_bn_inv_roberta",
+    "double_seq_bn_roberta",
+    "par_bn_bert",
+    "par_bn_channel_bert",
+    "par_bn_gpt2",
+    "par_bn_learned_roberta",
+    "seq_bn_bert",
+    "seq_bn_gating_bert",
+    "seq_bn_gpt2",
+    "seq_bn_inv_gpt2",
+    "seq_bn_inv_nice_bert",
+    "seq_bn_leave_out_bert",
+    "seq_bn_llama",
+    "seq_bn_ln_residual_bert",
+    "seq_bn_post_add_bert",
+    "seq_bn_rf_map_bert",
+    "seq_bn_roberta",
+    NULL,
+};
+
+TEST(adapters, bottlenecks) {
+    const char *shared = shared_dir();
+    if (!shared) return;
+    int failed = module_fixtures_check(shared, bottlenecks);
+    CHECK(!failed, "%d cases", failed);
+}
