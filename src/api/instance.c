@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "api/card.h"
 #include "api/task.h"
 #include "models/gguf_lora.h"
 #include "ops/ops.h"
@@ -86,6 +87,7 @@ enum cb_status instance_load_module(struct instance *in, const char *folder, dou
     struct module *module;
     TRY(next_name(in, name, err));
     TRY(instance_sites(in, err));
+    if (!gguf_is_path(folder)) TRY(card_check(in, folder, err));
     TRY(gguf_is_path(folder) ? load_gguf(&module, in, folder, name, err) : module_load(&module, in->store, folder, name, &in->sites, err));
     keep_module(in, module);
     module_set_scale(module, in->store, scale);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/card.h"
 #include "api/files.h"
 #include "api/training.h"
 #include "io/file.h"
@@ -143,11 +144,21 @@ static bool go_on(void *user, const struct loop_event *e) {
 static void warn(void *user, const char *line) { engine_warn(((struct run *)user)->engine, "%s", line); }
 
 /* Writes the trained thing: a model folder or an adapter folder. */
-static enum cb_status write_result(struct run *r, struct cb_err *err) {
+static json_t *number_or_null(double x) { return isfinite(x) ? json_real(x) : json_null(); }
+
+static enum cb_status write_card(const struct run *r, const struct loop_event *e, struct cb_err *err) {
+    json_t *metrics = json_pack("{s:I, s:o, s:o, s:o}", "steps", (json_int_t)e->step, "loss", number_or_null(e->result.loss), "valid_loss",
+                                number_or_null(e->valid_loss), "best_valid_loss", number_or_null(e->best_loss));
+    return card_write(&r->training.instance, r->o->out, r->training.module, json_incref(json_object_get(r->identity, "training data")),
+                      metrics, r->o->modules, r->o->run_json, err);
+}
+
+static enum cb_status write_result(struct run *r, const struct loop_event *last, struct cb_err *err) {
     const struct instance *in = &r->training.instance;
     TRY(trainer_check(r->training.trainer, err));
     if (r->training.module) {
         TRY(module_save(r->training.module, in->store, r->o->out, err));
+        TRY(write_card(r, last, err));
     } else {
         TRY(model_save(in->model, in->store, r->o->out, 0, CB_DTYPE_COUNT, err));
         TRY(files_copy_tokenizer(r->o->model, r->o->out, NULL, err));
@@ -216,7 +227,7 @@ static enum cb_status train(struct run *r, struct cb_train_result *result, struc
                       : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "training: out of memory");
         free(best);
     }
-    if (status == CB_OK) status = write_result(r, err);
+    if (status == CB_OK) status = write_result(r, &outcome.last, err);
     if (status == CB_OK) status = files_write_text(o->out, "run.json", o->run_json, err);
     if (status == CB_OK || status == CB_E_NUMERIC) {
         enum cb_status reported = metrics_report(r->metrics, o->out, o->run_json, status == CB_OK ? err : NULL);

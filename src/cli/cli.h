@@ -35,7 +35,7 @@ struct option {
 struct cli {
     int64_t threads, seed, memory;
     const char *device, *cpu_mask, *kernels, *config;
-    bool json, quiet, deterministic, help;
+    bool json, force, quiet, deterministic, help;
     bool plan_only;  // under the verb `plan`
     // set while running
     const struct command *command;

@@ -105,6 +105,7 @@ enum cb_status cli_engine(struct cli *cli, bool train, struct cb_engine **engine
                                   .cpu_mask = cli->cpu_mask,
                                   .kernels = cli->kernels,
                                   .memory_limit = cli->memory,
+                                  .force = cli->force,
                                   .seed = (uint64_t)cli->seed,
                                   .deterministic = cli->deterministic,
                                   .progress = progress,

@@ -133,6 +133,22 @@ TEST(task, a_module_brings_its_head) {
     CHECK(strstr(text, "\"SEQ_CLS\"") && strstr(text, "\"classifier\""), "%s", text);
     struct cb_task_result r = score(&p, "classify", p.model, p.out, p.valid);
     CHECK(r.accuracy > 0.85, "accuracy %g", r.accuracy);
+    // its card says on which base it was trained: another is refused
+    char *other = io_path_join(p.folder, "other");
+    struct cb_init_options io = {.out = other, .family = "bert", .set = bert, .tokenizer = p.tokens};
+    struct cb_init_result ir;
+    struct cb_engine_options eo = {.threads = 1, .seed = 5}, forced = {.threads = 1, .force = true};
+    struct cb_engine *engine;
+    CHECK_OK(cb_engine_create(&engine, &eo, &err));
+    CHECK_OK(cb_init(engine, &io, &ir, &err));
+    const char *data = p.valid;
+    struct cb_eval_options o = {.model = other, .modules = p.out, .text = &data, .n_text = 1, .task = "classify"};
+    CHECK_FAILS(cb_eval_task(engine, &o, &r, &err), CB_E_ARGUMENT, "another base");
+    cb_engine_destroy(&engine);
+    CHECK_OK(cb_engine_create(&engine, &forced, &err));
+    CHECK_OK(cb_eval_task(engine, &o, &r, &err));
+    cb_engine_destroy(&engine);
+    free(other);
     free(config);
     free(text);
     place_close(&p);
