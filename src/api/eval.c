@@ -60,7 +60,7 @@ static enum cb_status run(struct evaluation *e, struct cb_engine *engine, struct
     double begin = engine_now();
     TRY(instance_open(&e->instance, engine, o->model, o->modules, err));
     TRY(load_text(e, err));
-    int64_t context = e->instance.model->max_positions > 0 ? e->instance.model->max_positions : 1024;
+    int64_t context = (e->instance.model->max_positions > 0 ? e->instance.model->max_positions : 1024) - instance_positions(&e->instance);
     struct loader_options lo = {.batch = o->batch ? o->batch : 8,
                                 .seq = o->seq           ? o->seq
                                        : context < 1024 ? context

@@ -151,7 +151,8 @@ static enum cb_status prompt_make(struct generation *g, struct cb_err *err) {
 /* Positions of the cache: what was asked for, else all that is needed, within what the model has learned; a conversation gets room to go on. */
 static enum cb_status context_choose(struct generation *g, int64_t *context, struct cb_err *err) {
     const struct model *m = g->from->instance.model;
-    const int64_t top = m->learned_positions ? m->max_positions : INT32_MAX, asked = g->from->wanted_context;
+    const int64_t learned = m->max_positions - instance_positions(&g->from->instance);
+    const int64_t top = m->learned_positions ? learned : INT32_MAX, asked = g->from->wanted_context;
     if (g->o->max_new < 0 || g->o->max_new > INT32_MAX / 2)
         FAIL(err, CB_E_USAGE, "--max-new %lld: wanted 1 to 2^30", (long long)g->o->max_new);
     if (asked < 0) FAIL(err, CB_E_USAGE, "--context %lld: wanted 1 or more", (long long)asked);

@@ -3,11 +3,14 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "api/card.h"
 #include "api/task.h"
+#include "api/files.h"
 #include "models/gguf_lora.h"
 #include "ops/ops.h"
+#include "text/tokenizer.h"
 
 enum cb_status instance_open_as(struct instance *in, struct cb_engine *engine, const char *model, const char *modules,
                                 const struct model_as *as, struct cb_err *err) {
@@ -89,9 +92,30 @@ enum cb_status instance_load_module(struct instance *in, const char *folder, dou
     TRY(instance_sites(in, err));
     if (!gguf_is_path(folder)) TRY(card_check(in, folder, err));
     TRY(gguf_is_path(folder) ? load_gguf(&module, in, folder, name, err) : module_load(&module, in->store, folder, name, &in->sites, err));
+    if (scale != 1 && !module_scales(module)) {
+        module_remove(module, in->store);
+        module_destroy(&module);
+        FAIL(err, CB_E_UNSUPPORTED, "%s: weight %g; a module of its kind has no weight but 1", folder, scale);
+    }
     keep_module(in, module);
     module_set_scale(module, in->store, scale);
     return CB_OK;
+}
+
+/* Ids that the model's tokenizer gives a text. */
+static enum cb_status text_ids(void *user, const char *text, int32_t **ids, int64_t *n, struct cb_err *err) {
+    const struct instance *in = user;
+    struct tokenizer *tokenizer = NULL;
+    struct token_list list = {0};
+    TRY(files_load_tokenizer(&tokenizer, in->path, err));
+    enum cb_status status = tokenizer_encode(tokenizer, &list, text, strlen(text), ENCODE_SPECIALS, err);
+    *ids = status == CB_OK ? malloc(list.n * sizeof **ids + 1) : NULL;
+    if (status == CB_OK && !*ids) status = err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory for its tokens", text);
+    for (size_t i = 0; status == CB_OK && i < list.n; i++) (*ids)[i] = list.token[i].id;
+    *n = (int64_t)list.n;
+    token_list_deinit(&list);
+    tokenizer_destroy(&tokenizer);
+    return status;
 }
 
 enum cb_status instance_new_module(struct instance *in, const char *spec, struct module **module, struct cb_err *err) {
@@ -102,6 +126,8 @@ enum cb_status instance_new_module(struct instance *in, const char *spec, struct
         .spec = spec, .name = name, .base = in->path, .task_type = in->task_type, .seed = in->engine->options.seed};
     const char *save[MODULE_MAX_SAVE];
     fresh.save = save;
+    fresh.ids = text_ids;
+    fresh.user = in;
     // a fresh head goes with the module
     for (int i = 0; i < in->sites.n_sites; i++) {
         const struct nn_site *site = in->sites.sites[i];
@@ -157,4 +183,37 @@ int64_t instance_weight_bytes(const struct instance *in) { return store_bytes(in
 int64_t instance_held_bytes(const struct instance *in) {
     int64_t base = engine_base_bytes(in->engine), now = engine_resident_bytes() - store_bytes(in->store, STORE_HEAP);
     return (now > base ? now : base) + instance_weight_bytes(in);
+}
+
+/* A small graph, planned, bound to the store and run once. */
+static enum cb_status evaluate(void *user, struct cb_graph *g, const struct store *store, int n, const char *const *names,
+                               float *const *out, struct cb_err *err) {
+    struct instance *in = user;
+    struct plan_options options = engine_plan_options(in->engine, 0);
+    struct plan *plan;
+    TRY(plan_create(&plan, g, &options, err));
+    enum cb_status status = store_bind(store, NULL, true, plan, err);
+    if (status == CB_OK) status = plan_run(plan, in->engine->pool, err);
+    for (int i = 0; status == CB_OK && i < n; i++) {
+        int slot = plan_find(plan, names[i]);
+        memcpy(out[i], plan_data(plan, slot), (size_t)type_bytes(&plan_slot(plan, slot)->type));
+    }
+    plan_destroy(&plan);
+    return status;
+}
+
+struct module_evaluator instance_evaluator(struct instance *in) {
+    return (struct module_evaluator){ops_table(), evaluate, in};
+}
+
+int64_t instance_rows(const struct instance *in) {
+    int64_t n = 0;
+    for (int i = 0; i < in->list.n; i++) n += module_rows(in->modules[i]);
+    return n;
+}
+
+int64_t instance_positions(const struct instance *in) {
+    int64_t n = 0;
+    for (int i = 0; i < in->list.n; i++) n += module_positions(in->modules[i]);
+    return n;
 }

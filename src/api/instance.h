@@ -43,6 +43,11 @@ enum cb_status instance_new_module(struct instance *instance, const char *spec, 
 enum cb_status instance_sites(struct instance *instance, struct cb_err *err);
 /* Loads one folder at a run-time scale. */
 enum cb_status instance_load_module(struct instance *instance, const char *folder, double scale, struct cb_err *err);
+/* Virtual tokens of all modules, and all positions that they take before the first token. */
+int64_t instance_rows(const struct instance *instance);
+int64_t instance_positions(const struct instance *instance);
+/* What modules compute values with outside a pass. */
+struct module_evaluator instance_evaluator(struct instance *instance);
 /* Weights for computing: what is trained is f32 in memory; half-precision weights stay as they are stored where only read. */
 enum cb_status instance_f32(struct instance *instance, bool writable, struct cb_err *err);
 

@@ -66,25 +66,8 @@ static double largest_gap(const float *a, const float *b, int64_t n) {
     return worst;
 }
 
-/* A small graph, planned, bound to the store and run once. */
-static enum cb_status evaluate(void *user, struct cb_graph *g, const struct store *store, int n, const char *const *names,
-                               float *const *out, struct cb_err *err) {
-    struct instance *in = user;
-    struct plan_options options = engine_plan_options(in->engine, 0);
-    struct plan *plan;
-    TRY(plan_create(&plan, g, &options, err));
-    enum cb_status status = store_bind(store, NULL, true, plan, err);
-    if (status == CB_OK) status = plan_run(plan, in->engine->pool, err);
-    for (int i = 0; status == CB_OK && i < n; i++) {
-        int slot = plan_find(plan, names[i]);
-        memcpy(out[i], plan_data(plan, slot), (size_t)type_bytes(&plan_slot(plan, slot)->type));
-    }
-    plan_destroy(&plan);
-    return status;
-}
-
 static enum cb_status fold_modules(struct instance *in, bool unfold, struct cb_err *err) {
-    const struct module_evaluator evaluator = {ops_table(), evaluate, in};
+    const struct module_evaluator evaluator = instance_evaluator(in);
     return module_fold(&in->list, in->store, unfold, &evaluator, err);
 }
 

@@ -57,7 +57,8 @@ enum cb_status run_sample(void *user, int64_t step, struct cb_err *err) {
     struct instance *in = &r->training.instance;
     int32_t ids[PROMPT + NEW];
     int64_t n, room = PROMPT + NEW;
-    if (in->model->learned_positions && in->model->max_positions < room) room = in->model->max_positions;
+    const int64_t learned = in->model->max_positions - instance_positions(in);
+    if (in->model->learned_positions && learned < room) room = learned;
     TRY(prompt_choose(r, ids, &n, err));
     if (n >= room) return CB_OK;
     struct session *session;

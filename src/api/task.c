@@ -193,6 +193,8 @@ static enum cb_status run(struct task_eval *e, struct measure *m, struct cb_task
     const float *loss = pass_data(&e->pass, "loss"), *logits = pass_data(&e->pass, "logits");
     const int64_t n = labelled_info(e->data)->n, step = e->task->kind == LABELLED_TAGS ? e->seq : 1;
     const int64_t width = e->task->kind == LABELLED_NUMBER ? 1 : m->n_labels;
+    // virtual tokens stand before the tags of a row
+    const int64_t before = e->task->kind == LABELLED_TAGS ? instance_rows(e->instance) : 0;
     double total = 0, counted = 0;
     for (int64_t first = 0; first < n; first += e->batch) {
         const int64_t rows = n - first < e->batch ? n - first : e->batch;
@@ -205,7 +207,7 @@ static enum cb_status run(struct task_eval *e, struct measure *m, struct cb_task
             total += (double)*loss * (double)learnt;
         counted += (double)learnt;
         for (int64_t i = 0; i < rows; i++)
-            measure_add(m, logits + i * step * width, step, b.labels ? b.labels + i * step : NULL, b.values ? b.values[i] : 0);
+            measure_add(m, logits + (i * (before + step) + before) * width, step, b.labels ? b.labels + i * step : NULL, b.values ? b.values[i] : 0);
         struct cb_progress p = {
             .verb = "eval", .done = first + rows, .total = n, .seconds_left = -1, .loss = total / counted, .valid_loss = -1};
         if (!engine_progress(e->instance->engine, &p)) FAIL(err, CB_E_STOPPED, "evaluation: stopped");

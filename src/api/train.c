@@ -40,7 +40,7 @@ enum cb_status run_sizes(struct run *r, struct cb_err *err) {
     const struct cb_train_options *o = r->o;
     int64_t context;
     TRY(check_counts(o, err));
-    TRY(model_context(o->model, &context, err));
+    TRY(run_context(r, &context, err));
     r->batch = o->batch ? o->batch : 8;
     r->seq = o->seq ? o->seq : context < 1024 ? context : 1024;
     r->accumulate = o->accumulate ? o->accumulate : 1;
@@ -157,6 +157,8 @@ static enum cb_status write_result(struct run *r, const struct loop_event *last,
     const struct instance *in = &r->training.instance;
     TRY(trainer_check(r->training.trainer, err));
     if (r->training.module) {
+        const struct module_evaluator evaluator = instance_evaluator(&r->training.instance);
+        TRY(module_settle(r->training.module, in->store, &evaluator, err));
         TRY(module_save(r->training.module, in->store, r->o->out, err));
         TRY(write_card(r, last, err));
     } else {

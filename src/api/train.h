@@ -66,6 +66,6 @@ enum cb_status run_identity_options(struct run *r, const struct trainer_options 
 enum cb_status run_identity_data(struct run *r, struct cb_err *err);
 /* A piece of text from the model as it is, into the metrics. */
 enum cb_status run_sample(void *user, int64_t step, struct cb_err *err);
-/* Positions that a model folder was made for. */
-enum cb_status model_context(const char *model, int64_t *context, struct cb_err *err);
+/* Positions that the model was made for, less those that a module to be trained takes before the first token. */
+enum cb_status run_context(const struct run *r, int64_t *context, struct cb_err *err);
 #endif

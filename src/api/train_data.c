@@ -23,11 +23,16 @@ static bool progress(void *user, int64_t done, int64_t total) {
     return engine_progress(user, &p);
 }
 
-enum cb_status model_context(const char *path, int64_t *context, struct cb_err *err) {
+enum cb_status run_context(const struct run *r, int64_t *context, struct cb_err *err) {
     struct model *m = NULL;
-    TRY(model_describe(&m, path, err));
+    int64_t before = 0;
+    TRY(model_describe(&m, r->o->model, err));
     *context = m->max_positions > 0 ? m->max_positions : 1024;
     model_destroy(&m);
+    if (r->what.kind == TRAIN_MODULE) TRY(module_spec_positions(r->o->tuner, &before, err));
+    if (before >= *context)
+        FAIL(err, CB_E_LIMIT, "--tuner %s: takes %lld positions of the model's %lld", r->o->tuner, (long long)before, (long long)*context);
+    *context -= before;
     return CB_OK;
 }
 
@@ -152,7 +157,7 @@ enum cb_status run_examples(struct run *r, struct cb_err *err) {
     if (!o->n_text) FAIL(err, CB_E_USAGE, "--task %s: no data; the labels in them make the head", r->task->name);
     if (o->valid_share > 0 || (o->eval_every > 0 && !o->n_valid))
         FAIL(err, CB_E_USAGE, "--task %s: wanted --valid FILE for validation; no share of the examples is held out", r->task->name);
-    TRY(model_context(o->model, &context, err));
+    TRY(run_context(r, &context, err));
     TRY(files_load_tokenizer(&d->tokenizer, o->model, err));
     TRY(task_read_labels(&d->known, r->task, o->model, err));
     TRY(examples_make(r, &d->examples, o->text, o->n_text, d->known.n ? &d->known : NULL, context, err));

@@ -37,6 +37,8 @@ struct module_fresh {
 };
 enum cb_status module_create_fresh(struct module **module, struct store *store, const struct module_fresh *fresh, const struct nn *sites,
                                    struct cb_err *err);
+/* Checks a spec without a model. *positions: those that such a module takes before the first token. */
+enum cb_status module_spec_positions(const char *spec, int64_t *positions, struct cb_err *err);
 /* Writes the folder so that PEFT loads it; each file appears whole. */
 enum cb_status module_save(const struct module *module, const struct store *store, const char *folder, struct cb_err *err);
 /* The description only: the entries stay in the store. Nullable: *module. */

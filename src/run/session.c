@@ -21,6 +21,7 @@ struct session {
     int64_t positions;  // of the cache: context, or what a rope that depends on the length leaves of it
     struct session_memory other;  // of the longer cache that such a rope may want later
     struct reader prompt, token, whole;  // prompt.plan NULL: prompts of one token; whole: the last one made past exact_cache
+    struct reader first;  // virtual tokens of modules, which the cache begins with, and one token; no plan: there are none
     struct reader source;  // of an encoder-decoder: the prompt goes through it, what follows is the decoder's
     bool has_source;
     int32_t *ids;  // everything read, room for context
@@ -50,9 +51,16 @@ static void reader_close(struct reader *r) {
     *r = (struct reader){0};
 }
 
+/* Rows of the cache that virtual tokens take; of an encoder-decoder they are the source's. */
+static int64_t rows_before(const struct session *s) { return s->o.model->family->encoder_decoder ? 0 : s->o.hook.n_rows; }
+
+/* Positions before the first token. */
+static int64_t positions_before(const struct session *s) { return rows_before(s) + s->o.hook.n_past; }
+
 /* positions 0: a whole pass without a cache. */
 static enum cb_status reader_open(struct session *s, struct reader *r, int64_t tokens, int64_t positions, struct cb_err *err) {
     struct model_io io = {.batch = 1, .tokens = tokens, .want_logits = true, .last_only = true, .cache = positions};
+    io.no_rows = positions && r != &s->first;
     struct plan_options options = s->o.plan;
     const bool has_source = s->o.model->family->encoder_decoder, is_source = r == &s->source;
     if (has_source) {
@@ -87,7 +95,7 @@ static enum cb_status reader_open(struct session *s, struct reader *r, int64_t t
 
 static int64_t cache_bytes(const struct session *s) {
     const struct model *m = s->o.model;
-    int64_t rows = s->positions + (m->family->encoder_decoder ? s->o.prompt : 0);
+    int64_t rows = s->positions + s->o.hook.n_past + (m->family->encoder_decoder ? s->o.prompt + s->o.hook.n_rows : 0);
     return rows * m->n_layer * m->n_kv_head * m->head_dim * 2 * (int64_t)sizeof(float);
 }
 
@@ -99,6 +107,8 @@ static int64_t decoder_start(const struct model *m) {
 
 static enum cb_status options_check(const struct session_options *o, struct cb_err *err) {
     const struct model *m = o->model;
+    const int64_t past = o->hook.n_past, rows = o->hook.n_rows, source = m->family->encoder_decoder ? rows : 0;
+    const int64_t before = past + rows - source;
     if (!m->class->head->generates)
         FAIL(err, CB_E_UNSUPPORTED, "%s: gives no next token; wanted a model with a language head", m->class->name);
     if (m->family->encoder_decoder) {
@@ -106,27 +116,34 @@ static enum cb_status options_check(const struct session_options *o, struct cb_e
         if (o->prompt < 1 || o->prompt > INT32_MAX || o->context < 3 || o->context > INT32_MAX)
             FAIL(err, CB_E_ARGUMENT, "context: %lld positions, a source of %lld tokens; wanted 3 or more, and 1 or more",
                  (long long)o->context, (long long)o->prompt);
-        if (m->learned_positions && o->prompt > m->max_positions)
-            FAIL(err, CB_E_LIMIT, "source: %lld tokens; the model has learned %lld positions", (long long)o->prompt,
-                 (long long)m->max_positions);
+        if (m->learned_positions && o->prompt + source > m->max_positions)
+            FAIL(err, CB_E_LIMIT, "source: %lld tokens; the model has learned %lld positions%s", (long long)(o->prompt + source),
+                 (long long)m->max_positions, source ? ", the module's tokens take some" : "");
     } else if (o->prompt < 1 || o->context > INT32_MAX || o->prompt >= o->context)
         FAIL(err, CB_E_ARGUMENT, "context: %lld positions for a prompt of %lld tokens; wanted room for one more, at most 2^31 - 1",
              (long long)o->context, (long long)o->prompt);
-    if (m->learned_positions && o->context > m->max_positions)
-        FAIL(err, CB_E_LIMIT, "context: %lld positions; the model has learned %lld", (long long)o->context, (long long)m->max_positions);
+    if (before && m->exact_cache <= before)
+        FAIL(err, CB_E_UNSUPPORTED, "%s: positions change with the length from %lld on, modules take %lld before the first token",
+             m->class->name, (long long)m->exact_cache, (long long)before);
+    if (o->context > INT32_MAX - before || (m->learned_positions && o->context + before > m->max_positions))
+        FAIL(err, CB_E_LIMIT, "context: %lld positions%s; the model has learned %lld", (long long)(o->context + before),
+             before ? ", those of modules among them" : "", (long long)m->max_positions);
     return CB_OK;
 }
 
-/* Positions of the cache that n tokens want: all, unless the rope's table changes on the way. */
+/* Rows of the cache, virtual tokens among them, that n tokens want: all, unless the rope's table changes on the way. */
 static int64_t positions_for(const struct session *s, int64_t n) {
     const struct model *m = s->o.model;
-    bool is_short = s->o.context > m->exact_cache && (n <= m->exact_cache || !m->exact_again);
-    return is_short ? m->exact_cache : s->o.context;
+    const int64_t before = positions_before(s), exact = m->exact_cache;
+    bool is_short = s->o.context + before > exact && (n + before <= exact || !m->exact_again);
+    return is_short ? exact - s->o.hook.n_past : s->o.context + rows_before(s);
 }
 
 /* An empty cache of so many positions, and the plans that fill it. */
 static enum cb_status span(struct session *s, int64_t positions, struct cb_err *err) {
-    int64_t limit = s->o.plan.memory_limit, prompt = s->o.prompt, exact = s->o.model->exact_cache;
+    int64_t limit = s->o.plan.memory_limit, prompt = s->o.prompt, exact = s->o.model->exact_cache - positions_before(s);
+    const int64_t rows = rows_before(s);
+    reader_close(&s->first);
     reader_close(&s->prompt);
     reader_close(&s->token);
     store_destroy(&s->cache);
@@ -143,8 +160,9 @@ static enum cb_status span(struct session *s, int64_t positions, struct cb_err *
         TRY(reader_open(s, &s->source, prompt, 0, err));
         return reader_open(s, &s->token, 1, s->positions, err);
     }
-    if (positions > exact && prompt < exact) prompt = exact;  // what was read before is read again
-    if (prompt > s->positions) prompt = s->positions;
+    if (rows) TRY(reader_open(s, &s->first, 1, s->positions, err));
+    if (positions - rows > exact && prompt < exact) prompt = exact;  // what was read before is read again
+    if (prompt > s->positions - rows) prompt = s->positions - rows;
     int64_t n_stretches = prompt > 1 && most > 1 ? (prompt + most - 1) / most : 0;
     if (n_stretches) TRY(reader_open(s, &s->prompt, (prompt + n_stretches - 1) / n_stretches, s->positions, err));
     return reader_open(s, &s->token, 1, s->positions, err);
@@ -177,6 +195,7 @@ enum cb_status session_create(struct session **session, const struct session_opt
 void session_destroy(struct session **session) {
     struct session *s = session ? *session : NULL;
     if (!s) return;
+    reader_close(&s->first);
     reader_close(&s->prompt);
     reader_close(&s->token);
     reader_close(&s->whole);
@@ -192,13 +211,18 @@ void session_destroy(struct session **session) {
 /* Runs r over ids [begin, begin + r->tokens). Rows that are already in the cache are written once more, with the same values. */
 static enum cb_status read(struct session *s, struct reader *r, int64_t begin, struct cb_err *err) {
     memcpy(r->ids, s->ids + begin, (size_t)r->tokens * sizeof *s->ids);
-    if (r->start) *r->start = (int32_t)begin;
+    if (r->start) *r->start = (int32_t)(begin + (r == &s->first ? 0 : rows_before(s)));
     *r->last = (int32_t)(r->tokens - 1);
     return plan_run(r->plan, s->o.pool, err);
 }
 
 /* Brings the cache up to all n ids. */
 static enum cb_status read_cached(struct session *s, const float **logits, struct cb_err *err) {
+    if (!s->n_cached && s->first.plan) {
+        TRY(read(s, &s->first, 0, err));
+        s->n_cached = 1;
+        *logits = s->first.logits;
+    }
     while (s->n_cached < s->n) {
         int64_t left = s->n - s->n_cached, tokens = s->prompt.tokens;
         // a stretch that is mostly known already costs more than its new tokens one by one
@@ -264,7 +288,7 @@ enum cb_status session_push(struct session *s, const int32_t *ids, int64_t n, co
     s->n += n;
     int64_t positions = positions_for(s, s->n);
     if (positions != s->positions) TRY(span(s, positions, err));
-    return s->n > s->positions ? read_whole(s, logits, err) : read_cached(s, logits, err);
+    return s->n + rows_before(s) > s->positions ? read_whole(s, logits, err) : read_cached(s, logits, err);
 }
 
 void session_reset(struct session *s) {
@@ -278,7 +302,7 @@ bool session_has_forgotten(const struct session *s) { return s->has_forgotten; }
 static int64_t inside(const struct reader *r) { return r->plan ? plan_memory(r->plan).inside : 0; }
 
 static struct session_memory memory_now(const struct session *s) {
-    int64_t plans = inside(&s->prompt) + inside(&s->token) + inside(&s->whole) + inside(&s->source);
+    int64_t plans = inside(&s->first) + inside(&s->prompt) + inside(&s->token) + inside(&s->whole) + inside(&s->source);
     return (struct session_memory){cache_bytes(s), plans};
 }
 

@@ -4,9 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/json.h"
-#include "io/file.h"
+#include "backend/cpu/cpu.h"
+#include "base/cpuid.h"
 #include "module_case.h"
+#include "ops/ops.h"
+#include "run/session.h"
 
 TEST(inputs, fixtures) {
     static const char *const names[] = {"prompt_gpt2", "prompt_llama", "prompt_bert", "prefix_gpt2", "prefix_llama", "prefix_qwen2",
@@ -40,7 +42,7 @@ static enum cb_status encoder_case(const char *shared, const char *name, const c
         tensor_read_f32(store_find(b.store, module_param(m, i)->name)->data, from);
     }
     const struct module *modules[1] = {m};
-    struct module_list list = {modules, 1};
+    struct module_list list = {.modules = modules, .n = 1};
     const struct tensor *ids, *logits, *table;
     TRY(tensors_need(&ids, golden, "input_ids", err));
     TRY(tensors_need(&logits, golden, "logits", err));
@@ -92,6 +94,134 @@ TEST(inputs, encoders) {
         struct cb_err err = {0};
         char message[400] = "";
         enum cb_status status = encoder_case(shared, cases[i].name, cases[i].spec, message, &err);
+        CHECK(status == CB_OK && !*message, "%s%s", message, err.message);
+    }
+}
+
+/* ---- decoding */
+/* Logits of the last row of a whole pass over ids; of an encoder-decoder, over a source and the decoder's ids. */
+static enum cb_status whole_pass(struct base *b, struct module_list *list, const int32_t *ids, int64_t n, const int32_t *decoder,
+                                 int64_t n_decoder, float *logits, struct cb_err *err) {
+    struct runner r = {0};
+    struct model_io io = {.batch = 1, .tokens = n, .want_logits = true, .decoder_ids = decoder != NULL, .decoder_tokens = n_decoder};
+    TRY(with_modules(b, &r, list, NULL, &io, err));
+    memcpy(runner_data(&r, "input_ids"), ids, (size_t)n * sizeof *ids);
+    if (decoder) memcpy(runner_data(&r, "decoder_input_ids"), decoder, (size_t)n_decoder * sizeof *ids);
+    TRY(runner_run(&r, err));
+    const int64_t vocab = b->model->vocab, all = runner_elements(&r, "logits");
+    memcpy(logits, (float *)runner_data(&r, "logits") + all - vocab, (size_t)vocab * sizeof *logits);
+    runner_destroy(&r);
+    return CB_OK;
+}
+
+/* However tokens are cut into pushes, the cached logits are those of a whole pass. */
+static enum cb_status decode_case(const char *family, const char *spec, char message[400], struct cb_err *err) {
+    static const int64_t cuts[][6] = {{7, 1, 1, 3}, {1, 1, 9}, {9, 3}};
+    struct base b;
+    struct module *m = NULL;
+    struct pool *pool;
+    int32_t ids[32];
+    float want[128];
+    TRY(base_fresh(&b, family, err));
+    TRY(pool_create(&pool, 2, err));
+    TRY(module_create(&m, b.store, spec, "m", NULL, 3, &b.sites, err));
+    const struct module *modules[1] = {m};
+    struct module_list list = {.modules = modules, .n = 1};
+    const bool has_source = b.model->family->encoder_decoder;
+    for (int i = 0; i < 32; i++) ids[i] = (int32_t)((i * 13 + i * i + 7) % b.model->vocab);
+    struct session_options o = {.model = b.model, .store = b.store, .ops = ops_table(), .pool = pool, .prompt = 9, .context = 20};
+    o.plan = (struct plan_options){.backend = &backend_cpu, .cpu_mask = cpu_features(), .n_threads = 2};
+    o.total = o.context;
+    o.hook = module_hook(&list);
+    for (size_t c = 0; c < sizeof cuts / sizeof *cuts; c++) {
+        struct session *s;
+        const float *logits = NULL;
+        int64_t at = 0;
+        int32_t decoder[32] = {(int32_t)b.model->decoder_start, (int32_t)b.model->forced_bos};
+        const int64_t first = b.model->forced_bos >= 0 ? 2 : 1;
+        TRY(session_create(&s, &o, err));
+        if (has_source) TRY(session_push(s, ids + 20, 7, &logits, err));
+        for (int k = 0; cuts[c][k]; k++) {
+            TRY(session_push(s, ids + at, cuts[c][k], &logits, err));
+            at += cuts[c][k];
+            memcpy(decoder + first, ids, (size_t)at * sizeof *ids);
+            TRY(has_source ? whole_pass(&b, &list, ids + 20, 7, decoder, first + at, want, err)
+                           : whole_pass(&b, &list, ids, at, NULL, 0, want, err));
+            double e = worst_error(logits, want, b.model->vocab);
+            if (!(e < 2e-5)) snprintf(message, 400, "%s on %s: after %lld tokens: error %g", spec, family, (long long)at, e);
+        }
+        session_destroy(&s);
+    }
+    module_destroy(&m);
+    pool_destroy(&pool);
+    base_close(&b);
+    return CB_OK;
+}
+
+TEST(inputs, decoding_equals_whole_passes) {
+    static const char *const specs[] = {"prompt:n=3", "prefix:n=4", "ptuning:n=2,hidden=8", NULL};
+    int n;
+    const struct family *const *families = model_families(&n);
+    for (int i = 0; i < n; i++)
+        for (const char *const *spec = specs; *spec && families[i]->classes[0]->head->generates; spec++) {
+            struct cb_err err = {0};
+            char message[400] = "";
+            enum cb_status status = decode_case(families[i]->name, *spec, message, &err);
+            CHECK(status == CB_OK && !*message, "%s on %s: %s%s", *spec, families[i]->name, message, err.message);
+        }
+}
+
+/* ---- packed documents */
+/* Two documents in one row give what each gives alone: logits of their tokens. */
+static enum cb_status packed_case(const char *family, const char *spec, char message[400], struct cb_err *err) {
+    enum { FIRST = 4, SECOND = 5, BOTH = FIRST + SECOND };
+    struct base b;
+    struct module *m = NULL;
+    struct runner packed = {0};
+    int32_t ids[BOTH];
+    TRY(base_fresh(&b, family, err));
+    TRY(module_create(&m, b.store, spec, "m", NULL, 3, &b.sites, err));
+    const struct module *modules[1] = {m};
+    struct module_list list = {.modules = modules, .n = 1};
+    const struct model_io io = {.batch = 1, .tokens = BOTH, .want_logits = true, .segments = true, .position_ids = true};
+    TRY(with_modules(&b, &packed, &list, NULL, &io, err));
+    int32_t *segments = runner_data(&packed, "segments"), *positions = runner_data(&packed, "position_ids");
+    for (int i = 0; i < BOTH; i++) {
+        ids[i] = (int32_t)(3 + (i * 13 + 7) % (b.model->vocab - 3));  // no padding
+        segments[i] = i >= FIRST;
+        positions[i] = i < FIRST ? i : i - FIRST;
+    }
+    memcpy(runner_data(&packed, "input_ids"), ids, sizeof ids);
+    TRY(runner_run(&packed, err));
+    for (int part = 0; part < 2; part++) {
+        struct runner alone = {0};
+        const int64_t begin = part ? FIRST : 0, n = part ? SECOND : FIRST, vocab = b.model->vocab;
+        const struct model_io one = {.batch = 1, .tokens = n, .want_logits = true};
+        TRY(with_modules(&b, &alone, &list, NULL, &one, err));
+        memcpy(runner_data(&alone, "input_ids"), ids + begin, (size_t)n * sizeof *ids);
+        TRY(runner_run(&alone, err));
+        const float *have = runner_data(&packed, "logits"), *want = runner_data(&alone, "logits");
+        have += (module_rows(m) + begin) * vocab;
+        want += module_rows(m) * vocab;
+        double e = worst_error(have, want, n * vocab);
+        if (!(e < 2e-5)) snprintf(message, 400, "%s on %s: document %d: error %g", spec, family, part, e);
+        runner_destroy(&alone);
+    }
+    runner_destroy(&packed);
+    module_destroy(&m);
+    base_close(&b);
+    return CB_OK;
+}
+
+TEST(inputs, packed_documents_are_apart) {
+    static const struct {
+        const char *family, *spec;
+    } cases[] = {{"gpt2", "prompt:n=3"},    {"gpt2", "prefix:n=3"}, {"llama", "prompt:n=3"},   {"llama", "prefix:n=3"},
+                 {"gpt_neox", "prefix:n=3"}, {"bert", "prefix:n=3"}, {"roberta", "prefix:n=3"}, {"distilbert", "prefix:n=3"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct cb_err err = {0};
+        char message[400] = "";
+        enum cb_status status = packed_case(cases[i].family, cases[i].spec, message, &err);
         CHECK(status == CB_OK && !*message, "%s%s", message, err.message);
     }
 }
