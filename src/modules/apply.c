@@ -62,7 +62,7 @@ static bool is_by_weight(const struct module *m, const struct tuner_site *site) 
 /* Modules that change weights alone, and not by adding to them, want those before them at the site to do so too: these leave the outputs alone. */
 static bool changes_weight(const struct module *m, const char *name) {
     const struct tuner_site *site = module_site(m, name);
-    return site && m->tuner->weight && is_by_weight(m, site) && !m->tuner->is_additive;
+    return site && m->tuner->weight && is_by_weight(m, site) && !m->is_additive;
 }
 
 /* A walk over the modules that act in place at a site. */
@@ -151,7 +151,7 @@ static struct cb_tensor *module_alone(struct compose *c, const struct module *m,
     const bool defines = site && is_by_weight(m, site), has_input = site && t->input && !defines && c->own_input;
     if (has_input) x = t->input(m, site, c->nn, x, scale_leaf(m, c->nn));
     const bool is_matrix = c->site->kind == NN_LINEAR || c->site->kind == NN_HEAD || c->site->kind == NN_EMBEDDING;
-    if (defines && t->is_additive && !has_copies && !has_input && is_matrix) return added_alone(c, m, site, x, y);
+    if (defines && m->is_additive && !has_copies && !has_input && is_matrix) return added_alone(c, m, site, x, y);
     if (has_copies || has_input || defines) {
         struct cb_tensor *z = layer_alone(c, m, x);
         y = y == c->plain ? z : op_add(g, y, op_sub(g, z, c->plain));

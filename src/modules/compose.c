@@ -74,7 +74,7 @@ static struct cb_tensor *sum_apply(struct compose *c, const struct expression *e
 /* ---- stack: what comes out of one goes into the next */
 static bool adds_only(const struct compose *c, const struct expression *e) {
     if (!touches(c, e)) return true;
-    if (!e->block) return c->list->modules[e->module]->tuner->is_additive;
+    if (!e->block) return c->list->modules[e->module]->is_additive;
     for (int i = 0; i < e->n; i++)
         if (!adds_only(c, e->child[i])) return false;
     return true;

@@ -13,9 +13,10 @@ static struct tuner_param *param_by_key(const struct module *m, const char *key)
     return i < 0 || !m->params[i].public.is_stored ? NULL : &m->params[i];
 }
 
-/* A frozen copy of the weight of a site, which PEFT puts beside LoRA of embeddings and heads: no parameter of the module. */
+/* A copy that is no parameter: the tuner's, or of the weight of a site, which PEFT puts beside LoRA of embeddings and heads. */
 static bool is_frozen_copy(const struct module *m, const char *key) {
     char text[512];
+    if (m->tuner->is_copy && m->tuner->is_copy(m, key)) return true;
     for (int i = 0; i < m->n_sites; i++) {
         snprintf(text, sizeof text, "base_model.model.%s.base_layer.weight", m->sites[i].site.name);
         if (strcmp(text, key) == 0) return true;
@@ -95,14 +96,14 @@ static enum cb_status params_load(const struct module *m, struct store *store, c
             FAIL(err, CB_E_DTYPE, "%s: found %s; wanted %s", from->name, dtype_of(from->type.dtype)->name,
                  dtype_of(entry->type.dtype)->name);
     }
-    return CB_OK;
+    return m->tuner->check ? m->tuner->check(m, store, err) : CB_OK;
 }
 
 enum cb_status module_make(struct module **module, struct store *store, json_t *config, const struct tensors *tensors, const char *name,
                            const struct nn *sites, struct cb_err *err) {
     struct module *m = NULL;
     *module = NULL;
-    TRY(module_from_config(&m, config, tensors_name(tensors), name, sites, err));
+    TRY(module_from_config(&m, config, tensors, tensors_name(tensors), name, sites, err));
     // a second module of one name would take the first one's entries with it when it fails
     enum cb_status status =
         store_find(store, m->scale_name) ? err_set(err, CB_E_NAME, __FILE__, __LINE__, "%s: a module has this name already", name) : CB_OK;
@@ -210,8 +211,8 @@ static enum cb_status param_check(const struct tuner_param *p, const struct stor
 }
 
 enum cb_status module_save(const struct module *m, const struct store *store, const char *folder, struct cb_err *err) {
-    for (int i = 0; i < m->n_params; i++)
-        TRY(param_check(&m->params[i], store, err));
+    for (int i = 0; i < m->n_params; i++) TRY(param_check(&m->params[i], store, err));
+    if (m->tuner->before_save) TRY(m->tuner->before_save(m, store, err));
     TRY(io_mkdirs(folder, err));
     if (module_is_adapters(m)) return adapters_save(m, store, folder, err);
     char *tensors = io_path_join(folder, "adapter_model.safetensors"), *config = io_path_join(folder, "adapter_config.json");

@@ -111,7 +111,7 @@ static enum cb_status fold_copies(const struct module *m, struct store *store, s
     return CB_OK;
 }
 
-bool module_unfolds(const struct module *m) { return m->tuner->is_additive; }
+bool module_unfolds(const struct module *m) { return m->is_additive; }
 
 /* Scales change their signs. */
 static void scales_turn(const struct module_list *list, struct store *store) {

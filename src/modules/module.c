@@ -324,6 +324,7 @@ static enum cb_status module_parse(struct module *m, const char *where, struct c
     }
     m->fresh = m->tuner->fresh;
     m->options = arena_alloc(m->arena, m->tuner->options_bytes);
+    m->is_additive = m->tuner->is_additive;
     m->scale_name = arena_printf(m->arena, "%s/scale", m->name);
     if (!m->options || !m->scale_name) FAIL(err, CB_E_MEMORY, "%s: no memory for options", where);
     json_t *known;
@@ -336,8 +337,8 @@ static enum cb_status module_parse(struct module *m, const char *where, struct c
     return tuner_targets_parse(m, where, err);
 }
 
-enum cb_status module_from_config(struct module **module, json_t *config, const char *where, const char *name, const struct nn *sites,
-                                  struct cb_err *err) {
+enum cb_status module_from_config(struct module **module, json_t *config, const struct tensors *file, const char *where, const char *name,
+                                  const struct nn *sites, struct cb_err *err) {
     *module = NULL;
     struct arena *arena = arena_create();
     struct module *m = arena ? arena_alloc(arena, sizeof *m) : NULL;
@@ -350,8 +351,10 @@ enum cb_status module_from_config(struct module **module, json_t *config, const 
     m->name = copy;
     m->config = json_incref(config);
     enum cb_status status = module_parse(m, where, err);
+    m->file = file;
     if (status == CB_OK && sites) status = module_resolve(m, sites, where, err);
     if (status == CB_OK && sites && m->label) status = adapters_resolve(m, sites, where, err);
+    m->file = NULL;
     if (status != CB_OK) module_destroy(&m);
     *module = m;
     return status;
@@ -364,7 +367,7 @@ enum cb_status module_check_config(struct module **module, const char *path, con
     json_t *config = NULL;
     TRY(io_read_file(&text, &n, path, CONFIG_LIMIT, err));
     enum cb_status status = json_parse_object(&config, text, n, path, err);
-    if (status == CB_OK) status = module_from_config(module, config, path, name, sites, err);
+    if (status == CB_OK) status = module_from_config(module, config, NULL, path, name, sites, err);
     json_decref(config);
     free(text);
     return status;

@@ -4,9 +4,10 @@
 #include "io/safetensors.h"
 #include "modules/tuner.h"
 
-/* From a configuration object, to which a reference is taken. where: the file or spec, for messages. Nullable: sites. */
-enum cb_status module_from_config(struct module **module, json_t *config, const char *where, const char *name, const struct nn *sites,
-                                  struct cb_err *err);
+/* From a configuration object, to which a reference is taken. where: the file or spec, for messages. Nullable: file, of which parameters are to be read;
+   sites. */
+enum cb_status module_from_config(struct module **module, json_t *config, const struct tensors *file, const char *where, const char *name,
+                                  const struct nn *sites, struct cb_err *err);
 /* Whether an expert's site can be changed. */
 bool tuner_takes_experts(const struct tuner *tuner);
 /* Matches the targets against the sites and declares every parameter. */

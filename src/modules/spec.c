@@ -252,7 +252,7 @@ enum cb_status module_create_fresh(struct module **module, struct store *store, 
     struct module *m = NULL;
     enum cb_status status = spec_parse(&config, spec, fresh->base, err);
     if (status == CB_OK) status = fresh_add(config, fresh, err);
-    if (status == CB_OK) status = module_from_config(&m, config, spec, name, NULL, err);
+    if (status == CB_OK) status = module_from_config(&m, config, NULL, spec, name, NULL, err);
     json_decref(config);
     if (m) m->is_fresh = true;
     if (status == CB_OK && sites) status = module_resolve(m, sites, spec, err);

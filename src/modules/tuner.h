@@ -39,7 +39,7 @@ enum tuner_role {
     TUNER_TRAINED,
     TUNER_FROZEN /* kept in the file, never trained */,
     TUNER_DERIVED /* never in a file: made by its fill, when fresh and when read */,
-    TUNER_INNER /* trained, never in a file: a fresh module's part of what `make` gives */,
+    TUNER_INNER /* trained, never in a file: a fresh module's part of what `make` gives, or what `before_save` puts into others */,
     TUNER_MADE /* in the file: what `make` gives, brought up to date by module_settle */
 };
 
@@ -113,6 +113,8 @@ struct module {
     struct tuner_alias *aliases;
     int n_aliases, aliases_size;
     const void *options;  // struct <tuner>_options
+    bool is_additive;  // as the tuner says, unless its options take that back
+    const struct tensors *file;  // while parameters are declared for a file that is being read: what it holds; else NULL
     struct tuner_targets targets;
     struct tuner_site *sites;
     struct table by_site, by_key;  // numbers of the sites by name, of the parameters by key
@@ -202,6 +204,12 @@ struct tuner {
     struct cb_tensor *(*before)(const struct module *module, const struct tuner_site *site, struct nn *nn, int64_t heads, int64_t head_dim);
     /* Whether weight and bias serve this module in place of input and delta. NULL: these do, where there are any. */
     bool (*by_weight)(const struct module *module);
+    /* Whether what a file gave for frozen parameters can be used (indices that lie in range). NULL: always. */
+    enum cb_status (*check)(const struct module *module, const struct store *store, struct cb_err *err);
+    /* Brings parameters that the file holds for others up to date. NULL: none are. */
+    enum cb_status (*before_save)(const struct module *module, const struct store *store, struct cb_err *err);
+    /* A key that a file may hold though it is no parameter: a copy of another. NULL: none. */
+    bool (*is_copy)(const struct module *module, const char *key);
     const struct tuner_join *join;
     /* Frees what the tuner keeps outside the arena. */
     void (*release)(struct module *module);

@@ -184,7 +184,7 @@ static enum cb_status attached_check(struct fixture *f, struct cb_err *err) {
         if (!(e < tolerance(f, "logits", 2e-5))) snprintf(f->message, 400, "%s: hidden: error %g", f->name, e);
     }
     // an additive module's scale at run time: 0 is the base, in the same plan
-    if (!f->m->tuner->is_additive || f->m->n_swaps || !tensors_find(f->golden, "logits_base")) return CB_OK;
+    if (!f->m->is_additive || f->m->n_swaps || !tensors_find(f->golden, "logits_base")) return CB_OK;
     module_set_scale(f->m, f->b.store, 0);
     TRY(runner_run(r, err));
     e = logits_error(r, f->golden, "logits_base");

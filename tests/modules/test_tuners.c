@@ -74,7 +74,7 @@ static enum cb_status generic(const struct tuner *tuner, const char *spec, const
     e = worst_error(runner_data(&reloaded, "logits"), runner_data(&attached, "logits"), runner_elements(&attached, "logits"));
     if (e != 0) snprintf(message, 400, "%s on %s: reloaded: error %g", spec, family, e);
     // an additive module at scale 0 is the base, bit for bit
-    if (tuner->is_additive && !m->n_swaps) {
+    if (m->is_additive && !m->n_swaps) {
         module_set_scale(m, b.store, 0);
         TRY(runner_run(&attached, err));
         e = worst_error(runner_data(&attached, "logits"), runner_data(&plain, "logits"), n);

@@ -21,6 +21,7 @@ static enum cb_status pick(struct net *net, const char *frozen, bool decay_all, 
     if (!(net->params = calloc((size_t)n + 1, sizeof *net->params))) FAIL(err, CB_E_MEMORY, "net: no memory");
     for (int i = 0; i < n; i++) {
         struct store_entry *e = net->module ? store_find(net->store, module_param(net->module, i)->name) : store_at(net->store, i);
+        if (net->module && !module_param(net->module, i)->is_trained) continue;
         if ((frozen && ends_with(e->name, frozen)) || !graph_find_leaf(net->r.g, e->name)) continue;
         net->params[net->n_params++] = (struct train_param){.value = e, .decay = decay_all || e->type.rank > 1, .lr_scale = 1};
     }
