@@ -279,7 +279,7 @@ enum cb_status module_spec_positions(const char *spec, int64_t *positions, struc
     json_t *config = NULL;
     struct module *m = NULL;
     enum cb_status status = spec_parse(&config, spec, NULL, err);
-    if (status == CB_OK) status = module_from_config(&m, config, spec, "spec", NULL, err);
+    if (status == CB_OK) status = module_from_config(&m, config, NULL, spec, "spec", NULL, err);
     json_decref(config);
     *positions = m ? module_positions(m) : 0;
     module_destroy(&m);
