@@ -141,7 +141,10 @@ struct cb_train_options {
     int n_text;
     const char *const *valid; /* validation data; 0: the last part of the training data where eval_every is set */
     int n_valid;
-    const char *tuner; /* "lora:r=8,alpha=16", "full", "last:2"; NULL: pretrain */
+    const char *tuner; /* "lora:r=8,alpha=16", "full", "last:2", "head", "match:PATTERN" over names of weights; NULL: pretrain */
+    const char *const *lr_scales; /* "PATTERN=X": parameters whose names match learn at X times the rate; the last that matches counts */
+    int n_lr_scales;
+    int64_t unfreeze; /* gradual unfreezing: steps until the layer before learns too; 0: all learn at once */
     const char *modules; /* modules that are on the model, frozen, while training */
     /* "classify", "regress", "tag": labelled examples, with a head of their own; "text", or "chat": conversations, of which the assistant's part is learnt; "mlm": hidden tokens;
        "span-corruption": of encoder-decoders with sentinels, spans of plain text; NULL: by the model and the data */

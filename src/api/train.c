@@ -26,7 +26,8 @@ static enum cb_status check_counts(const struct cb_train_options *o, struct cb_e
                   {"--steps", o->steps, INT64_MAX},           {"--tokens", o->tokens, INT64_MAX},
                   {"--epochs", o->epochs, INT64_MAX},         {"--eval-every", o->eval_every, INT64_MAX},
                   {"--save-every", o->save_every, INT64_MAX}, {"--sample-every", o->sample_every, INT64_MAX},
-                  {"--patience", o->patience, INT64_MAX},     {"--stop-after", o->stop_after, INT64_MAX}};
+                  {"--patience", o->patience, INT64_MAX},     {"--unfreeze", o->unfreeze, 1 << 30},
+                  {"--stop-after", o->stop_after, INT64_MAX}};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         if (counts[i].value < 0 || counts[i].value > counts[i].max)
             FAIL(err, CB_E_USAGE, "%s %lld: wanted a number from 0 to %lld", counts[i].name, (long long)counts[i].value,
@@ -277,6 +278,9 @@ static enum cb_status run_train(struct run *r, struct cb_train_result *result, s
     struct training_options to = {.model = o->model, .modules = o->modules, .tuner = o->tuner, .labels_given = true, .train_mode = true};
     TRY(training_parse(o->tuner, &r->what, err));
     to.what = r->what;
+    to.lr_scales = o->lr_scales;
+    to.n_lr_scales = o->n_lr_scales;
+    to.unfreeze = o->unfreeze;
     // all that can be refused without the data is refused before they are read
     TRY(run_sizes(r, err));
     TRY(run_check_data(r, err));

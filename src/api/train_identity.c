@@ -111,6 +111,12 @@ enum cb_status run_identity_options(struct run *r, const struct trainer_options 
     put(r, "--warmup", json_integer(o->warmup));
     put(r, "--weight-decay", json_real(t->weight_decay));
     put(r, "--clip", json_real(t->clip));
+    for (int i = 0; i < o->n_lr_scales; i++) {
+        char key[40];
+        snprintf(key, sizeof key, "--lr-scale %d", i + 1);
+        put(r, key, json_string(o->lr_scales[i]));
+    }
+    if (o->unfreeze) put(r, "--unfreeze", json_integer(o->unfreeze));
     put(r, "--no-pack", json_boolean(o->no_pack));
     return compare(r, err);
 }

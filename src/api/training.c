@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/pattern.h"
+
 /* Layer number in a weight's name ("model.layers.3.mlp..." is 3), -1 outside the layers. */
-static int64_t layer_of(const char *name) {
+int64_t training_layer_of(const char *name) {
     for (const char *p = strchr(name, '.'); p; p = strchr(p + 1, '.')) {
         size_t n = strspn(p + 1, "0123456789");
         if (n && p[1 + n] == '.') return strtoll(p + 1, NULL, 10);
@@ -15,20 +17,26 @@ static int64_t layer_of(const char *name) {
 }
 
 /* Layers with weights of their own (ALBERT's share theirs). */
-static int64_t own_layers(const struct model *m) {
+int64_t training_layers(const struct model *m) {
     int64_t most = 0;
     for (int i = 0; i < m->n_weights; i++) {
-        int64_t layer = layer_of(m->weights[i].name);
+        int64_t layer = training_layer_of(m->weights[i].name);
         if (layer >= most) most = layer + 1;
     }
     return most < m->n_layer ? most : m->n_layer;
+}
+
+bool training_is_before_layers(const struct model *m, const char *name) {
+    for (int i = 0; i < m->n_weights && training_layer_of(m->weights[i].name) < 0; i++)
+        if (strcmp(m->weights[i].name, name) == 0) return true;
+    return false;
 }
 
 /* Whether last:N trains a weight: those of the last N layers (of an encoder-decoder the decoder's), the final norm and an own head, not the embeddings.
    *after: a layer was seen before, tables of weights follow the data. */
 static bool in_last(const struct model *m, const struct model_weight *w, int64_t n, int64_t layers, bool *after) {
     static const char *const embeddings[] = {".embed_positions.", ".layernorm_embedding.", ".rel_embeddings."};
-    int64_t layer = layer_of(w->name);
+    int64_t layer = training_layer_of(w->name);
     *after |= layer >= 0;
     if (m->family->encoder_decoder && (strncmp(w->name, "encoder.", 8) == 0 || strstr(w->name, ".encoder."))) return false;
     if (layer >= 0) return layer >= layers - n;
@@ -42,6 +50,10 @@ enum cb_status training_parse(const char *tuner, struct training_what *what, str
     *what = (struct training_what){.kind = TRAIN_ALL};
     if (!tuner || strcmp(tuner, "full") == 0) return CB_OK;
     what->kind = strcmp(tuner, "head") == 0 ? TRAIN_HEAD : TRAIN_MODULE;
+    if (strncmp(tuner, "match:", 6) == 0) {
+        what->kind = TRAIN_MATCH;
+        what->match = tuner + 6;
+    }
     if (strncmp(tuner, "last:", 5) != 0) return CB_OK;
     char *end;
     what->kind = TRAIN_LAST;
@@ -50,27 +62,43 @@ enum cb_status training_parse(const char *tuner, struct training_what *what, str
     return CB_OK;
 }
 
-/* Whole weights: all of them, or those of the last layers. */
-static enum cb_status pick_weights(struct training *t, const struct training_what *what, struct cb_err *err) {
+static enum cb_status pick_each(struct training *t, const struct training_what *what, int64_t layers, const struct pattern *pattern,
+                                struct cb_err *err) {
     struct instance *in = &t->instance;
-    bool all = what->kind == TRAIN_ALL;
-    const int64_t layers = own_layers(in->model);
-    if (what->kind == TRAIN_LAST && what->last > layers)
-        FAIL(err, CB_E_USAGE, "--tuner last:%lld: wanted last:N with N from 1 to %lld", (long long)what->last, (long long)layers);
-    t->params = calloc((size_t)in->model->n_weights + 1, sizeof *t->params);
-    if (!t->params) FAIL(err, CB_E_MEMORY, "training: out of memory");
     bool after = false;
+    int matched = 0;
     for (int i = 0; i < in->model->n_weights; i++) {
         const struct model_weight *w = &in->model->weights[i];
         struct store_entry *entry = store_find(in->store, w->name);
-        bool is_last = in_last(in->model, w, what->last, layers, &after);
-        if (what->kind == TRAIN_HEAD) is_last = false;
-        if (!entry || w->is_buffer || (!all && !is_last && !entry->trainable)) continue;
+        const bool is_last = in_last(in->model, w, what->last, layers, &after);
+        bool wanted = what->kind == TRAIN_ALL || (what->kind == TRAIN_LAST && is_last);
+        if (pattern) TRY(pattern_matches(pattern, w->name, &wanted, err));
+        matched += wanted;
+        // a fresh head always
+        if (!entry || w->is_buffer || (!wanted && !entry->trainable)) continue;
         TRY(store_make(in->store, entry, CB_DTYPE_F32, true, err));
         entry->trainable = true;
         t->params[t->n_params++] = (struct train_param){.value = entry, .decay = w->decay, .lr_scale = 1};
     }
-    if (!t->n_params) FAIL(err, CB_E_USAGE, "--tuner head: the model has a head already; wanted full, last:N or a module");
+    if (pattern && !matched) FAIL(err, CB_E_NAME, "--tuner match:%s: no weight has such a name", what->match);
+    return CB_OK;
+}
+
+/* Whole weights: all of them, those of the last layers, a fresh head, or those of some names. */
+static enum cb_status pick_weights(struct training *t, const struct training_what *what, struct cb_err *err) {
+    struct instance *in = &t->instance;
+    const int64_t layers = training_layers(in->model);
+    if (what->kind == TRAIN_LAST && what->last > layers)
+        FAIL(err, CB_E_USAGE, "--tuner last:%lld: wanted last:N with N from 1 to %lld", (long long)what->last, (long long)layers);
+    t->params = calloc((size_t)in->model->n_weights + 1, sizeof *t->params);
+    if (!t->params) FAIL(err, CB_E_MEMORY, "training: out of memory");
+    struct pattern *pattern = NULL;
+    if (what->kind == TRAIN_MATCH) TRY(pattern_create(&pattern, what->match, "--tuner match", err));
+    enum cb_status status = pick_each(t, what, layers, pattern, err);
+    pattern_destroy(&pattern);
+    TRY(status);
+    if (!t->n_params && what->kind == TRAIN_HEAD)
+        FAIL(err, CB_E_USAGE, "--tuner head: the model has a head already; wanted full, last:N or a module");
     return CB_OK;
 }
 
@@ -168,7 +196,8 @@ enum cb_status training_open(struct training *t, struct cb_engine *engine, const
         FAIL(err, CB_E_UNSUPPORTED, "%s: %s learns no text; wanted a language model", o->model, m->class->name);
     if (m->learned_positions && o->seq > m->max_positions)
         FAIL(err, CB_E_LIMIT, "--seq %lld: the model has %lld positions", (long long)o->seq, (long long)m->max_positions);
-    return o->what.kind == TRAIN_MODULE ? pick_module(t, o->tuner, err) : pick_weights(t, &o->what, err);
+    TRY(o->what.kind == TRAIN_MODULE ? pick_module(t, o->tuner, err) : pick_weights(t, &o->what, err));
+    return training_groups(t, o, err);
 }
 
 enum cb_status training_plan(struct training *t, const struct training_options *o, struct cb_err *err) {

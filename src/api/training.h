@@ -7,10 +7,11 @@
 
 /* What a --tuner spec says is trained. */
 struct training_what {
-    enum { TRAIN_ALL, TRAIN_LAST, TRAIN_HEAD, TRAIN_MODULE } kind;
+    enum { TRAIN_ALL, TRAIN_LAST, TRAIN_HEAD, TRAIN_MATCH, TRAIN_MODULE } kind;
     int64_t last;  // layers, of TRAIN_LAST
+    const char *match;  // of TRAIN_MATCH: a pattern over the weights' whole names; borrowed from the spec
 };
-/* NULL and "full": all; "last:N"; "head": what is fresh; anything else is a module's spec, which training_open reads. */
+/* NULL and "full": all; "last:N"; "head": what is fresh; "match:PATTERN"; anything else is a module's spec, which training_open reads. */
 enum cb_status training_parse(const char *tuner, struct training_what *what, struct cb_err *err);
 
 struct training_options {
@@ -24,6 +25,9 @@ struct training_options {
     const struct task *task;  // labelled examples, under the head that `as` names; NULL: text
     const struct model_as *as;
     bool has_pairs;  // of texts, in the examples
+    const char *const *lr_scales;  // "PATTERN=X"; n_lr_scales of them
+    int n_lr_scales;
+    int64_t unfreeze;  // steps from one layer to the one before it; 0: all learn at once
     int64_t held_bytes;  // of other plans in use meanwhile: counted against the memory limit
     struct trainer_options trainer;
 };
@@ -45,4 +49,11 @@ enum cb_status training_open(struct training *training, struct cb_engine *engine
 /* Then builds, plans, binds. With the null device nothing is allocated for the run and trainer is NULL. */
 enum cb_status training_plan(struct training *training, const struct training_options *options, struct cb_err *err);
 void training_close(struct training *training);
+
+/* train_groups.c: rates by name and gradual unfreezing, of the parameters that were picked. */
+enum cb_status training_groups(struct training *training, const struct training_options *options, struct cb_err *err);
+/* Layers with weights of their own; the layer in a parameter's name, -1 outside; whether it comes before all layers (embeddings). */
+int64_t training_layers(const struct model *model);
+int64_t training_layer_of(const char *name);
+bool training_is_before_layers(const struct model *model, const char *name);
 #endif

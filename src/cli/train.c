@@ -15,6 +15,9 @@
         {"accumulate", OPTION_POSITIVE, AT(accumulate), "N", "micro-batches a step (default 1)"},                                        \
         {"optimizer", OPTION_TEXT, AT(optimizer), "SPEC", "adamw (default), sgd:momentum=0.9, ... (`list optimizers`)"},                 \
         {"lr", OPTION_ABOVE_ZERO, AT(lr), "X", "peak learning rate (default 1e-3; full and last:N 1e-4)"},                               \
+        {"lr-scale", OPTION_LIST, offsetof(struct train_options, lr_scale), "PATTERN=X",                                                 \
+         "parameters of these names learn at X times the rate"},                                                                         \
+        {"unfreeze", OPTION_COUNT, AT(unfreeze), "N", "gradual unfreezing: the layer before learns N steps later"},                      \
         {"min-lr", OPTION_OR_NONE, AT(min_lr), "X", "rate at the end of the schedule (default: a tenth of --lr)"},                       \
         {"schedule", OPTION_TEXT, AT(schedule), "NAME", "cosine (default), linear, constant, wsd"},                                      \
         {"warmup", OPTION_COUNT_OR_NONE, AT(warmup), "N", "steps of linear warm-up (default: 2% of the steps, at most 200; 0: none)"},   \
@@ -48,7 +51,7 @@ const struct option pretrain_options[] = {{"text", OPTION_LIST, offsetof(struct 
 const struct option finetune_options[] = {
     {"data", OPTION_LIST, offsetof(struct train_options, text), "FILE", "training data (required)"},
     {"text", OPTION_LIST, offsetof(struct train_options, text), "FILE", "the same as --data"},
-    {"tuner", OPTION_TEXT, AT(tuner), "SPEC", "lora:r=8,alpha=16,targets=q_proj+v_proj, full, last:2, head (required)"},
+    {"tuner", OPTION_TEXT, AT(tuner), "SPEC", "lora:r=8,alpha=16,targets=q_proj+v_proj, full, last:2, head, match:PATTERN (required)"},
     {"modules", OPTION_TEXT, AT(modules), "EXPR", "frozen modules on the model meanwhile"},
     {"chat-template", OPTION_TEXT, AT(chat_template), "FILE|NAME", "instead of the model's own; chatml, llama3, ..."},
     SHARED};
@@ -98,6 +101,8 @@ enum cb_status cli_train(struct cli *cli, struct train_options *o, const char *m
     o->api.n_text = o->text.n;
     o->api.columns = o->column.item;
     o->api.n_columns = o->column.n;
+    o->api.lr_scales = o->lr_scale.item;
+    o->api.n_lr_scales = o->lr_scale.n;
     o->api.valid = o->valid.item;
     o->api.n_valid = o->valid.n;
     o->api.run_json = cli->run_json;

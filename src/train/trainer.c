@@ -129,9 +129,10 @@ static void update_params(struct trainer *t, const struct train_result *r) {
     double scale = t->options.clip > 0 && r->grad_norm > t->options.clip ? t->options.clip / (r->grad_norm + 1e-6) : 1;
     for (int i = 0; i < t->n_params; i++) {
         const struct train_param *p = &t->params[i];
+        if (t->steps < p->from_step) continue;
         struct opt_range range = {.param = p->value->data,
                                   .grad = t->grad[i]->data,
-                                  .step = t->steps + 1,
+                                  .step = t->steps - p->from_step + 1,
                                   .lr = r->lr * p->lr_scale,
                                   .weight_decay = p->decay ? t->options.weight_decay : 0,
                                   .grad_scale = scale,
@@ -145,7 +146,8 @@ enum cb_status trainer_step(struct trainer *t, train_batch_fn *batch, void *user
     TRY(run_batches(t, batch, user, &result->loss, err));
     double squares = 0;
     for (int i = 0; i < t->n_params; i++)
-        squares += opt_sum_squares(t->grad[i]->data, type_elements(&t->params[i].value->type), t->pool, t->partial);
+        if (t->steps >= t->params[i].from_step)
+            squares += opt_sum_squares(t->grad[i]->data, type_elements(&t->params[i].value->type), t->pool, t->partial);
     result->grad_norm = sqrt(squares);
     result->lr = sched_rate(&t->options.sched, t->steps);
     if (!isfinite(result->loss) || !isfinite(result->grad_norm))

@@ -12,6 +12,7 @@ struct train_param {
     struct store_entry *value;  // borrowed from the store that holds it
     bool decay;  // weight decay applies
     double lr_scale;  // 1: the schedule's rate
+    int64_t from_step;  // it learns from this step on, which is the optimiser's first for it; 0: always
 };
 
 struct trainer_options {

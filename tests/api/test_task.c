@@ -8,6 +8,7 @@
 #include "../data/files.h"
 #include "../harness.h"
 #include "io/file.h"
+#include "io/safetensors.h"
 
 /* A folder with examples of which the label is a word's presence, a tokenizer and a small model. */
 struct place {
@@ -209,5 +210,69 @@ TEST(task, tuners_are_compared) {
     free(text);
     cb_free(r.rows);
     cb_free(again.rows);
+    place_close(&p);
+}
+
+/* Names of the weights that training changed, joined by spaces, of both folders' common ones. */
+static char *changed(const struct place *p, const char *out) {
+    struct tensors *a, *b;
+    struct cb_err err = {0};
+    char *text = calloc(1, 8000);
+    CHECK_OK(tensors_open(&a, p->model, &err));
+    CHECK_OK(tensors_open(&b, out, &err));
+    for (int i = 0; i < tensors_count(a); i++) {
+        const struct tensor *x = tensors_at(a, i), *y = tensors_find(b, x->name);
+        if (!y || memcmp(tensor_data(x), tensor_data(y), (size_t)type_bytes(&x->type)) == 0) continue;
+        strcat(text, x->name);
+        strcat(text, " ");
+    }
+    tensors_destroy(&a);
+    tensors_destroy(&b);
+    return text;
+}
+
+TEST(task, parameters_learn_as_told) {
+    struct place p;
+    struct cb_err err;
+    struct cb_train_result r;
+    place_open(&p, "gpt2", gpt2);
+    const char *data = p.train, *scales[] = {".*mlp.*=0", ".*wte.*=0.5"}, *nothing[] = {"nosuch=1"};
+    struct cb_train_options o = {.model = p.model, .text = &data, .n_text = 1, .task = "classify", .steps = 4, .run_json = "{}"};
+    o.batch = 8;
+    static const struct {
+        const char *name, *tuner, *has, *lacks;
+        bool scaled;
+        int64_t unfreeze;
+    } cases[] = {
+        {"a", "match:transformer.h.1.attn.*", "h.1.attn.c_attn.weight", "mlp", false, 0},
+        {"b", "head", "", "transformer", false, 0},
+        {"c", "full", "h.0.attn.c_attn.weight", "mlp", true, 0},
+        {"d", "full", "transformer.h.1.mlp", "transformer.h.0", false, 100},
+        {"e", "full", "transformer.h.0.mlp", "wte", false, 2},
+        {"f", "last:1", "transformer.h.1.mlp", "transformer.h.0", false, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *out = io_path_join(p.folder, cases[i].name);
+        o.out = out;
+        o.tuner = cases[i].tuner;
+        o.lr_scales = scales;
+        o.n_lr_scales = cases[i].scaled ? 2 : 0;
+        o.unfreeze = cases[i].unfreeze;
+        err = (struct cb_err){0};
+        CHECK_OK(cb_train(p.engine, &o, &r, &err));
+        char *names = changed(&p, out);
+        CHECK(strstr(names, cases[i].has), "%s: %s lacks %s", cases[i].name, names, cases[i].has);
+        CHECK(!strstr(names, cases[i].lacks), "%s: %s has %s", cases[i].name, names, cases[i].lacks);
+        free(names);
+        free(out);
+    }
+    o.out = p.out;
+    o.tuner = "full";
+    o.lr_scales = nothing;
+    o.n_lr_scales = 1;
+    CHECK_FAILS(cb_train(p.engine, &o, &r, &err), CB_E_NAME, "nosuch");
+    o.n_lr_scales = 0;
+    o.tuner = "match:nosuch";
+    CHECK_FAILS(cb_train(p.engine, &o, &r, &err), CB_E_NAME, "nosuch");
     place_close(&p);
 }
