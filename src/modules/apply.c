@@ -43,10 +43,14 @@ struct cb_tensor *module_defined(const struct module *m, const struct tuner_site
 }
 
 struct cb_tensor *tuner_base(const struct tuner_site *site, struct nn *nn) {
+    const bool turned = is_turned(site, nn);
+    const int64_t in = site->site.in, out = site->site.out, linear[2] = {turned ? in : out, turned ? out : in}, table[2] = {in, out};
     struct cb_tensor *p = graph_find_leaf(nn->g, site->site.weight);
-    if (!p) return graph_fail(nn->g, CB_E_NAME, "%s: its weight is not in the graph", site->site.name);
+    // a graph of the bias alone
+    if (!p) p = nn_param(nn, site->site.weight, site->site.kind == NN_NORM ? 1 : 2, site->site.kind == NN_EMBEDDING ? table : linear);
+    if (graph_is_bad(nn->g, p)) return p;
     if (p->type.dtype != CB_DTYPE_F32) p = op_cast(nn->g, p, CB_DTYPE_F32);
-    return is_turned(site, nn) ? op_transpose(nn->g, p, 0, 1) : p;
+    return turned ? op_transpose(nn->g, p, 0, 1) : p;
 }
 
 /* Whether weight and bias act at the site, in place of input and delta. */

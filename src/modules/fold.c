@@ -55,6 +55,7 @@ static enum cb_status fold_one(const struct module_list *list, const struct nn_s
     TRY(store_make(store, entry, CB_DTYPE_F32, true, err));
     TRY(graph_create(&g, evaluator->ops, err));
     struct nn nn = nn_make(g);
+    nn.param_dtype = store_dtype;
     nn.param_turned = is_held_turned;
     nn.dtype_user = store;
     struct cb_tensor *p = graph_param(g, name, entry->type);
@@ -86,7 +87,8 @@ static enum cb_status fold_sites(const struct module_list *list, struct store *s
         const struct module *m = list->modules[i];
         for (int k = 0; k < m->n_sites; k++) {
             const struct nn_site *site = &m->sites[k].site;
-            for (int is_bias = 0; is_bias < 2; is_bias++) {
+            // a bias may be defined by the weight as it was
+            for (int is_bias = 1; is_bias >= 0; is_bias--) {
                 if (!is_defined(m, is_bias) || (is_bias && !site->bias) || is_done(list, i, site->name, is_bias)) continue;
                 TRY(fold_one(list, site, is_bias, store, evaluator, err));
             }

@@ -166,8 +166,13 @@ static enum cb_status site_copy(struct module *m, struct nn_site *out, const str
     out->name = arena_strdup(m->arena, in->name);
     out->weight = in->weight ? arena_strdup(m->arena, in->weight) : NULL;
     out->bias = in->bias ? arena_strdup(m->arena, in->bias) : NULL;
-    out->n_slices = 0;
-    if (!out->name || (in->weight && !out->weight) || (in->bias && !out->bias))
+    out->role = in->role ? arena_strdup(m->arena, in->role) : NULL;
+    bool ok = out->role || !in->role;
+    for (int i = 0; i < in->n_slices; i++) {
+        out->slice[i].name = arena_strdup(m->arena, in->slice[i].name);
+        ok = ok && out->slice[i].name;
+    }
+    if (!ok || !out->name || (in->weight && !out->weight) || (in->bias && !out->bias))
         FAIL(err, CB_E_MEMORY, "%s: no memory for a site", in->name);
     return CB_OK;
 }

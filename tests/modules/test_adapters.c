@@ -29,6 +29,18 @@ static const char *const bottlenecks[] = {
     NULL,
 };
 
+static const char *const loras[] = {
+    "ad_dora_bert", "ad_dvora_bert", "ad_ia3_bert",  "ad_ia3_gpt2", "ad_ia3_roberta", "ad_lora_bert", "ad_lora_gate_bert",
+    "ad_lora_gpt2", "ad_lora_llama", "ad_vera_bert", NULL,
+};
+
+TEST(adapters, loras) {
+    const char *shared = shared_dir();
+    if (!shared) return;
+    int failed = module_fixtures_check(shared, loras);
+    CHECK(!failed, "%d cases", failed);
+}
+
 TEST(adapters, bottlenecks) {
     const char *shared = shared_dir();
     if (!shared) return;
