@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/combine.h"
 #include "api/files.h"
 #include "base/table.h"
 #include "io/file.h"
@@ -24,6 +25,7 @@ struct combining {
     char *text;  // of the recipe's file; NULL: none
     struct merge_recipe *recipe;
     struct merge_plan plan;
+    struct combine_inputs inputs;
 };
 
 static void warn(void *user, const char *line) { engine_warn(user, "%s", line); }
@@ -205,6 +207,9 @@ static enum cb_status combine_models(struct combining *c, struct cb_err *err) {
                             .progress = progress,
                             .user = c->engine,
                             .shard_bytes = o->shard_bytes ? o->shard_bytes : SHARD_BYTES};
+    TRY(combine_inputs_open(&c->inputs, c->engine, o, &c->plan, err));
+    run.alignment = combine_alignment(&c->inputs);
+    run.statistics = combine_statistics(&c->inputs);
     TRY(merge_write(&c->plan, &run, o->out, &report, err));
     TRY(write_rest(c, tokenizer, err));
     *c->result = (struct cb_combine_result){.tensors = report.tensors,
@@ -257,6 +262,7 @@ enum cb_status cb_combine(struct cb_engine *engine, const struct cb_combine_opti
     enum cb_status status = read_recipe(&c, err);
     if (status == CB_OK) status = is_of_modules(c.recipe) ? combine_modules(&c, err) : combine_models(&c, err);
     result->peak_bytes = engine_peak_bytes();
+    combine_inputs_close(&c.inputs);
     merge_plan_close(&c.plan);
     merge_recipe_destroy(&c.recipe);
     json_decref(c.root);

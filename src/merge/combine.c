@@ -64,6 +64,7 @@ static enum cb_status columns_prepare(struct merge_job *job, struct combination 
     s->column = arena_array(job->arena, (size_t)(n * cols), sizeof *s->column);
     if (!c.gram || !s->column) FAIL(err, CB_E_MEMORY, "%s: no memory to merge it", job->name);
     pool_run(job->pool, (cols + COLUMN_TILE - 1) / COLUMN_TILE, column_tile, &c);
+    merge_forget(job);
     for (int64_t j = 0; j < cols; j++) {
         for (int p = 0; p < n * n; p++) gram[p] = c.gram[p * cols + j];
         const char *wrong = kind->coefficients(job, gram, coefficient);

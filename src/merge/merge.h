@@ -49,7 +49,8 @@ struct merge_job {
     int n_models;  // without the base
     const struct merge_input *model;
     const struct merge_input *base;  // NULL: none
-    const struct merge_input *statistic;  // of each model (Fisher information); NULL: none
+    const struct merge_input *statistic;  // of each model (a model without has no data); NULL: none
+    bool in_out;  // the tensor is a weight that is stored (in,out), where a statistic tells its layout
     const double *shared;  // options in the descriptor's order
     const double (*own)[MERGE_MAX_OPTIONS];  // each model's
     uint64_t seed;
@@ -82,7 +83,9 @@ struct merge_method {
     int min_models, max_models;  // without a base; a FIRST base counts
     bool random;
     bool reads_base;  // apply reads tile->base: differences alone are not enough
-    const char *statistic;  // what each model brings besides, "fisher"; NULL: nothing
+    const char
+        *statistic;  // what each model brings besides: "fisher" (a number an element), "gram" (in,in) of a layer's inputs; NULL: nothing
+    bool statistic_in_tiles;  // it has the tensor's shape, and tiles bring it
     const void *kind;  // constants of methods that share their mathematics
     /* Passes over the values, coefficients, thresholds. Nullable. */
     enum cb_status (*prepare)(struct merge_job *job, struct cb_err *err);
@@ -107,6 +110,8 @@ enum cb_status merge_read(struct merge_job *job, int64_t first, int64_t n, float
 /* Frees the buffers; pages of maps that were read are given back. */
 void merge_end(struct merge_job *job);
 
+/* Gives the pages of all inputs back to the system: for a prepare that reads them by itself. */
+void merge_forget(const struct merge_job *job);
 /* n elements of an input from `first` on as f32. cols: of the tensor. */
 void merge_input_read(const struct merge_input *input, int64_t cols, int64_t first, int64_t n, float *out);
 

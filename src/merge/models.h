@@ -62,9 +62,9 @@ struct merge_alignment {
     void (*set)(void *context, int model, const char *tensor, struct merge_input *in);
     void *context;
 };
-/* The statistic of a model's tensor ("fisher"); refused where there is none. */
+/* The statistic of a model's tensor: *found NULL where it has none. *in_out: whether a weight is stored (in,out). */
 struct merge_statistics {
-    enum cb_status (*find)(void *context, int model, const char *tensor, const struct tensor **found, struct cb_err *err);
+    enum cb_status (*find)(void *context, int model, const char *tensor, const struct tensor **found, bool *in_out, struct cb_err *err);
     void *context;
 };
 

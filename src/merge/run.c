@@ -69,13 +69,19 @@ static enum cb_status add_statistics(struct writer *w, const struct merge_output
     for (int k = 0; k < w->job.n_models; k++) {
         const struct tensor *t;
         char text[2][TYPE_TEXT];
-        TRY(s->find(s->context, w->number[k], o->name, &t, err));
+        TRY(s->find(s->context, w->number[k], o->name, &t, &w->job.in_out, err));
+        w->statistic[k] = (struct merge_input){.model = w->model[k].model};
+        if (!t) continue;
         struct cb_type want = o->type;
         want.dtype = t->type.dtype;
+        // a Gram matrix is of the weight's inputs
+        if (!w->plan->method->statistic_in_tiles && o->type.rank == 2) want.dim[0] = want.dim[1] = o->type.dim[w->job.in_out ? 0 : 1];
         if (!type_equal(&want, &t->type))
             FAIL(err, CB_E_SHAPE, "%s: %s: found %s; wanted %s", w->model[k].model, t->name, type_text(&t->type, text[0]),
                  type_text(&want, text[1]));
-        w->statistic[k] = input_of(w, w->number[k], t, o->name);
+        w->statistic[k] = w->plan->method->statistic_in_tiles
+                              ? input_of(w, w->number[k], t, o->name)
+                              : (struct merge_input){w->model[k].model, tensor_data(t), t->type.dtype, t->map, NULL, NULL};
     }
     w->job.statistic = w->statistic;
     return CB_OK;
@@ -90,6 +96,7 @@ static enum cb_status test_identity(struct writer *w, struct cb_err *err) {
     job.model = same;
     if (job.base) job.base = &same[0];
     job.masks = NULL;
+    if (!job.method->statistic_in_tiles) job.statistic = NULL;  // of the whole tensor
     // whole rows, few of them
     int64_t cols = job.type.rank ? job.type.dim[last] : 1, rows = cols ? type_elements(&job.type) / cols : 0;
     if (rows * cols > PROBE) rows = cols < PROBE ? PROBE / cols : 1;

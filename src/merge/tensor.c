@@ -17,7 +17,6 @@ struct merge_work {
     float *band;  // the piece of the result that was computed last
     int64_t band_first, band_n, band_room;
     int64_t *partial;  // two counts a tile of the band: conflicts, shared
-    int64_t forgotten;  // elements whose pages were given back
     atomic_int bad;  // 1 + the input with a value that is not finite: models, statistics, base
 };
 
@@ -90,8 +89,9 @@ static void load_tile(const struct merge_job *job, int64_t i, int thread, struct
         f->x[k] = at;
         load_input(job, &job->model[k], k, t->first, t->n, at);
     }
-    if (job->statistic) t->statistic = f->statistic;
-    for (int k = 0; job->statistic && k < job->n_models; k++, at += w->tile) {
+    const bool has_statistic = job->statistic && job->method->statistic_in_tiles;
+    if (has_statistic) t->statistic = f->statistic;
+    for (int k = 0; has_statistic && k < job->n_models; k++, at += w->tile) {
         f->statistic[k] = at;
         load_input(job, &job->statistic[k], job->n_models + k, t->first, t->n, at);
     }
@@ -111,6 +111,23 @@ static enum cb_status check_finite(const struct merge_job *job, struct cb_err *e
     FAIL(err, CB_E_NUMERIC, "%s: %s: found a value that is not finite; wanted finite ones", in->model, job->name);
 }
 
+/* Gives pages that were read back to the system. */
+static void forget(const struct merge_job *job, const struct merge_input *in, int64_t first, int64_t n) {
+    const int64_t bytes = dtype_of(in->dtype)->block_bytes;
+    if (!in->map) return;
+    if (in->rows) first = 0, n = job->n;  // rows lie anywhere
+    if (n > job->n - first) n = job->n - first;
+    map_forget(in->map, in->data, (size_t)(first * bytes), (size_t)(n * bytes));
+}
+
+static void forget_all(const struct merge_job *job, int64_t first, int64_t n) {
+    for (int k = 0; k < job->n_models; k++) forget(job, &job->model[k], first, n);
+    for (int k = 0; job->statistic && job->method->statistic_in_tiles && k < job->n_models; k++) forget(job, &job->statistic[k], first, n);
+    if (job->base) forget(job, job->base, first, n);
+}
+
+void merge_forget(const struct merge_job *job) { forget_all(job, 0, job->n); }
+
 /* ---- passes */
 
 struct pass {
@@ -121,11 +138,15 @@ struct pass {
     double *partial;
 };
 
+/* Tiles whose pages are given back together. */
+enum { FORGET = 64 };
+
 static void pass_tile(void *context, int64_t i, int thread) {
     struct pass *p = context;
     struct frame f;
     load_tile(p->job, i, thread, &f);
     p->fn(p->job, &f.tile, p->context, p->partial + i * p->n_sums);
+    if (i % FORGET == FORGET - 1) forget_all(p->job, (i - FORGET + 1) * p->job->work->tile, FORGET * p->job->work->tile);
 }
 
 /* Tiles as the job wants them: a number of elements, or whole rows. */
@@ -135,7 +156,7 @@ static enum cb_status tiles_make(struct merge_job *job, struct cb_err *err) {
     w->tile = job->by_row ? job->cols * (rows > 1 ? rows : 1) : TILE;
     if (w->tile > job->n) w->tile = job->n > 0 ? job->n : 1;
     w->n_tiles = (job->n + w->tile - 1) / w->tile;
-    w->n_buffers = job->n_models * (job->statistic ? 2 : 1) + (job->base != NULL) + job->n_spare;
+    w->n_buffers = job->n_models * (job->statistic && job->method->statistic_in_tiles ? 2 : 1) + (job->base != NULL) + job->n_spare;
     w->per_thread = (w->n_buffers * w->tile + 15) / 16 * 16;
     free(w->buffers);
     w->buffers = calloc((size_t)(w->per_thread * pool_threads(job->pool)), sizeof *w->buffers);
@@ -240,20 +261,6 @@ static void band_tile(void *context, int64_t i, int thread) {
     if (f.tile.base) add(out, f.tile.base, f.tile.n);
 }
 
-/* Gives the pages of what will not be read again back to the system. */
-static void forget(struct merge_job *job, const struct merge_input *in, int64_t first, int64_t n) {
-    const int64_t bytes = dtype_of(in->dtype)->block_bytes;
-    if (!in->map) return;
-    if (in->rows) first = 0, n = job->n;  // rows lie anywhere
-    map_forget(in->map, in->data, (size_t)(first * bytes), (size_t)(n * bytes));
-}
-
-static void forget_all(struct merge_job *job, int64_t first, int64_t n) {
-    for (int k = 0; k < job->n_models; k++) forget(job, &job->model[k], first, n);
-    for (int k = 0; job->statistic && k < job->n_models; k++) forget(job, &job->statistic[k], first, n);
-    if (job->base) forget(job, job->base, first, n);
-}
-
 static enum cb_status band_make(struct merge_job *job, int64_t first, struct cb_err *err) {
     struct merge_work *w = job->work;
     w->band_first = first / w->band_room * w->band_room;
@@ -283,7 +290,7 @@ enum cb_status merge_read(struct merge_job *job, int64_t first, int64_t n, float
 
 void merge_end(struct merge_job *job) {
     if (job->work) {
-        forget_all(job, 0, job->n);
+        merge_forget(job);
         free(job->work->buffers);
         free(job->work->band);
         free(job->work->partial);
