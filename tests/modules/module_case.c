@@ -93,7 +93,7 @@ enum cb_status base_fold(struct base *b, const struct module *m, bool unfold, st
 }
 
 static enum cb_status golden_run(struct base *b, struct runner *r, struct module_list *list, const struct module *of,
-                                 const struct tensors *golden, struct cb_err *err) {
+                                 const struct tensors *golden, const json_t *json, struct cb_err *err) {
     static const char *const inputs[] = {"input_ids", "attention_mask", "labels"};
     const struct tensor *ids;
     TRY(tensors_need(&ids, golden, "input_ids", err));
@@ -103,6 +103,9 @@ static enum cb_status golden_run(struct base *b, struct runner *r, struct module
     TRY(with_modules(b, r, list, of, &io, err));
     for (int i = 0; i < 3; i++)
         if (tensors_find(golden, inputs[i])) TRY(runner_fill(r, inputs[i], tensors_find(golden, inputs[i]), err));
+    int32_t *tasks = runner_data(r, "task_ids");
+    for (int64_t i = 0; tasks && i < io.batch; i++)
+        tasks[i] = (int32_t)json_integer_value(json_array_get(json_object_get(json, "task_ids"), (size_t)i));
     return runner_run(r, err);
 }
 
@@ -174,7 +177,7 @@ static enum cb_status attached_check(struct fixture *f, struct cb_err *err) {
     const struct module *const modules[1] = {f->m};
     struct module_list list = {.modules = modules, .n = 1};
     struct runner *r = &f->attached;
-    TRY(golden_run(&f->b, r, &list, f->m, f->golden, err));
+    TRY(golden_run(&f->b, r, &list, f->m, f->golden, f->json, err));
     double e = logits_error(r, f->golden, "logits");
     if (!(e < tolerance(f, "logits", 2e-5))) snprintf(f->message, 400, "%s: logits: error %g", f->name, e);
     e = worst_error(runner_data(r, "loss"), tensor_data(tensors_find(f->golden, "loss")), 1);
@@ -218,7 +221,7 @@ static enum cb_status merged_check(struct fixture *f, struct cb_err *err) {
     if (!merged_compare(&f->b, f->golden, tolerance(f, "merged", 1e-5), f->name, f->message))
         snprintf(f->message, 400, "%s: no merged weights compared", f->name);
     if (f->m->head) return CB_OK;  // these logits are of its own head, which is no weight of the model
-    TRY(golden_run(&f->b, &f->merged, NULL, NULL, f->golden, err));
+    TRY(golden_run(&f->b, &f->merged, NULL, NULL, f->golden, f->json, err));
     const char *want = tensors_find(f->golden, "logits_merged") ? "logits_merged" : "logits";
     if (!(logits_error(&f->merged, f->golden, want) < tolerance(f, "logits", 2e-5)))
         snprintf(f->message, 400, "%s: logits of merged weights", f->name);

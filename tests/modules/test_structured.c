@@ -6,7 +6,8 @@
 #include "module_case.h"
 
 TEST(structured, fixtures) {
-    static const char *const names[] = {"loha_llama",
+    static const char *const names[] = {"poly_llama",
+                                        "loha_llama",
                                         "loha_llama_pattern",
                                         "lokr_llama",
                                         "lokr_llama_both",
