@@ -2,6 +2,8 @@
 #include <dirent.h>
 
 #include "harness.h"
+#include "io/file.h"
+#include "io/yaml.h"
 #include "merge/fixtures.h"
 #include "merge/lora.h"
 
@@ -253,5 +255,163 @@ TEST(merge_peft, a_decomposition_is_cut_off_at_a_quantile) {
     lora_close(&clamped);
     arena_destroy(&arena);
     json_decref(about);
+    remove_folder(folder);
+}
+
+/* ---- the exact reading: what PEFT gets wrong is right */
+
+/* Merges folders of a fixture by a method with weights 0.7, 0.4, ... and more parameters (YAML flow). */
+static enum cb_status merge_exactly(const char *root, const char *const *names, int n, const char *method, const char *more,
+                                    struct tensors *base, const char *out, struct lora_report *report, struct cb_err *err) {
+    static const double weights[] = {0.7, 0.4, -1.2};
+    char text[3000];
+    int at = snprintf(text, sizeof text, "merge_method: %s\nparameters: {%s}\nmodels:\n", method, more);
+    for (int i = 0; i < n; i++)
+        at += snprintf(text + at, sizeof text - (size_t)at, "- {model: '%s/%s', parameters: {weight: %g}}\n", root, names[i], weights[i]);
+    json_t *recipe = NULL;
+    TRY(yaml_parse(&recipe, text, strlen(text), "recipe", err));
+    enum cb_status status = merge_modules(recipe, base, NULL, out, report, err);
+    json_decref(recipe);
+    return status;
+}
+
+/* Largest difference of a merged module from the weighted sum of what its parts do, biases with them. */
+static double sum_gap(const char *root, const char *const *names, int n, const char *out) {
+    static const double weights[] = {0.7, 0.4, -1.2};
+    struct cb_err err = {0};
+    struct arena *arena = arena_create();
+    struct lora part[3], got;
+    double worst = 0;
+    CHECK_OK(lora_open(&got, out, arena, &err));
+    for (int i = 0; i < n; i++) CHECK_OK(lora_open(&part[i], path_of(root, names[i]), arena, &err));
+    CHECK(!got.rslora && !got.dora, "a plain LoRA");
+    for (int s = 0; s < got.n_pairs; s++) {
+        const struct lora_pair *g = &got.pairs[s];
+        double *change = calloc((size_t)(g->in * g->out), sizeof *change);
+        float *bias = calloc((size_t)g->out * 2, sizeof *bias);
+        double *wanted = calloc((size_t)g->out, sizeof *wanted);
+        add_change(g, -1, change);
+        for (int i = 0; i < n; i++) {
+            const struct lora_pair *p = lora_find(&part[i], g->site);
+            if (p) add_change(p, weights[i], change);
+            if (p && p->bias) tensor_read_f32(bias, p->bias);
+            for (int64_t k = 0; p && p->bias && k < g->out; k++) wanted[k] += weights[i] * p->scale * (double)bias[k];
+        }
+        if (g->bias) tensor_read_f32(bias + g->out, g->bias);
+        for (int64_t k = 0; k < g->out; k++) worst = fmax(worst, fabs(wanted[k] - g->scale * (double)bias[g->out + k]));
+        for (int64_t k = 0; k < g->in * g->out; k++) worst = fmax(worst, fabs(change[k]));
+        free(change);
+        free(bias);
+        free(wanted);
+    }
+    for (int i = 0; i < n; i++) lora_close(&part[i]);
+    lora_close(&got);
+    arena_destroy(&arena);
+    return worst;
+}
+
+TEST(merge_peft, the_exact_reading_is_the_weighted_sum) {
+    const char *dir = modules_dir();
+    struct cb_err err = {0};
+    char root[1400], folder[64];
+    struct lora_report report;
+    if (!dir) return;
+    char all[1200];
+    snprintf(all, sizeof all, "%s", dir);
+    make_folder(folder);
+    static const struct {
+        const char *name, *parts[3];
+        int n;
+    } cases[] = {{"weighted_llama", {"a", "c", "b"}, 3},
+                 {"weighted_rslora", {"a", "b", "d"}, 3},
+                 {"weighted_pattern", {"a", "b"}, 2},
+                 {"weighted_bias", {"a", "b"}, 2},
+                 {"weighted_gpt2", {"a", "b"}, 2}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(root, sizeof root, "%s/%s", all, cases[i].name);
+        // one module, several by concatenation, and at a rank that holds them all
+        CHECK_OK(merge_exactly(root, cases[i].parts, 1, "linear", "", NULL, folder, &report, &err));
+        CHECK(sum_gap(root, cases[i].parts, 1, folder) < 1e-6, "%s: one: %g", cases[i].name, sum_gap(root, cases[i].parts, 1, folder));
+        CHECK_OK(merge_exactly(root, cases[i].parts, cases[i].n, "linear", "", NULL, folder, &report, &err));
+        CHECK(sum_gap(root, cases[i].parts, cases[i].n, folder) < 2e-6, "%s: joined", cases[i].name);
+        CHECK_OK(merge_exactly(root, cases[i].parts, cases[i].n, "svd", "rank: 12", NULL, folder, &report, &err));
+        CHECK(sum_gap(root, cases[i].parts, cases[i].n, folder) < 5e-6 && report.max_error < 1e-5, "%s: decomposed", cases[i].name);
+        // at a lower rank the report bounds the difference
+        CHECK_OK(merge_exactly(root, cases[i].parts, cases[i].n, "svd", "rank: 2", NULL, folder, &report, &err));
+        const double off = sum_gap(root, cases[i].parts, cases[i].n, folder);
+        CHECK(report.rank == 2 && off > 1e-4 && off <= report.max_error * 1.0001 + 1e-6, "%s: rank 2: off by %g, said %g", cases[i].name,
+              off, report.max_error);
+    }
+    // DoRA by what it does to the base: refused without one, exact at full rank
+    snprintf(root, sizeof root, "%s/weighted_dora", all);
+    static const char *const dora[] = {"a", "b"};
+    struct tensors *base;
+    CHECK_FAILS(merge_exactly(root, dora, 2, "linear", "", NULL, folder, &report, &err), CB_E_USAGE, "base_model");
+    CHECK_OK(tensors_open(&base, path_of(all, "base_llama"), &err));
+    CHECK_OK(merge_exactly(root, dora, 2, "linear", "rank: 64", base, folder, &report, &err));
+    CHECK(report.max_error < 1e-5, "DoRA: off by %g", report.max_error);
+    tensors_destroy(&base);
+    // methods of models on the modules' changes
+    snprintf(root, sizeof root, "%s/weighted_llama", all);
+    static const char *const abc[] = {"a", "b", "c"};
+    CHECK_OK(merge_exactly(root, abc, 3, "breadcrumbs", "density: 0.5, rank: 64", NULL, folder, &report, &err));
+    CHECK_OK(merge_exactly(root, abc, 3, "ties", "convention: mergekit, density: 0.5, rank: 64", NULL, folder, &report, &err));
+    CHECK_OK(merge_exactly(root, abc, 3, "task_arithmetic", "rank: 64", NULL, folder, &report, &err));
+    CHECK(sum_gap(root, abc, 3, folder) < 5e-6, "task arithmetic is the sum");
+    // and what is refused
+    CHECK_FAILS(merge_exactly(root, abc, 3, "arcee_fusion", "", NULL, folder, &report, &err), CB_E_UNSUPPORTED, "whole models");
+    CHECK_FAILS(merge_exactly(root, abc, 3, "nothing", "", NULL, folder, &report, &err), CB_E_NAME, "unknown");
+    CHECK_FAILS(merge_exactly(root, abc, 3, "linear", "convention: other", NULL, folder, &report, &err), CB_E_USAGE,
+                "exact, peft or mergekit");
+    CHECK_FAILS(merge_exactly(root, abc, 3, "ties", "", NULL, folder, &report, &err), CB_E_USAGE, "density");
+    CHECK_FAILS(merge_exactly(root, abc, 3, "linear", "dencity: 1", NULL, folder, &report, &err), CB_E_NAME, "dencity");
+    snprintf(root, sizeof root, "%s", all);
+    static const char *const two[] = {"weighted_llama/a", "weighted_gpt2/a"}, *const other[] = {"ia3_llama"};
+    CHECK_FAILS(merge_exactly(root, two, 2, "linear", "", NULL, folder, &report, &err), CB_E_FORMAT, "one base");
+    CHECK_FAILS(merge_exactly(root, other, 1, "linear", "", NULL, folder, &report, &err), CB_E_UNSUPPORTED, "wanted LORA");
+    remove_folder(folder);
+}
+
+/* A module folder of one pair and a configuration. */
+static void write_module(const char *folder, const char *config, int rank_a, int rank_b, float value) {
+    struct cb_err err = {0};
+    float data[64] = {value};
+    struct tensor_item items[2] = {{.name = "base_model.model.q.lora_A.weight", .data = data},
+                                   {.name = "base_model.model.q.lora_B.weight", .data = data}};
+    items[0].type = type_make(CB_DTYPE_F32, 2, (const int64_t[]){rank_a, 4});
+    items[1].type = type_make(CB_DTYPE_F32, 2, (const int64_t[]){5, rank_b});
+    CHECK_OK(io_mkdirs(folder, &err));
+    CHECK_OK(tensors_write(path_of(folder, "adapter_model.safetensors"), items, rank_a ? 2 : 1, NULL, NULL, NULL, &err));
+    CHECK_OK(io_write_file(path_of(folder, "adapter_config.json"), config, strlen(config), &err));
+}
+
+TEST(merge_peft, broken_modules_are_refused) {
+    struct cb_err err = {0};
+    char folder[64], out[100];
+    struct lora_report report;
+    static const char *const parts[] = {"a", "a"};
+    make_folder(folder);
+    snprintf(out, sizeof out, "%s/out", folder);
+    char a[100];
+    snprintf(a, sizeof a, "%s/a", folder);
+#define REFUSED(status, words) CHECK_FAILS(merge_exactly(folder, parts, 2, "linear", "", NULL, out, &report, &err), status, words)
+#define GOOD "{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 4, \"target_modules\": [\"q\"]}"
+    write_module(a, GOOD, 2, 2, 1);
+    CHECK_OK(merge_exactly(folder, parts, 2, "linear", "", NULL, out, &report, &err));
+    write_module(a, GOOD, 2, 3, 1);
+    REFUSED(CB_E_SHAPE, "wanted (r,in) and (out,r)");
+    write_module(a, "{\"r\": 2}", 2, 2, 1);
+    REFUSED(CB_E_FORMAT, "peft_type");
+    write_module(a, "{\"peft_type\": \"LORA\", \"r\": 0}", 2, 2, 1);
+    REFUSED(CB_E_FORMAT, "r: found 0");
+    write_module(a, "{\"peft_type\": \"LORA\", \"alpha_pattern\": {\"(\": 1}}", 2, 2, 1);
+    REFUSED(CB_E_FORMAT, "pattern");
+    write_module(a, "{\"peft_type\": \"LORA\", \"use_dora\": true}", 2, 2, 1);
+    REFUSED(CB_E_FORMAT, "magnitudes");
+    write_module(a, "[]", 2, 2, 1);
+    REFUSED(CB_E_FORMAT, "");
+    write_module(a, GOOD, 2, 2, NAN);
+    CHECK_FAILS(merge_exactly(folder, parts, 2, "ties", "density: 0.5", NULL, out, &report, &err), CB_E_NUMERIC, "not finite");
+    REFUSED(CB_E_NUMERIC, "not finite");
     remove_folder(folder);
 }
