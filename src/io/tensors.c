@@ -7,6 +7,7 @@
 #include "base/table.h"
 #include "io/file.h"
 #include "io/safetensors.h"
+#include "io/torch.h"
 
 #define INDEX_LIMIT ((size_t)100 * 1000 * 1000)
 #define MAX_TENSORS (1 << 24)
@@ -121,7 +122,7 @@ enum cb_status tensors_add(struct tensors *t, const char *name, const struct cb_
 static enum cb_status file_open(struct tensors **out, const char *path, struct cb_err *err) {
     struct map *map;
     TRY(map_open(&map, path, err));
-    enum cb_status status = tensors_read(out, map, err);
+    enum cb_status status = torch_is_archive(map) ? torch_read(out, map, err) : tensors_read(out, map, err);
     map_release(&map);
     return status;
 }
