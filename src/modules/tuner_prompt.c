@@ -48,12 +48,22 @@ static enum cb_status fill(const struct module *m, const struct tuner_param *p, 
     return CB_OK;
 }
 
+/* PEFT reads no TEXT without the name of a tokenizer: the model's. */
+static enum cb_status tokenizer_name(struct module *m, struct cb_err *err) {
+    const json_t *own = json_object_get(m->config, "tokenizer_name_or_path");
+    json_t *base = json_object_get(m->config, "base_model_name_or_path");
+    if (!m->init_text || json_is_string(own) || !json_is_string(base)) return CB_OK;
+    if (json_object_set(m->config, "tokenizer_name_or_path", base) != 0) FAIL(err, CB_E_MEMORY, "%s: no memory for its configuration", m->name);
+    return CB_OK;
+}
+
 static enum cb_status declare_shared(struct module *m, const struct nn *sites, struct cb_err *err) {
     struct prompt_options *o = (struct prompt_options *)m->options;
     for (int i = 0; i < sites->n_sites; i++) {
         const struct nn_site *site = sites->sites[i];
         if (!site->reads_tokens) continue;
         o->rows_scale = site->rows_scale;
+        if (m->is_fresh) TRY(tokenizer_name(m, err));
         return prompt_settle(m, sites, site->out, sites->n_head, err);
     }
     return CB_OK;
