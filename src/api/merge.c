@@ -1,5 +1,6 @@
 /* cb_merge: folds modules into the weights, and measures what that changed. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -142,11 +143,34 @@ static enum cb_status round_all(struct instance *in, enum cb_dtype dtype, struct
     return CB_OK;
 }
 
+/* A head that shares a table which was changed is written as well, for what reads both. */
+static enum cb_status repeat_head(struct merge *m, struct cb_err *err) {
+    struct instance *in = &m->in;
+    const struct nn_site *head = NULL;
+    struct store_entry *table, *copy;
+    for (int i = 0; i < in->model->n_weights; i++) {
+        if (!m->is_changed[i] || strcmp(in->model->weights[i].name, in->model->embedding) != 0) continue;
+        for (int k = 0; k < in->sites.n_sites; k++)
+            if (in->sites.sites[k]->kind == NN_HEAD && in->sites.sites[k]->weight &&
+                strcmp(in->sites.sites[k]->weight, in->model->embedding) == 0)
+                head = in->sites.sites[k];
+    }
+    if (!head) return CB_OK;
+    table = store_find(in->store, head->weight);
+    char name[256];
+    snprintf(name, sizeof name, "%.240s.weight", head->name);
+    TRY(store_add(in->store, name, table->type, &copy, err));
+    in->model->repeated = copy->name;
+    memcpy(copy->data, table->data, (size_t)table->bytes);
+    return CB_OK;
+}
+
 static enum cb_status to_folder(struct merge *m, enum cb_dtype dtype, struct cb_err *err) {
     const struct cb_merge_options *o = m->o;
     if (dtype != CB_DTYPE_F32 && dtype != CB_DTYPE_F16 && dtype != CB_DTYPE_BF16)
         FAIL(err, CB_E_USAGE, "--dtype %s: wanted f32, f16 or bf16", o->dtype ? o->dtype : dtype_of(dtype)->name);
     TRY(fold_all(&m->in, m->is_changed, m->result, err));
+    TRY(repeat_head(m, err));
     TRY(round_all(&m->in, dtype, err));
     TRY(compare(m, &m->in, err));
     TRY(io_mkdirs(o->out, err));

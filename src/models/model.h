@@ -124,6 +124,7 @@ struct model {
         const char *alias, *name;
     } * aliases;  // other names that files have for a shared weight
     int n_aliases, aliases_size;
+    const char *repeated;  // an entry that is written beside the weights, a tied head under its own name; NULL: none
 };
 
 /* From a config.json object, to which a reference is taken. name: for messages. Owned by caller, free with model_destroy. */

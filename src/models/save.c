@@ -15,7 +15,8 @@ struct pick {
 
 static bool weight_pick(void *context, const struct store_entry *entry, const char **name, enum cb_dtype *dtype) {
     const struct pick *pick = context;
-    if (!model_find_weight(pick->model, entry->name)) return false;
+    const char *repeated = pick->model->repeated;
+    if (!model_find_weight(pick->model, entry->name) && !(repeated && strcmp(entry->name, repeated) == 0)) return false;
     // a body alone is written without its prefix
     const char *prefix = pick->model->family->prefix;
     size_t n = strlen(prefix);

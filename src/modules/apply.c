@@ -22,7 +22,7 @@ static const struct module_param *swap_of(const struct module *m, const char *na
 }
 
 bool module_touches(const struct module *m, const char *name) {
-    return module_site(m, name) || swap_of(m, name, "weight") || swap_of(m, name, "bias");
+    return module_site(m, name) || swap_of(m, name, "weight") || swap_of(m, name, "bias") || tuner_has_rows(m, name);
 }
 
 /* Whether a linear layer's weight is (in,out) in this graph. */
@@ -53,13 +53,17 @@ struct cb_tensor *tuner_base(const struct tuner_site *site, struct nn *nn) {
     return turned ? op_transpose(nn->g, p, 0, 1) : p;
 }
 
+struct cb_tensor *tuner_bias(const struct tuner_site *site, struct nn *nn) {
+    return site->site.bias ? nn_site_param(nn, site->site.name, "bias", site->site.bias, 1, &site->site.out, true) : NULL;
+}
+
 /* Whether weight and bias act at the site, in place of input and delta. */
 static bool is_by_weight(const struct module *m, const struct tuner_site *site) {
     const struct tuner *t = m->tuner;
     if (!t->weight && !t->bias) return false;
     if (!t->input && !t->delta) return true;
     if (site->site.some_rows && !t->takes_experts) return true;
-    return t->by_weight && t->by_weight(m);
+    return t->by_weight && t->by_weight(m, site);
 }
 
 /* ---- one module */
@@ -160,6 +164,7 @@ static struct cb_tensor *module_alone(struct compose *c, const struct module *m,
         struct cb_tensor *z = layer_alone(c, m, x);
         y = y == c->plain ? z : op_add(g, y, op_sub(g, z, c->plain));
     }
+    y = tuner_rows_apply(m, c->nn, c->site, x, y);
     return site && t->delta && !defines && !graph_is_bad(g, y) ? t->delta(m, site, c->nn, x, y, scale_leaf(m, c->nn)) : y;
 }
 
@@ -168,6 +173,7 @@ struct cb_tensor *compose_module(struct compose *c, const struct module *m, stru
     const bool by_weight = site && !c->own_weights ? goes_by_weight(c, m, site) : site && is_by_weight(m, site);
     if (!c->site) return site && m->tuner->input && !by_weight ? m->tuner->input(m, site, c->nn, y, scale_leaf(m, c->nn)) : y;
     if (c->own_weights) return module_alone(c, m, site, x, y);
+    y = tuner_rows_apply(m, c->nn, c->site, x, y);
     return site && m->tuner->delta && !by_weight ? m->tuner->delta(m, site, c->nn, x, y, scale_leaf(m, c->nn)) : y;
 }
 

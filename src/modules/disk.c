@@ -180,10 +180,10 @@ enum cb_status module_config_complete(json_t **out, const struct tuner *tuner, c
     return CB_OK;
 }
 
-static enum cb_status config_save(const struct module *m, const char *path, struct cb_err *err) {
+static enum cb_status config_save(const struct module *m, const json_t *from, const char *path, struct cb_err *err) {
     json_t *config = NULL;
     char *text = NULL;
-    TRY(module_config_complete(&config, m->tuner, m->config, err));
+    TRY(module_config_complete(&config, m->tuner, from, err));
     enum cb_status status = json_dump(&text, config, 2, err);
     if (status == CB_OK) status = io_write_file(path, text, strlen(text), err);
     free(text);
@@ -210,17 +210,40 @@ static enum cb_status param_check(const struct tuner_param *p, const struct stor
     return CB_OK;
 }
 
+/* All that is stored, under every key that it has. */
+static enum cb_status copy_all(const struct module *m, const struct store *store, struct store *out, struct cb_err *err) {
+    for (int i = 0; i < m->n_params + m->n_aliases; i++) {
+        const struct tuner_alias *alias = i < m->n_params ? NULL : &m->aliases[i - m->n_params];
+        const struct tuner_param *p = &m->params[alias ? alias->param : i];
+        struct store_entry *entry;
+        if (!p->public.is_stored) continue;
+        TRY(store_add(out, alias ? alias->key : p->public.key, p->public.type, &entry, err));
+        memcpy(entry->data, store_find(store, p->public.name)->data, (size_t)entry->bytes);
+    }
+    return CB_OK;
+}
+
 enum cb_status module_save(const struct module *m, const struct store *store, const char *folder, struct cb_err *err) {
     for (int i = 0; i < m->n_params; i++) TRY(param_check(&m->params[i], store, err));
     if (m->tuner->before_save) TRY(m->tuner->before_save(m, store, err));
     TRY(io_mkdirs(folder, err));
     if (module_is_adapters(m)) return adapters_save(m, store, folder, err);
+    struct store *converted = NULL;
+    json_t *own = NULL;
     char *tensors = io_path_join(folder, "adapter_model.safetensors"), *config = io_path_join(folder, "adapter_config.json");
     json_t *metadata = json_pack("{s:s}", "format", "pt");
     enum cb_status status =
         tensors && config && metadata ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory to save", folder);
-    if (status == CB_OK) status = store_save(store, tensors, 0, entry_pick, (void *)m, metadata, err);
-    if (status == CB_OK) status = config_save(m, config, err);
+    const bool is_own = m->tuner->convert || m->n_aliases;
+    if (status == CB_OK && is_own) status = store_create(&converted, err);
+    if (status == CB_OK && m->tuner->convert) status = m->tuner->convert(m, store, &own, converted, err);
+    if (status == CB_OK && !own && m->n_aliases) status = copy_all(m, store, converted, err);
+    if (status == CB_OK)
+        status = own || m->n_aliases ? store_save(converted, tensors, 0, NULL, NULL, metadata, err)
+                                     : store_save(store, tensors, 0, entry_pick, (void *)m, metadata, err);
+    if (status == CB_OK) status = config_save(m, own ? own : m->config, config, err);
+    store_destroy(&converted);
+    json_decref(own);
     json_decref(metadata);
     free(tensors);
     free(config);

@@ -28,6 +28,9 @@ static enum cb_status fold_check(const struct module *m, const struct store *sto
         if (m->tuner->weight && (!site->weight || !store_find(store, site->weight)))
             FAIL(err, CB_E_NAME, "%s: %s: its weight is not in the store", m->name, site->name);
     }
+    if (m->rows_alone)
+        FAIL(err, CB_E_UNSUPPORTED, "%s: %s serves another module too, which has no new rows; folding would change both", m->name,
+             m->rows_alone);
     for (int i = 0; i < m->n_swaps; i++) {
         const char *source = m->params[m->swaps[i].param].source;
         if (m->swaps[i].shared)
@@ -58,10 +61,14 @@ static enum cb_status fold_one(const struct module_list *list, const struct nn_s
     nn.param_dtype = store_dtype;
     nn.param_turned = is_held_turned;
     nn.dtype_user = store;
-    struct cb_tensor *p = graph_param(g, name, entry->type);
+    struct cb_tensor *const leaf = graph_param(g, name, entry->type), *p = leaf;
     for (int i = 0; i < list->n; i++) {
         const struct tuner_site *site = is_defined(list->modules[i], is_bias) ? module_site(list->modules[i], place->name) : NULL;
         if (site) p = module_defined(list->modules[i], site, &nn, is_bias, p);
+    }
+    if (p == leaf) {  // nothing defined, after all
+        graph_destroy(&g);
+        return CB_OK;
     }
     graph_output(g, p, output);
     float *data = malloc((size_t)entry->bytes + 1);
@@ -97,7 +104,7 @@ static enum cb_status fold_sites(const struct module_list *list, struct store *s
     return CB_OK;
 }
 
-/* Copies change places with what they stand for. */
+/* Copies and rows change places with what they stand for. */
 static enum cb_status fold_copies(const struct module *m, struct store *store, struct cb_err *err) {
     for (int i = 0; i < m->n_swaps; i++) {
         const struct tuner_param *p = &m->params[m->swaps[i].param];
@@ -110,7 +117,7 @@ static enum cb_status fold_copies(const struct module *m, struct store *store, s
             b[k] = kept;
         }
     }
-    return CB_OK;
+    return tuner_rows_fold(m, store, err);
 }
 
 bool module_unfolds(const struct module *m) { return m->is_additive; }

@@ -52,8 +52,7 @@ const struct tuner *tuner_find_method(const json_t *method) {
     return NULL;
 }
 
-/* Room for one more element of a list in the module's arena. */
-static void *list_grow(struct module *m, void *list, int n, int *size, size_t bytes) {
+void *module_grow(struct module *m, void *list, int n, int *size, size_t bytes) {
     if (n < *size) return list;
     int grown = *size ? 2 * *size : 32;
     void *out = arena_array(m->arena, (size_t)grown, bytes);
@@ -64,7 +63,7 @@ static void *list_grow(struct module *m, void *list, int n, int *size, size_t by
 
 /* ---- parameters */
 static enum cb_status param_add(struct module *m, struct tuner_param rest, struct cb_err *err) {
-    struct tuner_param *grown = list_grow(m, m->params, m->n_params, &m->params_size, sizeof *grown);
+    struct tuner_param *grown = module_grow(m, m->params, m->n_params, &m->params_size, sizeof *grown);
     const char *key = rest.public.key, *name = key ? arena_printf(m->arena, "%s/%s", m->name, key) : NULL;
     if (!grown || !name) FAIL(err, CB_E_MEMORY, "%s: no memory for a parameter", m->name);
     m->params = grown;
@@ -97,7 +96,7 @@ enum cb_status tuner_add(struct module *m, struct tuner_site *site, struct tuner
 }
 
 enum cb_status tuner_add_alias(struct module *m, const char *key, int number, struct cb_err *err) {
-    struct tuner_alias *grown = list_grow(m, m->aliases, m->n_aliases, &m->aliases_size, sizeof *grown);
+    struct tuner_alias *grown = module_grow(m, m->aliases, m->n_aliases, &m->aliases_size, sizeof *grown);
     if (!grown || !key) FAIL(err, CB_E_MEMORY, "%s: no memory for a name", m->name);
     m->aliases = grown;
     m->aliases[m->n_aliases++] = (struct tuner_alias){key, number};
@@ -151,7 +150,7 @@ enum cb_status tuner_base_weight(float **weight, const struct tuner_site *site, 
 }
 
 enum cb_status tuner_pattern(struct module *m, const struct pattern **pattern, const char *text, const char *where, struct cb_err *err) {
-    struct pattern **grown = list_grow(m, m->patterns, m->n_patterns, &m->patterns_size, sizeof(struct pattern *));
+    struct pattern **grown = module_grow(m, m->patterns, m->n_patterns, &m->patterns_size, sizeof(struct pattern *));
     if (!grown) FAIL(err, CB_E_MEMORY, "%s: no memory for a pattern", where);
     m->patterns = grown;
     TRY(pattern_create(&m->patterns[m->n_patterns], text, where, err));
@@ -197,7 +196,7 @@ static enum cb_status site_add(struct module *m, const struct table *uses, const
     if (site->some_rows && !tuner_takes_experts(m->tuner))
         FAIL(err, CB_E_UNSUPPORTED, "%s: an expert's module; a module of kind %s cannot change one, exclude_modules leaves them out",
              site->name, m->tuner->name);
-    struct tuner_site *grown = list_grow(m, m->sites, m->n_sites, &m->sites_size, sizeof *grown);
+    struct tuner_site *grown = module_grow(m, m->sites, m->n_sites, &m->sites_size, sizeof *grown);
     if (!grown) FAIL(err, CB_E_MEMORY, "%s: no memory for a site", site->name);
     m->sites = grown;
     struct tuner_site *s = &m->sites[m->n_sites];
@@ -219,7 +218,7 @@ enum cb_status tuner_add_copy(struct module *m, const struct nn_site *site, bool
     const bool is_bias = strcmp(field, "bias") == 0;
     const char *source = is_bias ? site->bias : site->weight;
     const struct tuner_site place = {.site = *site};
-    struct tuner_swap *grown = list_grow(m, m->swaps, m->n_swaps, &m->swaps_size, sizeof *grown);
+    struct tuner_swap *grown = module_grow(m, m->swaps, m->n_swaps, &m->swaps_size, sizeof *grown);
     if (!source || !grown) FAIL(err, source ? CB_E_MEMORY : CB_E_NAME, "%s: no %s that could be replaced", site->name, field);
     m->swaps = grown;
     struct tuner_param rest = {.init = TUNER_COPY, .source = arena_strdup(m->arena, source), .site = -1, .of_head = m->label != NULL};
@@ -257,6 +256,7 @@ static enum cb_status resolve(struct module *m, const struct nn *nn, const struc
         if (site->bias && (saved || all || (matches && some)))
             TRY(tuner_add_copy(m, site, false, "bias", matches ? "base_layer.bias" : "bias", err));
     }
+    m->rows_alone = tuner_rows_alone(m, nn);
     char text[200];
     if (!m->n_sites && m->targets.is_implied)
         FAIL(err, CB_E_NAME, "%s: the model has nothing that a module of kind %s acts on", where, m->tuner->name);
@@ -274,7 +274,9 @@ enum cb_status module_resolve(struct module *m, const struct nn *nn, const char 
     m->width = nn->width;
     if (!m->prefix || !m->model_type || !m->model_class) FAIL(err, CB_E_MEMORY, "%s: no memory for a name", where);
     enum cb_status status = uses_count(&uses, nn, err);
+    m->nn = nn;
     if (status == CB_OK) status = resolve(m, nn, &uses, where, err);
+    m->nn = NULL;
     table_deinit(&uses);
     return status;
 }

@@ -8,6 +8,16 @@
    sites. */
 enum cb_status module_from_config(struct module **module, json_t *config, const struct tensors *file, const char *where, const char *name,
                                   const struct nn *sites, struct cb_err *err);
+/* Room for one more element of a list in the module's arena; NULL: no memory. */
+void *module_grow(struct module *module, void *list, int n, int *size, size_t bytes);
+/* rows.c: a site's output with the new rows; rows and table change places; a table of which some sites have no new rows, or NULL. */
+struct cb_tensor *tuner_rows_apply(const struct module *module, struct nn *nn, const struct nn_site *site, struct cb_tensor *x,
+                                   struct cb_tensor *y);
+enum cb_status tuner_rows_fold(const struct module *module, struct store *store, struct cb_err *err);
+bool tuner_has_rows(const struct module *module, const char *site);
+const char *tuner_rows_alone(const struct module *module, const struct nn *nn);
+/* name is word or ends in ".word". */
+bool targets_ends_in(const char *name, const char *word);
 /* Whether an expert's site can be changed. */
 bool tuner_takes_experts(const struct tuner *tuner);
 /* Matches the targets against the sites and declares every parameter. */

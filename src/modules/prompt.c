@@ -63,8 +63,8 @@ enum cb_status prompt_add_inner(struct module *m, struct tuner_site *site, const
     return tuner_add(m, site, rest, NULL, err);
 }
 
-enum cb_status prompt_add_linear(struct module *m, struct tuner_site *site, const char *name, int64_t in, int64_t out,
-                                 enum tuner_init init, struct cb_err *err) {
+enum cb_status prompt_add_linear(struct module *m, struct tuner_site *site, const char *name, int64_t in, int64_t out, enum tuner_init init,
+                                 struct cb_err *err) {
     const double spread = 1 / sqrt((double)in);
     char text[64];
     snprintf(text, sizeof text, "%s.weight", name);

@@ -5,8 +5,7 @@
 
 #include "modules/private.h"
 
-/* name is word or ends in ".word". */
-static bool ends_in(const char *name, const char *word) {
+bool targets_ends_in(const char *name, const char *word) {
     size_t n = strlen(name), w = strlen(word);
     return n >= w && strcmp(name + n - w, word) == 0 && (n == w || name[n - w - 1] == '.');
 }
@@ -108,13 +107,13 @@ enum cb_status tuner_targets_match(const struct module *m, const struct nn_site 
     if (!m->tuner->match(site) || tuner_targets_save(t, site->name)) return CB_OK;
     if (t->all_linear && site->some_rows && !tuner_takes_experts(m->tuner)) return CB_OK;
     // exclusions win
-    bool excluded = t->exclude_names && list_has(t->exclude_names, site->name, ends_in);
+    bool excluded = t->exclude_names && list_has(t->exclude_names, site->name, targets_ends_in);
     if (t->exclude_pattern) TRY(pattern_matches(t->exclude_pattern, site->name, &excluded, err));
     if (excluded) return CB_OK;
     if (t->pattern) return pattern_matches(t->pattern, site->name, matches, err);
     *matches = t->is_implied   ? m->tuner->implied(m, site)
                : t->all_linear ? site->kind == NN_LINEAR
-                               : list_has(t->names, site->name, ends_in);
+                               : list_has(t->names, site->name, targets_ends_in);
     // layers count for lists only
     if (*matches && t->layers) return pattern_matches(t->layers, site->name, matches, err);
     if (*matches && t->by_layer) {

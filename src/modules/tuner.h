@@ -78,6 +78,17 @@ struct tuner_swap {
     bool shared;
 };
 
+/* Rows of a table that new ones stand for, at a site that reads it. */
+struct tuner_rows {
+    const char *site, *weight;
+    int64_t table, width;  // the table is (table,width)
+    const int64_t *index;  // of the rows, n of them
+    const json_t *indices;  // the list they come from
+    int n;
+    int delta, place, mask;  // parameters: the rows (n,width); of each row of the table its number among them, and whether it is one
+    bool is_tied;  // another site's are meant, of the same table
+};
+
 /* Which modules a configuration means; the key semantics of PEFT. */
 struct tuner_targets {
     bool all_linear;
@@ -115,14 +126,17 @@ struct module {
     const void *options;  // struct <tuner>_options
     bool is_additive;  // as the tuner says, unless its options take that back
     const struct tensors *file;  // while parameters are declared for a file that is being read: what it holds; else NULL
+    const struct nn *nn;  // while the sites are matched
     struct tuner_targets targets;
     struct tuner_site *sites;
     struct table by_site, by_key;  // numbers of the sites by name, of the parameters by key
     struct tuner_param *params;
     struct tuner_swap *swaps;
     struct pattern **patterns;  // all that were compiled
-    int n_sites, n_params, n_swaps, n_patterns;
-    int sites_size, params_size, swaps_size, patterns_size;
+    struct tuner_rows *new_rows;
+    int n_sites, n_params, n_swaps, n_new_rows, n_patterns;
+    int sites_size, params_size, swaps_size, new_rows_size, patterns_size;
+    const char *rows_alone;  // a table whose rows change at some of the sites that read it; NULL: none
     const char *scale_name;  // of the scale's entry
     const char *warning;
     bool is_fresh;  // made from a spec, not read from a file
@@ -202,8 +216,8 @@ struct tuner {
     struct cb_tensor *(*rows)(const struct module *module, const struct tuner_site *site, struct nn *nn);
     /* Rows (1 or B,n,heads,head_dim) before a site's keys or values. */
     struct cb_tensor *(*before)(const struct module *module, const struct tuner_site *site, struct nn *nn, int64_t heads, int64_t head_dim);
-    /* Whether weight and bias serve this module in place of input and delta. NULL: these do, where there are any. */
-    bool (*by_weight)(const struct module *module);
+    /* Whether weight and bias serve this site in place of input and delta. NULL: these do, where there are any. */
+    bool (*by_weight)(const struct module *module, const struct tuner_site *site);
     /* Whether what a file gave for frozen parameters can be used (indices that lie in range). NULL: always. */
     enum cb_status (*check)(const struct module *module, const struct store *store, struct cb_err *err);
     /* Brings parameters that the file holds for others up to date. NULL: none are. */
@@ -213,6 +227,10 @@ struct tuner {
     const struct tuner_join *join;
     /* Frees what the tuner keeps outside the arena. */
     void (*release)(struct module *module);
+    /* The file of a module that is saved otherwise than it is trained: its configuration and its tensors, by their keys. *config: NULL to save it as it
+       is. NULL: always as it is. */
+    enum cb_status (*convert)(const struct module *module, const struct store *store, json_t **config, struct store *tensors,
+                              struct cb_err *err);
     /* Why this module cannot be folded though it has weight or bias; NULL: it can. */
     const char *(*refuses_fold)(const struct module *module);
 };
@@ -237,6 +255,17 @@ enum cb_status tuner_add_copy(struct module *module, const struct nn_site *site,
                               struct cb_err *err);
 /* For tuners: one more key of parameter `number`. */
 enum cb_status tuner_add_alias(struct module *module, const char *key, int number, struct cb_err *err);
+/* For tuners: trained rows, under the key of <suffix>, that stand for some of a site's table; indices: a JSON list of their numbers. */
+enum cb_status tuner_add_rows(struct module *module, const struct nn_site *site, const json_t *indices, const char *suffix,
+                              const char *where, struct cb_err *err);
+/* The table of the model's words; NULL: it has none. */
+const struct nn_site *tuner_word_table(const struct nn *nn);
+/* LoRA's trainable_token_indices: a list for the words' table, or an object of lists by the names of tables. */
+enum cb_status tuner_token_rows(struct module *module, const struct nn *sites, const json_t *value, const char *where, struct cb_err *err);
+/* The same rows at another site that reads the table, if there are any. */
+enum cb_status tuner_tie_rows(struct module *module, const struct nn_site *site, struct cb_err *err);
+/* The bias that a site adds, after all copies and definitions; NULL: none. */
+struct cb_tensor *tuner_bias(const struct tuner_site *site, struct nn *nn);
 /* "base_model.model.<site>.<suffix>", in the module's arena. */
 const char *tuner_key(struct module *module, const struct tuner_site *site, const char *suffix, struct cb_err *err);
 /* The site's weight in the store as f32, (out,in) of linear layers, else as it is stored. *weight: owned by caller, free(). */

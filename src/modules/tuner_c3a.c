@@ -37,7 +37,10 @@ static enum cb_status parse(struct module *m, const char *where, struct cb_err *
     return tuner_numbers_parse(m, &o->blocks, where, "block_size_pattern", 1, 1 << 14, true, err);
 }
 
-static bool by_weight(const struct module *m) { return ((const struct c3a_options *)m->options)->is_exact; }
+static bool by_weight(const struct module *m, const struct tuner_site *site) {
+    (void)site;
+    return ((const struct c3a_options *)m->options)->is_exact;
+}
 
 /* Which of a kernel's numbers stands at (u,t): (t - u) mod b in a circulant, (t + u) mod b in what PEFT's gradient takes for one. */
 static void places(int64_t b, int sign, int32_t *out) {

@@ -1,24 +1,18 @@
-/* LoRA (Hu et al. 2021): y = W x + b + (alpha / r) B A drop(x), with rsLoRA's alpha / sqrt(r) (Kalajdzievski 2023) as an option. */
+/* LoRA (Hu et al. 2021): y = W x + b + (alpha / r) B A drop(x); rsLoRA's alpha / sqrt(r) (Kalajdzievski 2023), DoRA, a bias behind B, token rows, and
+   starts of several kinds are options. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "modules/tuner.h"
+#include "modules/lora.h"
 #include "ops/ops.h"
-
-struct lora_options {
-    int64_t r;
-    double alpha, dropout;
-    bool rslora, gaussian;
-    struct tuner_numbers ranks, alphas;
-};
 
 /* Options of PEFT that change what the numbers mean: on is refused by name. */
 static enum cb_status refuse(const json_t *config, const char *where, struct cb_err *err) {
-    static const char *const flags[] = {"use_dora", "lora_bias", "use_qalora", "use_bdlora", "ensure_weight_tying"};
-    static const char *const others[] = {"target_parameters", "trainable_token_indices", "layer_replication", "alora_invocation_tokens",
-                                         "arrow_config",      "megatron_config",         "velora_config",     "kasa_config",
-                                         "monteclora_config"};
+    static const char *const flags[] = {"use_qalora", "use_bdlora", "ensure_weight_tying"};
+    static const char *const others[] = {"target_parameters", "layer_replication", "alora_invocation_tokens",
+                                         "arrow_config",      "megatron_config",   "velora_config",
+                                         "kasa_config",       "monteclora_config"};
     char text[JSON_TEXT];
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         bool on = false;
@@ -34,79 +28,205 @@ static enum cb_status refuse(const json_t *config, const char *where, struct cb_
     return CB_OK;
 }
 
-/* init_lora_weights: true, or a word; those that change the model's own weights are refused. */
-static enum cb_status init_parse(struct lora_options *o, const json_t *config, const char *where, struct cb_err *err) {
-    const json_t *value = json_object_get(config, "init_lora_weights");
+/* init_lora_weights: true, or a word; what a fresh module is follows from it. */
+static enum cb_status init_parse(struct module *m, struct lora_options *o, const char *where, struct cb_err *err) {
+    const json_t *value = json_object_get(m->config, "init_lora_weights");
     const char *word = json_string_value(value);
-    char text[JSON_TEXT];
-    o->gaussian = word && strcmp(word, "gaussian") == 0;
-    if (!value || json_is_boolean(value) || json_is_null(value) || o->gaussian) return CB_OK;
-    if (word && (strcmp(word, "eva") == 0 || strcmp(word, "orthogonal") == 0)) return CB_OK;
-    FAIL(err, CB_E_UNSUPPORTED, "%s: init_lora_weights: found %s; wanted true or \"gaussian\" (the others change the model's weights)",
-         where, json_text(value, text));
+    char text[JSON_TEXT], names[300];
+    o->init = lora_init_find(word ? word : "default", &o->iterations);
+    if (!o->init || (value && !word && !json_is_boolean(value) && !json_is_null(value)))
+        FAIL(err, CB_E_UNSUPPORTED, "%s: init_lora_weights: found %s; wanted true or one of %s", where, json_text(value, text),
+             lora_init_names(names));
+    if (o->init->is_residual && o->dora)
+        FAIL(err, CB_E_UNSUPPORTED, "%s: init_lora_weights: found %s beside use_dora; wanted one of them", where, o->init->name);
+    m->fresh = o->dora && o->init->fresh == TUNER_IS_BASE ? TUNER_NEAR_BASE : o->init->fresh;
+    m->is_additive = !o->dora;
+    return CB_OK;
 }
 
 static enum cb_status parse(struct module *m, const char *where, struct cb_err *err) {
     struct lora_options *o = (struct lora_options *)m->options;
-    const json_t *c = m->config;
+    const json_t *c = m->config, *tokens = json_object_get(c, "trainable_token_indices");
+    char text[JSON_TEXT];
     o->r = 8;
     o->alpha = 8;
     TRY(json_get_int(&o->r, c, where, "r", 1, TUNER_RANK_LIMIT, false, err));
     TRY(json_get_float(&o->alpha, c, where, "lora_alpha", -1e6, 1e6, false, err));
     TRY(json_get_float(&o->dropout, c, where, "lora_dropout", 0, 0.999, false, err));
     TRY(json_get_bool(&o->rslora, c, where, "use_rslora", false, err));
+    TRY(json_get_bool(&o->dora, c, where, "use_dora", false, err));
+    TRY(json_get_bool(&o->bias, c, where, "lora_bias", false, err));
+    if (o->bias && o->dora) FAIL(err, CB_E_UNSUPPORTED, "%s: lora_bias: found true beside use_dora; wanted one of them", where);
     TRY(refuse(c, where, err));
-    TRY(init_parse(o, c, where, err));
+    TRY(init_parse(m, o, where, err));
+    if (tokens && !json_is_null(tokens)) {
+        if (!json_is_array(tokens) && !json_is_object(tokens))
+            FAIL(err, CB_E_FORMAT, "%s: trainable_token_indices: found %s; wanted a list, or an object of lists", where,
+                 json_text(tokens, text));
+        o->tokens = tokens;
+    }
     TRY(tuner_numbers_parse(m, &o->ranks, where, "rank_pattern", 1, TUNER_RANK_LIMIT, true, err));
     return tuner_numbers_parse(m, &o->alphas, where, "alpha_pattern", -1e6, 1e6, false, err);
 }
 
 static bool match(const struct nn_site *site) { return site->kind == NN_LINEAR || site->kind == NN_HEAD || site->kind == NN_EMBEDDING; }
 
-/* A (r,in), B (out,r); embeddings: A (r,rows), B (channels,r), with the zeros in A. */
+static enum cb_status declare_shared(struct module *m, const struct nn *nn, struct cb_err *err) {
+    const struct lora_options *o = m->options;
+    return o->tokens ? tuner_token_rows(m, nn, o->tokens, m->name, err) : CB_OK;
+}
+
+/* One more parameter of a site, with a value that is not drawn. */
+static enum cb_status add_filled(struct module *m, struct tuner_site *site, const char *suffix, int rank, const int64_t *dim,
+                                 enum tuner_role role, tuner_fill *fill, struct cb_err *err) {
+    struct tuner_param p = {.role = role, .fill = fill};
+    p.public.key = tuner_key(m, site, suffix, err);
+    p.public.type = type_make(CB_DTYPE_F32, rank, dim);
+    return tuner_add(m, site, p, NULL, err);
+}
+
+/* A (r,in), B (out,r) of a linear layer, uniform in 1 / sqrt(in) (kaiming with a = sqrt(5)) and zeros unless the start is another. */
+static enum cb_status declare_linear(struct module *m, struct tuner_site *site, struct lora_site *own, struct cb_err *err) {
+    const struct lora_options *o = m->options;
+    const int64_t a[2] = {site->rank, site->site.in}, b[2] = {site->site.out, site->rank}, out = site->site.out;
+    if (o->init->lacks && m->is_fresh) FAIL(err, CB_E_UNSUPPORTED, "%s: init %s: %s", m->name, o->init->name, o->init->lacks);
+    if (o->init->a)
+        TRY(add_filled(m, site, "lora_A.weight", 2, a, TUNER_TRAINED, o->init->a, err));
+    else
+        TRY(tuner_add_param(m, site, "lora_A.weight", 2, a, TUNER_UNIFORM, 1 / sqrt((double)a[1]), err));
+    if (o->init->b)
+        TRY(add_filled(m, site, "lora_B.weight", 2, b, o->init->keeps_b ? TUNER_FROZEN : TUNER_TRAINED, o->init->b, err));
+    else
+        TRY(tuner_add_param(m, site, "lora_B.weight", 2, b, TUNER_ZEROS, 0, err));
+    if (o->bias) {
+        if (site->site.some_rows) FAIL(err, CB_E_UNSUPPORTED, "%s: lora_bias: found true; an expert's module has none", site->site.name);
+        own->bias = site->n_params;
+        TRY(tuner_add_param(m, site, "lora_B.bias", 1, &out, TUNER_ZEROS, 0, err));
+    }
+    if (!o->init->is_residual) return CB_OK;
+    own->a0 = site->n_params;
+    TRY(add_filled(m, site, "lora_A0", 2, a, TUNER_DERIVED, lora_fill_a0, err));
+    return add_filled(m, site, "lora_B0", 2, b, TUNER_DERIVED, lora_fill_b0, err);
+}
+
+/* Embeddings: A (r,rows), B (channels,r), with the zeros in A. */
+static enum cb_status declare_table(struct module *m, struct tuner_site *site, struct cb_err *err) {
+    const struct lora_options *o = m->options;
+    const int64_t a[2] = {site->rank, site->site.in}, b[2] = {site->site.out, site->rank};
+    if (o->bias || o->init->is_residual || o->init->keeps_b)
+        FAIL(err, CB_E_UNSUPPORTED, "%s: %s: found %s; embeddings have it not", site->site.name,
+             o->bias ? "lora_bias" : "init_lora_weights", o->bias ? "true" : o->init->name);
+    TRY(tuner_add_param(m, site, "lora_embedding_A", 2, a, TUNER_ZEROS, 0, err));
+    return tuner_add_param(m, site, "lora_embedding_B", 2, b, TUNER_NORMAL, 1, err);
+}
+
 static enum cb_status declare(struct module *m, struct tuner_site *site, struct cb_err *err) {
     const struct lora_options *o = m->options;
+    const int64_t out = site->site.out;
     double alpha = o->alpha, rank = (double)o->r;
+    struct lora_site *own = arena_alloc(m->arena, sizeof *own);
+    if (!own) FAIL(err, CB_E_MEMORY, "%s: no memory for a site", m->name);
     TRY(tuner_number(&rank, &o->ranks, site->site.name, err));
     TRY(tuner_number(&alpha, &o->alphas, site->site.name, err));
-    const int64_t r = (int64_t)rank;
-    site->rank = r;
+    *own = (struct lora_site){-1, -1, -1};
+    site->own = own;
+    site->rank = (int64_t)rank;
     site->scale = alpha / (o->rslora ? sqrt(rank) : rank);
-    const int64_t a[2] = {r, site->site.in}, b[2] = {site->site.out, r};
-    if (site->site.kind == NN_EMBEDDING) {
-        TRY(tuner_add_param(m, site, "lora_embedding_A", 2, a, TUNER_ZEROS, 0, err));
-        return tuner_add_param(m, site, "lora_embedding_B", 2, b, TUNER_NORMAL, 1, err);
-    }
-    // kaiming with a = sqrt(5) is uniform in 1 / sqrt(in); gaussian has deviation 1 / r
-    enum tuner_init init = o->gaussian ? TUNER_NORMAL : TUNER_UNIFORM;
-    double spread = o->gaussian ? 1 / rank : 1 / sqrt((double)site->site.in);
-    TRY(tuner_add_param(m, site, "lora_A.weight", 2, a, init, spread, err));
-    return tuner_add_param(m, site, "lora_B.weight", 2, b, TUNER_ZEROS, 0, err);
+    for (int i = 0; i < m->n_new_rows; i++)
+        if (strcmp(m->new_rows[i].site, site->site.name) == 0)
+            FAIL(err, CB_E_UNSUPPORTED, "%s: found in target_modules and in trainable_token_indices; wanted one of them", site->site.name);
+    TRY(site->site.kind == NN_EMBEDDING ? declare_table(m, site, err) : declare_linear(m, site, own, err));
+    own->magnitude = o->dora ? site->n_params : -1;
+    return o->dora ? add_filled(m, site, "lora_magnitude_vector", 1, &out, TUNER_TRAINED, lora_fill_magnitude, err) : CB_OK;
+}
+
+/* scale (alpha / r) t */
+static struct cb_tensor *scaled(const struct tuner_site *site, struct nn *nn, struct cb_tensor *t, struct cb_tensor *scale) {
+    return op_mul(nn->g, op_scale(nn->g, t, site->scale, 0), scale);
+}
+
+/* W + scale (alpha / r) (B A - B0 A0); embeddings: W + its transpose. */
+static struct cb_tensor *add_product(const struct module *m, const struct tuner_site *site, struct nn *nn, struct cb_tensor *w,
+                                     struct cb_tensor *scale) {
+    const struct lora_site *own = site->own;
+    struct cb_graph *g = nn->g;
+    struct cb_tensor *a = tuner_leaf(m, site, 0, nn), *b = scaled(site, nn, tuner_leaf(m, site, 1, nn), scale);
+    w = op_add(g, w, site->site.kind == NN_EMBEDDING ? op_matmul(g, a, b, true, true) : op_matmul(g, b, a, false, false));
+    if (own->a0 < 0) return w;
+    b = scaled(site, nn, tuner_leaf(m, site, own->a0 + 1, nn), scale);
+    return op_sub(g, w, op_matmul(g, b, tuner_leaf(m, site, own->a0, nn), false, false));
+}
+
+/* DoRA (Liu et al. 2024): the magnitude over the norm of each output's weights with the change, the base's own; a constant to the gradient. (out) */
+static struct cb_tensor *dora_factor(const struct module *m, const struct tuner_site *site, struct nn *nn, struct cb_tensor *scale) {
+    const struct lora_site *own = site->own;
+    const int64_t axis = site->site.kind == NN_EMBEDDING ? 0 : 1;
+    struct cb_tensor *w = op_stop_gradient(nn->g, add_product(m, site, nn, tuner_base(site, nn), scale));
+    return op_div(nn->g, tuner_leaf(m, site, own->magnitude, nn), op_norm_p(nn->g, w, 2, 1, &axis, false));
+}
+
+static struct cb_tensor *weight(const struct module *m, const struct tuner_site *site, struct nn *nn, struct cb_tensor *w,
+                                struct cb_tensor *scale) {
+    const struct lora_options *o = m->options;
+    w = add_product(m, site, nn, w, scale);
+    if (!o->dora) return w;
+    struct cb_tensor *factor = dora_factor(m, site, nn, scale);
+    const int64_t column[2] = {site->site.out, 1};
+    return op_mul(nn->g, w, site->site.kind == NN_EMBEDDING ? factor : op_reshape(nn->g, factor, 2, column));
+}
+
+static struct cb_tensor *bias(const struct module *m, const struct tuner_site *site, struct nn *nn, struct cb_tensor *b,
+                              struct cb_tensor *scale) {
+    const struct lora_site *own = site->own;
+    return own->bias < 0 ? b : op_add(nn->g, b, scaled(site, nn, tuner_leaf(m, site, own->bias, nn), scale));
+}
+
+/* factor (y - b) + b, where dropout does not come between: else b + W drop(x), which is then scaled in y's place. */
+static struct cb_tensor *dora_output(const struct module *m, const struct tuner_site *site, struct nn *nn, struct cb_tensor *x,
+                                     struct cb_tensor *y, struct cb_tensor *factor) {
+    const struct lora_options *o = m->options;
+    struct cb_graph *g = nn->g;
+    if (site->site.kind == NN_EMBEDDING) return op_mul(g, y, factor);
+    if (nn->train && o->dropout > 0)
+        return op_add(g, y, op_mul(g, op_linear(g, x, tuner_base(site, nn), NULL, false), op_scale(g, factor, 1, -1)));
+    struct cb_tensor *b = tuner_bias(site, nn);
+    return b ? op_add(g, op_mul(g, op_sub(g, y, b), factor), b) : op_mul(g, y, factor);
+}
+
+/* An expert's rows alone cannot be scaled. */
+static bool by_weight(const struct module *m, const struct tuner_site *site) {
+    return ((const struct lora_options *)m->options)->dora && site->site.some_rows;
 }
 
 static struct cb_tensor *delta(const struct module *m, const struct tuner_site *site, struct nn *nn, struct cb_tensor *x,
                                struct cb_tensor *y, struct cb_tensor *scale) {
     const struct lora_options *o = m->options;
+    const struct lora_site *own = site->own;
+    const bool is_table = site->site.kind == NN_EMBEDDING;
     struct cb_graph *g = nn->g;
-    struct cb_tensor *a = tuner_leaf(m, site, 0, nn), *b = tuner_leaf(m, site, 1, nn), *low;
-    if (site->site.kind == NN_EMBEDDING)
-        low = op_embedding(g, op_transpose(g, a, 0, 1), x);
-    else
-        low = nn_product(nn, nn_dropout(nn, x, o->dropout), a, NULL);
+    struct cb_tensor *a = tuner_leaf(m, site, 0, nn), *b = tuner_leaf(m, site, 1, nn), *start = x, *low;
+    if (!is_table) x = nn_dropout(nn, x, o->dropout);
+    low = is_table ? op_embedding(g, op_transpose(g, a, 0, 1), x) : nn_product(nn, x, a, NULL);
     // the scale goes where the tensor is smallest
-    low = op_mul(g, op_scale(g, low, site->scale, 0), scale);
-    if (site->site.kind == NN_EMBEDDING) return op_add(g, y, op_linear(g, low, b, NULL, false));
-    return nn_product(nn, low, b, y);
+    low = scaled(site, nn, low, scale);
+    if (o->dora) {
+        struct cb_tensor *factor = dora_factor(m, site, nn, scale);
+        y = dora_output(m, site, nn, x, y, factor);
+        return op_add(g, y, op_mul(g, op_linear(g, low, b, NULL, false), factor));
+    }
+    y = is_table ? op_add(g, y, op_linear(g, low, b, NULL, false)) : nn_product(nn, low, b, y);
+    if (own->bias >= 0) y = op_add(g, y, scaled(site, nn, tuner_leaf(m, site, own->bias, nn), scale));
+    if (own->a0 < 0) return y;
+    // what the start took off the weight, dropout aside
+    low = op_scale(g, scaled(site, nn, nn_product(nn, start, tuner_leaf(m, site, own->a0, nn), NULL), scale), -1, 0);
+    return nn_product(nn, low, tuner_leaf(m, site, own->a0 + 1, nn), y);
 }
 
-/* W + scale (alpha / r) B A; embeddings: W + its transpose. */
-static struct cb_tensor *weight(const struct module *m, const struct tuner_site *site, struct nn *nn, struct cb_tensor *w,
-                                struct cb_tensor *scale) {
-    struct cb_graph *g = nn->g;
-    struct cb_tensor *a = tuner_leaf(m, site, 0, nn), *b = tuner_leaf(m, site, 1, nn);
-    b = op_mul(g, op_scale(g, b, site->scale, 0), scale);
-    bool is_table = site->site.kind == NN_EMBEDDING;
-    return op_add(g, w, is_table ? op_matmul(g, a, b, true, true) : op_matmul(g, b, a, false, false));
+static const char *refuses_fold(const struct module *m) {
+    const struct lora_options *o = m->options;
+    for (int i = 0; o->bias && i < m->n_sites; i++)
+        if (!m->sites[i].site.bias) return "lora_bias is true, and a layer that it changes has no bias";
+    return NULL;
 }
 
 static const struct tuner_option options[] = {
@@ -118,11 +238,15 @@ static const struct tuner_option options[] = {
     {"dropout", "lora_dropout", TUNER_FLOAT, "of the input, in training"},
     {"bias", "bias", TUNER_STR, "biases that are trained too: none, lora_only, all"},
     {"rslora", "use_rslora", TUNER_BOOL, "scale by alpha / sqrt(r)"},
-    {"init", "init_lora_weights", TUNER_STR, "gaussian; else uniform as PEFT's default"},
+    {"dora", "use_dora", TUNER_BOOL, "the norm of each output's weights is learned apart"},
+    {"lora_bias", "lora_bias", TUNER_BOOL, "a bias behind B"},
+    {"init", "init_lora_weights", TUNER_STR, "gaussian, orthogonal, pissa, pissa_niter_N, olora, mica; else uniform as PEFT's default"},
+    {"tokens", "trainable_token_indices", TUNER_INTS, "rows of the words' table that are trained, as copies"},
     {"save", "modules_to_save", TUNER_STRS, "modules that are trained whole, as copies"},
     {0},
 };
-static const char *const cases[] = {"lora:r=2,alpha=4", "lora:r=3,alpha=3,rslora=true,init=gaussian,bias=all", NULL};
+static const char *const cases[] = {"lora:r=2,alpha=4", "lora:r=3,alpha=3,rslora=true,init=gaussian,bias=all",
+                                    "lora:r=2,dora=true,tokens=3+1", "lora:r=1,init=pissa", NULL};
 
 const struct tuner tuner_lora = {
     .name = "lora",
@@ -150,7 +274,12 @@ const struct tuner tuner_lora = {
     .cases = cases,
     .parse = parse,
     .match = match,
+    .declare_shared = declare_shared,
     .declare = declare,
     .delta = delta,
     .weight = weight,
+    .bias = bias,
+    .by_weight = by_weight,
+    .convert = lora_convert,
+    .refuses_fold = refuses_fold,
 };

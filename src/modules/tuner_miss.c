@@ -35,7 +35,10 @@ static enum cb_status parse(struct module *m, const char *where, struct cb_err *
     return CB_OK;
 }
 
-static bool by_weight(const struct module *m) { return ((const struct miss_options *)m->options)->variant == MISS_BAT; }
+static bool by_weight(const struct module *m, const struct tuner_site *site) {
+    (void)site;
+    return ((const struct miss_options *)m->options)->variant == MISS_BAT;
+}
 
 static enum cb_status declare(struct module *m, struct tuner_site *site, struct cb_err *err) {
     const struct miss_options *o = m->options;

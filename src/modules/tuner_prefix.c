@@ -100,10 +100,11 @@ const struct tuner tuner_prefix = {
     .doc = "Prefix tuning: trained rows before the keys and values of every layer.",
     .peft_type = "PREFIX_TUNING",
     .options = options,
-    .defaults = "{\"auto_mapping\":null,\"base_model_name_or_path\":null,\"encoder_hidden_size\":null,\"inference_mode\":true,"
-                "\"init_weights\":null,\"modules_to_save\":null,\"num_attention_heads\":null,\"num_layers\":null,"
-                "\"num_transformer_submodules\":null,\"num_virtual_tokens\":20,\"peft_type\":\"PREFIX_TUNING\","
-                "\"peft_version\":\"0.21.2\",\"prefix_projection\":false,\"revision\":null,\"task_type\":null,\"token_dim\":null}",
+    .defaults =
+        "{\"auto_mapping\":null,\"base_model_name_or_path\":null,\"encoder_hidden_size\":null,\"inference_mode\":true,"
+        "\"init_weights\":null,\"modules_to_save\":null,\"num_attention_heads\":null,\"num_layers\":null,"
+        "\"num_transformer_submodules\":null,\"num_virtual_tokens\":20,\"peft_type\":\"PREFIX_TUNING\","
+        "\"peft_version\":\"0.21.2\",\"prefix_projection\":false,\"revision\":null,\"task_type\":null,\"token_dim\":null}",
     .options_bytes = sizeof(struct prefix_options),
     .fresh = TUNER_NOT_BASE,
     .prefix = "base_model.",

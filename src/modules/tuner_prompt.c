@@ -89,11 +89,12 @@ const struct tuner tuner_prompt = {
     .doc = "Prompt tuning: trained embeddings of virtual tokens before those of the tokens.",
     .peft_type = "PROMPT_TUNING",
     .options = options,
-    .defaults = "{\"auto_mapping\":null,\"base_model_name_or_path\":null,\"inference_mode\":true,\"modules_to_save\":null,"
-                "\"num_attention_heads\":null,\"num_layers\":null,\"num_transformer_submodules\":null,\"num_virtual_tokens\":20,"
-                "\"peft_type\":\"PROMPT_TUNING\",\"peft_version\":\"0.21.2\",\"prompt_tuning_init\":\"RANDOM\","
-                "\"prompt_tuning_init_text\":null,\"revision\":null,\"task_type\":null,\"token_dim\":null,\"tokenizer_kwargs\":null,"
-                "\"tokenizer_name_or_path\":null}",
+    .defaults =
+        "{\"auto_mapping\":null,\"base_model_name_or_path\":null,\"inference_mode\":true,\"modules_to_save\":null,"
+        "\"num_attention_heads\":null,\"num_layers\":null,\"num_transformer_submodules\":null,\"num_virtual_tokens\":20,"
+        "\"peft_type\":\"PROMPT_TUNING\",\"peft_version\":\"0.21.2\",\"prompt_tuning_init\":\"RANDOM\","
+        "\"prompt_tuning_init_text\":null,\"revision\":null,\"task_type\":null,\"token_dim\":null,\"tokenizer_kwargs\":null,"
+        "\"tokenizer_name_or_path\":null}",
     .options_bytes = sizeof(struct prompt_options),
     .fresh = TUNER_NOT_BASE,
     .prefix = "base_model.",

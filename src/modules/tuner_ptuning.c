@@ -120,10 +120,11 @@ const struct tuner tuner_ptuning = {
     .doc = "P-tuning: virtual tokens that an encoder makes; the file holds what it gives.",
     .peft_type = "P_TUNING",
     .options = options,
-    .defaults = "{\"auto_mapping\":null,\"base_model_name_or_path\":null,\"encoder_dropout\":0.0,\"encoder_hidden_size\":null,"
-                "\"encoder_num_layers\":2,\"encoder_reparameterization_type\":\"MLP\",\"inference_mode\":true,\"modules_to_save\":null,"
-                "\"num_attention_heads\":null,\"num_layers\":null,\"num_transformer_submodules\":null,\"num_virtual_tokens\":20,"
-                "\"peft_type\":\"P_TUNING\",\"peft_version\":\"0.21.2\",\"revision\":null,\"task_type\":null,\"token_dim\":null}",
+    .defaults =
+        "{\"auto_mapping\":null,\"base_model_name_or_path\":null,\"encoder_dropout\":0.0,\"encoder_hidden_size\":null,"
+        "\"encoder_num_layers\":2,\"encoder_reparameterization_type\":\"MLP\",\"inference_mode\":true,\"modules_to_save\":null,"
+        "\"num_attention_heads\":null,\"num_layers\":null,\"num_transformer_submodules\":null,\"num_virtual_tokens\":20,"
+        "\"peft_type\":\"P_TUNING\",\"peft_version\":\"0.21.2\",\"revision\":null,\"task_type\":null,\"token_dim\":null}",
     .options_bytes = sizeof(struct ptuning_options),
     .fresh = TUNER_NOT_BASE,
     .prefix = "base_model.",

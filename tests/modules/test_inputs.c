@@ -11,8 +11,8 @@
 #include "run/session.h"
 
 TEST(inputs, fixtures) {
-    static const char *const names[] = {"prompt_gpt2", "prompt_llama", "prompt_bert", "prefix_gpt2", "prefix_llama", "prefix_qwen2",
-                                        "prefix_bert", NULL};
+    static const char *const names[] = {"prompt_gpt2",  "prompt_llama", "prompt_bert", "prefix_gpt2",
+                                        "prefix_llama", "prefix_qwen2", "prefix_bert", NULL};
     const char *shared = shared_dir();
     if (!shared) return;
     int failed = module_fixtures_check(shared, names);
@@ -216,7 +216,7 @@ static enum cb_status packed_case(const char *family, const char *spec, char mes
 TEST(inputs, packed_documents_are_apart) {
     static const struct {
         const char *family, *spec;
-    } cases[] = {{"gpt2", "prompt:n=3"},    {"gpt2", "prefix:n=3"}, {"llama", "prompt:n=3"},   {"llama", "prefix:n=3"},
+    } cases[] = {{"gpt2", "prompt:n=3"},     {"gpt2", "prefix:n=3"}, {"llama", "prompt:n=3"},   {"llama", "prefix:n=3"},
                  {"gpt_neox", "prefix:n=3"}, {"bert", "prefix:n=3"}, {"roberta", "prefix:n=3"}, {"distilbert", "prefix:n=3"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct cb_err err = {0};

@@ -8,12 +8,37 @@
 #include "module_case.h"
 
 TEST(lora, fixtures) {
-    static const char *const names[] = {"lora_gpt2",           "lora_gpt2_bias_lora_only", "lora_llama_list",
-                                        "lora_llama_regex",    "lora_llama_all_linear",    "lora_llama_rslora",
-                                        "lora_llama_pattern",  "lora_llama_layers",        "lora_llama_exclude",
-                                        "lora_llama_embed",    "lora_llama_embed_lm_head", "lora_llama_save_lm_head",
-                                        "lora_llama_gaussian", "lora_llama_eva",           "lora_llama_orthogonal",
-                                        "lora_llama_pissa",    "lora_llama_olora",         NULL};
+    static const char *const names[] = {"lora_gpt2",
+                                        "lora_gpt2_bias_lora_only",
+                                        "lora_gpt2_dora",
+                                        "lora_gpt2_pissa",
+                                        "lora_bert_seqcls",
+                                        "lora_roberta_seqcls",
+                                        "lora_llama_list",
+                                        "lora_llama_regex",
+                                        "lora_llama_all_linear",
+                                        "lora_llama_dora",
+                                        "lora_llama_dora_rslora",
+                                        "lora_llama_rslora",
+                                        "lora_llama_pattern",
+                                        "lora_llama_layers",
+                                        "lora_llama_exclude",
+                                        "lora_llama_embed",
+                                        "lora_llama_embed_lm_head",
+                                        "lora_llama_save_lm_head",
+                                        "lora_llama_gaussian",
+                                        "lora_llama_init_default",
+                                        "lora_llama_eva",
+                                        "lora_llama_orthogonal",
+                                        "lora_llama_pissa",
+                                        "lora_llama_pissa_rslora",
+                                        "lora_llama_olora",
+                                        "lora_llama_tokens",
+                                        "lora_qwen2_bias_all",
+                                        "lora_qwen2_embed_tied",
+                                        "lora_qwen2_lora_bias",
+                                        "lora_qwen2_tokens_tied",
+                                        NULL};
     const char *shared = shared_dir();
     if (!shared) return;
     int failed = module_fixtures_check(shared, names);
@@ -64,8 +89,6 @@ TEST(lora, strict_files) {
     snprintf(path, sizeof path, "%s/fixtures/modules/lora_llama_list", shared);
     int before = store_count(b.store);
     CHECK_FAILS(module_load(&m, b.store, path, "m", &b.sites, &err), CB_E_NAME, "v_proj, q_proj");
-    snprintf(path, sizeof path, "%s/fixtures/modules/lora_gpt2_dora", shared);
-    CHECK_FAILS(module_load(&m, b.store, path, "m", &b.sites, &err), CB_E_UNSUPPORTED, "use_dora");
     CHECK(store_count(b.store) == before, "%d entries were left", store_count(b.store) - before);
     // one name, one module
     snprintf(path, sizeof path, "%s/fixtures/modules/lora_gpt2", shared);
@@ -87,7 +110,15 @@ TEST(lora, specs) {
     CHECK_FAILS(module_create(&m, b.store, "lora:r=two", "m", NULL, 1, &b.sites, &err), CB_E_USAGE, "two");
     CHECK_FAILS(module_create(&m, b.store, "lora:r=0", "m", NULL, 1, &b.sites, &err), CB_E_FORMAT, "r: ");
     CHECK_FAILS(module_create(&m, b.store, "lora:targets=zzz", "m", NULL, 1, &b.sites, &err), CB_E_NAME, "zzz");
-    CHECK_FAILS(module_create(&m, b.store, "lora:init=pissa", "m", NULL, 1, &b.sites, &err), CB_E_UNSUPPORTED, "pissa");
+    CHECK_FAILS(module_create(&m, b.store, "lora:init=pisa", "m", NULL, 1, &b.sites, &err), CB_E_UNSUPPORTED, "pissa");
+    CHECK_FAILS(module_create(&m, b.store, "lora:r=30,init=pissa", "m", NULL, 1, &b.sites, &err), CB_E_SHAPE, "rank 30");
+    CHECK_FAILS(module_create(&m, b.store, "lora:r=3,init=orthogonal", "m", NULL, 1, &b.sites, &err), CB_E_FORMAT, "even");
+    CHECK_FAILS(module_create(&m, b.store, "lora:init=pissa,dora=true", "m", NULL, 1, &b.sites, &err), CB_E_UNSUPPORTED, "use_dora");
+    CHECK_FAILS(module_create(&m, b.store, "lora:tokens=3+3", "m", NULL, 1, &b.sites, &err), CB_E_FORMAT, "twice");
+    CHECK_FAILS(module_create(&m, b.store, "lora:tokens=999999", "m", NULL, 1, &b.sites, &err), CB_E_FORMAT, "999999");
+    CHECK_FAILS(module_create(&m, b.store, "lora:tokens=1,targets=embed_tokens", "m", NULL, 1, &b.sites, &err), CB_E_UNSUPPORTED,
+                "embed_tokens");
+    CHECK_FAILS(module_create(&m, b.store, "lora:tokens=1,save=embed_tokens", "m", NULL, 1, &b.sites, &err), CB_E_FORMAT, "embed_tokens");
     CHECK_OK(module_create(&m, b.store, "lora:r=2,targets=q_proj+v_proj,layers=1", "m", NULL, 1, &b.sites, &err));
     CHECK(module_n_sites(m) == 2 && strcmp(module_site_name(m, 0), "model.layers.1.self_attn.q_proj") == 0);
     CHECK(module_parameters(m) == 2 * (24 + 24) + 2 * (24 + 12), "%lld parameters", (long long)module_parameters(m));
