@@ -118,6 +118,27 @@ TEST(sample, greedy_takes_the_first_of_equals_and_top_k_leaves_it) {
     sampler_destroy(&s);
 }
 
+TEST(sample, greedy_among_many) {
+    enum { MANY = 9001 };
+    struct cb_err err = {0};
+    struct sampler *s;
+    int32_t id;
+    float *x = malloc(MANY * sizeof *x);
+    CHECK_OK(sampler_create(&s, MANY, &(struct sample_options){.greedy = true}, &err));
+    // peaks on both sides of where pieces and vectors end; equals after them
+    static const int32_t peaks[] = {0, 15, 16, 4095, 4096, 8191, 8192, 8991, 8992, 9000};
+    for (size_t p = 0; p < sizeof peaks / sizeof *peaks; p++) {
+        for (int i = 0; i < MANY; i++) x[i] = -1 - (float)(i * 7919 % 1000);
+        for (int i = peaks[p]; i < MANY; i += 500) x[i] = -0.5f;
+        CHECK_OK(sampler_pick(s, x, 0, &id, &err));
+        CHECK(id == peaks[p], "%d; %d wanted", id, peaks[p]);
+        x[peaks[p]] = NAN;
+        CHECK_FAILS(sampler_pick(s, x, 0, &id, &err), CB_E_NUMERIC, "not a number");
+    }
+    sampler_destroy(&s);
+    free(x);
+}
+
 TEST(sample, refuses_bad_options_and_logits) {
     struct cb_err err = {0};
     struct sampler *s;
