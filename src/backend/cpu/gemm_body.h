@@ -264,32 +264,43 @@ INLINE void pack_across(const enum cb_dtype dtype, float *out, int64_t width, co
     }
 }
 
-/* n values of a block type as f32; q8_0, a half-precision scale and 32 bytes, by vectors. */
+/* n values of a block type as f32; by vectors where a block is a half-precision scale and 32 levels, bytes or halves of bytes. */
 static void decode(const struct dtype *type, enum cb_dtype dtype, float *out, const void *in, int64_t n) {
-    if (dtype != CB_DTYPE_Q8_0) {
+    if (dtype != CB_DTYPE_Q8_0 && dtype != CB_DTYPE_Q4_0) {
         type->to_f32(out, in, n);
         return;
     }
     const unsigned char *block = in;
-    for (int64_t at = 0; at < n; at += 32, block += 34) {
+    for (int64_t at = 0; at < n; at += 32, block += type->block_bytes) {
+        const int8_t *levels = (const int8_t *)block + 2;
+        int8_t halves[32];
+        if (dtype == CB_DTYPE_Q4_0) {
+            for (int i = 0; i < 16; i++) {
+                halves[i] = (int8_t)((block[2 + i] & 15) - 8);
+                halves[16 + i] = (int8_t)((block[2 + i] >> 4) - 8);
+            }
+            levels = halves;
+        }
         uint16_t bits;
         memcpy(&bits, block, sizeof bits);
         const vf scale = vf_set1(f16_to_f32(bits));
-        UNROLL for (int i = 0; i < 32; i += VL) vf_store(out + at + i, vf_mul(scale, vf_load_i8((const int8_t *)block + 2 + i)));
+        UNROLL for (int i = 0; i < 32; i += VL) vf_store(out + at + i, vf_mul(scale, vf_load_i8(levels + i)));
     }
 }
 
-/* Rows of blocks: 4 rows are decoded at a time. */
-enum { DECODE = 512 };
+/* Rows of blocks: 4 rows are decoded at a time, few enough values that a panel's share of them stays in the first cache. */
+enum { DECODE = 256 };
 static void pack_blocks(float *out, int64_t width, const void *src, enum cb_dtype dtype, int64_t step_w, int64_t n, int64_t k) {
     const struct dtype *type = dtype_of(dtype);
     float rows[4 * DECODE];
-    for (int64_t w = 0; w < n; w += 4)
-        for (int64_t p = 0; p < k; p += DECODE) {
+    for (int64_t p = 0; p < k; p += DECODE)
+        for (int64_t w = 0; w < n; w += 4) {
             const int64_t n_rows = least(4, n - w), n_k = least(DECODE, k - p);
             for (int64_t i = 0; i < n_rows; i++)
                 decode(type, dtype, rows + i * DECODE, (const char *)src + ((w + i) * step_w + p) / type->block * type->block_bytes, n_k);
-            for (int64_t q = 0; q < n_k; q++)
+            int64_t q = 0;
+            for (; n_rows == 4 && q + 8 <= n_k; q += 8) transpose4(CB_DTYPE_F32, out + (p + q) * width + w, width, rows, q, DECODE);
+            for (; q < n_k; q++)
                 for (int64_t i = 0; i < n_rows; i++) out[(p + q) * width + w + i] = rows[i * DECODE + q];
         }
     for (int64_t w = n; w < width; w++)
@@ -393,15 +404,23 @@ INLINE void dot_put(const struct gemm_dot *d, bool first, int64_t x, int64_t y, 
     *to = first && !d->accumulate ? sum : *to + sum;
 }
 
+enum { DOT_AHEAD = 4096 /* bytes of Y */ };
+
 /* n_x rows of X with n_y rows of Y from row y (rows holds row y of Y at element 0), along [0, k). */
 INLINE void dot_part(const int n_x, const int n_y, const enum cb_dtype dtype, const struct gemm_dot *d, const float *x, const void *rows,
                      int64_t row_step, int64_t k, bool first, int64_t at_x, int64_t at_y) {
     vf acc[8][4];
     UNROLL for (int i = 0; i < n_x; i++) { UNROLL for (int j = 0; j < n_y; j++) acc[i][j] = vf_zero(); }
+    const int64_t bytes = dtype == CB_DTYPE_F32 ? 4 : 2, ahead = DOT_AHEAD / n_y / bytes;
     int64_t p = 0;
     for (; p + VL <= k; p += VL) {
         vf y[4];
-        UNROLL for (int j = 0; j < n_y; j++) y[j] = load_as(dtype, rows, j * row_step + p);
+        // past the ends of these rows come the beginnings of the next n_y
+        const char *soon = (const char *)rows + (p + ahead + (p + ahead < k ? 0 : n_y * row_step - k)) * bytes;
+        UNROLL for (int j = 0; j < n_y; j++) {
+            __builtin_prefetch(soon + j * row_step * bytes);
+            y[j] = load_as(dtype, rows, j * row_step + p);
+        }
         UNROLL for (int i = 0; i < n_x; i++) {
             vf v = vf_load(x + i * d->x_row + p);
             UNROLL for (int j = 0; j < n_y; j++) acc[i][j] = vf_fma(v, y[j], acc[i][j]);
