@@ -104,6 +104,11 @@ struct cb_tensor *op_group_rows(struct cb_graph *g, struct cb_tensor *ids, int64
 struct cb_tensor *op_grouped_linear(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *ends, struct cb_tensor *acc, int n,
                                     struct cb_tensor *const *weights, int64_t first, bool weight_is_in_out);
 
+/* op_indexed.c: y (B,T,out) = acc (nullable: 0) plus x (B,T,in) times the weight (out,in), or (in,out), of the number that index i32 (B) has for each
+   sequence; where it has none, or one whose weight is NULL, y keeps acc. */
+struct cb_tensor *op_indexed_linear(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *index, struct cb_tensor *acc, int n,
+                                    struct cb_tensor *const *weights, bool weight_is_in_out);
+
 /* op_softmax.c, op_norm.c */
 struct cb_tensor *op_softmax(struct cb_graph *g, struct cb_tensor *x, int axis);
 struct cb_tensor *op_log_softmax(struct cb_graph *g, struct cb_tensor *x, int axis);
