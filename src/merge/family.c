@@ -54,8 +54,14 @@ static bool draw(const struct merge_job *job, const struct member *m, int64_t i,
 }
 
 static void keep_random(const struct merge_job *job, const struct member *m, const struct merge_tile *t, float *x) {
-    for (int64_t i = 0; i < t->n; i++)
-        if (!draw(job, m, t->first + i, (float)m->density)) x[i] = 0;
+    struct rng_block block = {{0}};
+    const float keep = (float)m->density;
+    for (int64_t i = 0; i < t->n; i++) {
+        const int64_t at = t->first + i;
+        // four numbers a block: the same as draw's
+        if (!m->mask && (i == 0 || at % 4 == 0)) block = rng_philox(job->seed, (uint64_t)at / 4, m->stream);
+        if (!(m->mask ? m->mask[at] : rng_uniform(block.word[at % 4]) < keep)) x[i] = 0;
+    }
 }
 
 struct ranked {
