@@ -115,6 +115,7 @@ static struct cb_tensor *attention(const struct model *m, struct nn *nn, const s
     for (int i = 0; i < 2 && layer->rope >= 0; i++)
         qkv[i] = op_rope(g, qkv[i], leaves->positions, inv_freq[layer->rope], false, d->rope[layer->rope].attention_factor);
     struct nn_attention a = {.name = path, .q_segment = leaves->q_segment, .k_segment = leaves->k_segment, .scale = d->attention_scale};
+    a.input = x;
     a.softcap = d->softcap;
     a.window = layer->window;
     a.cache = io->cache;

@@ -159,7 +159,9 @@ static struct cb_tensor *self_attention(const struct model *m, struct nn *nn, co
     const struct encoder_names *n = e->names;
     struct nn_heads heads = {.path = path, .q = n->q, .k = n->k, .v = n->v, .out = n->out, .width = m->n_embd, .heads = m->n_head};
     heads.head_dim = m->head_dim;
-    struct nn_attention attention = {.name = nn_name(nn, "%s.attention", path), .bidirectional = true, .dropout = e->attention_dropout};
+    const int length = (int)(strrchr(n->q, '.') - n->q);  // what the projections lie in
+    struct nn_attention attention = {.name = nn_name(nn, "%s.%.*s", path, length, n->q), .bidirectional = true};
+    attention.dropout = e->attention_dropout;
     attention.q_segment = leaves->q_segment;
     attention.k_segment = leaves->k_segment;
     return nn_heads(nn, x, NULL, NULL, &heads, &attention);

@@ -100,6 +100,7 @@ static struct cb_tensor *attention(const struct model *m, struct nn *nn, const s
     struct cb_tensor *qkv[3];
     nn_split_heads(nn, nn_linear(nn, x, &fused), m->n_head, qkv);
     struct nn_attention a = {.name = path, .bias = bias, .q_segment = leaves->q_segment, .k_segment = leaves->k_segment};
+    a.input = x;
     a.cache = io->cache;
     a.start = leaves->start;
     a.dropout = o->attention_dropout;

@@ -99,12 +99,12 @@ static struct cb_tensor *attention(const struct model *m, struct nn *nn, const s
     qkv.n_slices = 3;
     const char *const part[3] = {"q", "k", "v"};
     for (int i = 0; i < 3; i++) qkv.slice[i] = (struct nn_slice){part[i], i * c, (i + 1) * c};
-    x = nn_linear(nn, x, &qkv);
     struct cb_tensor *piece[3];
-    struct cb_tensor *parts = op_split(g, x, -1, 3, (const int64_t[]){c, c, c});
+    struct cb_tensor *parts = op_split(g, nn_linear(nn, x, &qkv), -1, 3, (const int64_t[]){c, c, c});
     for (int i = 0; i < 3; i++) piece[i] = op_reshape(g, graph_out(g, parts, i), 4, heads);
     struct nn_attention a = {.name = nn_name(nn, "%s.attn", block), .q_segment = leaves->q_segment, .k_segment = leaves->k_segment};
     a.scale = (o->scale_attn ? 1 / sqrt((double)m->head_dim) : 1) / (o->scale_by_layer ? nn->layer + 1 : 1);
+    a.input = x;
     a.cache = io->cache;
     a.start = leaves->start;
     a.dropout = o->attn_dropout;

@@ -84,6 +84,7 @@ static struct cb_tensor *attention(const struct model *m, struct nn *nn, const s
     nn_split_heads(nn, nn_linear(nn, x, &fused), m->n_head, qkv);
     for (int i = 0; i < 2; i++) qkv[i] = op_rope(g, qkv[i], leaves->positions, inv_freq, false, o->rope.attention_factor);
     struct nn_attention a = {.name = nn_name(nn, "%s.attention", layer), .q_segment = leaves->q_segment, .k_segment = leaves->k_segment};
+    a.input = x;
     a.cache = io->cache;
     a.start = leaves->start;
     a.dropout = o->attention_dropout;

@@ -170,6 +170,7 @@ static struct cb_tensor *attention(const struct model *m, struct nn *nn, const s
     struct nn_attention a = {.name = nn_name(nn, "%s.attn", path), .bidirectional = true, .dropout = o->attention_dropout};
     // the bias of windows holds padding too; segments keep packed documents apart
     bool by_bias = local && sight->bias;
+    a.input = x;
     if (by_bias) a.bias = sight->bias;
     if (!by_bias || !leaves->mask) a.q_segment = leaves->q_segment, a.k_segment = leaves->k_segment;
     x = op_reshape(g, nn_attention(nn, piece[0], piece[1], piece[2], &a), 3, joined);

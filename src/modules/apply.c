@@ -257,13 +257,13 @@ static struct cb_tensor *hook_rows(void *user, struct nn *nn, const struct nn_si
     return all ? all : graph_fail(nn->g, CB_E_NAME, "%s: virtual tokens of modules that are not for it", place->name);
 }
 
-static struct cb_tensor *hook_before(void *user, struct nn *nn, const struct nn_site *place, int64_t heads, int64_t head_dim) {
+static struct cb_tensor *hook_before(void *user, struct nn *nn, const struct nn_site *place, const struct nn_prefixed *attention) {
     const struct module_list *list = user;
     struct cb_tensor *all = NULL;
     for (int i = 0; i < list->n; i++) {
         const struct module *m = list->modules[i];
         const struct tuner_site *site = m->tuner->before ? module_site(m, place->name) : NULL;
-        struct cb_tensor *rows = site ? m->tuner->before(m, site, nn, heads, head_dim) : NULL;
+        struct cb_tensor *rows = site ? m->tuner->before(m, site, nn, attention) : NULL;
         if (rows) all = all ? op_concat(nn->g, 2, (struct cb_tensor *[]){all, rows}, 1) : rows;
     }
     return all;

@@ -215,7 +215,8 @@ struct tuner {
     /* Rows of the module's virtual tokens, (n_rows,channels) or (B,n_rows,channels), at an embedding of tokens. */
     struct cb_tensor *(*rows)(const struct module *module, const struct tuner_site *site, struct nn *nn);
     /* Rows (1 or B,n,heads,head_dim) before a site's keys or values. */
-    struct cb_tensor *(*before)(const struct module *module, const struct tuner_site *site, struct nn *nn, int64_t heads, int64_t head_dim);
+    struct cb_tensor *(*before)(const struct module *module, const struct tuner_site *site, struct nn *nn,
+                                const struct nn_prefixed *attention);
     /* Whether weight and bias serve this site in place of input and delta. NULL: these do, where there are any. */
     bool (*by_weight)(const struct module *module, const struct tuner_site *site);
     /* Whether what a file gave for frozen parameters can be used (indices that lie in range). NULL: always. */

@@ -75,9 +75,9 @@ static struct cb_tensor *make(const struct module *m, const struct tuner_site *s
     return prompt_linear(m, site, LAST, nn, op_unary(nn->g, "tanh", x));
 }
 
-static struct cb_tensor *before(const struct module *m, const struct tuner_site *site, struct nn *nn, int64_t heads, int64_t head_dim) {
+static struct cb_tensor *before(const struct module *m, const struct tuner_site *site, struct nn *nn, const struct nn_prefixed *attention) {
     const struct prefix_options *o = m->options;
-    const int64_t c = o->prompt.channels, shape[4] = {1, o->prompt.n, heads, head_dim};
+    const int64_t c = o->prompt.channels, shape[4] = {1, o->prompt.n, attention->heads, attention->head_dim};
     // rows of two stacks go four to a layer, two of them for an attention to the source that PEFT then leaves without
     const int64_t layer = o->prompt.stacks > 1 ? 2 * nn->layer % o->prompt.layers : nn->layer;
     const int64_t at = (2 * layer + (site->site.kind == NN_VALUES)) * c;

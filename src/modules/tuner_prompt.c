@@ -53,7 +53,8 @@ static enum cb_status tokenizer_name(struct module *m, struct cb_err *err) {
     const json_t *own = json_object_get(m->config, "tokenizer_name_or_path");
     json_t *base = json_object_get(m->config, "base_model_name_or_path");
     if (!m->init_text || json_is_string(own) || !json_is_string(base)) return CB_OK;
-    if (json_object_set(m->config, "tokenizer_name_or_path", base) != 0) FAIL(err, CB_E_MEMORY, "%s: no memory for its configuration", m->name);
+    if (json_object_set(m->config, "tokenizer_name_or_path", base) != 0)
+        FAIL(err, CB_E_MEMORY, "%s: no memory for its configuration", m->name);
     return CB_OK;
 }
 

@@ -12,12 +12,21 @@ static struct cb_tensor *filled(struct cb_graph *g, int rank, const int64_t *dim
     return op_expand(g, op_reshape(g, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &v), rank, (const int64_t[]){1, 1}), rank, type.dim);
 }
 
+/* i32 (n): 0, 1, ... */
+static struct cb_tensor *counted(struct cb_graph *g, int64_t n) {
+    int32_t *value = arena_array(g->arena, (size_t)n + 1, sizeof *value);
+    if (!value) return graph_fail(g, CB_E_MEMORY, "attention: no memory for %lld numbers", (long long)n);
+    for (int64_t i = 0; i < n; i++) value[i] = (int32_t)i;
+    return graph_const(g, type_make(CB_DTYPE_I32, 1, &n), value);
+}
+
 /* Rows (B,n,Hkv,D) that a hook puts before the keys or values x of a site; NULL: none. */
-static struct cb_tensor *rows_before(struct nn *nn, const char *site, struct cb_tensor *x) {
+static struct cb_tensor *rows_before(struct nn *nn, const char *site, struct cb_tensor *x, const struct nn_attention *options) {
     const struct nn_site *place = nn_find_site(nn, site);
     if (!nn->hook.before || !place || graph_is_bad(nn->g, x)) return NULL;
     const int64_t *d = x->type.dim;
-    struct cb_tensor *rows = nn->hook.before(nn->hook.user, nn, place, d[2], d[3]);
+    const struct nn_prefixed what = {options->input, d[2], d[3], options->cache != 0};
+    struct cb_tensor *rows = nn->hook.before(nn->hook.user, nn, place, &what);
     if (!rows || graph_is_bad(nn->g, rows)) return rows;
     return op_expand(nn->g, rows, 4, (const int64_t[]){d[0], rows->type.dim[1], d[2], d[3]});
 }
@@ -81,9 +90,22 @@ static struct cb_tensor *attention_dropped(struct nn *nn, struct cb_tensor *q, s
     return op_transpose(g, op_matmul(g, weight, heads_spread(g, v, heads), false, false), 1, 2);
 }
 
+/* A window as a bias, (B,1,T,n + tk): the keys of a prefix, which is no past, are seen from any distance. */
+static struct cb_tensor *window_bias(struct nn *nn, const struct nn_attention *o, int64_t batch, int64_t t, int64_t tk, int64_t n) {
+    struct cb_graph *g = nn->g;
+    const int64_t down[4] = {1, 1, t, 1}, across[4] = {1, 1, 1, n + tk}, rows[4] = {batch, 1, 1, 1};
+    struct cb_tensor *key = op_reshape(g, counted(g, n + tk), 4, across), *query = op_reshape(g, counted(g, t), 4, down);
+    query = op_add(g, query, op_reshape(g, o->start, 4, rows));
+    const int32_t window = (int32_t)o->window, first = (int32_t)n;
+    const struct cb_type scalar = type_make(CB_DTYPE_I32, 0, NULL);
+    struct cb_tensor *seen = op_compare(g, "lt", op_sub(g, query, key), graph_const(g, scalar, &window));
+    struct cb_tensor *is_prefix = op_compare(g, "lt", key, graph_const(g, scalar, &first)), *zero = graph_const_f32(g, 0);
+    return op_where(g, is_prefix, zero, op_where(g, seen, zero, graph_const_f32(g, -1e30f)));
+}
+
 /* The options with a prefix of n rows: their keys are everyone's, and nothing is added to their scores unless bias has columns for them. tk: keys
    without them. */
-static struct nn_attention with_prefix(struct nn *nn, const struct nn_attention *options, int64_t batch, int64_t tk, int64_t n) {
+static struct nn_attention with_prefix(struct nn *nn, const struct nn_attention *options, int64_t batch, int64_t t, int64_t tk, int64_t n) {
     struct cb_graph *g = nn->g;
     struct nn_attention o = *options;
     o.start = filled(g, 1, &batch, n);
@@ -97,6 +119,11 @@ static struct nn_attention with_prefix(struct nn *nn, const struct nn_attention 
         const int64_t around[2] = {n, 0};
         o.bias = op_pad(g, o.bias, "constant", 0, 2, around);
     }
+    if (o.window && !nn->hook.n_past) {
+        struct cb_tensor *window = window_bias(nn, &o, batch, t, tk, n);
+        o.bias = o.bias ? op_add(g, o.bias, window) : window;
+        o.window = 0;
+    }
     return o;
 }
 
@@ -108,11 +135,11 @@ struct cb_tensor *nn_attention(struct nn *nn, struct cb_tensor *q, struct cb_ten
     struct nn_site site = {.name = nn_name(nn, "%s.keys", options->name), .kind = NN_KEYS, .in = width, .out = width};
     site.role = options->role;
     k = nn_site(nn, &site, k, k);
-    struct cb_tensor *k_before = rows_before(nn, site.name, k);
+    struct cb_tensor *k_before = rows_before(nn, site.name, k, options);
     site.name = nn_name(nn, "%s.values", options->name);
     site.kind = NN_VALUES;
     v = nn_site(nn, &site, v, v);
-    struct cb_tensor *v_before = rows_before(nn, site.name, v);
+    struct cb_tensor *v_before = rows_before(nn, site.name, v, options);
     const bool is_long = nn->train && options->dropout > 0 && !options->cache;
     if (graph_is_bad(g, k) || graph_is_bad(g, v)) return &g->bad_tensor;
     int64_t n = 0;
@@ -120,7 +147,7 @@ struct cb_tensor *nn_attention(struct nn *nn, struct cb_tensor *q, struct cb_ten
     if (k_before && v_before) {
         if (graph_is_bad(g, k_before) || graph_is_bad(g, v_before)) return &g->bad_tensor;
         n = k_before->type.dim[1];
-        all = with_prefix(nn, options, batch, tk, n);
+        all = with_prefix(nn, options, batch, q->type.dim[1], tk, n);
     }
     if (n && !options->cache) {
         k = op_concat(g, 2, (struct cb_tensor *[]){k_before, k}, 1);
@@ -128,7 +155,7 @@ struct cb_tensor *nn_attention(struct nn *nn, struct cb_tensor *q, struct cb_ten
     }
     if (graph_is_bad(g, k) || graph_is_bad(g, v)) return &g->bad_tensor;
     if (is_long) return attention_dropped(nn, q, k, v, &all);
-    struct attention_options o = {.causal = !options->bidirectional, .scale = options->scale, .window = options->window};
+    struct attention_options o = {.causal = !options->bidirectional, .scale = options->scale, .window = all.window};
     o.softcap = options->softcap;
     o.bias = all.bias;
     o.q_segment = all.q_segment;

@@ -24,7 +24,9 @@ struct cb_tensor *nn_heads(struct nn *nn, struct cb_tensor *x, struct cb_tensor 
     struct cb_tensor *q = nn_heads_project(nn, x, h, h->q, !h->no_bias);
     if (!k) k = nn_heads_project(nn, x, h, h->k, !h->no_bias && !h->k_without_bias);
     if (!v) v = nn_heads_project(nn, x, h, h->v, !h->no_bias);
-    return nn_heads_join(nn, q, k, v, h, attention);
+    struct nn_attention a = *attention;
+    a.input = x;
+    return nn_heads_join(nn, q, k, v, h, &a);
 }
 
 struct cb_tensor *nn_heads_join(struct nn *nn, struct cb_tensor *q, struct cb_tensor *k, struct cb_tensor *v, const struct nn_heads *h,

@@ -64,6 +64,7 @@ struct nn_head {
 };
 
 struct nn_join;
+struct nn_prefixed;
 /* What a module does to a model while it is built. All functions are nullable. */
 struct nn_hook {
     void *user;
@@ -80,7 +81,7 @@ struct nn_hook {
     int64_t n_rows;
     /* Prefixes: rows (1 or B,n,heads,head_dim) before the keys or values of a site, which every query sees; NULL: none. n_past: positions that they
        count as, at which the tokens (of an encoder-decoder the decoder's) then begin. */
-    struct cb_tensor *(*before)(void *user, struct nn *nn, const struct nn_site *site, int64_t heads, int64_t head_dim);
+    struct cb_tensor *(*before)(void *user, struct nn *nn, const struct nn_site *site, const struct nn_prefixed *attention);
     int64_t n_past;
     const struct nn_head *head;  // NULL: the model's own
 };
@@ -195,6 +196,7 @@ struct cb_tensor *nn_head_loss(struct nn *nn, struct cb_tensor *x, const struct 
 struct nn_attention {
     const char *name;  // path of the attention block
     const char *role;  // whose attention in a model of two stacks: "encoder", "decoder", "cross"; NULL: of one
+    struct cb_tensor *input;  // (B,T,C) that the queries are made of; nn_heads sets it
     double scale;  // of q.k; 0: 1/sqrt(D)
     double softcap;  // 0: none; else scores are softcap tanh(score / softcap)
     int64_t window;  // 0: none
@@ -204,6 +206,12 @@ struct nn_attention {
     int64_t cache;  // capacity of the key-value cache; 0: none
     struct cb_tensor *start;  // i32 (B): rows already in the cache; with cache only
     double dropout;  // of the attention weights, in training
+};
+/* What a prefix is for. */
+struct nn_prefixed {
+    struct cb_tensor *input;  // (B,T,C) that the queries are made of; NULL: unknown
+    int64_t heads, head_dim;  // of keys and values
+    bool is_cached;  // the pass holds a part of the sequence
 };
 /* score (B,H,Tq,Tk) where a query sees a key by their segments, as in op_attention, else -1e30. */
 struct cb_tensor *nn_hide(struct nn *nn, struct cb_tensor *score, struct cb_tensor *q_segment, struct cb_tensor *k_segment);

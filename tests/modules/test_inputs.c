@@ -11,8 +11,20 @@
 #include "run/session.h"
 
 TEST(inputs, fixtures) {
-    static const char *const names[] = {"prompt_gpt2",  "prompt_llama", "prompt_bert", "prefix_gpt2",
-                                        "prefix_llama", "prefix_qwen2", "prefix_bert", NULL};
+    static const char *const names[] = {"prompt_gpt2",
+                                        "prompt_llama",
+                                        "prompt_bert",
+                                        "prefix_gpt2",
+                                        "prefix_llama",
+                                        "prefix_qwen2",
+                                        "prefix_bert",
+                                        "prefix_tuning_bert",
+                                        "prefix_tuning_flat_bert",
+                                        "prefix_tuning_ejected_bert",
+                                        "prefix_tuning_gpt2",
+                                        "prefix_tuning_gate_roberta",
+                                        "prefix_tuning_llama",
+                                        NULL};
     const char *shared = shared_dir();
     if (!shared) return;
     int failed = module_fixtures_check(shared, names);
@@ -159,7 +171,7 @@ static enum cb_status decode_case(const char *family, const char *spec, char mes
 }
 
 TEST(inputs, decoding_equals_whole_passes) {
-    static const char *const specs[] = {"prompt:n=3", "prefix:n=4", "ptuning:n=2,hidden=8", NULL};
+    static const char *const specs[] = {"prompt:n=3", "prefix:n=4", "ptuning:n=2,hidden=8", "ad_prefix:n=3,bottleneck=8", NULL};
     int n;
     const struct family *const *families = model_families(&n);
     for (int i = 0; i < n; i++)
