@@ -200,11 +200,21 @@ enum cb_status training_open(struct training *t, struct cb_engine *engine, const
     return training_groups(t, o, err);
 }
 
+/* What a kind of module does after each update. */
+static enum cb_status module_updated(void *user, int64_t step, struct store *states, struct cb_err *err) {
+    struct training *t = user;
+    return module_train_step(t->module, t->instance.store, states, step, err);
+}
+
 enum cb_status training_plan(struct training *t, const struct training_options *o, struct cb_err *err) {
     const struct cb_engine *engine = t->instance.engine;
     TRY(build(t, o, err));
     if (!engine->backend.runs) return CB_OK;
-    return trainer_create(&t->trainer, t->pass.plan, t->params, t->n_params, &o->trainer, engine->pool, err);
+    struct trainer_options options = o->trainer;
+    if (t->module) options.updated = module_updated;
+    options.user = t;
+    TRY(trainer_create(&t->trainer, t->pass.plan, t->params, t->n_params, &options, engine->pool, err));
+    return t->module ? module_train_begin(t->module, trainer_states(t->trainer), options.sched.steps, err) : CB_OK;
 }
 
 void training_close(struct training *t) {

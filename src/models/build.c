@@ -279,6 +279,8 @@ static enum cb_status build(const struct model *model, struct nn *nn, struct mod
         }
         if (io->loss && io->extra_loss && !io->head_loss_only) io->loss = op_add(g, io->loss, io->extra_loss);
         if (io->want_loss && !io->loss) graph_fail(g, CB_E_UNSUPPORTED, "%s: has no loss", class->name);
+        if (io->want_loss && nn->train && nn->hook.loss && !graph_is_bad(g, io->loss))
+            io->loss = nn->hook.loss(nn->hook.user, nn, io->loss);
         if (io->want_loss) graph_output(g, io->loss, "loss");
     }
     if (g->err.code != CB_OK) FAIL(err, g->err.code, "%s", g->err.message);

@@ -269,12 +269,24 @@ static struct cb_tensor *hook_before(void *user, struct nn *nn, const struct nn_
     return all;
 }
 
+/* The loss and every module's penalty. */
+static struct cb_tensor *hook_loss(void *user, struct nn *nn, struct cb_tensor *loss) {
+    const struct module_list *list = user;
+    for (int i = 0; i < list->n; i++) {
+        const struct module *m = list->modules[i];
+        struct cb_tensor *more = m->tuner->penalty ? m->tuner->penalty(m, nn) : NULL;
+        if (more) loss = op_add(nn->g, loss, more);
+    }
+    return loss;
+}
+
 struct nn_hook module_hook(struct module_list *list) {
     struct nn_hook hook = {.user = list, .input = hook_input, .site = hook_site, .param = hook_param, .join = hook_join};
     for (int i = 0; i < list->n; i++) {
         hook.n_rows += list->modules[i]->n_rows;
         hook.n_past += list->modules[i]->n_past;
         if (list->modules[i]->tuner->before) hook.before = hook_before;
+        if (list->modules[i]->tuner->penalty) hook.loss = hook_loss;
         if (list->modules[i]->head) hook.head = list->modules[i]->head;
     }
     if (hook.n_rows) hook.rows = hook_rows;

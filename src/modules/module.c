@@ -392,6 +392,14 @@ void module_destroy(struct module **module) {
     arena_destroy(&arena);
 }
 
+enum cb_status module_train_begin(struct module *m, struct store *states, int64_t steps, struct cb_err *err) {
+    return m->tuner->train_begin ? m->tuner->train_begin(m, states, steps, err) : CB_OK;
+}
+
+enum cb_status module_train_step(const struct module *m, struct store *store, struct store *states, int64_t step, struct cb_err *err) {
+    return m->tuner->train_step ? m->tuner->train_step(m, store, states, step, err) : CB_OK;
+}
+
 /* ---- what others may know */
 int module_n_params(const struct module *module) { return module->n_params; }
 const struct module_param *module_param(const struct module *module, int i) { return &module->params[i].public; }

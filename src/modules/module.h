@@ -69,6 +69,10 @@ struct module_evaluator {
 /* Brings up to date what the file holds in place of what is trained (the rows that an encoder makes); wanted before module_save. */
 enum cb_status module_settle(const struct module *module, struct store *store, const struct module_evaluator *evaluator,
                              struct cb_err *err);
+/* Before and after the steps of training, for kinds that do more than follow the gradient (AdaLoRA's ranks). states: of the trainer, in which what is to be
+   kept between steps becomes entries. */
+enum cb_status module_train_begin(struct module *module, struct store *states, int64_t steps, struct cb_err *err);
+enum cb_status module_train_step(const struct module *module, struct store *store, struct store *states, int64_t step, struct cb_err *err);
 /* Puts the modules, at their scales, into the model's weights in the store (f32 from then on); unfold: takes them off again, up to rounding, where their
    kinds add something to the weights. Refused where a weight is shared with a site that a module leaves alone. Replaced weights and biases change places
    with the model's. */

@@ -226,6 +226,12 @@ struct tuner {
     /* A key that a file may hold though it is no parameter: a copy of another. NULL: none. */
     bool (*is_copy)(const struct module *module, const char *key);
     const struct tuner_join *join;
+    /* In training, a scalar that is added to the loss; it may return NULL. NULL: none. */
+    struct cb_tensor *(*penalty)(const struct module *module, struct nn *nn);
+    /* Before the first of `steps` training steps: adds what it keeps between steps to states, where the optimiser's are, so that checkpoints hold it. */
+    enum cb_status (*train_begin)(struct module *module, struct store *states, int64_t steps, struct cb_err *err);
+    /* After step number `step`, from 0: states holds "grad.<name>" too. */
+    enum cb_status (*train_step)(const struct module *module, struct store *store, struct store *states, int64_t step, struct cb_err *err);
     /* Frees what the tuner keeps outside the arena. */
     void (*release)(struct module *module);
     /* The file of a module that is saved otherwise than it is trained: its configuration and its tensors, by their keys. *config: NULL to save it as it

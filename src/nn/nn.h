@@ -83,6 +83,8 @@ struct nn_hook {
        count as, at which the tokens (of an encoder-decoder the decoder's) then begin. */
     struct cb_tensor *(*before)(void *user, struct nn *nn, const struct nn_site *site, const struct nn_prefixed *attention);
     int64_t n_past;
+    /* In training: a model's loss with what modules add to it. */
+    struct cb_tensor *(*loss)(void *user, struct nn *nn, struct cb_tensor *loss);
     const struct nn_head *head;  // NULL: the model's own
 };
 

@@ -155,6 +155,7 @@ enum cb_status trainer_step(struct trainer *t, train_batch_fn *batch, void *user
              "step %lld: loss %g, gradient norm %g; wanted finite numbers (a lower --lr, more --warmup or --clip may help)",
              (long long)t->steps + 1, result->loss, result->grad_norm);
     update_params(t, result);
+    if (t->options.updated) TRY(t->options.updated(t->options.user, t->steps, t->states, err));
     t->steps++;
     return CB_OK;
 }

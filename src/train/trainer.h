@@ -22,6 +22,9 @@ struct trainer_options {
     double weight_decay;
     double clip;  // largest global norm of the gradient; 0: none
     int accumulate;  // micro-batches a step, at least 1
+    /* Called after the update of step number `step`, from 0. Nullable. */
+    enum cb_status (*updated)(void *user, int64_t step, struct store *states, struct cb_err *err);
+    void *user;
 };
 
 struct trainer;

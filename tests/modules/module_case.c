@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/json.h"
 #include "io/file.h"
@@ -142,6 +143,20 @@ static int merged_compare(const struct base *b, const struct tensors *golden, do
     return n;
 }
 
+enum cb_status case_module(struct module **m, struct store *store, const char *folder, const struct nn *sites, struct cb_err *err) {
+    char path[700];
+    struct tensors *tensors;
+    snprintf(path, sizeof path, "%s/delta.safetensors", folder);
+    if (access(path, R_OK) != 0) return module_load(m, store, folder, "m", sites, err);
+    json_t *config = json_pack("{s:s}", "peft_type", "BITFIT");
+    TRY(tensors_open(&tensors, path, err));
+    if (tensors_find(tensors, "classifier.weight")) json_object_set_new(config, "modules_to_save", json_pack("[s]", "classifier"));
+    enum cb_status status = module_make(m, store, config, tensors, "m", sites, err);
+    tensors_destroy(&tensors);
+    json_decref(config);
+    return status;
+}
+
 /* Everything of one fixture. */
 struct fixture {
     const char *name;
@@ -169,7 +184,7 @@ static enum cb_status fixture_open(struct fixture *f, const char *shared, struct
     snprintf(path, sizeof path, "%s/fixtures/modules/%s", shared, json_string_value(json_object_get(f->json, "base")));
     TRY(base_open(&f->b, path, err));
     snprintf(path, sizeof path, "%s/fixtures/modules/%s", shared, f->name);
-    TRY(module_load(&f->m, f->b.store, path, "m", &f->b.sites, err));
+    TRY(case_module(&f->m, f->b.store, path, &f->b.sites, err));
     snprintf(path, sizeof path, "%s/fixtures/modules/%s/golden.safetensors", shared, f->name);
     return tensors_open(&f->golden, path, err);
 }
@@ -208,6 +223,8 @@ static int gradients_check(struct fixture *f) {
         n++;
         if (have && runner_elements(r, t->name) != type_elements(&t->type)) continue;
         double e = have ? relative_norm(have, tensor_data(t), type_elements(&t->type)) : INFINITY;
+        // one that is zero in exact arithmetic is rounding alone
+        if (have && worst_error(have, tensor_data(t), type_elements(&t->type)) < 1e-7) continue;
         if (!(e < tolerance(f, "grad_relative", 2e-5))) snprintf(f->message, 400, "%s: %.250s: error %g", f->name, t->name, e);
     }
     return n;

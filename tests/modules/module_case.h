@@ -18,6 +18,8 @@ enum cb_status base_open(struct base *b, const char *folder, struct cb_err *err)
 enum cb_status base_fresh(struct base *b, const char *family, struct cb_err *err);
 void base_close(struct base *b);
 
+/* A fixture's module "m": a folder, or the new values of biases alone, as BitFit's cases have them. */
+enum cb_status case_module(struct module **m, struct store *store, const char *folder, const struct nn *sites, struct cb_err *err);
 /* What module_fold wants of a test. */
 struct module_evaluator test_evaluator(void);
 /* module_fold with it. */

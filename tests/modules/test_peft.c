@@ -2,7 +2,11 @@
 #include "module_case.h"
 
 TEST(peft, fixtures) {
-    static const char *const names[] = {"beft_qwen2",
+    static const char *const names[] = {"adalora_llama",
+                                        "adalora_llama_pruned",
+                                        "beft_qwen2",
+                                        "bitfit_bert",
+                                        "bitfit_gpt2",
                                         "delora_llama",
                                         "gralora_llama",
                                         "hira_llama",

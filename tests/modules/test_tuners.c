@@ -73,7 +73,7 @@ static enum cb_status generic(const struct tuner *tuner, const char *spec, const
     TRY(runner_run(&reloaded, err));
     e = worst_error(runner_data(&reloaded, "logits"), runner_data(&attached, "logits"), runner_elements(&attached, "logits"));
     // a module that is saved in another form gives the same but for rounding
-    const bool is_converted = module_n_params(again) != module_n_params(m);
+    const bool is_converted = module_parameters(again) != module_parameters(m);
     if (!(e <= (is_converted ? 1e-5 : 0))) snprintf(message, 400, "%s on %s: reloaded: error %g", spec, family, e);
     // an additive module at scale 0 is the base, bit for bit
     if (m->is_additive && !m->n_swaps && !m->n_new_rows) {

@@ -75,6 +75,7 @@ enum cb_status net_model_loss(struct net *net, int64_t batch, int64_t tokens, bo
     struct model_io io = {.batch = batch, .tokens = tokens, .want_loss = true, .attention_mask = mask};
     TRY(runner_create(&net->r, err));
     struct nn nn = nn_make(net->r.g);
+    nn.train = net->module != NULL;
     const struct module *const modules[1] = {net->module};
     struct module_list list = {.modules = modules, .n = 1};
     if (net->module) nn.hook = module_hook(&list);

@@ -2,6 +2,7 @@
 #include <dirent.h>
 
 #include "../harness.h"
+#include "../modules/module_case.h"
 #include "base/json.h"
 #include "io/file.h"
 #include "net.h"
@@ -252,6 +253,22 @@ static enum cb_status module_batch(void *user, int64_t index, struct cb_err *err
     return CB_OK;
 }
 
+static enum cb_status module_updated(void *user, int64_t step, struct store *states, struct cb_err *err) {
+    struct trace *t = user;
+    return module_train_step(t->net.module, t->net.store, states, step, err);
+}
+
+/* The start of the trace, which may not be that of the folder. */
+static void take_initial(struct trace *t) {
+    for (int i = 0; i < module_n_params(t->net.module); i++) {
+        const struct module_param *p = module_param(t->net.module, i);
+        char name[500];
+        snprintf(name, sizeof name, "initial.%s", p->key);
+        const struct tensor *from = tensors_find(t->golden, name);
+        if (from) memcpy(store_find(t->net.store, p->name)->data, tensor_data(from), (size_t)type_bytes(&from->type));
+    }
+}
+
 static enum cb_status module_open(struct trace *t, const char *shared, const char *name, const char *base, struct cb_err *err) {
     char folder[600], path[700];
     struct trainer_options o = {.sched = {.kind = SCHED_CONSTANT}, .accumulate = 1};
@@ -268,20 +285,27 @@ static enum cb_status module_open(struct trace *t, const char *shared, const cha
     t->net.sites = nn_make(t->net.sites_graph);
     struct model_io io = {.batch = 1, .tokens = 2, .want_logits = true};
     TRY(model_build(t->net.model, &t->net.sites, &io, err));
-    TRY(module_load(&t->net.module, t->net.store, folder, "m", &t->net.sites, err));
+    TRY(case_module(&t->net.module, t->net.store, folder, &t->net.sites, err));
+    take_initial(t);
     TRY(opt_parse("adamw:beta2=0.999,eps=1e-5", &o.opt, o.option, err));
     const json_t *opt = json_object_get(t->json, "optimiser");
     o.sched.lr = json_number_value(json_object_get(opt, "lr"));
     o.weight_decay = json_number_value(json_object_get(opt, "weight_decay"));
     t->n_batches = (int)json_integer_value(json_object_get(t->json, "n_batches"));
     TRY(net_model_loss(&t->net, ids->type.dim[0], ids->type.dim[1], true, &loss, err));
-    return net_finish(&t->net, loss, NULL, true, &o, err);
+    o.updated = module_updated;
+    o.user = t;
+    TRY(net_finish(&t->net, loss, NULL, true, &o, err));
+    return module_train_begin(t->net.module, trainer_states(t->net.trainer), 20, err);
 }
 
 TEST(train, module_traces) {
     static const char *const cases[][2] = {
-        {"lora_gpt2", "base_gpt2"},   {"lora_llama_list", "base_llama"}, {"loha_llama", "base_llama"},        {"lokr_llama", "base_llama"},
-        {"vera_llama", "base_llama"}, {"oft_llama_exact", "base_llama"}, {"oft_llama_neumann", "base_llama"},
+        {"lora_gpt2", "base_gpt2"},          {"lora_llama_list", "base_llama"}, {"loha_llama", "base_llama"},
+        {"lokr_llama", "base_llama"},        {"vera_llama", "base_llama"},      {"oft_llama_exact", "base_llama"},
+        {"oft_llama_neumann", "base_llama"}, {"lora_llama_dora", "base_llama"}, {"lora_bert_seqcls", "base_bert"},
+        {"ia3_llama", "base_llama"},         {"ln_tuning_llama", "base_llama"}, {"adalora_llama", "base_llama"},
+        {"bitfit_gpt2", "base_gpt2"},        {"bitfit_bert", "base_bert"},
     };
     const char *shared = shared_dir();
     if (!shared) return;
