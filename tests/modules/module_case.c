@@ -37,6 +37,82 @@ enum cb_status base_fresh(struct base *b, const char *family, struct cb_err *err
     return base_sites(b, err);
 }
 
+/* What makes a family's tiny configuration as wide as a type's blocks want: its own names of widths and heads. */
+static const char *wide(const struct family *family, int width, char text[600]) {
+    static const char *const widths[] = {"hidden_size",
+                                         "n_embd",
+                                         "d_model",
+                                         "dim",
+                                         "embedding_size",
+                                         "intermediate_size",
+                                         "moe_intermediate_size",
+                                         "shared_expert_intermediate_size",
+                                         "n_inner",
+                                         "ffn_dim",
+                                         "hidden_dim",
+                                         "d_ff",
+                                         "encoder_ffn_dim",
+                                         "decoder_ffn_dim",
+                                         "word_embed_proj_dim"};
+    static const char *const heads[] = {"num_attention_heads",    "n_head", "n_heads", "num_heads", "encoder_attention_heads",
+                                        "decoder_attention_heads"};
+    json_t *defaults = json_loads(family->defaults, 0, NULL);
+    size_t used = (size_t)snprintf(text, 600, "%s", family->tiny);
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
+        if (json_object_get(defaults, widths[i])) used += (size_t)snprintf(text + used, 600 - used, ",%s=%d", widths[i], width);
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++)
+        if (json_object_get(defaults, heads[i])) used += (size_t)snprintf(text + used, 600 - used, ",%s=4", heads[i]);
+    if (json_object_get(defaults, "num_key_value_heads")) used += (size_t)snprintf(text + used, 600 - used, ",num_key_value_heads=2");
+    if (json_object_get(defaults, "head_dim")) used += (size_t)snprintf(text + used, 600 - used, ",head_dim=%d", width / 4);
+    if (json_object_get(defaults, "d_kv")) snprintf(text + used, 600 - used, ",d_kv=8");  // T5's scores are not scaled: they grow with it
+    json_decref(defaults);
+    return text;
+}
+
+static enum cb_status entry_convert(struct store *store, const char *name, enum cb_dtype dtype, struct cb_err *err) {
+    const struct store_entry *entry = store_find(store, name);
+    const int64_t n = type_elements(&entry->type);
+    float *values = malloc((size_t)n * sizeof *values + 1);
+    if (!values) FAIL(err, CB_E_MEMORY, "test: out of memory");
+    memcpy(values, entry->data, (size_t)n * sizeof *values);
+    char copy[300];
+    snprintf(copy, sizeof copy, "%s", name);
+    struct cb_type type = type_make(dtype, entry->type.rank, entry->type.dim);
+    struct store_entry *to;
+    store_remove(store, copy);
+    enum cb_status status = store_add(store, copy, type, &to, err);
+    if (status == CB_OK && !dtype_convert(to->data, dtype, values, CB_DTYPE_F32, n))
+        status = err_set(err, CB_E_DTYPE, __FILE__, __LINE__, "test: %s has no encoder", dtype_of(dtype)->name);
+    free(values);
+    return status;
+}
+
+enum cb_status base_typed(struct base *b, const char *name, enum cb_dtype dtype, int *n, struct cb_err *err) {
+    const struct family *family = model_family(name);
+    char text[600];
+    json_t *config;
+    *b = (struct base){0};
+    *n = 0;
+    TRY(store_create(&b->store, err));
+    const int width = dtype_of(dtype)->block > 64 ? dtype_of(dtype)->block : 64;
+    TRY(model_default_config(&config, family, dtype_of(dtype)->is_quantised ? wide(family, width, text) : family->tiny, err));
+    enum cb_status status = model_from_config(&b->model, config, name, err);
+    json_decref(config);
+    TRY(status);
+    TRY(model_init_weights(b->model, b->store, 7, err));
+    TRY(base_sites(b, err));
+    for (int i = 0; i < b->sites.n_sites && dtype != CB_DTYPE_F32; i++) {
+        const struct nn_site *site = b->sites.sites[i];
+        const struct store_entry *entry = site->weight ? store_find(b->store, site->weight) : NULL;
+        const int block = dtype_of(dtype)->block;
+        if (site->kind != NN_LINEAR || !entry || entry->type.dtype != CB_DTYPE_F32 || entry->type.dim[1] % block) continue;
+        if (site->weight_is_in_out && dtype_of(dtype)->is_quantised) continue;
+        TRY(entry_convert(b->store, site->weight, dtype, err));
+        (*n)++;
+    }
+    return CB_OK;
+}
+
 void base_close(struct base *b) {
     model_destroy(&b->model);
     graph_destroy(&b->sites_graph);
@@ -51,6 +127,8 @@ enum cb_status with_modules(struct base *b, struct runner *r, struct module_list
     char name[400];
     TRY(runner_create(r, err));
     struct nn nn = nn_make(r->g);
+    nn.param_dtype = store_dtype;
+    nn.dtype_user = b->store;
     if (list) nn.hook = module_hook(list);
     TRY(model_build(b->model, &nn, &io, err));
     const char *key[MOST];
