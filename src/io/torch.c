@@ -205,7 +205,7 @@ static enum cb_status op_long(struct machine *m, int arg, struct cb_err *err) {
 }
 static enum cb_status op_text(struct machine *m, int arg, struct cb_err *err) {
     uint64_t n;
-    const unsigned char *p;
+    const unsigned char *p = NULL;
     struct value *v;
     TRY(take_number(m, &n, arg, err));
     TRY(take(m, &p, n, err));
@@ -363,7 +363,7 @@ static const struct {
 
 static enum cb_status machine_run(struct machine *m, struct cb_err *err) {
     while (!m->stopped) {
-        const unsigned char *code;
+        const unsigned char *code = NULL;
         size_t i = 0;
         TRY(take(m, &code, 1, err));
         while (i < sizeof opcodes / sizeof *opcodes && opcodes[i].code != *code) i++;
