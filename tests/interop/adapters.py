@@ -127,6 +127,22 @@ TRAINED = [
     ("bert", "BertForMaskedLM", "wordpiece", "hidden_size=32,intermediate_size=64,num_hidden_layers=2,num_attention_heads=4",
      "lora:r=4,targets=query+value"),
     ("bloom", "BloomForCausalLM", "bpe", "hidden_size=32,n_layer=2,n_head=4", "lora:r=4,targets=all-linear"),
+] + [
+    ("llama", "LlamaForCausalLM", "bpe", "hidden_size=32,intermediate_size=48,num_hidden_layers=2,num_attention_heads=4,"
+     "num_key_value_heads=2", spec)
+    for spec in ("lora:r=4,dora=true", "lora:r=4,init=pissa", "lora:r=4,alpha=6,rslora=true,init=pissa_niter_4", "lora:r=4,init=olora",
+                 "lora:r=4,init=orthogonal", "lora:r=4,lora_bias=true", "lora:r=4,tokens=9+11+40,dora=true",
+                 "lora:r=2,save=lm_head", "ia3", "ia3:targets=all-linear,feedforward=up_proj",
+                 "hira:r=4", "delora:r=4", "gralora:r=4,hybrid=2", "ln_tuning", "beft", "trainable_tokens:tokens=14+16+30+32+38+52",
+                 "adalora:r=4,target=2,tinit=1,tfinal=1")
+] + [
+    ("qwen2", "Qwen2ForCausalLM", "bpe", "hidden_size=32,intermediate_size=48,num_hidden_layers=2,num_attention_heads=4,"
+     "num_key_value_heads=2,tie_word_embeddings=true", spec)
+    for spec in ("lora:r=4,tokens=9+11+40", "trainable_tokens:tokens=9+11+40", "lora:r=4,lora_bias=true,targets=q_proj", "beft:targets=q_proj+v_proj")
+] + [
+    ("gpt2", "GPT2LMHeadModel", "bpe", "n_embd=32,n_layer=2,n_head=4,n_positions=64", spec)
+    for spec in ("lora:r=4,dora=true", "lora:r=4,init=pissa", "lora:r=4,tokens=9+11", "ia3", "hira:r=4", "ln_tuning", "adalora:r=4,target=2",
+                 "trainable_tokens:tokens=9+11")
 ]  # fmt: skip
 
 
@@ -154,5 +170,5 @@ def run(table, cambium, folder):
     for n, (architecture, family, config, options) in enumerate(CASES):
         with table.case(KIND, family, f"{architecture} {config + 1}", "both"):
             check_case(table, cambium, folder / str(n), architecture, family, config, options)
-    for family, architecture, kind, options, spec in TRAINED:
-        check_trained(table, cambium, folder / f"trained-{family}", family, architecture, kind, options, spec)
+    for n, (family, architecture, kind, options, spec) in enumerate(TRAINED):
+        check_trained(table, cambium, folder / f"trained-{n}", family, architecture, kind, options, spec)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "io/file.h"
+#include "io/safetensors.h"
 #include "module_case.h"
 
 TEST(lora, fixtures) {
@@ -73,6 +74,116 @@ TEST(lora, file_is_stable) {
         free(c);
     }
     module_destroy(&m);
+    base_close(&b);
+}
+
+/* ---- starts that move a part of the weight */
+struct start {
+    const char *name, *base, *spec;
+};
+static const struct start starts[] = {
+    {"lora_llama_pissa", "base_llama", "lora:r=4,alpha=8,targets=q_proj+down_proj,init=pissa"},
+    {"lora_llama_pissa_rslora", "base_llama", "lora:r=4,alpha=8,targets=q_proj,init=pissa,rslora=true"},
+    {"lora_gpt2_pissa", "base_gpt2", "lora:r=3,alpha=6,targets=c_fc,init=pissa"},
+    {"lora_llama_olora", "base_llama", "lora:r=4,alpha=8,targets=q_proj+down_proj,init=olora"},
+};
+
+/* Worst difference of b a at any place from that of two others. */
+static double product_error(const float *a, const float *b, const float *c, const float *d, int64_t r, int64_t in, int64_t out) {
+    double worst = 0;
+    for (int64_t o = 0; o < out; o++)
+        for (int64_t i = 0; i < in; i++) {
+            double x = 0, y = 0;
+            for (int64_t k = 0; k < r; k++) {
+                x += (double)b[o * r + k] * (double)a[k * in + i];
+                y += (double)d[o * r + k] * (double)c[k * in + i];
+            }
+            worst = fmax(worst, fabs(x - y));
+        }
+    return worst;
+}
+
+/* The products B A of a fresh module beside the library's; signs of singular vectors are free. */
+static int starts_compare(const struct base *b, const struct module *m, const struct tensors *golden) {
+    int bad = 0;
+    char name[400];
+    for (int i = 0; i < m->n_sites; i++) {
+        const struct nn_site *site = &m->sites[i].site;
+        const struct tensor *t[2];
+        const float *own[2];
+        for (int k = 0; k < 2; k++) {
+            const struct module_param *p = &m->params[m->sites[i].param[k]].public;
+            snprintf(name, sizeof name, "init.%s", p->key);
+            t[k] = tensors_find(golden, name);
+            own[k] = store_find(b->store, p->name)->data;
+        }
+        bad += !t[0] || !t[1] ||
+               !(product_error(own[0], own[1], tensor_data(t[0]), tensor_data(t[1]), m->sites[i].rank, site->in, site->out) < 2e-6);
+    }
+    return bad;
+}
+
+/* The weights that a module as it was trained gives, beside the merged ones of the library. */
+static int merged_differ(const struct base *b, const struct tensors *golden) {
+    int bad = 0, n = 0;
+    for (int i = 0; i < tensors_count(golden); i++) {
+        const struct tensor *t = tensors_at(golden, i);
+        if (strncmp(t->name, "merged.", 7) != 0) continue;
+        bad += !(worst_error(store_find(b->store, t->name + 7)->data, tensor_data(t), type_elements(&t->type)) < 1e-5);
+        n++;
+    }
+    return n ? bad : -1;
+}
+
+TEST(lora, starts) {
+    const char *shared = shared_dir();
+    if (!shared) return;
+    for (size_t i = 0; i < sizeof starts / sizeof *starts; i++) {
+        struct cb_err err = {0};
+        struct base b;
+        struct module *m, *plain;
+        struct tensors *golden;
+        char path[600], folder[128];
+        snprintf(path, sizeof path, "%s/fixtures/modules/%s/golden.safetensors", shared, starts[i].name);
+        CHECK_OK(tensors_open(&golden, path, &err));
+        snprintf(path, sizeof path, "%s/fixtures/modules/%s", shared, starts[i].base);
+        CHECK_OK(base_open(&b, path, &err));
+        CHECK_OK(module_create(&m, b.store, starts[i].spec, "fresh", NULL, 1, &b.sites, &err));
+        CHECK(!starts_compare(&b, m, golden), "%s: other products", starts[i].name);
+        // saved as plain LoRA of twice the rank, which changes nothing yet
+        CHECK(temporary_folder(folder, "start"));
+        CHECK_OK(module_save(m, b.store, folder, &err));
+        CHECK_OK(module_load(&plain, b.store, folder, "plain", &b.sites, &err));
+        CHECK(plain->sites[0].rank == 2 * m->sites[0].rank && fabs(plain->sites[0].scale - m->sites[0].scale) < 1e-6);
+        module_destroy(&m);
+        module_destroy(&plain);
+        // as it was trained, for the weight that the start leaves: the part is found again
+        snprintf(path, sizeof path, "%s/fixtures/modules/%s/unconverted", shared, starts[i].name);
+        CHECK_OK(module_load(&m, b.store, path, "m", &b.sites, &err));
+        CHECK_OK(base_fold(&b, m, false, &err));
+        CHECK(!merged_differ(&b, golden), "%s: other weights", starts[i].name);
+        module_destroy(&m);
+        tensors_destroy(&golden);
+        base_close(&b);
+    }
+}
+
+/* What was drawn cannot be found again. */
+TEST(lora, drawn_start_is_refused) {
+    struct cb_err err = {0};
+    struct base b;
+    struct module *m;
+    char folder[128], path[200];
+    CHECK_OK(base_fresh(&b, "llama", &err));
+    CHECK(temporary_folder(folder, "drawn"));
+    CHECK_OK(module_create(&m, b.store, "lora:r=2", "m", NULL, 1, &b.sites, &err));
+    CHECK_OK(module_save(m, b.store, folder, &err));
+    module_destroy(&m);
+    snprintf(path, sizeof path, "%s/adapter_config.json", folder);
+    static const char config[] =
+        "{\"peft_type\": \"LORA\", \"r\": 2, \"target_modules\": \"all-linear\", \"init_lora_weights\": \"pissa_niter_4\"}";
+    CHECK_OK(io_write_file(path, config, sizeof config - 1, &err));
+    CHECK_FAILS(module_load(&m, b.store, folder, "again", &b.sites, &err), CB_E_UNSUPPORTED, "pissa_niter");
     base_close(&b);
 }
 
