@@ -180,6 +180,9 @@ static enum cb_status composed_run(const struct composed *c, const char *shared,
 TEST(compose, fixtures) {
     static const struct composed rows[] = {
         {.name = "multi_active_lora", .expression = "sum(~/a, ~/b)"},
+        {.name = "multi_active_lora_dora", .expression = "sum(~/a, ~/b)"},
+        {.name = "hotswap_lora", .expression = "~/b"},
+        {.name = "hotswap_lora_rank", .expression = "~/b"},
         {.name = "mixed_batch_lora", .expression = "batch(~/b, base, ~/a; 1, 1, 1)"},
         {.name = "mixed_batch_lora_heads", .expression = "batch(~/b, ~/a, base; 1, 1, 1)"},
         {.name = "mixed_batch_embed", .expression = "a=~/a\nb=~/b\nbatch(a, b, a; 1, 1, 1)"},

@@ -168,6 +168,36 @@ TEST(lora, starts) {
     }
 }
 
+/* Two at once are folded together: DoRA's norms are those of the base's own weights. */
+TEST(lora, folded_together) {
+    static const char *const names[] = {"multi_active_lora", "multi_active_lora_dora"};
+    const char *shared = shared_dir();
+    if (!shared) return;
+    for (int i = 0; i < 2; i++) {
+        struct cb_err err = {0};
+        struct base b;
+        struct module *m[2];
+        struct tensors *golden;
+        char path[600];
+        snprintf(path, sizeof path, "%s/fixtures/modules/%s/golden.safetensors", shared, names[i]);
+        CHECK_OK(tensors_open(&golden, path, &err));
+        snprintf(path, sizeof path, "%s/fixtures/modules/base_llama", shared);
+        CHECK_OK(base_open(&b, path, &err));
+        for (int k = 0; k < 2; k++) {
+            snprintf(path, sizeof path, "%s/fixtures/modules/%s/%c", shared, names[i], 'a' + k);
+            CHECK_OK(module_load(&m[k], b.store, path, k ? "b" : "a", &b.sites, &err));
+        }
+        const struct module_evaluator evaluator = test_evaluator();
+        const struct module *const modules[2] = {m[0], m[1]};
+        const struct module_list list = {.modules = modules, .n = 2};
+        CHECK_OK(module_fold(&list, b.store, false, &evaluator, &err));
+        CHECK(!merged_differ(&b, golden), "%s: other weights", names[i]);
+        for (int k = 0; k < 2; k++) module_destroy(&m[k]);
+        tensors_destroy(&golden);
+        base_close(&b);
+    }
+}
+
 /* What was drawn cannot be found again. */
 TEST(lora, drawn_start_is_refused) {
     struct cb_err err = {0};
