@@ -65,21 +65,38 @@ static void keep_random(const struct merge_job *job, const struct member *m, con
 }
 
 struct ranked {
-    float key;
+    uint32_t key;  // bits of |tau|, which order as the numbers do
     int32_t index;
 };
 
-static int ranked_order(const void *a, const void *b) {
-    const struct ranked *x = a, *y = b;
-    return x->key != y->key ? (x->key < y->key ? -1 : 1) : x->index < y->index ? -1 : x->index > y->index;
+/* Ascending by key, equal ones by index: 11 bits a pass, from the lowest. Returns the one of the two buffers that holds the result. */
+static struct ranked *order_row(struct ranked *from, struct ranked *to, int64_t n) {
+    for (int shift = 0; shift < 33; shift += 11) {
+        int32_t begin[2048] = {0};
+        for (int64_t i = 0; i < n; i++) begin[from[i].key >> shift & 2047]++;
+        for (int32_t b = 0, at = 0; b < 2048; b++) {
+            const int32_t count = begin[b];
+            begin[b] = at;
+            at += count;
+        }
+        for (int64_t i = 0; i < n; i++) to[begin[from[i].key >> shift & 2047]++] = from[i];
+        struct ranked *swap = from;
+        from = to;
+        to = swap;
+    }
+    return from;
 }
 
-/* Each row by itself: the larger, the likelier to stay. The tile's first spare buffers hold the row's order. */
+/* Each row by itself: the larger, the likelier to stay. The tile's spare buffers hold the row's order. */
 static void keep_ranked(const struct merge_job *job, const struct member *m, const struct merge_tile *t, float *x) {
-    struct ranked *order = (struct ranked *)(void *)t->spare;
+    struct ranked *buffer = (struct ranked *)(void *)t->spare;
     for (int64_t at = 0; at < t->n; at += job->cols) {
-        for (int64_t j = 0; j < job->cols; j++) order[j] = (struct ranked){fabsf(x[at + j]), (int32_t)j};
-        qsort(order, (size_t)job->cols, sizeof *order, ranked_order);
+        for (int64_t j = 0; j < job->cols; j++) {
+            const float key = fabsf(x[at + j]);
+            memcpy(&buffer[j].key, &key, sizeof key);
+            buffer[j].index = (int32_t)j;
+        }
+        const struct ranked *order = order_row(buffer, buffer + job->cols, job->cols);
         for (int64_t rank = 0; rank < job->cols; rank++) {
             const double share = job->cols > 1 ? (double)rank / (double)(job->cols - 1) : 0.5;
             const int64_t i = at + order[rank].index;
@@ -161,7 +178,7 @@ enum cb_status merge_family_prepare(struct merge_job *job, struct cb_err *err) {
     if (kind->keep == MERGE_KEEP_RANKED) {
         if (job->cols > INT32_MAX) FAIL(err, CB_E_LIMIT, "%s: rows of %lld; wanted less", job->name, (long long)job->cols);
         job->by_row = true;
-        job->n_spare = 2;  // a row of struct ranked
+        job->n_spare = 4;  // two rows of struct ranked
     }
     // "true" is the L1 norm, as mergekit means it
     const enum merge_rescale rescale = (enum merge_rescale)(int)merge_value(job, -1, "rescale", 0);
