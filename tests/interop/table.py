@@ -20,6 +20,7 @@ class Row:
     tolerance: float = 0.0
     passed: bool | None = None  # None: not run
     note: str = ""
+    excuse: str = ""  # why what differs is not counted
 
 
 def difference(got, wanted, where=None):
@@ -50,9 +51,9 @@ class Table:
         """A row that passes where the difference is within the tolerance."""
         self.add(Row(kind, group, what, direction, diff, tolerance, bool(diff <= tolerance), note))
 
-    def same(self, kind, group, what, direction, wrong, note=""):
+    def same(self, kind, group, what, direction, wrong, note="", excuse=""):
         """A row of things that must be equal: `wrong` names the first that differs, or is empty."""
-        self.add(Row(kind, group, what, direction, 0.0 if not wrong else math.inf, 0.0, not wrong, wrong or note))
+        self.add(Row(kind, group, what, direction, 0.0 if not wrong else math.inf, 0.0, not wrong, wrong or note, excuse))
 
     def skipped(self, kind, group, what, direction, why):
         self.add(Row(kind, group, what, direction, note=f"not run: {why}"))
@@ -72,7 +73,7 @@ class Table:
     def whole(self):
         lines = ["| kind | what | direction | largest difference | tolerance | passed |", "|---|---|---|---|---|---|"]
         for row in self.rows:
-            passed = {True: "yes", False: f"**no**: {row.note}", None: row.note}[row.passed]
+            passed = {True: f"yes; {row.excuse}" if row.excuse else "yes", False: f"**no**: {row.note}", None: row.note}[row.passed]
             cells = [row.kind, row.what, row.direction, number(row), f"{row.tolerance:g}", passed]
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         return "\n".join(lines) + "\n"
@@ -87,6 +88,7 @@ class Table:
             run = [row for row in rows if row.passed is not None]
             worst = max(run, key=lambda row: row.difference, default=rows[0])
             passed = f"{sum(row.passed for row in run)} of {len(run)}" if run else rows[0].note
+            passed += "".join(f"; {excuse}" for excuse in sorted({row.excuse for row in rows if row.excuse}))
             loosest = max(row.tolerance for row in rows)
             lines.append(f"| {kind}: {group} | {direction} | {len(rows)} | {number(worst)} | {loosest:g} | {passed} |")
         return "\n".join(lines) + "\n"
