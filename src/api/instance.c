@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "api/card.h"
-#include "api/task.h"
 #include "api/files.h"
+#include "api/task.h"
 #include "models/gguf_lora.h"
 #include "ops/ops.h"
 #include "text/tokenizer.h"
@@ -85,12 +85,27 @@ static enum cb_status load_gguf(struct module **module, struct instance *in, con
     return status;
 }
 
+/* A module may want the model's layers several times over: before anything else is on it. */
+static enum cb_status replicate(struct instance *in, const char *folder, struct cb_err *err) {
+    int *source, n;
+    TRY(module_layers(&source, &n, folder, in->model->n_layer, err));
+    enum cb_status status = CB_OK;
+    if (n && in->list.n)
+        status = err_set(err, CB_E_UNSUPPORTED, __FILE__, __LINE__, "%s: layer_replication: the model has modules already; wanted it first",
+                         folder);
+    if (n) graph_destroy(&in->site_graph);
+    if (n && status == CB_OK) status = model_replicate(&in->model, in->store, source, n, err);
+    free(source);
+    return status;
+}
+
 enum cb_status instance_load_module(struct instance *in, const char *folder, double scale, struct cb_err *err) {
     char name[16];
     struct module *module;
     TRY(next_name(in, name, err));
-    TRY(instance_sites(in, err));
     if (!gguf_is_path(folder)) TRY(card_check(in, folder, err));
+    if (!gguf_is_path(folder)) TRY(replicate(in, folder, err));
+    TRY(instance_sites(in, err));
     TRY(gguf_is_path(folder) ? load_gguf(&module, in, folder, name, err) : module_load(&module, in->store, folder, name, &in->sites, err));
     if (scale != 1 && !module_scales(module)) {
         module_remove(module, in->store);

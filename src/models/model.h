@@ -165,6 +165,10 @@ const char *model_weight_name(const struct model *model, const char *name, bool 
    wrong-shaped tensors are one CB_E_FORMAT that lists them. */
 enum cb_status model_load(struct model **model, struct store *store, const char *folder, struct cb_err *err);
 
+/* replicate.c: n layers, layer i with the weights of layer source[i], in place of the model's own; *model is another one then, its entries in the store
+   have the new names. A layer that stands several times becomes as many copies once it is changed. */
+enum cb_status model_replicate(struct model **model, struct store *store, const int *source, int n, struct cb_err *err);
+
 /* Another head than the file's own. */
 struct model_as {
     const char *class;  // "ForSequenceClassification"

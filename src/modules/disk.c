@@ -131,6 +131,58 @@ static enum cb_status load_adapters(struct module **module, struct store *store,
     return status;
 }
 
+/* One pair of layer_replication. */
+static enum cb_status pair_read(int64_t pair[2], const json_t *value, int64_t n_layer, const char *path, struct cb_err *err) {
+    char text[JSON_TEXT];
+    for (int i = 0; i < 2; i++) {
+        const json_t *number = json_array_get(value, (size_t)i);
+        pair[i] = json_is_integer(number) ? json_integer_value(number) : -1;
+    }
+    if (json_array_size(value) != 2 || pair[0] < 0 || pair[0] >= pair[1] || pair[1] > n_layer)
+        FAIL(err, CB_E_FORMAT, "%s: layer_replication: found %s; wanted pairs [first, end] within %lld layers", path,
+             json_text(value, text), (long long)n_layer);
+    return CB_OK;
+}
+
+static enum cb_status layers_read(int **source, int *n, const json_t *list, int64_t n_layer, const char *path, struct cb_err *err) {
+    enum { MOST = 4096 };
+    char text[JSON_TEXT];
+    if (!list || json_is_null(list)) return CB_OK;
+    if (!json_is_array(list))
+        FAIL(err, CB_E_FORMAT, "%s: layer_replication: found %s; wanted a list of pairs", path, json_text(list, text));
+    if (!(*source = calloc(MOST, sizeof **source))) FAIL(err, CB_E_MEMORY, "%s: no memory for layers", path);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        int64_t pair[2];
+        TRY(pair_read(pair, json_array_get(list, i), n_layer, path, err));
+        for (int64_t k = pair[0]; k < pair[1]; k++) {
+            if (*n == MOST) FAIL(err, CB_E_LIMIT, "%s: layer_replication: more than %d layers", path, MOST);
+            (*source)[(*n)++] = (int)k;
+        }
+    }
+    return CB_OK;
+}
+
+enum cb_status module_layers(int **source, int *n, const char *folder, int64_t n_layer, struct cb_err *err) {
+    char *path = io_path_join(folder, "adapter_config.json"), *text = NULL;
+    size_t size;
+    json_t *config = NULL;
+    *source = NULL;
+    *n = 0;
+    enum cb_status status = path ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory for a path", folder);
+    if (status == CB_OK) status = io_read_file(&text, &size, path, CONFIG_LIMIT, err);
+    if (status == CB_OK) status = json_parse_object(&config, text, size, path, err);
+    if (status == CB_OK) status = layers_read(source, n, json_object_get(config, "layer_replication"), n_layer, path, err);
+    if (status != CB_OK || !*n) {
+        free(*source);
+        *source = NULL;
+        *n = 0;
+    }
+    json_decref(config);
+    free(text);
+    free(path);
+    return status;
+}
+
 enum cb_status module_load(struct module **module, struct store *store, const char *folder, const char *name, const struct nn *sites,
                            struct cb_err *err) {
     *module = NULL;

@@ -7,7 +7,6 @@
 #include "io/file.h"
 #include "modules/private.h"
 
-#define CONFIG_LIMIT ((size_t)16 << 20)
 static const char *const weights_names[] = {"adapter.safetensors", "pytorch_adapter.bin", NULL};
 static const char *const head_names[] = {"model_head.safetensors", "pytorch_model_head.bin", NULL};
 

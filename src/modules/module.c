@@ -11,8 +11,6 @@
 #include "gen/tuners.inc"
 #undef TUNER
 
-#define CONFIG_LIMIT ((size_t)16 << 20)
-
 const struct tuner *const *tuners(int *n) {
     static const struct tuner *const list[] = {
 #define TUNER(name) &tuner_##name,

@@ -4,6 +4,8 @@
 #include "io/safetensors.h"
 #include "modules/tuner.h"
 
+#define CONFIG_LIMIT ((size_t)16 << 20)  // bytes of an adapter_config.json
+
 /* From a configuration object, to which a reference is taken. where: the file or spec, for messages. Nullable: file, of which parameters are to be read;
    sites. */
 enum cb_status module_from_config(struct module **module, json_t *config, const struct tensors *file, const char *where, const char *name,

@@ -10,8 +10,7 @@
 /* Options of PEFT that change what the numbers mean: on is refused by name. */
 static enum cb_status refuse(const json_t *config, const char *where, struct cb_err *err) {
     static const char *const flags[] = {"use_qalora", "use_bdlora", "ensure_weight_tying"};
-    static const char *const others[] = {"target_parameters", "layer_replication", "alora_invocation_tokens",
-                                         "arrow_config",      "megatron_config",   "velora_config",
+    static const char *const others[] = {"target_parameters", "alora_invocation_tokens", "arrow_config", "megatron_config", "velora_config",
                                          "kasa_config",       "monteclora_config"};
     char text[JSON_TEXT];
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {

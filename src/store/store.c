@@ -156,6 +156,24 @@ enum cb_status store_add_map(struct store *store, const char *name, struct cb_ty
     return slot_finish(store, slot, status, entry, err);
 }
 
+enum cb_status store_add_alias(struct store *store, const char *name, const char *of, struct cb_err *err) {
+    const struct store_entry *from = store_find(store, of);
+    struct slot *slot = NULL;
+    if (!from) FAIL(err, CB_E_NAME, "%s: not in the store", of);
+    TRY(slot_make(&slot, store, name, from->type, err));
+    enum cb_status status = CB_OK;
+    slot->entry.turned = from->turned;
+    if (from->place == STORE_MAP) {
+        slot->entry.place = STORE_MAP;
+        slot->entry.data = from->data;
+        slot->map = map_retain(slot_of(from)->map);
+    } else {
+        status = slot_heap(slot, err);
+        if (status == CB_OK) memcpy(slot->entry.data, from->data, (size_t)from->bytes);
+    }
+    return slot_finish(store, slot, status, NULL, err);
+}
+
 // ---- looking up and removing
 
 struct store_entry *store_find(const struct store *store, const char *name) {

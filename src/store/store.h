@@ -28,6 +28,8 @@ enum cb_status store_add(struct store *store, const char *name, struct cb_type t
 /* An entry over bytes of a mapped file; holds a reference on the map. Bytes that are not aligned to their number type are copied to the heap. */
 enum cb_status store_add_map(struct store *store, const char *name, struct cb_type type, struct map *map, int64_t offset,
                              struct store_entry **entry, struct cb_err *err);
+/* The same values under another name: of a mapped entry the same bytes, else a copy. */
+enum cb_status store_add_alias(struct store *store, const char *name, const char *of, struct cb_err *err);
 /* NULL where there is none. */
 struct store_entry *store_find(const struct store *store, const char *name);
 void store_remove(struct store *store, const char *name);

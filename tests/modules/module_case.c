@@ -221,6 +221,20 @@ static int merged_compare(const struct base *b, const struct tensors *golden, do
     return n;
 }
 
+/* The layers that a folder's module wants. */
+static enum cb_status base_replicate(struct base *b, const char *folder, struct cb_err *err) {
+    char path[700];
+    int *source, n;
+    snprintf(path, sizeof path, "%s/adapter_config.json", folder);
+    if (access(path, R_OK) != 0) return CB_OK;
+    TRY(module_layers(&source, &n, folder, b->model->n_layer, err));
+    enum cb_status status = n ? model_replicate(&b->model, b->store, source, n, err) : CB_OK;
+    free(source);
+    if (!n || status != CB_OK) return status;
+    graph_destroy(&b->sites_graph);
+    return base_sites(b, err);
+}
+
 enum cb_status case_module(struct module **m, struct store *store, const char *folder, const struct nn *sites, struct cb_err *err) {
     char path[700];
     struct tensors *tensors;
@@ -262,6 +276,7 @@ static enum cb_status fixture_open(struct fixture *f, const char *shared, struct
     snprintf(path, sizeof path, "%s/fixtures/modules/%s", shared, json_string_value(json_object_get(f->json, "base")));
     TRY(base_open(&f->b, path, err));
     snprintf(path, sizeof path, "%s/fixtures/modules/%s", shared, f->name);
+    TRY(base_replicate(&f->b, path, err));
     TRY(case_module(&f->m, f->b.store, path, &f->b.sites, err));
     snprintf(path, sizeof path, "%s/fixtures/modules/%s/golden.safetensors", shared, f->name);
     return tensors_open(&f->golden, path, err);
@@ -282,6 +297,7 @@ static enum cb_status attached_check(struct fixture *f, struct cb_err *err) {
     }
     // an additive module's scale at run time: 0 is the base, in the same plan
     if (!f->m->is_additive || f->m->n_swaps || f->m->n_new_rows || !tensors_find(f->golden, "logits_base")) return CB_OK;
+    if (json_is_array(json_object_get(f->m->config, "layer_replication"))) return CB_OK;  // another model
     module_set_scale(f->m, f->b.store, 0);
     TRY(runner_run(r, err));
     e = logits_error(r, f->golden, "logits_base");

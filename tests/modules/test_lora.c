@@ -35,6 +35,7 @@ TEST(lora, fixtures) {
                                         "lora_llama_pissa_rslora",
                                         "lora_llama_olora",
                                         "lora_llama_tokens",
+                                        "lora_llama_layer_replication",
                                         "lora_qwen2_bias_all",
                                         "lora_qwen2_embed_tied",
                                         "lora_qwen2_lora_bias",
