@@ -7,10 +7,10 @@
 #include "ops/ops.h"
 
 /* ---- who has a site */
-static bool touches(const struct compose *c, const struct expression *e) {
+bool compose_touches(const struct compose *c, const struct expression *e) {
     if (!e->block) return e->module >= 0 && module_touches(c->list->modules[e->module], c->name);
     for (int i = 0; i < e->n; i++)
-        if (touches(c, e->child[i])) return true;
+        if (compose_touches(c, e->child[i])) return true;
     return false;
 }
 
@@ -19,13 +19,19 @@ static int n_touching(const struct compose *c, const struct expression *e, int *
     int n = 0;
     *which = 0;
     for (int i = 0; i < e->n; i++)
-        if (touches(c, e->child[i])) n++, *which = i;
+        if (compose_touches(c, e->child[i])) n++, *which = i;
     return n;
+}
+
+const struct expression *compose_lone(const struct compose *c, const struct expression *e) {
+    int only;
+    while (e->block && (e->block->adds || e->block->is_lone) && e->weight == 1 && n_touching(c, e, &only) == 1) e = e->child[only];
+    return e;
 }
 
 void compose_in_place(const struct compose *c, const struct expression *e, compose_visit *visit, void *user) {
     int only;
-    if (!touches(c, e)) return;
+    if (!compose_touches(c, e)) return;
     if (!e->block)
         visit(user, c->list->modules[e->module]);
     else if (e->block->adds)
@@ -42,7 +48,7 @@ static struct cb_tensor *weighed(struct cb_graph *g, struct cb_tensor *y, struct
 
 struct cb_tensor *compose_apply(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y) {
     struct cb_graph *g = c->nn->g;
-    if (graph_is_bad(g, y) || !touches(c, e)) return y;
+    if (graph_is_bad(g, y) || !compose_touches(c, e)) return y;
     if (!e->block) return compose_module(c, c->list->modules[e->module], x, y);
     if (c->nn->group_ends && !e->block->adds)
         return graph_fail(g, CB_E_UNSUPPORTED, "%s: %s: an expert has rows of its own; sum(...) alone can change it", c->name,
@@ -73,7 +79,7 @@ static struct cb_tensor *sum_apply(struct compose *c, const struct expression *e
 
 /* ---- stack: what comes out of one goes into the next */
 static bool adds_only(const struct compose *c, const struct expression *e) {
-    if (!touches(c, e)) return true;
+    if (!compose_touches(c, e)) return true;
     if (!e->block) return c->list->modules[e->module]->is_additive;
     for (int i = 0; i < e->n; i++)
         if (!adds_only(c, e->child[i])) return false;
@@ -91,7 +97,7 @@ static struct cb_tensor *stack_added(struct compose *c, const struct expression 
             c->name, (long long)c->site->in, (long long)c->site->out);
     struct cb_tensor *zero = op_expand(g, graph_const_f32(g, 0), y->type.rank, y->type.dim), *state = x;
     for (int i = 0; i < e->n; i++)
-        if (touches(c, e->child[i])) state = child_alone(c, e->child[i], state, zero);
+        if (compose_touches(c, e->child[i])) state = child_alone(c, e->child[i], state, zero);
     return op_add(g, y, state);
 }
 
@@ -109,10 +115,10 @@ static struct cb_tensor *stack_apply(struct compose *c, const struct expression 
 }
 
 /* ---- average */
-static double weight_of(const struct expression *e, int i) {
+double compose_avg_weight(const struct expression *e, int i) {
     double sum = 0;
     for (int k = 0; k < e->n; k++) sum += e->child[k]->weight;
-    return e->keeps_weights ? e->child[i]->weight : e->child[i]->weight / sum;
+    return (e->keeps_weights ? e->child[i]->weight : e->child[i]->weight / sum) / (e->is_library ? e->n : 1);
 }
 
 static enum cb_status avg_check(struct expression *e, const char *where, struct cb_err *err) {
@@ -128,19 +134,18 @@ static enum cb_status avg_check(struct expression *e, const char *where, struct 
 static struct cb_tensor *avg_apply(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y) {
     struct cb_graph *g = c->nn->g;
     struct cb_tensor *sum = NULL;
-    const double divisor = e->is_library_mean ? e->n : 1;
     double rest = 1;
     if (is_input(c)) return y;
     for (int i = 0; i < e->n; i++) {
         struct cb_tensor *z = child_alone(c, e->child[i], x, y);
-        const double weight = weight_of(e, i) / divisor;
+        const double weight = compose_avg_weight(e, i);
         rest -= weight;
         if (z == y) continue;
         z = op_scale(g, op_sub(g, z, y), weight, 0);
         sum = sum ? op_add(g, sum, z) : z;
     }
     if (!sum) return y;
-    if (e->is_library_mean && !is_added(c)) y = op_scale(g, y, 1 - rest, 0);
+    if (e->is_library && !is_added(c)) y = op_scale(g, y, 1 - rest, 0);
     return op_add(g, y, sum);
 }
 
@@ -183,17 +188,90 @@ static struct cb_tensor *child_rows(struct compose *c, const struct expression *
     return compose_apply(&inner, e, x, part);
 }
 
-/* Children one after the other, sizes[i] examples each. */
-static struct cb_tensor *rows_apply(struct compose *c, const struct expression *e, const int64_t *sizes, struct cb_tensor *x,
-                                    struct cb_tensor *y) {
+/* ---- modules of one kind, each for rows of its own, in one product */
+struct groups {
+    const struct expression *e;
+    struct cb_tensor *index, *slot;  // as in struct tuner_group
+    const struct module **module;  // of each child; NULL: not in the group
+    const struct tuner_site **site;
+    bool *is_done;
+};
+
+/* All children of one kind. */
+static struct cb_tensor *group_apply(struct compose *c, struct groups *s, const struct tuner *tuner, struct cb_tensor *x,
+                                     struct cb_tensor *y) {
     struct cb_graph *g = c->nn->g;
-    struct cb_tensor **part = arena_array(g->arena, (size_t)e->n, sizeof(struct cb_tensor *));
-    int64_t begin = 0;
-    int n = 0;
-    if (!part) return graph_fail(g, CB_E_MEMORY, "%s: no memory", e->block->name);
+    const int64_t k = steps_of(c, y), in = x->type.dim[x->type.rank - 1], out = y->type.dim[y->type.rank - 1];
+    const int rank = y->type.rank;
+    struct cb_tensor **scale = arena_array(g->arena, (size_t)s->e->n + 1, sizeof(struct cb_tensor *)), *zero = graph_const_f32(g, 0);
+    int64_t plain[CB_MAX_RANK];
+    if (!scale || !k) return scale ? y : graph_fail(g, CB_E_MEMORY, "%s: no memory", c->name);
+    memcpy(plain, y->type.dim, sizeof plain);
+    for (int i = 0; i <= s->e->n; i++) scale[i] = i < s->e->n && s->module[i] ? module_scale(s->module[i], c->nn) : zero;
+    struct cb_tensor *scales = op_reshape(g, op_stack(g, s->e->n + 1, scale, 0), 2, (const int64_t[]){s->e->n + 1, 1});
+    const struct tuner_group group = {s->e->n, s->module, s->site, s->index, s->slot, scales};
+    const int64_t rows = type_elements(&y->type) / (c->n_rows * (out ? out : 1));
+    struct cb_tensor *seen = op_reshape(g, y, 3, (const int64_t[]){c->n_rows, rows, out});
+    x = x == y ? seen : op_reshape(g, x, 3, (const int64_t[]){c->n_rows, rows, in});
+    seen = is_input(c) ? tuner->grouped_input(&group, c->nn, seen) : tuner->grouped(&group, c->nn, x, seen);
+    return op_reshape(g, seen, rank, plain);
+}
+
+/* Children that are modules of a kind with at least one other; the others are left. */
+static struct cb_tensor *groups_apply(struct compose *c, struct groups *s, struct cb_tensor *x, struct cb_tensor *y) {
+    const struct expression *e = s->e;
     for (int i = 0; i < e->n; i++) {
-        if (sizes[i]) part[n++] = child_rows(c, e->child[i], x, y, begin, begin + sizes[i]);
-        begin += sizes[i];
+        const struct module *m = e->child[i]->module >= 0 ? c->list->modules[e->child[i]->module] : NULL;
+        int n = 0;
+        if (s->is_done[i] || !m || !module_groups(c, m)) continue;
+        for (int k = 0; k < e->n; k++) {
+            const struct module *other = e->child[k]->module >= 0 ? c->list->modules[e->child[k]->module] : NULL;
+            const bool is_in = other && other->tuner == m->tuner && module_groups(c, other);
+            s->module[k] = is_in ? other : NULL;
+            s->site[k] = is_in ? module_site(other, c->name) : NULL;
+            n += is_in;
+        }
+        if (n < 2) continue;
+        for (int k = 0; k < e->n; k++) s->is_done[k] |= s->module[k] != NULL;
+        if (is_input(c) ? m->tuner->grouped_input != NULL : m->tuner->grouped != NULL) y = group_apply(c, s, m->tuner, x, y);
+    }
+    return y;
+}
+
+static bool groups_make(struct compose *c, struct groups *s, const struct expression *e) {
+    struct arena *arena = c->nn->g->arena;
+    *s = (struct groups){.e = e, .module = arena_array(arena, (size_t)e->n, sizeof(struct module *))};
+    s->site = arena_array(arena, (size_t)e->n, sizeof(struct tuner_site *));
+    s->is_done = arena_array(arena, (size_t)e->n, sizeof(bool));
+    if (s->module && s->site && s->is_done) return true;
+    graph_fail(c->nn->g, CB_E_MEMORY, "%s: no memory", e->block->name);
+    return false;
+}
+
+/* Children one after the other, sizes[i] examples each. */
+static struct cb_tensor *rows_apply(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y) {
+    struct cb_graph *g = c->nn->g;
+    const int64_t *sizes = compose_row_sizes(c, e);
+    struct cb_tensor **part = arena_array(g->arena, (size_t)e->n, sizeof(struct cb_tensor *)), *whole = y;
+    int32_t *number = arena_array(g->arena, (size_t)(c->n_rows > 0 ? c->n_rows : 0) + 1, sizeof *number);
+    struct groups groups;
+    int64_t begin = 0, at = 0;
+    int n = 0;
+    if (!sizes || !part || !number || !groups_make(c, &groups, e))
+        return sizes ? graph_fail(g, CB_E_MEMORY, "%s: no memory", e->block->name) : y;
+    for (int i = 0; i < e->n; i++)
+        for (int64_t k = 0; k < sizes[i]; k++) number[at++] = (int32_t)i;
+    groups.index = groups.slot = graph_const(g, type_make(CB_DTYPE_I32, 1, &c->n_rows), number);
+    whole = groups_apply(c, &groups, x, y);
+    // neighbours that are done, or have nothing here, stay together
+    for (int i = 0; i < e->n;) {
+        int64_t end = begin + sizes[i];
+        const bool is_own = !groups.is_done[i] && compose_touches(c, e->child[i]);
+        int next = i + 1;
+        for (; !is_own && next < e->n && (groups.is_done[next] || !compose_touches(c, e->child[next])); next++) end += sizes[next];
+        if (end > begin) part[n++] = is_own ? child_rows(c, e->child[i], x, y, begin, end) : rows_of(c, whole, begin, end);
+        begin = end;
+        i = next;
     }
     return n == 1 ? part[0] : op_concat(g, n, part, 0);
 }
@@ -205,25 +283,20 @@ static enum cb_status batch_check(struct expression *e, const char *where, struc
     return CB_OK;
 }
 
-static struct cb_tensor *batch_apply(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y) {
-    int64_t sum = 0;
-    if (!rows_known(c, e)) return y;
-    for (int i = 0; i < e->n; i++) sum += e->number[i];
-    if (sum != c->n_rows)
-        return graph_fail(c->nn->g, CB_E_SHAPE, "batch: its children take %lld rows; the input has %lld", (long long)sum,
-                          (long long)c->n_rows);
-    return rows_apply(c, e, e->number, x, y);
-}
-
-/* ---- parallel: the caller gives the batch once for each child */
-static struct cb_tensor *parallel_apply(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y) {
+/* Of a block with numbers these; else the caller gives the batch once for each child. */
+const int64_t *compose_row_sizes(struct compose *c, const struct expression *e) {
     struct cb_graph *g = c->nn->g;
-    if (!rows_known(c, e)) return y;
-    int64_t *sizes = arena_array(g->arena, (size_t)e->n, sizeof *sizes);
-    if (!sizes || c->n_rows % e->n)
-        return graph_fail(g, CB_E_SHAPE, "parallel: %lld rows; wanted a multiple of its %d children", (long long)c->n_rows, e->n);
-    for (int i = 0; i < e->n; i++) sizes[i] = c->n_rows / e->n;
-    return rows_apply(c, e, sizes, x, y);
+    int64_t sum = 0, *sizes = arena_array(g->arena, (size_t)e->n, sizeof *sizes);
+    if (!sizes) graph_fail(g, CB_E_MEMORY, "%s: no memory", e->block->name);
+    if (!sizes || !rows_known(c, e)) return NULL;
+    for (int i = 0; i < e->n; i++) {
+        sizes[i] = e->block->takes_numbers ? e->number[i] : c->n_rows / e->n;
+        sum += sizes[i];
+    }
+    if (sum == c->n_rows) return sizes;
+    graph_fail(g, CB_E_SHAPE, "%s: its %d children take %lld rows; the input has %lld", e->block->name, e->n, (long long)sum,
+               (long long)c->n_rows);
+    return NULL;
 }
 
 /* ---- by a number that each row has at run time */
@@ -234,35 +307,54 @@ const char *expression_input(const struct expression *e, struct arena *arena) {
     return name;
 }
 
-/* t seen as (rows, steps, ...), so that a condition (rows, 1, ...) fits it. */
-static struct cb_tensor *select_rows(struct compose *c, struct cb_tensor *ids, int32_t number, struct cb_tensor *z, struct cb_tensor *y) {
+/* Both are seen as (rows, steps, ...), so that a condition (rows, 1, ...) fits them. */
+struct cb_tensor *compose_select(struct compose *c, struct cb_tensor *ids, int number, struct cb_tensor *z, struct cb_tensor *y) {
     struct cb_graph *g = c->nn->g;
-    const int64_t k = steps_of(c, y);
-    int64_t seen[CB_MAX_RANK], ones[CB_MAX_RANK], plain[CB_MAX_RANK];
-    const int rank = y->type.rank;
-    if (!k) return y;
+    const int64_t k = graph_is_bad(g, y) || graph_is_bad(g, z) ? 0 : steps_of(c, y);
+    int64_t seen[CB_MAX_RANK + 1], ones[CB_MAX_RANK + 1], plain[CB_MAX_RANK];
+    const int rank = y->type.rank, extra = k > 1;
+    const int32_t wanted = number;
+    if (!k || rank + extra > CB_MAX_RANK) return &g->bad_tensor;
     memcpy(plain, y->type.dim, sizeof plain);
-    const int extra = k != 1;
     seen[0] = c->n_rows;
     seen[1] = k;
-    for (int i = 1; i < rank; i++) seen[i + extra] = y->type.dim[i];
+    for (int i = 1; i < rank; i++) seen[i + extra] = plain[i];
     for (int i = 0; i < rank + extra; i++) ones[i] = i ? 1 : c->n_rows;
-    struct cb_tensor *is = op_compare(g, "eq", ids, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &number));
+    struct cb_tensor *is = op_compare(g, "eq", ids, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &wanted));
     is = op_reshape(g, is, rank + extra, ones);
     if (!extra) return op_where(g, is, z, y);
     return op_reshape(g, op_where(g, is, op_reshape(g, z, rank + extra, seen), op_reshape(g, y, rank + extra, seen)), rank, plain);
 }
 
-static struct cb_tensor *route_apply(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y) {
+struct cb_tensor *compose_row_numbers(struct compose *c, const struct expression *e) {
     struct cb_graph *g = c->nn->g;
     const char *name = expression_input(e, g->arena);
-    if (!name || !rows_known(c, e)) return y;
-    const struct cb_tensor *all = graph_find_leaf(g, "input_ids");
-    struct cb_tensor *ids = graph_input(g, name, type_make(CB_DTYPE_I32, 1, all->type.dim)), *out = y;
-    if (c->n_rows != all->type.dim[0]) ids = op_slice(g, ids, 0, c->first_row, c->first_row + c->n_rows, 1);
+    if (!name) graph_fail(g, CB_E_MEMORY, "%s: no memory", e->block->name);
+    if (!name || !rows_known(c, e)) return NULL;
+    const int64_t all = graph_find_leaf(g, "input_ids")->type.dim[0];
+    struct cb_tensor *ids = graph_input(g, name, type_make(CB_DTYPE_I32, 1, &all));
+    return c->n_rows == all ? ids : op_slice(g, ids, 0, c->first_row, c->first_row + c->n_rows, 1);
+}
+
+/* The numbers where they are a child's, n elsewhere. */
+static struct cb_tensor *slots_of(struct cb_graph *g, struct cb_tensor *ids, int n) {
+    const int32_t zero = 0, end = n;
+    struct cb_tensor *past = graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &end);
+    struct cb_tensor *is_in = op_compare(g, "ge", ids, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &zero));
+    return op_where(g, op_logical(g, "logical_and", is_in, op_compare(g, "lt", ids, past)), ids, past);
+}
+
+static struct cb_tensor *route_apply(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y) {
+    struct cb_graph *g = c->nn->g;
+    struct cb_tensor *ids = compose_row_numbers(c, e);
+    struct groups groups;
+    if (!ids || !groups_make(c, &groups, e)) return &g->bad_tensor;
+    groups.index = ids;
+    groups.slot = slots_of(g, ids, e->n);
+    struct cb_tensor *out = groups_apply(c, &groups, x, y);
     for (int i = 0; i < e->n; i++) {
-        struct cb_tensor *z = child_rows(c, e->child[i], x, y, 0, c->n_rows);
-        if (z != y) out = select_rows(c, ids, i, z, out);
+        struct cb_tensor *z = groups.is_done[i] ? y : child_rows(c, e->child[i], x, y, 0, c->n_rows);
+        if (z != y) out = compose_select(c, ids, i, z, out);
     }
     return out;
 }
@@ -278,6 +370,20 @@ static enum cb_status split_check(struct expression *e, const char *where, struc
         FAIL(err, CB_E_USAGE, "%s: split: found %d numbers; wanted how many positions each of %d children takes (the last may be left out)",
              where, e->n_numbers, e->n);
     return CB_OK;
+}
+
+const int64_t *compose_split_sizes(struct compose *c, const struct expression *e, int64_t length) {
+    struct cb_graph *g = c->nn->g;
+    int64_t sum = 0, *sizes = arena_array(g->arena, (size_t)e->n, sizeof *sizes);
+    if (!sizes) graph_fail(g, CB_E_MEMORY, "split: no memory");
+    if (!sizes) return NULL;
+    for (int i = 0; i < e->n_numbers; i++) sum += sizes[i] = e->number[i];
+    if (e->n_numbers == e->n ? sum != length : sum > length) {
+        graph_fail(g, CB_E_SHAPE, "split: its children take %lld positions; the input has %lld", (long long)sum, (long long)length);
+        return NULL;
+    }
+    if (e->n_numbers < e->n) sizes[e->n - 1] = length - sum;
+    return sizes;
 }
 
 /* Where a cache is read the step of a row is known at run time only: every child sees all, and the position chooses. */
@@ -310,14 +416,12 @@ static struct cb_tensor *split_apply(struct compose *outer, const struct express
     struct cb_tensor *start = graph_find_leaf(g, "start");
     if (start && start->type.rank == 1 && start->type.dim[0] == y->type.dim[0]) return split_cached(c, e, start, x, y);
     struct cb_tensor **part = arena_array(g->arena, (size_t)e->n, sizeof(struct cb_tensor *));
-    int64_t begin = 0, sum = 0, length = y->type.dim[1];
+    const int64_t *sizes = compose_split_sizes(c, e, y->type.dim[1]);
+    int64_t begin = 0;
     int n = 0;
-    if (!part) return graph_fail(g, CB_E_MEMORY, "split: no memory");
-    for (int i = 0; i < e->n_numbers; i++) sum += e->number[i];
-    if (e->n_numbers == e->n ? sum != length : sum > length)
-        return graph_fail(g, CB_E_SHAPE, "split: its children take %lld positions; the input has %lld", (long long)sum, (long long)length);
+    if (!part || !sizes) return graph_fail(g, CB_E_MEMORY, "split: no memory");
     for (int i = 0; i < e->n; i++) {
-        const int64_t end = i < e->n_numbers ? begin + e->number[i] : length;
+        const int64_t end = begin + sizes[i];
         if (end == begin) continue;
         struct cb_tensor *piece = op_slice(g, y, 1, begin, end, 1);
         inner.plain = outer->plain == y || !outer->plain ? piece : op_slice(g, outer->plain, 1, begin, end, 1);
@@ -333,13 +437,15 @@ static const struct block table[] = {
      .syntax = "sum(a, -1*b)",
      .doc = "what each adds is added; others change what those before them left",
      .adds = true,
-     .apply = sum_apply},
+     .apply = sum_apply,
+     .flow = compose_flow_chain},
     {.name = "stack",
      .type = "Stack",
      .syntax = "stack(a, b)",
      .doc = "what comes out of a goes into b",
      .is_lone = true,
-     .apply = stack_apply},
+     .apply = stack_apply,
+     .flow = compose_flow_chain},
     {.name = "avg",
      .type = "Average",
      .syntax = "avg(0.3*a, 0.7*b)",
@@ -348,7 +454,8 @@ static const struct block table[] = {
      .takes_options = true,
      .weighs = true,
      .check = avg_check,
-     .apply = avg_apply},
+     .apply = avg_apply,
+     .flow = compose_flow_avg},
     {.name = "batch",
      .type = "BatchSplit",
      .syntax = "batch(a, b; 2, 3)",
@@ -356,28 +463,32 @@ static const struct block table[] = {
      .takes_numbers = true,
      .by_rows = true,
      .check = batch_check,
-     .apply = batch_apply},
+     .apply = rows_apply,
+     .flow = compose_flow_rows},
     {.name = "split",
      .type = "Split",
      .syntax = "split(a, b; 64)",
      .doc = "the first 64 positions go through a, the others through b",
      .takes_numbers = true,
      .check = split_check,
-     .apply = split_apply},
+     .apply = split_apply,
+     .flow = compose_flow_split},
     {.name = "parallel",
      .type = "Parallel",
      .syntax = "parallel(a, b)",
      .doc = "the whole batch goes through each, outputs for each",
      .by_rows = true,
      .replicates = true,
-     .apply = parallel_apply},
+     .apply = rows_apply,
+     .flow = compose_flow_rows},
     {.name = "multitask",
      .type = "MultiTask",
      .syntax = "multitask(a, b)",
      .doc = "each row goes through the one of its number in task_ids",
      .by_rows = true,
      .chooses = true,
-     .apply = route_apply},
+     .apply = route_apply,
+     .flow = compose_flow_route},
     {.name = "route",
      .syntax = "route(by=language; en=a, ru=b)",
      .doc = "each row goes through the one of its field; rows with other values through none",
@@ -385,7 +496,8 @@ static const struct block table[] = {
      .by_rows = true,
      .chooses = true,
      .check = route_check,
-     .apply = route_apply},
+     .apply = route_apply,
+     .flow = compose_flow_route},
 };
 
 const struct block *blocks(int *n) {

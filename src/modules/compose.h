@@ -18,6 +18,38 @@ struct compose {
 struct cb_tensor *compose_apply(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y);
 /* apply.c: the same by one module. */
 struct cb_tensor *compose_module(struct compose *c, const struct module *m, struct cb_tensor *x, struct cb_tensor *y);
+bool compose_touches(const struct compose *c, const struct expression *e);
+/* The expression without blocks of which one child alone has the site. */
+const struct expression *compose_lone(const struct compose *c, const struct expression *e);
+/* How many examples each child of a block by rows takes; NULL after a failure. */
+const int64_t *compose_row_sizes(struct compose *c, const struct expression *e);
+/* How many of `length` positions each child takes. */
+const int64_t *compose_split_sizes(struct compose *c, const struct expression *e, int64_t length);
+/* Each row's number of a child of a choosing block, i32 (n_rows); NULL after a failure. */
+struct cb_tensor *compose_row_numbers(struct compose *c, const struct expression *e);
+/* z in the rows of that number, y in the others. */
+struct cb_tensor *compose_select(struct compose *c, struct cb_tensor *ids, int number, struct cb_tensor *z, struct cb_tensor *y);
+/* What the i-th child of an average counts. */
+double compose_avg_weight(const struct expression *e, int i);
+
+/* compose_join.c: where an output joins the residual stream. */
+struct compose_join {
+    struct compose c;
+    struct tuner_flow flow;
+    const struct module *last;  // that changed it; NULL: none
+};
+/* The new stream; NULL where no module has the site. */
+struct cb_tensor *compose_join(struct nn *nn, const struct module_list *list, const struct nn_site *place, const struct nn_join *join,
+                               struct cb_tensor *y);
+void compose_join_module(struct compose_join *j, const struct module *m);
+void compose_flow_chain(struct compose_join *j, const struct expression *e);
+void compose_flow_rows(struct compose_join *j, const struct expression *e);
+void compose_flow_split(struct compose_join *j, const struct expression *e);
+void compose_flow_route(struct compose_join *j, const struct expression *e);
+void compose_flow_avg(struct compose_join *j, const struct expression *e);
+
+/* apply.c: whether a module's part at this site can be computed together with that of others of its kind. */
+bool module_groups(const struct compose *c, const struct module *m);
 /* The modules that act in place at the site, in order. */
 typedef void compose_visit(void *user, const struct module *m);
 void compose_in_place(const struct compose *c, const struct expression *e, compose_visit *visit, void *user);

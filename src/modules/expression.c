@@ -169,7 +169,7 @@ static enum cb_status children_read(struct parser *p, struct expression *e) {
 
 static enum cb_status option_read(struct parser *p, struct expression *e, const char *text) {
     if (strcmp(text, "reading=adapters") == 0)
-        e->is_library_mean = true;
+        e->is_library = true;
     else if (strcmp(text, "normalize=false") == 0)
         e->keeps_weights = true;
     else if (strcmp(text, "reading=mean") != 0 && strcmp(text, "normalize=true") != 0)

@@ -23,7 +23,7 @@ struct expression {
     const char **value;
     int n_numbers;
     int64_t *number;  // after the ';'
-    bool is_library_mean;  // avg: divided by the number of children once more, as the adapters library does
+    bool is_library;  // as the adapters library reads it: an average is divided by the number of children once more
     bool keeps_weights;  // avg: the weights are not made to sum to 1
 };
 
@@ -51,6 +51,7 @@ enum cb_status block_check(struct expression *e, const char *where, struct cb_er
 
 /* How a block is written, and what it does (compose.c). */
 struct compose;
+struct compose_join;
 struct cb_tensor;
 struct block {
     const char *name, *type;  // in the language; in adapter_setup.json, NULL: none
@@ -69,6 +70,8 @@ struct block {
     enum cb_status (*check)(struct expression *e, const char *where, struct cb_err *err);
     /* What becomes of y; x: the site's input. */
     struct cb_tensor *(*apply)(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y);
+    /* The same where an output joins the residual stream; NULL: it has no meaning there. */
+    void (*flow)(struct compose_join *j, const struct expression *e);
 };
 const struct block *blocks(int *n);
 #endif

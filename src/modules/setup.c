@@ -58,7 +58,6 @@ static enum cb_status weights_read(struct setup *s, struct expression *e, const 
     const json_t *weights = NULL;
     bool normalize = true;
     if (!e->block->takes_options) return CB_OK;
-    e->is_library_mean = true;
     TRY(json_get_bool(&normalize, options, s->where, "normalize_weights", false, s->err));
     TRY(json_get_array(&weights, options, s->where, "weights", false, s->err));
     e->keeps_weights = !normalize;
@@ -122,6 +121,7 @@ static enum cb_status node_read(struct setup *s, const json_t *node, int depth, 
     if (!block) FAIL(s->err, CB_E_UNSUPPORTED, "%s: type: found %.60s; wanted single or a known block", s->where, type);
     TRY(node_make(s, (int)n, out));
     (*out)->block = block;
+    (*out)->is_library = true;
     for (size_t i = 0; i < n; i++) TRY(node_read(s, json_array_get(children, i), depth + 1, &(*out)->child[i]));
     TRY(options_read(s, *out, node));
     if (block->takes_folder) TRY(fusion_folder(s, *out));

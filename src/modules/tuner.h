@@ -163,6 +163,16 @@ struct tuner_join {
     struct cb_tensor *(*leave)(const struct module *module, const struct tuner_site *site, struct nn *nn, const struct tuner_flow *flow);
 };
 
+/* Modules of one kind at a site, each for some sequences of a batch. */
+struct tuner_group {
+    int n;
+    const struct module *const *module;  // the i-th; NULL: none of this kind, whose sequences stay as they are
+    const struct tuner_site *const *site;
+    struct cb_tensor *index;  // i32 (B): which module a sequence has; outside [0,n): none
+    struct cb_tensor *slot;  // the same, n where there is none
+    struct cb_tensor *scales;  // f32 (n+1,1): their run-time scales; 0 where there is none
+};
+
 /* A name for some options of a tuner. */
 struct tuner_preset {
     const char *name, *doc, *config;  // config: what differs from the defaults, as JSON; name NULL ends the list
@@ -204,6 +214,11 @@ struct tuner {
     /* The new output of the site. */
     struct cb_tensor *(*delta)(const struct module *module, const struct tuner_site *site, struct nn *nn, struct cb_tensor *x,
                                struct cb_tensor *y, struct cb_tensor *scale);
+    /* input and delta for several modules at once, x and y being (B,T,channels) of a linear layer; groups: whether this module's part at a site can be
+       computed so. NULL: none can. */
+    bool (*groups)(const struct module *module, const struct tuner_site *site);
+    struct cb_tensor *(*grouped_input)(const struct tuner_group *group, struct nn *nn, struct cb_tensor *x);
+    struct cb_tensor *(*grouped)(const struct tuner_group *group, struct nn *nn, struct cb_tensor *x, struct cb_tensor *y);
     /* The new weight of w, f32: (out,in) of linear layers however they are stored, (rows,channels) of embeddings, (C) of norms. */
     struct cb_tensor *(*weight)(const struct module *module, const struct tuner_site *site, struct nn *nn, struct cb_tensor *w,
                                 struct cb_tensor *scale);

@@ -79,6 +79,39 @@ static struct cb_tensor *bias(const struct module *m, const struct tuner_site *s
     return *(const bool *)site->own ? b : op_mul(nn->g, b, factor(m, site, nn, scale, true));
 }
 
+/* ---- many modules at once: each sequence by the factors of its own */
+static bool groups(const struct module *m, const struct tuner_site *site) {
+    (void)m, (void)site;
+    return true;
+}
+
+/* t (B,T,n) times the factors of the modules that scale inputs, or outputs: a table of all of them, in its last row ones. */
+static struct cb_tensor *grouped_factors(const struct tuner_group *group, struct nn *nn, bool of_input, struct cb_tensor *t) {
+    struct cb_graph *g = nn->g;
+    const int64_t row[2] = {1, t->type.dim[2]}, each[3] = {t->type.dim[0], 1, row[1]};
+    struct cb_tensor **rows = arena_array(g->arena, (size_t)group->n + 1, sizeof(struct cb_tensor *));
+    struct cb_tensor *ones = op_expand(g, graph_const_f32(g, 1), 2, row);
+    bool is_any = false;
+    if (!rows) return graph_fail(g, CB_E_MEMORY, "ia3: no memory");
+    for (int i = 0; i <= group->n; i++) {
+        const bool is_own = i < group->n && group->module[i] && *(const bool *)group->site[i]->own == of_input;
+        rows[i] = is_own ? op_reshape(g, tuner_leaf(group->module[i], group->site[i], 0, nn), 2, row) : ones;
+        is_any |= is_own;
+    }
+    if (!is_any) return t;
+    struct cb_tensor *table = op_scale(g, op_mul(g, op_scale(g, op_concat(g, group->n + 1, rows, 0), 1, -1), group->scales), 1, 1);
+    return op_mul(g, t, op_reshape(g, op_embedding(g, table, group->slot), 3, each));
+}
+
+static struct cb_tensor *grouped_input(const struct tuner_group *group, struct nn *nn, struct cb_tensor *x) {
+    return grouped_factors(group, nn, true, x);
+}
+
+static struct cb_tensor *grouped(const struct tuner_group *group, struct nn *nn, struct cb_tensor *x, struct cb_tensor *y) {
+    (void)x;
+    return grouped_factors(group, nn, false, y);
+}
+
 static const struct tuner_option options[] = {
     {"targets", "target_modules", TUNER_STRS,
      "modules: names or endings joined by +, a pattern, or all-linear; without: keys, values, and the feed-forward's last"},
@@ -113,6 +146,9 @@ const struct tuner tuner_ia3 = {
     .declare = declare,
     .input = input,
     .delta = delta,
+    .groups = groups,
+    .grouped_input = grouped_input,
+    .grouped = grouped,
     .weight = weight,
     .bias = bias,
 };

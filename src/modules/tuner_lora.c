@@ -221,6 +221,45 @@ static struct cb_tensor *delta(const struct module *m, const struct tuner_site *
     return nn_product(nn, low, tuner_leaf(m, site, own->a0 + 1, nn), y);
 }
 
+/* Many modules at once: two products in which each sequence has matrices of its own. */
+static bool groups(const struct module *m, const struct tuner_site *site) {
+    const struct lora_options *o = m->options;
+    const struct lora_site *own = site->own;
+    return !o->dora && own->bias < 0 && own->a0 < 0 && !site->site.some_rows;
+}
+
+/* Those of one rank. */
+static struct cb_tensor *grouped_rank(const struct tuner_group *group, struct nn *nn, int64_t rank, struct cb_tensor *x,
+                                      struct cb_tensor *y) {
+    struct cb_graph *g = nn->g;
+    const size_t n = (size_t)group->n;
+    const int64_t rows[2] = {group->n + 1, 1}, each[3] = {x->type.dim[0], 1, 1};
+    struct cb_tensor **a = arena_array(g->arena, n, sizeof(struct cb_tensor *)), **b = arena_array(g->arena, n, sizeof(struct cb_tensor *));
+    float *scale = arena_array(g->arena, n + 1, sizeof *scale);
+    double dropout = 0;
+    if (!a || !b || !scale) return graph_fail(g, CB_E_MEMORY, "lora: no memory");
+    for (int i = 0; i < group->n; i++) {
+        if (!group->module[i] || group->site[i]->rank != rank) continue;
+        a[i] = tuner_leaf(group->module[i], group->site[i], 0, nn);
+        b[i] = tuner_leaf(group->module[i], group->site[i], 1, nn);
+        scale[i] = (float)group->site[i]->scale;
+        dropout = ((const struct lora_options *)group->module[i]->options)->dropout;
+    }
+    struct cb_tensor *table = op_mul(g, group->scales, graph_const(g, type_make(CB_DTYPE_F32, 2, rows), scale));
+    struct cb_tensor *low = op_indexed_linear(g, nn_dropout(nn, x, dropout), group->index, NULL, group->n, a, false);
+    low = op_mul(g, low, op_reshape(g, op_embedding(g, table, group->slot), 3, each));
+    return op_indexed_linear(g, low, group->index, y, group->n, b, false);
+}
+
+static struct cb_tensor *grouped(const struct tuner_group *group, struct nn *nn, struct cb_tensor *x, struct cb_tensor *y) {
+    for (int i = 0; i < group->n; i++) {
+        bool is_new = group->module[i] != NULL;
+        for (int k = 0; k < i && is_new; k++) is_new = !group->module[k] || group->site[k]->rank != group->site[i]->rank;
+        if (is_new) y = grouped_rank(group, nn, group->site[i]->rank, x, y);
+    }
+    return y;
+}
+
 static const char *refuses_fold(const struct module *m) {
     const struct lora_options *o = m->options;
     for (int i = 0; o->bias && i < m->n_sites; i++)
@@ -276,6 +315,8 @@ const struct tuner tuner_lora = {
     .declare_shared = declare_shared,
     .declare = declare,
     .delta = delta,
+    .groups = groups,
+    .grouped = grouped,
     .weight = weight,
     .bias = bias,
     .by_weight = by_weight,

@@ -27,7 +27,7 @@ TEST(compose, language) {
     CHECK(e->child[0]->scale == 2 && e->child[1]->weight == -1, "%g %g", e->child[0]->scale, e->child[1]->weight);
     CHECK(e->child[1]->child[1]->scale == 2 && strcmp(e->child[1]->child[1]->path, "x/c (1)") == 0);
     CHECK_OK(parse("avg(0.3*a, 0.7*sum(b, 2*c); normalize=false)", &e, arena, &err));
-    CHECK(e->keeps_weights && !e->is_library_mean && e->child[0]->weight == 0.3 && e->child[0]->scale == 1);
+    CHECK(e->keeps_weights && !e->is_library && e->child[0]->weight == 0.3 && e->child[0]->scale == 1);
     CHECK(e->child[1]->weight == 0.7 && e->child[1]->child[1]->scale == 2);
     CHECK_OK(parse("a=x/y\nb=stack(a, x/z)\nroute(by=language; en=a, ru=b)", &e, arena, &err));
     CHECK(strcmp(e->field, "language") == 0 && strcmp(e->value[1], "ru") == 0 && strcmp(e->child[1]->child[0]->path, "x/y") == 0);
@@ -104,6 +104,7 @@ TEST(compose, bounded) {
 struct composed {
     const char *name, *expression;
     const char *rows;  // lines of --rows; NULL: none
+    const char *output, *golden;  // what is compared; NULL: all logits
 };
 
 static char *expanded(const char *text, const char *folder) {
@@ -119,8 +120,8 @@ static char *expanded(const char *text, const char *folder) {
 }
 
 /* Worst error of an output over the rows of its tokens. */
-static double output_error(const struct tensors *have, const struct tensors *golden, const char *name) {
-    const struct tensor *a = tensors_find(have, name), *b = tensors_find(golden, name), *mask = tensors_find(golden, "attention_mask");
+static double output_error(const struct tensors *have, const struct tensors *golden, const char *name, const char *other) {
+    const struct tensor *a = tensors_find(have, name), *b = tensors_find(golden, other), *mask = tensors_find(golden, "attention_mask");
     if (!a || !b || !type_equal(&a->type, &b->type)) return INFINITY;
     const bool by_token = mask && b->type.rank == 3;
     const int64_t masks = by_token ? type_elements(&mask->type) : 1;
@@ -151,7 +152,7 @@ static enum cb_status composed_run(const struct composed *c, const char *shared,
     snprintf(path, sizeof path, "%s/golden.safetensors", folder);
     snprintf(out, sizeof out, "%s/out.safetensors", temporary_folder(temporary, "composed"));
     char *expression = expanded(c->expression ? c->expression : "~", folder);
-    struct cb_forward_options options = {.model = base, .modules = expression, .input = path, .output = out};
+    struct cb_forward_options options = {.hidden = c->output != NULL, .model = base, .modules = expression, .input = path, .output = out};
     snprintf(rows, sizeof rows, "%s/rows.jsonl", temporary);
     if (c->rows) TRY(io_write_file(options.rows = rows, c->rows, strlen(c->rows), err));
     status = cb_engine_create(&engine, &(struct cb_engine_options){.threads = 2}, err);
@@ -163,8 +164,10 @@ static enum cb_status composed_run(const struct composed *c, const char *shared,
         const char *name = tensors_at(have, i)->name;
         // where every module has outputs of its own, "logits" holds them all
         const bool is_all = strcmp(name, "logits") == 0 && strstr(expression, "parallel");
-        if (strncmp(name, "logits", 6) != 0 || !tensors_find(golden, name) || is_all) continue;
-        const double e = output_error(have, golden, name);
+        const char *other = c->output ? c->golden : name;
+        if (c->output ? strcmp(name, c->output) != 0 : strncmp(name, "logits", 6) != 0 || is_all) continue;
+        if (!tensors_find(golden, other)) continue;
+        const double e = output_error(have, golden, name, other);
         compared++;
         if (!(e < tolerance)) snprintf(message, 400, "%s: %.100s: error %g", c->name, name, e);
     }
@@ -177,6 +180,8 @@ static enum cb_status composed_run(const struct composed *c, const char *shared,
     return status;
 }
 
+#define STATES(name_) \
+    { .name = (name_), .output = "final", .golden = "hidden" }
 TEST(compose, fixtures) {
     static const struct composed rows[] = {
         {.name = "multi_active_lora", .expression = "sum(~/a, ~/b)"},
@@ -189,6 +194,31 @@ TEST(compose, fixtures) {
         {.name = "mixed_batch_embed", .expression = "parallel(~/a, ~/b)"},
         {.name = "mixed_batch_lora", .expression = "route(by=of; 1=~/a, 2=~/b)", .rows = "{\"of\":\"2\"}\n{}\n{\"of\":\"1\"}\n"},
         {.name = "mixed_batch_lora", .expression = "@of=2\nbatch(route(by=of; 1=~/a, 2=~/b), base, ~/a; 1, 1, 1)"},
+        STATES("compose_stack_bert"),
+        STATES("compose_stack_madx_roberta"),
+        STATES("compose_stack_lora_bert"),
+        STATES("compose_stack_mixed_bert"),
+        STATES("compose_stack_gpt2"),
+        STATES("compose_split_bert"),
+        STATES("compose_split_nested_roberta"),
+        STATES("compose_batchsplit_bert"),
+        STATES("compose_batchsplit_lora_bert"),
+        STATES("compose_parallel_bert"),
+        STATES("compose_parallel_lora_roberta"),
+        STATES("compose_parallel_stack_bert"),
+        STATES("compose_parallel_gpt2"),
+        STATES("compose_average_bert"),
+        STATES("compose_average_default_bert"),
+        STATES("compose_average_lora_bert"),
+        // its file does not say that the weights are to be kept
+        {.name = "compose_average_raw_bert",
+         .expression = "avg(0.9*~/a, 0.8*~/b; normalize=false, reading=adapters)",
+         .output = "final",
+         .golden = "hidden"},
+        // logits of the heads that the modules bring
+        {.name = "compose_stack_bert"},
+        {.name = "compose_stack_gpt2"},
+        {.name = "compose_split_nested_roberta"},
     };
     const char *shared = shared_dir();
     if (!shared) return;
