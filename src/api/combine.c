@@ -230,6 +230,7 @@ static enum cb_status combine_modules(struct combining *c, struct cb_err *err) {
     const struct cb_combine_options *o = c->o;
     struct tensors *base = NULL;
     struct lora_report report;
+    if (o->align || o->n_text) FAIL(err, CB_E_USAGE, "merge: --align and --text are for models; found modules");
     if (c->recipe->base) TRY(tensors_open(&base, c->recipe->base, err));
     struct lora_run run = {.pool = c->engine->pool, .seed = c->engine->options.seed, .base = base, .warn = warn, .user = c->engine};
     enum cb_status status = lora_merge(c->recipe, &run, o->out, &report, err);

@@ -80,6 +80,22 @@ wrong 2 'wanted last:N with N from 1 to 1' finetune m --data text --tuner last:7
 wrong 1 'no module of the model' finetune m --data text --tuner lora:targets=nothing --out x --steps 1 --seq 16
 wrong 1 'alone take' generate m --prompt a --memory 1
 
+# ---- merging
+wrong 2 'wanted MODEL --modules EXPR' merge m --out x
+wrong 2 'found several of' merge m --modules a --extract r=4 --out x
+wrong 2 'found a recipe and' merge m --recipe missing --out x
+wrong 1 'missing: No such file' merge --recipe missing --out x
+wrong 1 "merge_method 'mean': unknown" merge --method mean m m --out x
+wrong 1 "no method has an option 'wieght'" merge --method linear m m --set parameters.wieght=1 --out x
+wrong 2 'no base_model' merge --method ties m --out x
+wrong 2 'wanted --text FILE' merge --method fisher m m --out x
+wrong 1 'wanted f32' merge --method linear m small --out x
+wrong 2 'wanted two models' merge --connect m --text text
+wrong 2 'wanted r=16' merge --extract rank=4 --base m m --out x
+right merge --method linear m m --out merged
+right inspect merged --check
+right merge --connect m merged --text text --seq 16 --out line
+
 # ---- what is given is taken: none is none, a run.json repeats its run
 right pretrain m --text text --steps 3 --batch 2 --seq 16 --warmup 0 --clip 0 --weight-decay 0 --out a --json
 cp out first
