@@ -26,29 +26,64 @@ struct cb_tensor *model_counting(struct cb_graph *g, int64_t n, int64_t begin, i
     return graph_const(g, type_make(CB_DTYPE_I32, 1, &n), value);
 }
 
-/* x (B,T) after one value for each virtual token. */
-static struct cb_tensor *after_rows(struct nn *nn, struct cb_tensor *x, int64_t value) {
-    struct cb_graph *g = nn->g;
-    if (!nn->n_rows || graph_is_bad(g, x)) return x;
-    const int64_t shape[2] = {x->type.dim[0], nn->n_rows};
-    struct cb_tensor *rows = op_expand(g, op_reshape(g, scalar_i32(g, value), 2, (const int64_t[]){1, 1}), 2, shape);
-    return op_concat(g, 2, (struct cb_tensor *[]){rows, x}, 1);
+/* x (B,T,...) with rows before row `at` of it. */
+static struct cb_tensor *insert(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *rows, int64_t at) {
+    if (graph_is_bad(g, x)) return x;
+    if (!at) return op_concat(g, 2, (struct cb_tensor *[]){rows, x}, 1);
+    struct cb_tensor *parts[3] = {op_slice(g, x, 1, 0, at, 1), rows, op_slice(g, x, 1, at, x->type.dim[1], 1)};
+    return op_concat(g, 3, parts, 1);
+}
+
+/* i32 (B,n), all of one value. */
+static struct cb_tensor *filled(struct cb_graph *g, int64_t b, int64_t n, int64_t value) {
+    return op_expand(g, op_reshape(g, scalar_i32(g, value), 2, (const int64_t[]){1, 1}), 2, (const int64_t[]){b, n});
+}
+
+/* x (B,T) of tokens with a value for each virtual token that is embedded with them: (B,early + T). */
+static struct cb_tensor *with_early(struct nn *nn, struct cb_tensor *x, int64_t value) {
+    const int64_t early = nn->n_rows - nn->n_late;
+    if (!early || graph_is_bad(nn->g, x)) return x;
+    return insert(nn->g, x, filled(nn->g, x->type.dim[0], early, value), 0);
+}
+
+/* The same for all of them: (B,n + T). */
+static struct cb_tensor *with_rows(struct nn *nn, struct cb_tensor *x, int64_t value) {
+    x = with_early(nn, x, value);
+    if (!nn->n_late || graph_is_bad(nn->g, x)) return x;
+    return insert(nn->g, x, filled(nn->g, x->type.dim[0], nn->n_late, value), nn->hook.rows_at);
 }
 
 struct cb_tensor *model_labels(struct nn *nn, struct model_io *io, int64_t rows, int64_t high) {
     const int64_t shape[2] = {io->batch, rows - nn->n_rows};
-    return after_rows(nn, model_input(nn, io, "labels", 2, shape, 0, high, true), -100);
+    return with_rows(nn, model_input(nn, io, "labels", 2, shape, 0, high, true), -100);
 }
 
 struct cb_tensor *model_token_rows(struct nn *nn, struct cb_tensor *x) {
-    if (!nn->n_rows || graph_is_bad(nn->g, x)) return x;
-    return op_slice(nn->g, x, 1, nn->n_rows, x->type.dim[1], 1);
+    struct cb_graph *g = nn->g;
+    const int64_t early = nn->n_rows - nn->n_late, at = nn->hook.rows_at;
+    if (!nn->n_rows || graph_is_bad(g, x)) return x;
+    if (nn->n_late && at)
+        x = op_concat(g, 2, (struct cb_tensor *[]){op_slice(g, x, 1, 0, at, 1), op_slice(g, x, 1, at + nn->n_late, x->type.dim[1], 1)}, 1);
+    else if (nn->n_late)
+        x = op_slice(g, x, 1, nn->n_late, x->type.dim[1], 1);
+    return early ? op_slice(g, x, 1, early, x->type.dim[1], 1) : x;
+}
+
+struct cb_tensor *model_token_places(struct nn *nn, struct cb_tensor *at) {
+    struct cb_graph *g = nn->g;
+    const int64_t early = nn->n_rows - nn->n_late;
+    if (early) at = op_add(g, at, scalar_i32(g, early));
+    if (!nn->n_late) return at;
+    struct cb_tensor *is_behind = op_cast(g, op_compare(g, "ge", at, scalar_i32(g, nn->hook.rows_at)), CB_DTYPE_I32);
+    return op_add(g, at, op_mul(g, is_behind, scalar_i32(g, nn->n_late)));
 }
 
 static enum cb_status io_check(const struct model *model, const struct nn *nn, const struct model_io *io, struct cb_err *err) {
     long long b = io->batch, t = io->tokens, n = nn->n_rows, past = model->family->encoder_decoder ? 0 : nn->hook.n_past;
     if (b < 1 || t < 1 || b > INT32_MAX / t || t > INT32_MAX - n - nn->hook.n_past || b > INT32_MAX / (t + n + nn->hook.n_past))
         FAIL(err, CB_E_SHAPE, "model: batch %lld of %lld tokens; wanted 1 to 2^31 - 1 tokens in all", b, t + n);
+    if (nn->n_late && t < nn->hook.rows_at)
+        FAIL(err, CB_E_SHAPE, "model: virtual tokens after token %lld of %lld", (long long)nn->hook.rows_at, t);
     t += n;
     const long long held = model->family->encoder_decoder ? io->tokens : t;  // their cache is the decoder's
     if (io->cache && (io->cache < held || io->cache > INT32_MAX))
@@ -61,7 +96,7 @@ static enum cb_status io_check(const struct model *model, const struct nn *nn, c
     if (io->last_only && io->want_loss) FAIL(err, CB_E_ARGUMENT, "model: last_only and loss together; wanted one of them");
     if (io->choices > 1 && b % io->choices)
         FAIL(err, CB_E_SHAPE, "model: batch %lld of %lld choices each; wanted a multiple", b, (long long)io->choices);
-    int64_t length = past + (io->cache ? io->cache : t);
+    int64_t length = past + (io->cache ? io->cache : t) - nn->n_late;
     if (model->learned_positions && (!io->position_ids || n + past) && length > model->max_positions)
         FAIL(err, CB_E_LIMIT, "model: %lld positions%s; at most %lld are learned", (long long)length,
              n + past ? ", those of modules among them" : "", (long long)model->max_positions);
@@ -132,7 +167,7 @@ static void leaves_add_decoder(const struct model *model, struct nn *nn, struct 
     if (!io->attention_mask) return;
     leaves->memory_q_segment = op_reshape(g, model_counting(g, b * t, 1, 0), 2, rows);
     const int64_t known[2] = {b, io->memory - nn->n_rows};
-    leaves->memory_k_segment = io->memory ? after_rows(nn, model_input(nn, io, "attention_mask", 2, known, 0, 2, false), 1) : leaves->mask;
+    leaves->memory_k_segment = io->memory ? with_rows(nn, model_input(nn, io, "attention_mask", 2, known, 0, 2, false), 1) : leaves->mask;
 }
 
 /* The source is in the caches already: a decoder's leaves alone. */
@@ -150,10 +185,10 @@ static int64_t plain_id(const struct model *model) {
     return id < model->vocab ? id : 0;
 }
 
-/* Positions of n + T rows: those of the tokens are given, or they count on, with a cache from start. */
+/* Positions of early virtual tokens and tokens: those of the tokens are given, or they count on, with a cache from start. */
 static struct cb_tensor *positions_make(const struct model *model, struct nn *nn, struct model_io *io, struct model_leaves *leaves) {
     struct cb_graph *g = nn->g;
-    const int64_t n = nn->n_rows, b = io->batch, t = io->tokens, before = leaves->past + n, column[2] = {b, 1};
+    const int64_t n = nn->n_rows - nn->n_late, b = io->batch, t = io->tokens - nn->n_late, before = leaves->past + n, column[2] = {b, 1};
     const int64_t top = model->learned_positions ? model->max_positions + model->position_offset : INT32_MAX;
     if (!io->position_ids) {
         struct cb_tensor *count = model_counting(g, t, leaves->past, 1);
@@ -165,37 +200,52 @@ static struct cb_tensor *positions_make(const struct model *model, struct nn *nn
     // packed documents count from 0 whatever the family's offset
     struct cb_tensor *first = model_counting(g, n, leaves->past + (io->segments ? 0 : model->position_offset), 1);
     first = op_expand(g, op_reshape(g, first, 2, (const int64_t[]){1, n}), 2, (const int64_t[]){b, n});
-    return op_concat(g, 2, (struct cb_tensor *[]){first, given}, 1);
+    return insert(g, given, first, 0);
 }
 
 /* Documents of a row: virtual tokens are seen by all; where rows see what follows, virtual tokens see the first document, else nothing of any. */
 static void segments_make(const struct model *model, struct nn *nn, struct model_io *io, struct model_leaves *leaves) {
-    const int64_t b = io->batch, n = nn->n_rows;
+    struct cb_graph *g = nn->g;
+    const int64_t b = io->batch, n = nn->n_rows, early = n - nn->n_late;
     struct cb_tensor *given = model_input(nn, io, "segments", 2, (const int64_t[]){b, io->tokens - n}, INT32_MIN, INT32_MAX, false);
-    leaves->q_segment = leaves->k_segment = after_rows(nn, given, ATTENTION_EVERYONE);
+    leaves->q_segment = leaves->k_segment = with_rows(nn, given, ATTENTION_EVERYONE);
     if (!n || !model->family->bidirectional) return;
-    struct cb_tensor *first = op_expand(nn->g, op_slice(nn->g, given, 1, 0, 1, 1), 2, (const int64_t[]){b, n});
-    leaves->q_segment = op_concat(nn->g, 2, (struct cb_tensor *[]){first, given}, 1);
+    struct cb_tensor *first = op_slice(g, given, 1, 0, 1, 1);
+    if (early) given = insert(g, given, op_expand(g, first, 2, (const int64_t[]){b, early}), 0);
+    if (nn->n_late) given = insert(g, given, op_expand(g, first, 2, (const int64_t[]){b, nn->n_late}), nn->hook.rows_at);
+    leaves->q_segment = given;
+}
+
+/* Rows see what the mask has, the first `all` rows everything. */
+static struct cb_tensor *sight_make(struct nn *nn, struct cb_tensor *mask, int64_t all) {
+    struct cb_graph *g = nn->g;
+    if (graph_is_bad(g, mask)) return mask;
+    const int64_t b = mask->type.dim[0], t = mask->type.dim[1], across[4] = {b, 1, 1, t}, down[4] = {1, 1, t, 1}, whole[4] = {b, 1, t, t};
+    struct cb_tensor *none = scalar_i32(g, 0), *zero = graph_const_f32(g, 0), *low = graph_const_f32(g, -1e30f);
+    struct cb_tensor *keys = op_where(g, op_compare(g, "ne", op_reshape(g, mask, 4, across), none), zero, low);
+    struct cb_tensor *is_first = op_compare(g, "lt", op_reshape(g, model_counting(g, t, 0, 1), 4, down), scalar_i32(g, all));
+    return op_where(g, is_first, zero, op_expand(g, keys, 4, whole));
 }
 
 static struct model_leaves leaves_make(const struct model *model, struct nn *nn, struct model_io *io) {
     struct cb_graph *g = nn->g;
     const int64_t n = nn->n_rows, b = io->batch, t = io->tokens, rows[2] = {b, t}, known[2] = {b, t - n};
     struct model_leaves leaves = {.past = model->family->encoder_decoder ? 0 : nn->hook.n_past};
-    leaves.ids = after_rows(nn, model_input(nn, io, "input_ids", 2, known, 0, model->vocab, false), plain_id(model));
+    leaves.ids = with_early(nn, model_input(nn, io, "input_ids", 2, known, 0, model->vocab, false), plain_id(model));
     leaves.length = leaves.past + (io->cache ? io->cache : t);
     if (io->cache) leaves.start = model_input(nn, io, "start", 1, &b, 0, io->cache, false);
     leaves.positions = positions_make(model, nn, io, &leaves);
     if (model->n_types)
-        leaves.types = io->token_types ? after_rows(nn, model_input(nn, io, "token_type_ids", 2, known, 0, model->n_types, false), 0)
-                                       : op_reshape(g, model_counting(g, t, 0, 0), 2, (const int64_t[]){1, t});
+        leaves.types = io->token_types ? with_early(nn, model_input(nn, io, "token_type_ids", 2, known, 0, model->n_types, false), 0)
+                                       : op_reshape(g, model_counting(g, t - nn->n_late, 0, 0), 2, (const int64_t[]){1, t - nn->n_late});
     // a mask is two segments: tokens 1, padding 0
     if (io->segments) segments_make(model, nn, io, &leaves);
     if (io->attention_mask && !io->cache)
-        leaves.mask = leaves.q_segment = leaves.k_segment = after_rows(nn, model_input(nn, io, "attention_mask", 2, known, 0, 2, false), 1);
+        leaves.mask = leaves.q_segment = leaves.k_segment = with_rows(nn, model_input(nn, io, "attention_mask", 2, known, 0, 2, false), 1);
     // rows of padding see what is not, as in Transformers, where something before them always is: virtual tokens, prefixes
-    if (io->attention_mask && (model->family->bidirectional || model->class->head->reads_padding || n || leaves.past))
+    if (io->attention_mask && (model->family->bidirectional || model->class->head->reads_padding || n || nn->hook.before))
         leaves.q_segment = op_reshape(g, model_counting(g, b * t, 1, 0), 2, rows);
+    if (leaves.mask && nn->n_late && nn->hook.late_see_padding) leaves.sight = sight_make(nn, leaves.mask, nn->n_late);
     if (io->attention_mask && io->cache) {
         leaves.k_segment = model_input(nn, io, "attention_mask", 2, (const int64_t[]){b, io->cache}, 0, 2, false);
         leaves.q_segment = op_reshape(g, model_counting(g, b * t, 1, 0), 2, rows);
@@ -266,7 +316,7 @@ static enum cb_status build(const struct model *model, struct nn *nn, struct mod
         // what follows is of the decoder's rows alone
         if (leaves.ids) leaves.ids = model_token_rows(nn, leaves.ids);
         io->tokens -= nn->n_rows;
-        nn->n_rows = 0;
+        nn->n_rows = nn->n_late = 0;
     }
     if (io->want_hidden) graph_output(g, x, "final");
     const struct model_class *class = model->class;
@@ -292,7 +342,8 @@ enum cb_status model_build(const struct model *model, struct nn *nn, struct mode
     const int64_t tokens = io->tokens, memory = io->memory;
     io->logits = io->loss = io->extra_loss = NULL;
     io->n_ranges = 0;
-    nn->n_rows = io->no_rows && !has_two ? 0 : nn->hook.n_rows;
+    nn->n_late = io->no_rows && !has_two ? 0 : nn->hook.n_late;
+    nn->n_rows = io->no_rows && !has_two ? 0 : nn->hook.n_rows + nn->n_late;
     nn->rows_scale = model->rows_scale;
     TRY(io_check(model, nn, io, err));
     TRY(io_check_decoder(model, nn, io, err));

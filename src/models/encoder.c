@@ -162,8 +162,9 @@ static struct cb_tensor *self_attention(const struct model *m, struct nn *nn, co
     const int length = (int)(strrchr(n->q, '.') - n->q);  // what the projections lie in
     struct nn_attention attention = {.name = nn_name(nn, "%s.%.*s", path, length, n->q), .bidirectional = true};
     attention.dropout = e->attention_dropout;
-    attention.q_segment = leaves->q_segment;
-    attention.k_segment = leaves->k_segment;
+    attention.bias = leaves->sight;
+    attention.q_segment = leaves->sight ? NULL : leaves->q_segment;
+    attention.k_segment = leaves->sight ? NULL : leaves->k_segment;
     return nn_heads(nn, x, NULL, NULL, &heads, &attention);
 }
 
@@ -193,6 +194,7 @@ struct cb_tensor *encoder_body(const struct model *m, struct nn *nn, struct mode
     struct cb_graph *g = nn->g;
     char path[256];
     struct cb_tensor *x = (e->names->embed ? e->names->embed : encoder_embed)(m, nn, io, leaves), *embedded = x;
+    if (!e->names->embed) x = nn_inputs(nn, x, nn_name(nn, "%sprompt_tuning", nn->prefix));
     x = nn_embedded(nn, x, nn_name(nn, "%sinvertible_adapters", nn->prefix));
     if (projects(m))
         x = nn_linear(nn, x, &(struct nn_linear){.name = e->names->project, .in = e->embedding, .out = m->n_embd, .bias = true});

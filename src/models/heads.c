@@ -212,9 +212,9 @@ static enum cb_status span_weights(struct model *model, struct cb_err *err) { re
 /* Cross-entropy of scores (B,T) over T, positions of T and more being no answer. */
 static struct cb_tensor *span_loss(struct nn *nn, struct model_io *io, const char *name, struct cb_tensor *scores) {
     struct cb_graph *g = nn->g;
-    const int32_t before = (int32_t)nn->n_rows, end = (int32_t)io->tokens, none = -100;
-    struct cb_tensor *at = model_input(nn, io, name, 1, &io->batch, 0, INT32_MAX - before, false);
-    if (before) at = op_add(g, at, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &before));
+    const int32_t end = (int32_t)io->tokens, none = -100;
+    struct cb_tensor *at = model_input(nn, io, name, 1, &io->batch, 0, (int32_t)(INT32_MAX - nn->n_rows), false);
+    at = model_token_places(nn, at);
     struct cb_tensor *inside = op_compare(g, "lt", at, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &end));
     at = op_where(g, inside, at, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &none));
     return op_cross_entropy(g, scores, at, "mean");

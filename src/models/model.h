@@ -240,6 +240,7 @@ struct model_io {
 struct model_leaves {
     struct cb_tensor *ids, *positions;  // (B,T); (B,T) or (T). T counts virtual tokens too, whose ids mean nothing but are not padding
     struct cb_tensor *mask;  // (B,T): 1 token, 0 padding; NULL: all tokens, or a cache
+    struct cb_tensor *sight;  // f32 (B,1,T,T), 0 or -1e30: what rows see, where segments cannot say it; NULL: by segments
     struct cb_tensor *types;  // (B,T) or, all 0, (1,T)
     struct cb_tensor *q_segment, *k_segment;  // NULL: one
     struct cb_tensor *start;  // with a cache only
@@ -258,6 +259,8 @@ struct cb_tensor *model_input(struct nn *nn, struct model_io *io, const char *na
                               bool ignore);
 /* Labels of so many rows, virtual tokens among them: (B,rows) of -100 for these, then input "labels" in [0, high) or -100. */
 struct cb_tensor *model_labels(struct nn *nn, struct model_io *io, int64_t rows, int64_t high);
+/* Rows of tokens at (B) among all rows. */
+struct cb_tensor *model_token_places(struct nn *nn, struct cb_tensor *at);
 /* x (B,n + T,...) without the rows of virtual tokens. */
 struct cb_tensor *model_token_rows(struct nn *nn, struct cb_tensor *x);
 /* i32 (n): begin, begin + step, ... */

@@ -278,12 +278,15 @@ struct nn_hook module_hook(struct module_list *list) {
     struct nn_hook hook = {.user = list, .input = hook_input, .site = hook_site, .param = hook_param, .join = hook_join};
     for (int i = 0; i < list->n; i++) {
         hook.n_rows += list->modules[i]->n_rows;
+        hook.n_late += list->modules[i]->n_late;
+        if (list->modules[i]->n_late) hook.rows_at = list->modules[i]->rows_at;
+        hook.late_see_padding |= list->modules[i]->late_see_padding;
         hook.n_past += list->modules[i]->n_past;
         if (list->modules[i]->tuner->before) hook.before = hook_before;
         if (list->modules[i]->tuner->penalty) hook.loss = hook_loss;
         if (list->modules[i]->head) hook.head = list->modules[i]->head;
     }
-    if (hook.n_rows) hook.rows = hook_rows;
+    if (hook.n_rows + hook.n_late) hook.rows = hook_rows;
     return hook;
 }
 

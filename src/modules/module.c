@@ -413,6 +413,6 @@ int64_t module_parameters(const struct module *module) {
         if (module->params[i].public.is_trained) n += type_elements(&module->params[i].public.type);
     return n;
 }
-int64_t module_rows(const struct module *module) { return module->n_rows; }
+int64_t module_rows(const struct module *module) { return module->n_rows + module->n_late; }
 int64_t module_positions(const struct module *module) { return module->n_rows + module->n_past; }
 bool module_scales(const struct module *module) { return module->tuner->scaling != NULL; }

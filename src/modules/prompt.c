@@ -3,8 +3,10 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/rng.h"
 #include "ops/ops.h"
 
 #define SIZE_LIMIT (1 << 20)
@@ -75,6 +77,21 @@ enum cb_status prompt_add_linear(struct module *m, struct tuner_site *site, cons
 
 struct cb_tensor *prompt_linear(const struct module *m, const struct tuner_site *site, int i, struct nn *nn, struct cb_tensor *x) {
     return op_linear(nn->g, x, tuner_leaf(m, site, i, nn), tuner_leaf(m, site, i + 1, nn), false);
+}
+
+enum cb_status prompt_fill(const struct module *m, const struct tuner_param *p, const struct nn_site *site, bool by_text, double scale,
+                           struct store *store, uint64_t seed, float *to, struct cb_err *err) {
+    const int64_t rows = p->public.type.dim[0], c = p->public.type.dim[1];
+    const struct tuner_site place = {.site = *site};
+    struct rng rng = rng_make(seed, rng_hash(p->public.key));
+    float *table;
+    TRY(tuner_base_weight(&table, &place, store, err));
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t id = by_text ? m->init_ids[i % m->n_init_ids] : (int64_t)rng_below(&rng, (uint64_t)site->in);
+        for (int64_t k = 0; k < c; k++) to[i * c + k] = (float)(table[id * c + k] * (scale != 0 ? scale : 1));
+    }
+    free(table);
+    return CB_OK;
 }
 
 /* ---- for descriptors */

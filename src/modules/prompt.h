@@ -27,6 +27,10 @@ struct cb_tensor *prompt_linear(const struct module *module, const struct tuner_
 enum cb_status prompt_add_linear(struct module *module, struct tuner_site *site, const char *name, int64_t in, int64_t out,
                                  enum tuner_init init, struct cb_err *err);
 
+/* Rows of an embedding as a parameter's fresh value: of the module's text, cut or repeated, or of tokens drawn; times scale (0: 1). */
+enum cb_status prompt_fill(const struct module *module, const struct tuner_param *param, const struct nn_site *table, bool by_text,
+                           double scale, struct store *store, uint64_t seed, float *to, struct cb_err *err);
+
 /* For descriptors: the tokens' embedding; why a module stays beside the weights. */
 bool prompt_match(const struct nn_site *site);
 bool prompt_implied(const struct module *module, const struct nn_site *site);

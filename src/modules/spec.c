@@ -219,9 +219,9 @@ static enum cb_status fresh_add(json_t *config, const struct module_fresh *fresh
 }
 
 /* Ids of the text that the module begins with, where it wants one. */
-static enum cb_status text_read(struct module *m, const struct module_fresh *fresh, struct cb_err *err) {
+static enum cb_status text_read(struct module *m, const struct module_fresh *fresh, const struct nn *sites, struct cb_err *err) {
     int32_t *ids = NULL;
-    if (!m->init_text) return CB_OK;
+    if (!m->init_text || !sites) return CB_OK;
     if (!fresh->ids) FAIL(err, CB_E_UNSUPPORTED, "%s: begins as a text; wanted a model with a tokenizer", fresh->name);
     TRY(fresh->ids(fresh->user, m->init_text, &ids, &m->n_init_ids, err));
     int32_t *own = arena_array(m->arena, (size_t)m->n_init_ids + 1, sizeof *own);
@@ -229,11 +229,11 @@ static enum cb_status text_read(struct module *m, const struct module_fresh *fre
     free(ids);
     m->init_ids = own;
     if (!own) FAIL(err, CB_E_MEMORY, "%s: no memory for %lld tokens", fresh->name, (long long)m->n_init_ids);
-    for (int i = 0; i < m->n_sites; i++)
-        for (int64_t k = 0; k < m->n_init_ids; k++)
-            if (own[k] < 0 || own[k] >= m->sites[i].site.in)
+    for (int i = 0; i < sites->n_sites; i++)
+        for (int64_t k = 0; sites->sites[i]->reads_tokens && k < m->n_init_ids; k++)
+            if (own[k] < 0 || own[k] >= sites->sites[i]->in)
                 FAIL(err, CB_E_ARGUMENT, "%s: its text has token %d; the model's vocabulary has %lld", fresh->name, own[k],
-                     (long long)m->sites[i].site.in);
+                     (long long)sites->sites[i]->in);
     if (!m->n_init_ids) FAIL(err, CB_E_ARGUMENT, "%s: \"%.60s\": no tokens in it", fresh->name, m->init_text);
     return CB_OK;
 }
@@ -256,7 +256,7 @@ enum cb_status module_create_fresh(struct module **module, struct store *store, 
     json_decref(config);
     if (m) m->is_fresh = true;
     if (status == CB_OK && sites) status = module_resolve(m, sites, spec, err);
-    if (status == CB_OK) status = text_read(m, fresh, err);
+    if (status == CB_OK) status = text_read(m, fresh, sites, err);
     if (status == CB_OK) status = orientation_set(m, err);
     if (status == CB_OK) status = targets_named(m, err);
     if (status == CB_OK) status = module_add_scale(m, store, err);

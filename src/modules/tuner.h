@@ -141,6 +141,8 @@ struct module {
     const char *warning;
     bool is_fresh;  // made from a spec, not read from a file
     int64_t n_rows, n_past;  // virtual tokens; positions that its prefixes count as
+    int64_t n_late, rows_at;  // virtual tokens that come after the embeddings, before row rows_at
+    bool late_see_padding;  // see struct nn_hook
     const char *init_text;  // a fresh module wants the ids of this text; NULL: none
     const int32_t *init_ids;
     int64_t n_init_ids;

@@ -10,7 +10,6 @@
 #include "ops/ops.h"
 
 enum location { SELF, ENCODER, CROSS, LOCATIONS };
-static const char *const locations[LOCATIONS] = {"self_prefix", "encoder_prefix", "cross_prefix"};
 
 struct ad_prefix {
     int64_t n, inner, hidden;  // rows, width of the MLP, of the model
@@ -71,6 +70,12 @@ static const char *attention_path(struct module *m, const struct nn_site *site) 
 }
 
 /* ---- parameters */
+/* The library's name of a location; DistilBERT's only one is called otherwise. */
+static const char *location_name(const struct module *m, enum location location) {
+    static const char *const names[LOCATIONS] = {"self_prefix", "encoder_prefix", "cross_prefix"};
+    return location == SELF && strcmp(m->model_type, "distilbert") == 0 ? "self" : names[location];
+}
+
 /* Another name of a parameter for each attention, and for the model's own: the library writes what is shared under all. */
 static enum cb_status aliases_add(struct module *m, const struct nn *sites, enum location location, const char *suffix, int number,
                                   struct cb_err *err) {
@@ -80,9 +85,10 @@ static enum cb_status aliases_add(struct module *m, const struct nn *sites, enum
         if (site && site->kind != NN_KEYS) continue;
         const char *path = site ? attention_path(m, site) : NULL;
         if (path && strcmp(path, o->first[location]) == 0) continue;
-        const char *key =
-            path ? arena_printf(m->arena, "%s.prefix_tuning.pool.prefix_tunings.%s.%s.%s", path, m->label, locations[location], suffix)
-                 : arena_printf(m->arena, "%sprefix_tuning.prefix_tunings.%s.%s.%s", m->prefix, m->label, locations[location], suffix);
+        const char *key = path ? arena_printf(m->arena, "%s.prefix_tuning.pool.prefix_tunings.%s.%s.%s", path, m->label,
+                                              location_name(m, location), suffix)
+                               : arena_printf(m->arena, "%sprefix_tuning.prefix_tunings.%s.%s.%s", m->prefix, m->label,
+                                              location_name(m, location), suffix);
         if (!key || (site && !path)) FAIL(err, CB_E_MEMORY, "%s: no memory for a name", m->name);
         TRY(tuner_add_alias(m, key, number, err));
     }
@@ -95,8 +101,8 @@ static enum cb_status shared_add(struct module *m, const struct nn *sites, enum 
     struct ad_prefix *o = (struct ad_prefix *)m->options;
     int number;
     struct tuner_param rest = {.init = init, .spread = spread};
-    rest.public.key =
-        arena_printf(m->arena, "%s.prefix_tuning.pool.prefix_tunings.%s.%s.%s", o->first[location], m->label, locations[location], suffix);
+    rest.public.key = arena_printf(m->arena, "%s.prefix_tuning.pool.prefix_tunings.%s.%s.%s", o->first[location], m->label,
+                                   location_name(m, location), suffix);
     rest.public.type = type_make(CB_DTYPE_F32, rank, dim);
     if (!rest.public.key) FAIL(err, CB_E_MEMORY, "%s: no memory for a name", m->name);
     TRY(tuner_add(m, NULL, rest, &number, err));
@@ -106,7 +112,7 @@ static enum cb_status shared_add(struct module *m, const struct nn *sites, enum 
 /* Whether a file holds a flat table though its configuration says otherwise: what eject_prefix_tuning leaves. */
 static bool is_ejected(const struct module *m, const char *first) {
     char key[512];
-    snprintf(key, sizeof key, "%s.prefix_tuning.pool.prefix_tunings.%s.%s.control_trans", first, m->label, locations[SELF]);
+    snprintf(key, sizeof key, "%s.prefix_tuning.pool.prefix_tunings.%s.%s.control_trans", first, m->label, location_name(m, SELF));
     return m->file && tensors_find(m->file, key);
 }
 
@@ -167,7 +173,7 @@ static enum cb_status declare(struct module *m, struct tuner_site *site, struct 
     site->own = p;
     for (size_t i = 0; i < (o->flat ? 1 : sizeof mlp / sizeof *mlp); i++) {
         const char *key = arena_printf(m->arena, "%s.prefix_tuning.pool.prefix_tunings.%s.%s.%s", o->first[p->location], m->label,
-                                       locations[p->location], o->flat ? flat[i] : mlp[i]);
+                                       location_name(m, p->location), o->flat ? flat[i] : mlp[i]);
         const int64_t number = key ? table_get(&m->by_key, key, strlen(key)) : -1;
         if (number < 0) FAIL(err, CB_E_MEMORY, "%s: no memory for a name", m->name);
         TRY(tuner_add(m, site, m->params[number], NULL, err));

@@ -1,8 +1,6 @@
 /* Prompt tuning (Lester et al. 2021): trained rows before the embeddings of the tokens, X' = [P; X]. */
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/rng.h"
 #include "modules/prompt.h"
 
 struct prompt_options {
@@ -31,21 +29,10 @@ static enum cb_status parse(struct module *m, const char *where, struct cb_err *
     return CB_OK;
 }
 
-/* Rows of the model's embedding: of tokens drawn from all, or of a text's, cut or repeated. */
 static enum cb_status fill(const struct module *m, const struct tuner_param *p, struct store *store, uint64_t seed, void *to,
                            struct cb_err *err) {
     const struct prompt_options *o = m->options;
-    const struct tuner_site *site = &m->sites[p->site];
-    const int64_t rows = p->public.type.dim[0], c = p->public.type.dim[1], vocab = site->site.in;
-    struct rng rng = rng_make(seed, rng_hash(p->public.key));
-    float *table, *out = to;
-    TRY(tuner_base_weight(&table, site, store, err));
-    for (int64_t i = 0; i < rows; i++) {
-        int64_t id = o->from == FROM_TEXT ? m->init_ids[i % m->n_init_ids] : (int64_t)rng_below(&rng, (uint64_t)vocab);
-        for (int64_t k = 0; k < c; k++) out[i * c + k] = (float)(table[id * c + k] * (o->rows_scale != 0 ? o->rows_scale : 1));
-    }
-    free(table);
-    return CB_OK;
+    return prompt_fill(m, p, &m->sites[p->site].site, o->from == FROM_TEXT, o->rows_scale, store, seed, to, err);
 }
 
 /* PEFT reads no TEXT without the name of a tokenizer: the model's. */

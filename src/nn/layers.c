@@ -61,17 +61,22 @@ struct cb_tensor *nn_embedding(struct nn *nn, struct cb_tensor *ids, const char 
     return nn_embedding_padded(nn, ids, name, rows, channels, -1);
 }
 
-/* y (B,n + T,C) with virtual tokens in its first n rows. */
-static struct cb_tensor *rows_put(struct nn *nn, const struct nn_site *site, struct cb_tensor *y) {
+/* Virtual tokens for x (B,T,C), (B,n,C). */
+static struct cb_tensor *rows_of(struct nn *nn, const struct nn_site *site, struct cb_tensor *x, int64_t n) {
     struct cb_graph *g = nn->g;
-    if (graph_is_bad(g, y) || !nn->hook.rows) return y;
-    const int64_t b = y->type.dim[0], n = nn->n_rows, c = y->type.dim[2], shape[3] = {b, n, c};
+    const int64_t b = x->type.dim[0], c = x->type.dim[2];
     struct cb_tensor *rows = nn->hook.rows(nn->hook.user, nn, site);
     if (graph_is_bad(g, rows)) return rows;
     if (rows->type.rank == 2) rows = op_reshape(g, rows, 3, (const int64_t[]){1, n, c});
     if (site->rows_scale != 0) rows = op_scale(g, rows, 1 / site->rows_scale, 0);
-    rows = op_expand(g, rows, 3, shape);
-    return op_concat(g, 2, (struct cb_tensor *[]){rows, op_slice(g, y, 1, n, y->type.dim[1], 1)}, 1);
+    return op_expand(g, rows, 3, (const int64_t[]){b, n, c});
+}
+
+/* y (B,n + T,C) with virtual tokens in its first n rows. */
+static struct cb_tensor *rows_put(struct nn *nn, const struct nn_site *site, struct cb_tensor *y, int64_t n) {
+    struct cb_graph *g = nn->g;
+    if (graph_is_bad(g, y) || !nn->hook.rows) return y;
+    return op_concat(g, 2, (struct cb_tensor *[]){rows_of(nn, site, y, n), op_slice(g, y, 1, n, y->type.dim[1], 1)}, 1);
 }
 
 struct cb_tensor *nn_embedding_padded(struct nn *nn, struct cb_tensor *ids, const char *name, int64_t rows, int64_t channels,
@@ -86,7 +91,8 @@ struct cb_tensor *nn_embedding_padded(struct nn *nn, struct cb_tensor *ids, cons
         padding_idx >= 0 && padding_idx < rows ? op_embedding_padded(nn->g, table, ids, padding_idx) : op_embedding(nn->g, table, ids);
     if (!graph_is_bad(nn->g, y) && y->type.dtype != CB_DTYPE_F32) y = op_cast(nn->g, y, CB_DTYPE_F32);
     y = nn_site(nn, &site, ids, y);
-    return site.reads_tokens && nn->n_rows ? rows_put(nn, &site, y) : y;
+    const int64_t early = nn->n_rows - nn->n_late;
+    return site.reads_tokens && early ? rows_put(nn, &site, y, early) : y;
 }
 
 static struct nn_site norm_site(struct nn *nn, struct cb_tensor *x, const char *name, bool bias) {
@@ -134,6 +140,17 @@ static struct cb_tensor *state_site(struct nn *nn, struct cb_tensor *x, const ch
 
 struct cb_tensor *nn_hidden(struct nn *nn, struct cb_tensor *x, const char *name) {
     return state_site(nn, x, name, NN_HIDDEN);
+}
+
+struct cb_tensor *nn_inputs(struct nn *nn, struct cb_tensor *x, const char *name) {
+    struct cb_graph *g = nn->g;
+    x = state_site(nn, x, name, NN_INPUTS);
+    const struct nn_site *site = nn_find_site(nn, name);
+    if (!nn->n_late || !site || !nn->hook.rows || graph_is_bad(g, x)) return x;
+    const int64_t at = nn->hook.rows_at, t = x->type.dim[1];
+    struct cb_tensor *rows = rows_of(nn, site, x, nn->n_late);
+    if (!at) return op_concat(g, 2, (struct cb_tensor *[]){rows, x}, 1);
+    return op_concat(g, 3, (struct cb_tensor *[]){op_slice(g, x, 1, 0, at, 1), rows, op_slice(g, x, 1, at, t, 1)}, 1);
 }
 
 struct cb_tensor *nn_embedded(struct nn *nn, struct cb_tensor *x, const char *name) {

@@ -16,6 +16,7 @@ enum nn_kind {
     NN_VALUES,
     NN_JOIN /* nn_join */,
     NN_EMBEDDED /* nn_embedded */,
+    NN_INPUTS /* nn_inputs */,
     NN_KIND_COUNT
 };
 /* "linear", "head", ...; static storage. */
@@ -79,6 +80,9 @@ struct nn_hook {
     /* Virtual tokens: n_rows rows before the embeddings of the tokens, (n_rows,channels) or (B,n_rows,channels). */
     struct cb_tensor *(*rows)(void *user, struct nn *nn, const struct nn_site *site);
     int64_t n_rows;
+    /* n_late more come after the embeddings with their positions and norm, where nn_inputs stands, before row rows_at: positions leave them out. */
+    int64_t n_late, rows_at;
+    bool late_see_padding;  // the first n_late rows see padding too
     /* Prefixes: rows (1 or B,n,heads,head_dim) before the keys or values of a site, which every query sees; NULL: none. n_past: positions that they
        count as, at which the tokens (of an encoder-decoder the decoder's) then begin. */
     struct cb_tensor *(*before)(void *user, struct nn *nn, const struct nn_site *site, const struct nn_prefixed *attention);
@@ -104,7 +108,7 @@ struct nn {
     bool (*param_turned)(void *user, const char *name);
     void *dtype_user;
     const struct cb_tensor *token_ids;  // the ids of the tokens, after those of n_rows virtual ones; NULL: none yet
-    int64_t n_rows;
+    int64_t n_rows, n_late;  // all; those of nn_inputs among them
     double rows_scale;  // see nn_site
     bool train;  // dropout is on
     struct cb_tensor *seed;  // i64 (1), made at its first use: input "seed"
@@ -165,6 +169,8 @@ struct cb_tensor *nn_layer_norm_unbiased(struct nn *nn, struct cb_tensor *x, con
 struct cb_tensor *nn_rms_norm(struct nn *nn, struct cb_tensor *x, const char *name, double eps);
 /* By offset + weight. */
 struct cb_tensor *nn_rms_norm_offset(struct nn *nn, struct cb_tensor *x, const char *name, double eps, double offset);
+/* What the embeddings give, a site of kind NN_INPUTS: late virtual tokens join it. */
+struct cb_tensor *nn_inputs(struct nn *nn, struct cb_tensor *x, const char *name);
 /* The residual stream between blocks, a site of kind NN_HIDDEN. */
 struct cb_tensor *nn_hidden(struct nn *nn, struct cb_tensor *x, const char *name);
 /* What the blocks are given, a site of kind NN_EMBEDDED. */

@@ -24,6 +24,8 @@ TEST(inputs, fixtures) {
                                         "prefix_tuning_gpt2",
                                         "prefix_tuning_gate_roberta",
                                         "prefix_tuning_llama",
+                                        "prompt_tuning_bert",
+                                        "prompt_tuning_cls_roberta",
                                         NULL};
     const char *shared = shared_dir();
     if (!shared) return;
