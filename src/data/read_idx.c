@@ -152,7 +152,7 @@ static void idx_close(struct reader *r) {
 
 /* Numbers from *at on as lists within lists, one a further axis. */
 static json_t *numbers_list(const struct idx *f, int axis, const unsigned char **at) {
-    if (axis == f->n_axes) {
+    if (axis >= f->n_axes || axis >= (int)(sizeof f->axis / sizeof *f->axis)) {
         json_t *value = f->number->read(*at);
         *at += f->number->bytes;
         return value;

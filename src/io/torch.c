@@ -61,7 +61,7 @@ static enum cb_status make(struct machine *m, struct value **v, enum kind kind, 
 }
 
 static enum cb_status push_number(struct machine *m, int64_t number, struct cb_err *err) {
-    struct value *v;
+    struct value *v = NULL;
     TRY(make(m, &v, NUMBER, err));
     v->number = number;
     return CB_OK;
@@ -93,7 +93,7 @@ static enum cb_status take(struct machine *m, const unsigned char **p, uint64_t 
 }
 
 static enum cb_status take_number(struct machine *m, uint64_t *x, int n, struct cb_err *err) {
-    const unsigned char *p;
+    const unsigned char *p = NULL;
     TRY(take(m, &p, (uint64_t)n, err));
     for (*x = 0; n-- > 0;) *x = *x << 8 | p[n];
     return CB_OK;
@@ -114,7 +114,7 @@ static bool is_kind(const struct value *tuple, int i, enum kind kind) { return i
 
 /* (storage, first element, sizes, strides, ...): rows must lie one after another. */
 static enum cb_status rebuild_tensor(struct machine *m, struct value *args, struct cb_err *err) {
-    struct value *v;
+    struct value *v = NULL;
     if (!is_kind(args, 0, STORAGE) || !is_kind(args, 1, NUMBER) || !is_kind(args, 2, TUPLE) || !is_kind(args, 3, TUPLE))
         return spoilt(m, "a tensor that is not made of a storage, an offset, sizes and strides", err);
     const struct value *sizes = args->item[2], *strides = args->item[3];
@@ -146,7 +146,7 @@ static enum cb_status rebuild_parameter(struct machine *m, struct value *args, s
 }
 
 static enum cb_status ordered_dictionary(struct machine *m, struct value *args, struct cb_err *err) {
-    struct value *v;
+    struct value *v = NULL;
     if (args->n) return spoilt(m, "a dictionary made of something; wanted it empty", err);
     return make(m, &v, DICTIONARY, err);
 }
@@ -162,7 +162,7 @@ static const struct {
 
 /* A name that may be pushed: of a storage or of one of the functions above. */
 static enum cb_status push_name(struct machine *m, const char *module, size_t n, const char *name, size_t n_name, struct cb_err *err) {
-    struct value *v;
+    struct value *v = NULL;
     char text[160];
     snprintf(text, sizeof text, "%.*s.%.*s", (int)(n < 80 ? n : 80), module, (int)(n_name < 70 ? n_name : 70), name);
     TRY(make(m, &v, NAME, err));
@@ -176,11 +176,11 @@ static enum cb_status push_name(struct machine *m, const char *module, size_t n,
 
 /* ---- opcodes: arg is what tells those apart that share a function */
 static enum cb_status op_skip(struct machine *m, int arg, struct cb_err *err) {
-    const unsigned char *p;
+    const unsigned char *p = NULL;
     return take(m, &p, (uint64_t)arg, err);
 }
 static enum cb_status op_make(struct machine *m, int arg, struct cb_err *err) {
-    struct value *v;
+    struct value *v = NULL;
     return make(m, &v, (enum kind)arg, err);
 }
 static enum cb_status op_flag(struct machine *m, int arg, struct cb_err *err) { return push_number(m, arg, err); }
@@ -206,7 +206,7 @@ static enum cb_status op_long(struct machine *m, int arg, struct cb_err *err) {
 static enum cb_status op_text(struct machine *m, int arg, struct cb_err *err) {
     uint64_t n;
     const unsigned char *p = NULL;
-    struct value *v;
+    struct value *v = NULL;
     TRY(take_number(m, &n, arg, err));
     TRY(take(m, &p, n, err));
     TRY(make(m, &v, TEXT, err));
@@ -277,7 +277,7 @@ static enum cb_status op_name(struct machine *m, int arg, struct cb_err *err) {
 }
 static enum cb_status op_stack_name(struct machine *m, int arg, struct cb_err *err) {
     (void)arg;
-    struct value *name, *module;
+    struct value *name = NULL, *module = NULL;
     TRY(pop(m, &name, err));
     TRY(pop(m, &module, err));
     if (name->kind != TEXT || module->kind != TEXT) return spoilt(m, "a name that is no text", err);
@@ -285,7 +285,7 @@ static enum cb_status op_stack_name(struct machine *m, int arg, struct cb_err *e
 }
 static enum cb_status op_reduce(struct machine *m, int arg, struct cb_err *err) {
     (void)arg;
-    struct value *args, *function;
+    struct value *args = NULL, *function = NULL;
     TRY(pop(m, &args, err));
     TRY(pop(m, &function, err));
     for (size_t i = 0; function->kind == NAME && args->kind == TUPLE && i < sizeof functions / sizeof *functions; i++)
@@ -295,14 +295,14 @@ static enum cb_status op_reduce(struct machine *m, int arg, struct cb_err *err) 
 /* The state of a dictionary (its metadata) is left. */
 static enum cb_status op_build(struct machine *m, int arg, struct cb_err *err) {
     (void)arg;
-    struct value *state;
+    struct value *state = NULL;
     TRY(pop(m, &state, err));
     return m->n && m->stack[m->n - 1]->kind == DICTIONARY ? CB_OK : spoilt(m, "a state of something that is no dictionary", err);
 }
 /* ("storage", its type, the member's name, the device, elements) */
 static enum cb_status op_storage(struct machine *m, int arg, struct cb_err *err) {
     (void)arg;
-    struct value *id, *v;
+    struct value *id = NULL, *v = NULL;
     TRY(pop(m, &id, err));
     if (id->kind != TUPLE || !is_kind(id, 1, NAME) || !is_kind(id, 2, TEXT) || !is_kind(id, 4, NUMBER))
         return spoilt(m, "a storage without a type, a name or a length", err);
