@@ -9,15 +9,16 @@ need() { missing="$missing $1" why="$why
   $1: $2"; }
 has_command() { command -v "$1" >/dev/null 2>&1; }
 # has_header HEADER: the compiler finds it.
-has_header() { echo "#include <$1>" | "$cc" -E - >/dev/null 2>&1; }
-cc=${CC:-cc}
-cc=${cc%% *}
+# $compile may be several words: a launcher (ccache), the compiler, its options.
+has_header() { echo "#include <$1>" | $compile -E - >/dev/null 2>&1; }
+compile=${CC:-cc}
+cc=${compile%% *}
 
 # ---- what each stage needs
 has_command make || need make "reads the Makefile"
 if ! has_command "$cc"; then
     case "$cc" in clang*) need clang "the C compiler that was asked for" ;; *) need gcc "the C compiler" ;; esac
-    has_command gcc && cc=gcc
+    has_command gcc && cc=gcc compile=gcc
 fi
 if has_command "$cc"; then
     has_header stdio.h || need libc6-dev "headers of the C library"
