@@ -498,6 +498,14 @@ static const struct block table[] = {
      .check = route_check,
      .apply = route_apply,
      .flow = compose_flow_route},
+    {.name = "arrow",
+     .syntax = "arrow(a, b, c; top_k=2)",
+     .doc = "each token goes through the top_k LoRA modules along whose directions it lies most (Arrow), their shares a softmax at "
+            "; temperature=1; ; general=N takes the mean of the last N off the others first; ; seed=0 starts the search for directions",
+     .takes_options = true,
+     .options = compose_arrow_options,
+     .check = compose_arrow_check,
+     .apply = compose_arrow},
 };
 
 const struct block *blocks(int *n) {

@@ -48,6 +48,11 @@ void compose_flow_split(struct compose_join *j, const struct expression *e);
 void compose_flow_route(struct compose_join *j, const struct expression *e);
 void compose_flow_avg(struct compose_join *j, const struct expression *e);
 
+/* compose_arrow.c */
+extern const struct block_option compose_arrow_options[];
+enum cb_status compose_arrow_check(struct expression *e, const char *where, struct cb_err *err);
+struct cb_tensor *compose_arrow(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y);
+
 /* apply.c: whether a module's part at this site can be computed together with that of others of its kind. */
 bool module_groups(const struct compose *c, const struct module *m);
 /* The modules that act in place at the site, in order. */

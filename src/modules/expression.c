@@ -167,7 +167,26 @@ static enum cb_status children_read(struct parser *p, struct expression *e) {
     return CB_OK;
 }
 
+/* One of the block's own options. */
+static enum cb_status number_read(struct parser *p, struct expression *e, const char *text) {
+    const struct block_option *o = e->block->options;
+    const char *equals = strchr(text, '=');
+    const size_t n = equals ? (size_t)(equals - text) : 0;
+    while (o->name && (strlen(o->name) != n || memcmp(o->name, text, n) != 0)) o++;
+    if (!o->name)
+        FAIL(p->err, CB_E_USAGE, "%s: %s: found '%.40s'; wanted an option, %s=NUMBER ...", p->what, e->block->name, text,
+             e->block->options[0].name);
+    char *stop;
+    const double value = strtod(equals + 1, &stop);
+    if (!equals[1] || *stop || !(value >= o->low && value <= o->high) || (o->is_whole && value != floor(value)))
+        FAIL(p->err, CB_E_USAGE, "%s: %s: %s: found '%.40s'; wanted a %snumber from %g to %g", p->what, e->block->name, o->name, equals + 1,
+             o->is_whole ? "whole " : "", o->low, o->high);
+    e->option[o - e->block->options] = value;
+    return CB_OK;
+}
+
 static enum cb_status option_read(struct parser *p, struct expression *e, const char *text) {
+    if (e->block->options) return number_read(p, e, text);
     if (strcmp(text, "reading=adapters") == 0)
         e->is_library = true;
     else if (strcmp(text, "normalize=false") == 0)
@@ -222,6 +241,7 @@ static void route_settle(struct parser *p, struct expression *e) {
 
 /* After NAME( */
 static enum cb_status block_read(struct parser *p, struct expression *e) {
+    for (int i = 0; e->block->options && e->block->options[i].name; i++) e->option[i] = e->block->options[i].value;
     TRY(head_read(p, e));
     TRY(children_read(p, e));
     TRY(tail_read(p, e));

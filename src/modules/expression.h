@@ -6,7 +6,7 @@
 
 struct block;
 
-enum { EXPRESSION_DEPTH = 24, EXPRESSION_NODES = 4096 };
+enum { EXPRESSION_DEPTH = 24, EXPRESSION_NODES = 4096, BLOCK_MAX_OPTIONS = 4 };
 
 /* A module, or a block of them. Everything lies in the arena that it was read into. */
 struct expression {
@@ -23,6 +23,7 @@ struct expression {
     const char **value;
     int n_numbers;
     int64_t *number;  // after the ';'
+    double option[BLOCK_MAX_OPTIONS];  // the block's options, in the order of its list
     bool is_library;  // as the adapters library reads it: an average is divided by the number of children once more
     bool keeps_weights;  // avg: the weights are not made to sum to 1
 };
@@ -53,6 +54,11 @@ enum cb_status block_check(struct expression *e, const char *where, struct cb_er
 struct compose;
 struct compose_join;
 struct cb_tensor;
+struct block_option {
+    const char *name;
+    double value, low, high;  // value: where it is not given
+    bool is_whole;
+};
 struct block {
     const char *name, *type;  // in the language; in adapter_setup.json, NULL: none
     const char *syntax, *doc;
@@ -60,6 +66,7 @@ struct block {
     bool takes_field;  // by=FIELD stands there, and children are VALUE=...
     bool takes_numbers;  // whole numbers after a last ';'
     bool takes_options;  // KEY=VALUE there
+    const struct block_option *options;  // KEY=NUMBER there, ended by a NULL name; NULL: none
     bool weighs;  // weights before children are the block's own
     bool by_rows;  // each child has rows of the batch of its own
     bool replicates;  // every row of the input is given to each child
