@@ -310,6 +310,7 @@ static enum cb_status build(const struct model *model, struct nn *nn, struct mod
     if (!is_continued && !is_source) leaves_add_decoder(model, nn, io, &leaves);
     facts_tell(model, nn);
     nn->mask = leaves.mask;
+    nn->start = leaves.start;
     struct cb_tensor *x = model->family->body(model, nn, io, &leaves);
     nn->layer = -1;
     if (model->family->encoder_decoder) {

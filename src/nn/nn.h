@@ -101,6 +101,7 @@ struct nn {
     int64_t n_layer, n_head, n_kv_head;  // of two stacks the decoder's
     const char *task;  // that a language model is made for, as PEFT names it, "CAUSAL_LM" or "SEQ_2_SEQ_LM"; NULL: another head
     double head_dropout, norm_eps;  // of a head that a module brings, where it does not say
+    struct cb_tensor *start;  // i32 (B): positions before these rows; NULL: no cache is read
     struct cb_tensor *mask;  // i32 (B,T): 1 token, 0 padding; NULL: all are tokens, or a cache is read
     /* Type that a weight is stored in; NULL: f32. */
     enum cb_dtype (*param_dtype)(void *user, const char *name);

@@ -29,6 +29,15 @@ TEST(adapters, loras) {
     CHECK(!failed, "%d cases", failed);
 }
 
+static const char *const refts[] = {"loreft_bert", "loreft_gpt2", "loreft_tied_roberta", "noreft_bert", NULL};
+
+TEST(adapters, refts) {
+    const char *shared = shared_dir();
+    if (!shared) return;
+    int failed = module_fixtures_check(shared, refts);
+    CHECK(!failed, "%d cases", failed);
+}
+
 TEST(adapters, bottlenecks) {
     const char *shared = shared_dir();
     if (!shared) return;
