@@ -243,7 +243,8 @@ static struct model_leaves leaves_make(const struct model *model, struct nn *nn,
     if (io->attention_mask && !io->cache)
         leaves.mask = leaves.q_segment = leaves.k_segment = with_rows(nn, model_input(nn, io, "attention_mask", 2, known, 0, 2, false), 1);
     // rows of padding see what is not, as in Transformers, where something before them always is: virtual tokens, prefixes
-    if (io->attention_mask && (model->family->bidirectional || model->class->head->reads_padding || n || nn->hook.before))
+    if (io->attention_mask &&
+        (model->family->bidirectional || model->class->head->reads_padding || nn->hook.reads_padding || n || nn->hook.before))
         leaves.q_segment = op_reshape(g, model_counting(g, b * t, 1, 0), 2, rows);
     if (leaves.mask && nn->n_late && nn->hook.late_see_padding) leaves.sight = sight_make(nn, leaves.mask, nn->n_late);
     if (io->attention_mask && io->cache) {

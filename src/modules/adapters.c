@@ -83,6 +83,7 @@ struct cb_tensor *adapters_activation(struct nn *nn, const char *name, struct cb
 }
 
 struct cb_tensor *adapters_gate(struct nn *nn, struct cb_tensor *x, struct cb_tensor *w, struct cb_tensor *b) {
+    if (nn->start) return graph_fail(nn->g, CB_E_UNSUPPORTED, "modules: a gate that reads whole sequences; here is a part of one");
     struct cb_tensor *open = op_unary(nn->g, "sigmoid", op_linear(nn->g, x, w, b, false));
     return op_mean(nn->g, open, 1, (const int64_t[]){1}, true);
 }

@@ -78,6 +78,7 @@ enum cb_status ad_lora_parse(struct module *m, const char *where, struct cb_err 
     TRY(json_get_bool(&o->intermediate, c, where, "intermediate_lora", false, err));
     TRY(json_get_bool(&o->output, c, where, "output_lora", false, err));
     TRY(json_get_bool(&o->use_gating, c, where, "use_gating", false, err));
+    m->reads_padding = o->use_gating;
     TRY(json_get_bool(&o->use_dora, c, where, "use_dora", false, err));
     TRY(json_get_int(&o->r, c, where, "r", 1, TUNER_RANK_LIMIT, false, err));
     TRY(json_get_float(&o->alpha, c, where, "alpha", -1e6, 1e6, false, err));

@@ -285,6 +285,7 @@ struct nn_hook module_hook(struct module_list *list) {
         if (list->modules[i]->tuner->before) hook.before = hook_before;
         if (list->modules[i]->tuner->penalty) hook.loss = hook_loss;
         if (list->modules[i]->head) hook.head = list->modules[i]->head;
+        hook.reads_padding |= list->modules[i]->reads_padding;
     }
     if (hook.n_rows + hook.n_late) hook.rows = hook_rows;
     return hook;

@@ -48,6 +48,8 @@ bool adapters_is_folder(const char *folder);
 enum cb_status adapters_open(json_t **config, struct tensors **tensors, const char *folder, const struct store *store,
                              const struct nn *sites, struct cb_err *err);
 enum cb_status adapters_save(const struct module *module, const struct store *store, const char *folder, struct cb_err *err);
+/* spec.c: the configuration of a method of the adapters library by its name, or a preset's. *config: a new reference. */
+enum cb_status module_method_config(json_t **config, const char *name, const char *where, struct cb_err *err);
 /* The defaults with every key of object over them, in the order of the names. */
 enum cb_status module_config_complete(json_t **out, const struct tuner *tuner, const json_t *object, struct cb_err *err);
 #endif

@@ -91,6 +91,25 @@ static const struct tuner_option *option_find(const struct tuner_option *o, cons
     return o->name ? o : NULL;
 }
 
+/* An option "1.r" of the second method of a union: its place, its rest "r", the method's tuner. Methods that are names still become configurations. */
+static enum cb_status method_find(json_t **place, const char **word, const struct tuner **tuner, json_t *config, struct cb_err *err) {
+    char *end;
+    const unsigned long i = strtoul(*word, &end, 10);
+    json_t *list = json_object_get(json_object_get(config, "config"), "configs"), *own = json_array_get(list, i);
+    if (*end != '.' || !own) FAIL(err, CB_E_NAME, "%s: %s: it has %zu methods", (*tuner)->name, *word, json_array_size(list));
+    if (json_is_string(own)) {
+        json_t *made;
+        TRY(module_method_config(&made, json_string_value(own), (*tuner)->name, err));
+        if (json_array_set_new(list, i, made) != 0) FAIL(err, CB_E_MEMORY, "%s: no memory for a configuration", *word);
+        own = made;
+    }
+    *place = own;
+    *word = end + 1;
+    *tuner = tuner_find_method(own);
+    if (!*tuner) FAIL(err, CB_E_NAME, "%s: no such method", *word);
+    return CB_OK;
+}
+
 /* One "key=value" of a spec into the configuration. */
 static enum cb_status option_set(json_t *config, const struct tuner *tuner, const char *text, size_t n, struct cb_err *err) {
     char word[512];
@@ -100,12 +119,15 @@ static enum cb_status option_set(json_t *config, const struct tuner *tuner, cons
     char *equals = strchr(word, '=');
     if (!equals) FAIL(err, CB_E_USAGE, "%s: %s: no value; wanted KEY=VALUE", tuner->name, word);
     *equals = 0;
-    const struct tuner_option *o = option_find(tuner->options, word);
-    if (!o && !tuner->peft_type) o = option_find(adapters_options, word);
+    json_t *place = NULL;
+    const char *name = word;
+    if (!tuner->peft_type && *word >= '0' && *word <= '9') TRY(method_find(&place, &name, &tuner, config, err));
+    const struct tuner_option *o = option_find(tuner->options, name);
+    if (!o && !place && !tuner->peft_type) o = option_find(adapters_options, name);
     if (!o) FAIL(err, CB_E_NAME, "%s: %s: no such option (cambium list tuners %s)", tuner->name, word, tuner->name);
     json_t *value = value_make(o->kind, equals + 1);
     const char *key = o->key;
-    json_t *place = option_place(config, tuner, &key);
+    if (!place) place = option_place(config, tuner, &key);
     if (!value || !place || json_object_set_new(place, key, value) != 0)
         FAIL(err, CB_E_USAGE, "%s: %s: found %s; wanted %s", tuner->name, word, equals + 1, o->doc);
     return CB_OK;
@@ -119,6 +141,27 @@ static bool takes_rest(const struct tuner *tuner, const char *p) {
     return false;
 }
 
+/* A tuner's defaults with what a preset changes. Nullable: preset. */
+static enum cb_status defaults_parse(json_t **config, const struct tuner *tuner, const struct tuner_preset *preset, struct cb_err *err) {
+    json_t *changes;
+    TRY(json_parse_object(config, tuner->defaults, strlen(tuner->defaults), tuner->name, err));
+    if (!preset) return CB_OK;
+    TRY(json_parse_object(&changes, preset->config, strlen(preset->config), preset->name, err));
+    const int failed = json_object_update(*config, changes);
+    json_decref(changes);
+    if (failed) FAIL(err, CB_E_MEMORY, "%s: no memory for a configuration", preset->name);
+    return CB_OK;
+}
+
+enum cb_status module_method_config(json_t **config, const char *name, const char *where, struct cb_err *err) {
+    const struct tuner_preset *preset = NULL;
+    const struct tuner *t = tuner_find(name);
+    if (!t) t = tuner_find_preset(name, &preset);
+    if (!t || t->peft_type || strcmp(t->architecture, "union") == 0)
+        FAIL(err, CB_E_NAME, "%s: methods: found %.60s; wanted one of the adapters library that is no union itself", where, name);
+    return defaults_parse(config, t, preset, err);
+}
+
 static enum cb_status spec_parse(json_t **config, const char *spec, const char *base, struct cb_err *err) {
     char name[64];
     size_t n = strcspn(spec, ":");
@@ -127,14 +170,7 @@ static enum cb_status spec_parse(json_t **config, const char *spec, const char *
     const struct tuner *tuner = tuner_find(name);
     if (!tuner) tuner = tuner_find_preset(name, &preset);
     if (!tuner) FAIL(err, CB_E_NAME, "tuner: found %s; wanted one that is known (cambium list tuners)", name);
-    TRY(json_parse_object(config, tuner->defaults, strlen(tuner->defaults), tuner->name, err));
-    if (preset) {
-        json_t *changes;
-        TRY(json_parse_object(&changes, preset->config, strlen(preset->config), preset->name, err));
-        const int failed = json_object_update(*config, changes);
-        json_decref(changes);
-        if (failed) FAIL(err, CB_E_MEMORY, "%s: no memory for a configuration", name);
-    }
+    TRY(defaults_parse(config, tuner, preset, err));
     if (base && tuner->peft_type && json_object_set_new(*config, "base_model_name_or_path", json_string(base)) != 0)
         FAIL(err, CB_E_FORMAT, "%s: base model's name is not UTF-8", tuner->name);
     if (!tuner->peft_type) {

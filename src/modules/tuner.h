@@ -118,6 +118,7 @@ struct module {
     const json_t *method;  // what the tuner's options are read from: config, or the object "config" in it (adapters library)
     const char *label;  // the module's name within keys (adapters library); NULL: none
     const struct nn_head *head;  // that it brings; NULL: none
+    bool reads_padding;  // it averages over time, rows of padding too
     const char *prefix, *model_type, *model_class;  // of the model: see struct nn; NULL: not resolved yet
     int64_t width;
     enum tuner_fresh fresh;  // as the tuner says, unless its options differ

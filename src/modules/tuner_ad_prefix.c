@@ -42,6 +42,7 @@ static enum cb_status parse(struct module *m, const char *where, struct cb_err *
     TRY(json_get_bool(&o->has_encoder, c, where, "encoder_prefix", false, err));
     TRY(json_get_bool(&o->has_cross, c, where, "cross_prefix", false, err));
     TRY(json_get_bool(&o->use_gating, c, where, "use_gating", false, err));
+    m->reads_padding = o->use_gating;
     TRY(json_get_bool(&o->shared_gating, c, where, "shared_gating", false, err));
     TRY(json_get_str(&o->activation, c, where, "non_linearity", false, err));
     TRY(json_get_float(&o->dropout, c, where, "dropout", 0, 0.999, false, err));

@@ -126,6 +126,7 @@ static enum cb_status parse(struct module *m, const char *where, struct cb_err *
     };
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         TRY(json_get_bool(flags[i].to, c, where, flags[i].key, flags[i].required, err));
+    m->reads_padding = o->use_gating;
     TRY(json_get_str(&o->activation, c, where, "non_linearity", true, err));
     if (!adapters_is_activation(o->activation))
         FAIL(err, CB_E_UNSUPPORTED, "%s: non_linearity: found %.60s; wanted relu, gelu, swish, leakyrelu, ...", where, o->activation);

@@ -225,6 +225,21 @@ static struct cb_tensor *delta(const struct module *m, const struct tuner_site *
     return op_where(g, within(g, at, op_sub(g, op_add(g, begin, length), whole(g, last)), last), second, out);
 }
 
+/* The diagonal of original holds signs, which decay of the weights would bring below 1, and so to 0: each update puts them back. */
+static enum cb_status train_step(const struct module *m, struct store *store, struct store *states, int64_t step, struct cb_err *err) {
+    (void)states, (void)step, (void)err;
+    for (int i = 0; i < m->n_params; i++) {
+        const struct tuner_param *p = &m->params[i];
+        struct store_entry *entry = p->fill == original_fill ? store_find(store, p->public.name) : NULL;
+        float *data = entry ? entry->data : NULL;
+        for (int64_t k = 0; data && k < p->public.type.dim[0]; k++) {
+            float *d = &data[k * p->public.type.dim[1] + k];
+            *d = *d < 0 ? -1 : 1;
+        }
+    }
+    return CB_OK;
+}
+
 /* ---- descriptor */
 static const struct tuner_option options[] = {
     {"r", "r", TUNER_INT, "rank"},
@@ -245,9 +260,9 @@ static const struct tuner_preset presets[] = {
     {"noreft", "NoReFT: the same without the constraint that rows are orthonormal.", "{\"orthogonality\":false}"},
     {0},
 };
-static const char *const cases[] = {"loreft:r=2,suffix_positions=1,dropout=0",
-                                    "noreft:r=2,prefix_positions=2,suffix_positions=2,tied_weights=true", "direft:r=3,non_linearity=gelu",
-                                    NULL};
+static const char *const cases[] = {"loreft:r=4,suffix_positions=2,dropout=0",
+                                    "noreft:r=2,prefix_positions=2,suffix_positions=2,tied_weights=true",
+                                    "direft:r=3,suffix_positions=2,non_linearity=gelu", NULL};
 
 const struct tuner tuner_reft = {
     .name = "reft",
@@ -269,4 +284,5 @@ const struct tuner tuner_reft = {
     .implied = implied,
     .declare = declare,
     .delta = delta,
+    .train_step = train_step,
 };

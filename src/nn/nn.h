@@ -90,6 +90,7 @@ struct nn_hook {
     /* In training: a model's loss with what modules add to it. */
     struct cb_tensor *(*loss)(void *user, struct nn *nn, struct cb_tensor *loss);
     const struct nn_head *head;  // NULL: the model's own
+    bool reads_padding;  // rows of padding count in what it does: they see the keys before them, as in Transformers
 };
 
 struct nn {

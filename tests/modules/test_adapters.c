@@ -38,6 +38,15 @@ TEST(adapters, refts) {
     CHECK(!failed, "%d cases", failed);
 }
 
+static const char *const unions[] = {"mam_bert", "unipelt_bert", "unipelt_gpt2", "union_bert", NULL};
+
+TEST(adapters, unions) {
+    const char *shared = shared_dir();
+    if (!shared) return;
+    int failed = module_fixtures_check(shared, unions);
+    CHECK(!failed, "%d cases", failed);
+}
+
 TEST(adapters, bottlenecks) {
     const char *shared = shared_dir();
     if (!shared) return;
