@@ -149,6 +149,8 @@ struct cb_train_options {
     /* "classify", "regress", "tag": labelled examples, with a head of their own; "text", or "chat": conversations, of which the assistant's part is learnt; "mlm": hidden tokens;
        "span-corruption": of encoder-decoders with sentinels, spans of plain text; NULL: by the model and the data */
     const char *task;
+    const char *teacher; /* a model whose distribution is learnt beside the labels; NULL: none. Of text and of labelled tasks */
+    double distill, temperature; /* the teacher's share of the loss (0: 0.5), what both logits are divided by (0: 1) */
     const char *mask; /* of mlm: "whole-word" (default), "token", "span" */
     double mask_rate; /* of mlm and span-corruption: share of the tokens; 0: 0.15 */
     const char *chat_template; /* a file, a template of the model by name, or "chatml", "llama3", ...; NULL: the model's own */

@@ -100,11 +100,12 @@ static enum cb_status next_batch(void *user, int64_t index, struct cb_err *err) 
     const struct run_data *d = &r->data;
     if (r->task) {
         labelled_fill(d->examples, &r->rows, r->engine->options.seed, index);
-        return CB_OK;
+        return r->o->teacher ? teacher_run(&r->training.teacher, p, err) : CB_OK;
     }
     TRY(loader_batch(d->loader, index, r->in.ids, d->spare ? d->spare : r->in.labels, r->in.segments, r->in.positions, err));
     score_prepare(r->training.instance.model, d->mask, d->corrupt, (uint64_t)index, r->batch, r->seq, r->in.ids, r->in.labels,
                   r->in.segments);
+    if (r->o->teacher) TRY(teacher_run(&r->training.teacher, p, err));
     return CB_OK;
 }
 
@@ -281,6 +282,12 @@ static enum cb_status run_train(struct run *r, struct cb_train_result *result, s
     to.lr_scales = o->lr_scales;
     to.n_lr_scales = o->n_lr_scales;
     to.unfreeze = o->unfreeze;
+    to.teacher = o->teacher;
+    to.distill = o->distill > 0 ? o->distill : 0.5;
+    to.temperature = o->temperature > 0 ? o->temperature : 1;
+    if (!o->teacher && (o->distill != 0 || o->temperature != 0))
+        FAIL(err, CB_E_USAGE, "--distill, --temperature: wanted --teacher MODEL with them");
+    if (to.distill > 1 || !isfinite(to.temperature)) FAIL(err, CB_E_USAGE, "--distill %g: wanted a share from 0 to 1", to.distill);
     // all that can be refused without the data is refused before they are read
     TRY(run_sizes(r, err));
     TRY(run_check_data(r, err));

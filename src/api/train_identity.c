@@ -116,6 +116,11 @@ enum cb_status run_identity_options(struct run *r, const struct trainer_options 
         snprintf(key, sizeof key, "--lr-scale %d", i + 1);
         put(r, key, json_string(o->lr_scales[i]));
     }
+    if (o->teacher) {
+        put(r, "--teacher", json_string(o->teacher));
+        put(r, "--distill", json_real(o->distill));
+        put(r, "--temperature", json_real(o->temperature));
+    }
     if (o->unfreeze) put(r, "--unfreeze", json_integer(o->unfreeze));
     put(r, "--no-pack", json_boolean(o->no_pack));
     return compare(r, err);

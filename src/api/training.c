@@ -164,13 +164,18 @@ static enum cb_status build(struct training *t, const struct training_options *o
     if (o->task) io = task_io(o->task, t->instance.model, o->has_pairs, o->batch, o->seq);
     TRY(pass_begin(&t->pass, &t->instance, &nn, err));
     nn.train = o->train_mode;
+    const struct model_io plain = io;
+    io.want_logits = o->teacher != NULL;
     TRY(model_build(t->instance.model, &nn, &io, err));
-    TRY(add_gradients(t, t->pass.graph, io.loss, o->trainer.accumulate, err));
+    struct cb_tensor *loss = o->teacher ? distill_loss(&nn, &io, o->distill, o->temperature) : io.loss;
+    if (o->teacher) TRY(teacher_open(&t->teacher, t->instance.engine, o->teacher, o->as, &plain, err));
+    TRY(add_gradients(t, t->pass.graph, loss, o->trainer.accumulate, err));
     trainer_bytes(t->params, t->n_params, &o->trainer, &t->gradients_bytes, &t->states_bytes);
     t->weights_bytes = instance_weight_bytes(&t->instance);
     for (int i = 0; i < t->n_params; i++) t->trainable += type_elements(&t->params[i].value->type);
     t->total = model_parameters(t->instance.model) + (t->module ? t->trainable : 0);
     int64_t held = engine_base_bytes(t->instance.engine) + t->weights_bytes + t->gradients_bytes + t->states_bytes + o->held_bytes;
+    if (o->teacher) held += instance_weight_bytes(&t->teacher.instance) + plan_memory(t->teacher.pass.plan).inside;
     const struct cb_engine *engine = t->instance.engine;
     const char *what =
         o->held_bytes ? "weights, gradients, optimiser, validation and the program" : "weights, gradients, optimiser and the program";
@@ -219,6 +224,7 @@ enum cb_status training_plan(struct training *t, const struct training_options *
 
 void training_close(struct training *t) {
     trainer_destroy(&t->trainer);
+    teacher_close(&t->teacher);
     pass_end(&t->pass);
     free(t->params);
     t->params = NULL;

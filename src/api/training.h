@@ -1,6 +1,7 @@
 /* A training set-up: what is trained (all, the last layers, a module), the plan of a step with its gradients, the trainer. */
 #ifndef API_TRAINING_H
 #define API_TRAINING_H
+#include "api/distill.h"
 #include "api/instance.h"
 #include "api/task.h"
 #include "train/trainer.h"
@@ -25,6 +26,8 @@ struct training_options {
     const struct task *task;  // labelled examples, under the head that `as` names; NULL: text
     const struct model_as *as;
     bool has_pairs;  // of texts, in the examples
+    const char *teacher;  // a model that is distilled; NULL: none
+    double distill, temperature;  // share of the teacher in the loss, and what both logits are divided by
     const char *const *lr_scales;  // "PATTERN=X"; n_lr_scales of them
     int n_lr_scales;
     int64_t unfreeze;  // steps from one layer to the one before it; 0: all learn at once
@@ -39,6 +42,7 @@ struct training {
     struct train_param *params;
     int n_params;
     struct trainer *trainer;
+    struct teacher teacher;
     int64_t trainable, total;  // parameters
     int64_t weights_bytes, gradients_bytes, states_bytes, activations_bytes, planned_bytes;
 };

@@ -15,6 +15,9 @@
         {"accumulate", OPTION_POSITIVE, AT(accumulate), "N", "micro-batches a step (default 1)"},                                        \
         {"optimizer", OPTION_TEXT, AT(optimizer), "SPEC", "adamw (default), sgd:momentum=0.9, ... (`list optimizers`)"},                 \
         {"lr", OPTION_ABOVE_ZERO, AT(lr), "X", "peak learning rate (default 1e-3; full and last:N 1e-4)"},                               \
+        {"teacher", OPTION_TEXT, AT(teacher), "MODEL", "distillation: a frozen model whose distribution is learnt too"},                 \
+        {"distill", OPTION_ABOVE_ZERO, AT(distill), "X", "the teacher's share of the loss (default 0.5)"},                               \
+        {"temperature", OPTION_ABOVE_ZERO, AT(temperature), "T", "both distributions are softened by T (default 1)"},                    \
         {"lr-scale", OPTION_LIST, offsetof(struct train_options, lr_scale), "PATTERN=X",                                                 \
          "parameters of these names learn at X times the rate"},                                                                         \
         {"unfreeze", OPTION_COUNT, AT(unfreeze), "N", "gradual unfreezing: the layer before learns N steps later"},                      \

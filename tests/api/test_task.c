@@ -276,3 +276,30 @@ TEST(task, parameters_learn_as_told) {
     CHECK_FAILS(cb_train(p.engine, &o, &r, &err), CB_E_NAME, "nosuch");
     place_close(&p);
 }
+
+/* A student that is given no label of use still learns what its teacher knows. */
+TEST(task, a_teacher_is_distilled) {
+    struct place p;
+    struct cb_err err = {0};
+    struct cb_train_result r;
+    place_open(&p, "gpt2", gpt2);
+    CHECK_OK(train(&p, "classify", "full", p.train, 150, &err));
+    char *student = io_path_join(p.folder, "student"), *wrong = io_path_join(p.folder, "wrong.jsonl");
+    // the same texts, all of one label but the first
+    char *text;
+    size_t n;
+    CHECK_OK(io_read_file(&text, &n, p.train, 1 << 20, &err));
+    for (char *at = text; (at = strstr(at, "\"yes\"")); at++)
+        if (at - text > 200) memcpy(at, "\"no\" ", 5);
+    CHECK_OK(io_write_file(wrong, text, strlen(text), &err));
+    const char *data = wrong;
+    struct cb_train_options o = {.model = p.model, .out = student, .text = &data, .n_text = 1, .task = "classify", .tuner = "full"};
+    o.steps = 150, o.batch = 16, o.lr = 3e-3, o.run_json = "{}", o.teacher = p.out, o.distill = 1, o.temperature = 2;
+    CHECK_OK(cb_train(p.engine, &o, &r, &err));
+    struct cb_task_result scored = score(&p, "classify", student, NULL, p.valid);
+    CHECK(scored.accuracy > 0.9, "accuracy %g", scored.accuracy);
+    free(text);
+    free(student);
+    free(wrong);
+    place_close(&p);
+}
