@@ -79,6 +79,7 @@ enum cb_status instance_hook(struct instance *in, struct nn_hook *hook, struct c
     if (by && !in->gives_rows)
         FAIL(err, CB_E_UNSUPPORTED, "--modules: %s%s%s: rows have no such field here; --field %s=VALUE gives them all one", by->block->name,
              by->field ? " by " : "", by->field ? by->field : "", by->field ? by->field : "task_ids");
+    TRY(module_list_check(&in->list, err));
     *hook = module_hook(&in->list);
     return CB_OK;
 }

@@ -252,15 +252,11 @@ static struct cb_tensor *hook_rows(void *user, struct nn *nn, const struct nn_si
 }
 
 static struct cb_tensor *hook_before(void *user, struct nn *nn, const struct nn_site *place, const struct nn_prefixed *attention) {
-    const struct module_list *list = user;
-    struct cb_tensor *all = NULL;
-    for (int i = 0; i < list->n; i++) {
-        const struct module *m = list->modules[i];
-        const struct tuner_site *site = m->tuner->before ? module_site(m, place->name) : NULL;
-        struct cb_tensor *rows = site ? m->tuner->before(m, site, nn, attention) : NULL;
-        if (rows) all = all ? op_concat(nn->g, 2, (struct cb_tensor *[]){all, rows}, 1) : rows;
-    }
-    return all;
+    return compose_before(nn, user, place, attention);
+}
+
+static struct cb_tensor *hook_hidden(void *user, struct nn *nn, const struct nn_site *place, const struct nn_prefixed *attention) {
+    return compose_hidden(nn, user, place, attention);
 }
 
 /* The loss and every module's penalty. */
@@ -282,7 +278,7 @@ struct nn_hook module_hook(struct module_list *list) {
         if (list->modules[i]->n_late) hook.rows_at = list->modules[i]->rows_at;
         hook.late_see_padding |= list->modules[i]->late_see_padding;
         hook.n_past += list->modules[i]->n_past;
-        if (list->modules[i]->tuner->before) hook.before = hook_before;
+        if (list->modules[i]->tuner->before) hook.before = hook_before, hook.hidden = hook_hidden;
         if (list->modules[i]->tuner->penalty) hook.loss = hook_loss;
         if (list->modules[i]->head) hook.head = list->modules[i]->head;
         hook.reads_padding |= list->modules[i]->reads_padding;

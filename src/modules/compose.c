@@ -336,8 +336,7 @@ struct cb_tensor *compose_row_numbers(struct compose *c, const struct expression
     return c->n_rows == all ? ids : op_slice(g, ids, 0, c->first_row, c->first_row + c->n_rows, 1);
 }
 
-/* The numbers where they are a child's, n elsewhere. */
-static struct cb_tensor *slots_of(struct cb_graph *g, struct cb_tensor *ids, int n) {
+struct cb_tensor *compose_slots(struct cb_graph *g, struct cb_tensor *ids, int n) {
     const int32_t zero = 0, end = n;
     struct cb_tensor *past = graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &end);
     struct cb_tensor *is_in = op_compare(g, "ge", ids, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &zero));
@@ -350,7 +349,7 @@ static struct cb_tensor *route_apply(struct compose *c, const struct expression 
     struct groups groups;
     if (!ids || !groups_make(c, &groups, e)) return &g->bad_tensor;
     groups.index = ids;
-    groups.slot = slots_of(g, ids, e->n);
+    groups.slot = compose_slots(g, ids, e->n);
     struct cb_tensor *out = groups_apply(c, &groups, x, y);
     for (int i = 0; i < e->n; i++) {
         struct cb_tensor *z = groups.is_done[i] ? y : child_rows(c, e->child[i], x, y, 0, c->n_rows);

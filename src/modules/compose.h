@@ -27,6 +27,8 @@ const int64_t *compose_row_sizes(struct compose *c, const struct expression *e);
 const int64_t *compose_split_sizes(struct compose *c, const struct expression *e, int64_t length);
 /* Each row's number of a child of a choosing block, i32 (n_rows); NULL after a failure. */
 struct cb_tensor *compose_row_numbers(struct compose *c, const struct expression *e);
+/* The numbers where they are one of n children's, n elsewhere. */
+struct cb_tensor *compose_slots(struct cb_graph *g, struct cb_tensor *ids, int n);
 /* z in the rows of that number, y in the others. */
 struct cb_tensor *compose_select(struct compose *c, struct cb_tensor *ids, int number, struct cb_tensor *z, struct cb_tensor *y);
 /* What the i-th child of an average counts. */
@@ -53,6 +55,11 @@ extern const struct block_option compose_arrow_options[];
 enum cb_status compose_arrow_check(struct expression *e, const char *where, struct cb_err *err);
 struct cb_tensor *compose_arrow(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y);
 
+/* compose_prefix.c: rows before a site's keys or values, and what is added to the scores of these keys, (1 or B,1,1,n); NULL: none. */
+struct cb_tensor *compose_before(struct nn *nn, const struct module_list *list, const struct nn_site *place,
+                                 const struct nn_prefixed *attention);
+struct cb_tensor *compose_hidden(struct nn *nn, const struct module_list *list, const struct nn_site *place,
+                                 const struct nn_prefixed *attention);
 /* apply.c: whether a module's part at this site can be computed together with that of others of its kind. */
 bool module_groups(const struct compose *c, const struct module *m);
 /* The modules that act in place at the site, in order. */

@@ -59,6 +59,8 @@ struct module_list {
     int n_composed;
 };
 struct nn_hook module_hook(struct module_list *list);
+/* Refuses modules in places where what they change is shared by what should differ: virtual tokens of some rows of a batch. */
+enum cb_status module_list_check(const struct module_list *list, struct cb_err *err);
 
 /* Sets the run-time scale; no graph or plan changes. */
 void module_set_scale(const struct module *module, struct store *store, double scale);

@@ -31,6 +31,13 @@ static struct cb_tensor *rows_before(struct nn *nn, const char *site, struct cb_
     return op_expand(nn->g, rows, 4, (const int64_t[]){d[0], rows->type.dim[1], d[2], d[3]});
 }
 
+/* What a hook adds to the scores of its rows' keys; NULL: nothing. */
+static struct cb_tensor *scores_before(struct nn *nn, const char *site, struct cb_tensor *k, const struct nn_attention *options) {
+    const struct nn_site *place = nn_find_site(nn, site);
+    const struct nn_prefixed what = {options->input, k->type.dim[2], k->type.dim[3], options->cache != 0};
+    return place && nn->hook.hidden ? nn->hook.hidden(nn->hook.user, nn, place, &what) : NULL;
+}
+
 /* Writes rows into the cache param of this layer, after n rows of a prefix, and returns the whole cache, which is also an output of the same name.
    Nullable: before. */
 static struct cb_tensor *cache_write(struct nn *nn, struct cb_tensor *before, int64_t n, struct cb_tensor *rows, struct cb_tensor *start,
@@ -103,9 +110,10 @@ static struct cb_tensor *window_bias(struct nn *nn, const struct nn_attention *o
     return op_where(g, is_prefix, zero, op_where(g, seen, zero, graph_const_f32(g, -1e30f)));
 }
 
-/* The options with a prefix of n rows: their keys are everyone's, and nothing is added to their scores unless bias has columns for them. tk: keys
-   without them. */
-static struct nn_attention with_prefix(struct nn *nn, const struct nn_attention *options, int64_t batch, int64_t t, int64_t tk, int64_t n) {
+/* The options with a prefix of n rows: their keys are everyone's, and nothing is added to their scores unless bias has columns for them, or hidden
+   says so. tk: keys without them. Nullable: hidden. */
+static struct nn_attention with_prefix(struct nn *nn, const struct nn_attention *options, int64_t batch, int64_t t, int64_t tk, int64_t n,
+                                       struct cb_tensor *hidden) {
     struct cb_graph *g = nn->g;
     struct nn_attention o = *options;
     o.start = filled(g, 1, &batch, n);
@@ -118,6 +126,10 @@ static struct nn_attention with_prefix(struct nn *nn, const struct nn_attention 
     if (rank && o.bias->type.dim[rank - 1] == tk) {
         const int64_t around[2] = {n, 0};
         o.bias = op_pad(g, o.bias, "constant", 0, 2, around);
+    }
+    if (hidden) {
+        hidden = op_pad(g, hidden, "constant", 0, 2, (const int64_t[]){0, tk});
+        o.bias = o.bias ? op_add(g, o.bias, hidden) : hidden;
     }
     if (o.window && !nn->hook.n_past) {
         struct cb_tensor *window = window_bias(nn, &o, batch, t, tk, n);
@@ -147,7 +159,8 @@ struct cb_tensor *nn_attention(struct nn *nn, struct cb_tensor *q, struct cb_ten
     if (k_before && v_before) {
         if (graph_is_bad(g, k_before) || graph_is_bad(g, v_before)) return &g->bad_tensor;
         n = k_before->type.dim[1];
-        all = with_prefix(nn, options, batch, q->type.dim[1], tk, n);
+        struct cb_tensor *hidden = scores_before(nn, nn_name(nn, "%s.keys", options->name), k, options);
+        all = with_prefix(nn, options, batch, q->type.dim[1], tk, n, hidden);
     }
     if (n && !options->cache) {
         k = op_concat(g, 2, (struct cb_tensor *[]){k_before, k}, 1);

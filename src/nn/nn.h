@@ -87,6 +87,8 @@ struct nn_hook {
        count as, at which the tokens (of an encoder-decoder the decoder's) then begin. */
     struct cb_tensor *(*before)(void *user, struct nn *nn, const struct nn_site *site, const struct nn_prefixed *attention);
     int64_t n_past;
+    /* What is added to the scores of a prefix's keys, (1 or B,1,1,n); NULL: nothing. */
+    struct cb_tensor *(*hidden)(void *user, struct nn *nn, const struct nn_site *site, const struct nn_prefixed *attention);
     /* In training: a model's loss with what modules add to it. */
     struct cb_tensor *(*loss)(void *user, struct nn *nn, struct cb_tensor *loss);
     const struct nn_head *head;  // NULL: the model's own
