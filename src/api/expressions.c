@@ -17,6 +17,10 @@ static const struct expression *find_loaded(const struct expression *e, const ch
 
 static enum cb_status load_tree(struct instance *in, const struct expression *root, struct expression *e, struct cb_err *err) {
     for (int i = 0; i < e->n; i++) TRY(load_tree(in, root, e->child[i], err));
+    if (e->folder) {
+        TRY(instance_load_module(in, e->folder, 1, err));
+        e->own = in->list.n - 1;
+    }
     if (e->block || !e->path) return CB_OK;
     const struct expression *same = expression_is_sum(root) ? NULL : find_loaded(root, e->path, e->scale);
     if (same) {

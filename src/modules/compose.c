@@ -1,5 +1,6 @@
 /* Blocks of module expressions at work: what becomes of a site's output where several modules have a say. */
 #include "modules/compose.h"
+#include "modules/fusion.h"
 
 #include <math.h>
 #include <string.h>
@@ -57,7 +58,7 @@ struct cb_tensor *compose_apply(struct compose *c, const struct expression *e, s
 }
 
 /* A block whose children do not act in place: they bring their own inputs and weights. While inputs are made it does nothing. */
-static struct cb_tensor *child_alone(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y) {
+struct cb_tensor *compose_alone(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y) {
     struct compose inner = *c;
     inner.own_input = inner.own_weights = true;
     return compose_apply(&inner, e, x, y);
@@ -97,7 +98,7 @@ static struct cb_tensor *stack_added(struct compose *c, const struct expression 
             c->name, (long long)c->site->in, (long long)c->site->out);
     struct cb_tensor *zero = op_expand(g, graph_const_f32(g, 0), y->type.rank, y->type.dim), *state = x;
     for (int i = 0; i < e->n; i++)
-        if (compose_touches(c, e->child[i])) state = child_alone(c, e->child[i], state, zero);
+        if (compose_touches(c, e->child[i])) state = compose_alone(c, e->child[i], state, zero);
     return op_add(g, y, state);
 }
 
@@ -107,7 +108,7 @@ static struct cb_tensor *stack_apply(struct compose *c, const struct expression 
     if (is_input(c)) return y;
     if (is_added(c) && adds_only(c, e)) return stack_added(c, e, x, y);
     for (int i = 0; i < e->n; i++) {
-        struct cb_tensor *z = child_alone(c, e->child[i], x, y);
+        struct cb_tensor *z = compose_alone(c, e->child[i], x, y);
         if (x == y) x = z;  // a state of its own
         y = z;
     }
@@ -137,7 +138,7 @@ static struct cb_tensor *avg_apply(struct compose *c, const struct expression *e
     double rest = 1;
     if (is_input(c)) return y;
     for (int i = 0; i < e->n; i++) {
-        struct cb_tensor *z = child_alone(c, e->child[i], x, y);
+        struct cb_tensor *z = compose_alone(c, e->child[i], x, y);
         const double weight = compose_avg_weight(e, i);
         rest -= weight;
         if (z == y) continue;
@@ -455,6 +456,14 @@ static const struct block table[] = {
      .check = avg_check,
      .apply = avg_apply,
      .flow = compose_flow_avg},
+    {.name = "fuse",
+     .type = "Fuse",
+     .syntax = "fuse(weights_dir; a, b)",
+     .doc = "attention over what each adds (AdapterFusion), with the weights of a folder",
+     .takes_folder = true,
+     .check = fusion_check,
+     .apply = fusion_apply,
+     .flow = fusion_flow},
     {.name = "batch",
      .type = "BatchSplit",
      .syntax = "batch(a, b; 2, 3)",

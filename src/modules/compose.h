@@ -18,6 +18,8 @@ struct compose {
 struct cb_tensor *compose_apply(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y);
 /* apply.c: the same by one module. */
 struct cb_tensor *compose_module(struct compose *c, const struct module *m, struct cb_tensor *x, struct cb_tensor *y);
+/* The same by modules that bring their own inputs and weights. */
+struct cb_tensor *compose_alone(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y);
 bool compose_touches(const struct compose *c, const struct expression *e);
 /* The expression without blocks of which one child alone has the site. */
 const struct expression *compose_lone(const struct compose *c, const struct expression *e);
@@ -44,6 +46,9 @@ struct compose_join {
 struct cb_tensor *compose_join(struct nn *nn, const struct module_list *list, const struct nn_site *place, const struct nn_join *join,
                                struct cb_tensor *y);
 void compose_join_module(struct compose_join *j, const struct module *m);
+/* The last module of a child enters for a whole block; a child of a block that has entered. */
+void compose_join_enter(struct compose_join *j, const struct expression *e);
+void compose_join_child(struct compose_join *j, const struct expression *e);
 void compose_flow_chain(struct compose_join *j, const struct expression *e);
 void compose_flow_rows(struct compose_join *j, const struct expression *e);
 void compose_flow_split(struct compose_join *j, const struct expression *e);

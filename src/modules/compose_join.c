@@ -56,6 +56,18 @@ static void child_apply(struct compose_join *j, const struct expression *parent,
         join_apply(j, e);
 }
 
+void compose_join_enter(struct compose_join *j, const struct expression *e) {
+    while (e->block) e = e->child[e->n - 1];
+    if (e->module >= 0) enter(j, j->c.list->modules[e->module]);
+}
+
+void compose_join_child(struct compose_join *j, const struct expression *e) {
+    if (!e->block && e->module >= 0)
+        change(j, j->c.list->modules[e->module]);
+    else
+        join_apply(j, e);
+}
+
 void compose_flow_chain(struct compose_join *j, const struct expression *e) {
     for (int i = 0; i < e->n; i++) join_apply(j, e->child[i]);
 }

@@ -6,7 +6,7 @@
 
 #include "io/file.h"
 #include "io/safetensors.h"
-#include "modules/private.h"
+#include "modules/fusion.h"
 
 static struct tuner_param *param_by_key(const struct module *m, const char *key) {
     int64_t i = table_get(&m->by_key, key, strlen(key));
@@ -163,11 +163,12 @@ static enum cb_status layers_read(int **source, int *n, const json_t *list, int6
 }
 
 enum cb_status module_layers(int **source, int *n, const char *folder, int64_t n_layer, struct cb_err *err) {
+    *source = NULL;
+    *n = 0;
+    if (fusion_is_folder(folder)) return CB_OK;
     char *path = io_path_join(folder, "adapter_config.json"), *text = NULL;
     size_t size;
     json_t *config = NULL;
-    *source = NULL;
-    *n = 0;
     enum cb_status status = path ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory for a path", folder);
     if (status == CB_OK) status = io_read_file(&text, &size, path, CONFIG_LIMIT, err);
     if (status == CB_OK) status = json_parse_object(&config, text, size, path, err);
@@ -186,6 +187,7 @@ enum cb_status module_layers(int **source, int *n, const char *folder, int64_t n
 enum cb_status module_load(struct module **module, struct store *store, const char *folder, const char *name, const struct nn *sites,
                            struct cb_err *err) {
     *module = NULL;
+    if (fusion_is_folder(folder)) return fusion_load(module, store, folder, name, sites, err);
     if (adapters_is_folder(folder)) return load_adapters(module, store, folder, name, sites, err);
     struct module *checked = NULL;
     struct tensors *tensors = NULL;

@@ -100,7 +100,7 @@ static bool weight_read(struct parser *p, double *weight) {
 static enum cb_status node_make(struct parser *p, struct expression **out) {
     if (p->n_nodes++ >= EXPRESSION_NODES) FAIL(p->err, CB_E_LIMIT, "%s: more than %d modules and blocks", p->what, EXPRESSION_NODES);
     if (!(*out = arena_alloc(p->arena, sizeof **out))) FAIL(p->err, CB_E_MEMORY, "%s: no memory", p->what);
-    **out = (struct expression){.module = -1, .weight = 1, .scale = 1};
+    **out = (struct expression){.module = -1, .own = -1, .weight = 1, .scale = 1};
     return CB_OK;
 }
 
@@ -232,7 +232,7 @@ static enum cb_status tail_read(struct parser *p, struct expression *e) {
 /* Where all rows have one value of a field, what routes by it is that value's module; the base where there is none. */
 static void route_settle(struct parser *p, struct expression *e) {
     const int64_t number = e->field ? table_get(&p->fields, e->field, strlen(e->field)) : -1;
-    struct expression chosen = {.module = -1, .weight = 1, .scale = 1, .name = "base"};
+    struct expression chosen = {.module = -1, .own = -1, .weight = 1, .scale = 1, .name = "base"};
     if (number < 0) return;
     for (int i = 0; i < e->n; i++)
         if (strcmp(e->value[i], p->definition[number].text) == 0) chosen = *e->child[i];

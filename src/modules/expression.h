@@ -13,6 +13,7 @@ struct expression {
     const struct block *block;  // NULL: a module, or with path NULL the base, which changes nothing
     const char *path;  // of a module's folder or file
     const char *name;  // of a module, for what it gives: "logits.<name>"
+    int own;  // the same of the block's own parameters
     int module;  // a number that the caller gives to a module; -1: none yet
     double weight;  // what a block is weighed with, or its parent weighs it with; 1 where nothing stood before it
     double scale;  // of a module at run time

@@ -39,7 +39,7 @@ static enum cb_status node_make(struct setup *s, int n, struct expression **out)
     struct expression *e = arena_alloc(s->arena, sizeof *e);
     if (e)
         *e = (struct expression){
-            .module = -1, .weight = 1, .scale = 1, .n = n, .child = arena_array(s->arena, (size_t)n, sizeof(struct expression *))};
+            .module = -1, .own = -1, .weight = 1, .scale = 1, .n = n, .child = arena_array(s->arena, (size_t)n, sizeof(struct expression *))};
     if (!e || !e->child) FAIL(s->err, CB_E_MEMORY, "%s: no memory", s->where);
     *out = e;
     return CB_OK;

@@ -207,6 +207,11 @@ TEST(compose, fixtures) {
         STATES("compose_stack_lora_bert"),
         STATES("compose_stack_mixed_bert"),
         STATES("compose_stack_gpt2"),
+        STATES("compose_fuse_bert"),
+        STATES("compose_fuse_stack_roberta"),
+        STATES("compose_fuse_double_gpt2"),
+        // its file does not say what its fusion is called
+        {.name = "compose_fuse_named_bert", .expression = "fuse(~/mix; ~/a, ~/b)", .output = "final", .golden = "hidden"},
         STATES("compose_split_bert"),
         STATES("compose_split_nested_roberta"),
         STATES("compose_batchsplit_bert"),

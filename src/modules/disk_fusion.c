@@ -1,0 +1,73 @@
+/* Folders of AdapterFusion as the adapters library writes them: adapter_fusion_config.json and model_adapter_fusion.safetensors. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/file.h"
+#include "modules/fusion.h"
+
+#define FUSION_CONFIG "adapter_fusion_config.json"
+#define FUSION_WEIGHTS "model_adapter_fusion.safetensors"
+#define FUSION_LAYER ".adapter_fusion_layer."
+
+bool fusion_is_folder(const char *folder) {
+    char *path = io_path_join(folder, FUSION_CONFIG);
+    const bool is_there = path && io_is_file(path);
+    free(path);
+    return is_there;
+}
+
+/* The names of the sites that the file has weights for. */
+static enum cb_status places_list(json_t *config, const struct tensors *tensors, struct cb_err *err) {
+    json_t *places = json_array();
+    for (int i = 0; i < tensors_count(tensors); i++) {
+        const char *key = tensors_at(tensors, i)->name, *layer = strstr(key, FUSION_LAYER);
+        if (!layer) continue;
+        json_t *place = json_stringn(key, (size_t)(layer - key));
+        const json_t *last = json_array_get(places, json_array_size(places) - 1);
+        if (last && json_equal(last, place))
+            json_decref(place);
+        else
+            json_array_append_new(places, place);
+    }
+    if (json_object_set_new(config, "places", places) != 0) FAIL(err, CB_E_MEMORY, "%s: no memory", tensors_name(tensors));
+    return CB_OK;
+}
+
+/* The file's configuration without its envelope. */
+static enum cb_status config_make(json_t **config, const char *path, const struct tensors *tensors, struct cb_err *err) {
+    char *text;
+    size_t n;
+    json_t *root = NULL;
+    const json_t *inner = NULL;
+    const char *name = NULL;
+    TRY(io_read_file(&text, &n, path, CONFIG_LIMIT, err));
+    enum cb_status status = json_parse_object(&root, text, n, path, err);
+    free(text);
+    if (status == CB_OK) status = json_get_object(&inner, root, path, "config", true, err);
+    if (status == CB_OK) status = json_get_str(&name, root, path, "name", true, err);
+    if (status == CB_OK && !(*config = json_deep_copy(inner)))
+        status = err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory", path);
+    if (status == CB_OK && (json_object_set_new(*config, "name", json_string(name)) != 0 ||
+                            json_object_set_new(*config, "peft_type", json_string("ADAPTER_FUSION")) != 0))
+        status = err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory", path);
+    if (status == CB_OK) status = places_list(*config, tensors, err);
+    json_decref(root);
+    return status;
+}
+
+enum cb_status fusion_load(struct module **module, struct store *store, const char *folder, const char *name, const struct nn *sites,
+                           struct cb_err *err) {
+    char *path = io_path_join(folder, FUSION_CONFIG), *weights = io_path_join(folder, FUSION_WEIGHTS);
+    struct tensors *tensors = NULL;
+    json_t *config = NULL;
+    enum cb_status status = path && weights ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory for a path", folder);
+    if (status == CB_OK) status = tensors_open(&tensors, weights, err);
+    if (status == CB_OK) status = config_make(&config, path, tensors, err);
+    if (status == CB_OK) status = module_make(module, store, config, tensors, name, sites, err);
+    json_decref(config);
+    tensors_destroy(&tensors);
+    free(path);
+    free(weights);
+    return status;
+}
