@@ -251,7 +251,7 @@ enum cb_status case_module(struct module **m, struct store *store, const char *f
 
 /* Everything of one fixture. */
 struct fixture {
-    const char *name;
+    const char *name, *folder;  // folder: of the module; NULL: the case's
     struct base b;
     struct module *m;
     struct tensors *golden;
@@ -276,6 +276,7 @@ static enum cb_status fixture_open(struct fixture *f, const char *shared, struct
     snprintf(path, sizeof path, "%s/fixtures/modules/%s", shared, json_string_value(json_object_get(f->json, "base")));
     TRY(base_open(&f->b, path, err));
     snprintf(path, sizeof path, "%s/fixtures/modules/%s", shared, f->name);
+    if (f->folder) snprintf(path, sizeof path, "%s", f->folder);
     TRY(base_replicate(&f->b, path, err));
     TRY(case_module(&f->m, f->b.store, path, &f->b.sites, err));
     snprintf(path, sizeof path, "%s/fixtures/modules/%s/golden.safetensors", shared, f->name);
@@ -340,9 +341,11 @@ static enum cb_status merged_check(struct fixture *f, struct cb_err *err) {
     return CB_OK;
 }
 
-void module_fixture_check(const char *shared, const char *name, char message[400]) {
+void module_fixture_check(const char *shared, const char *name, char message[400]) { module_folder_check(shared, name, NULL, message); }
+
+void module_folder_check(const char *shared, const char *name, const char *folder, char message[400]) {
     struct cb_err err = {0};
-    struct fixture f = {.name = name, .message = message};
+    struct fixture f = {.name = name, .folder = folder, .message = message};
     *message = 0;
     enum cb_status status = fixture_open(&f, shared, &err);
     if (status == CB_OK) status = attached_check(&f, &err);

@@ -34,6 +34,8 @@ enum cb_status with_modules(struct base *b, struct runner *r, struct module_list
 void inputs_fill(struct runner *r, int32_t vocab);
 /* Logits, loss, gradients and merged weights of one fixture in its stored tolerances; "" or a message. */
 void module_fixture_check(const char *shared, const char *name, char message[400]);
+/* The same with the module of another folder. */
+void module_folder_check(const char *shared, const char *name, const char *folder, char message[400]);
 /* The same of a NULL-ended list; the number that failed, each told. */
 int module_fixtures_check(const char *shared, const char *const *names);
 #endif
