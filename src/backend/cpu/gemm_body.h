@@ -264,40 +264,61 @@ INLINE void pack_across(const enum cb_dtype dtype, float *out, int64_t width, co
     }
 }
 
-/* n values of a block type as f32; by vectors where a block is a half-precision scale and 32 levels, bytes or halves of bytes. */
-static void decode(const struct dtype *type, enum cb_dtype dtype, float *out, const void *in, int64_t n) {
-    if (dtype != CB_DTYPE_Q8_0 && dtype != CB_DTYPE_Q4_0) {
-        type->to_f32(out, in, n);
+/* Levels of one block: bytes as they are, or the low and then the high halves of 16 bytes, less 8. */
+INLINE void levels_of(const enum cb_dtype dtype, int8_t *levels, const unsigned char *block) {
+    const uint64_t low_bits = UINT64_C(0x0f0f0f0f0f0f0f0f), sign = UINT64_C(0x8080808080808080), less = UINT64_C(0x7878787878787878);
+    if (dtype == CB_DTYPE_Q8_0) {
+        memcpy(levels, block + 2, 32);
         return;
     }
-    const unsigned char *block = in;
-    for (int64_t at = 0; at < n; at += 32, block += type->block_bytes) {
-        const int8_t *levels = (const int8_t *)block + 2;
-        int8_t halves[32];
-        if (dtype == CB_DTYPE_Q4_0) {
-            for (int i = 0; i < 16; i++) {
-                halves[i] = (int8_t)((block[2 + i] & 15) - 8);
-                halves[16 + i] = (int8_t)((block[2 + i] >> 4) - 8);
-            }
-            levels = halves;
-        }
-        uint16_t bits;
-        memcpy(&bits, block, sizeof bits);
-        const vf scale = vf_set1(f16_to_f32(bits));
-        UNROLL for (int i = 0; i < 32; i += VL) vf_store(out + at + i, vf_mul(scale, vf_load_i8(levels + i)));
+    uint64_t bytes[2], out[4];
+    memcpy(bytes, block + 2, sizeof bytes);
+    for (int i = 0; i < 2; i++) {
+        // every byte less 8: x + 0x78 does not carry, and its highest bit is the sign turned
+        out[i] = ((bytes[i] & low_bits) + less) ^ sign;
+        out[2 + i] = ((bytes[i] >> 4 & low_bits) + less) ^ sign;
+    }
+    memcpy(levels, out, sizeof out);
+}
+
+/* At most DECODE values of a type whose block is a half-precision scale and 32 levels. */
+enum { DECODE = 256, DECODE_BLOCKS = DECODE / 32 };
+INLINE void decode_levels(const enum cb_dtype dtype, float *out, const unsigned char *block, int64_t block_bytes, int64_t n) {
+    int8_t levels[DECODE];
+    uint16_t halves[DECODE_BLOCKS + VL] = {0};
+    float scales[DECODE_BLOCKS + VL];
+    for (int64_t b = 0; b < n / 32; b++) {
+        memcpy(&halves[b], block + b * block_bytes, sizeof *halves);
+        levels_of(dtype, levels + 32 * b, block + b * block_bytes);
+    }
+    for (int i = 0; i < DECODE_BLOCKS; i += VL) vf_store(scales + i, vf_load_f16(halves + i));
+    for (int64_t b = 0; b < n / 32; b++) {
+        UNROLL for (int i = 0; i < 32; i += VL) vf_store(out + 32 * b + i, vf_mul(vf_set1(scales[b]), vf_load_i8(levels + 32 * b + i)));
     }
 }
 
+/* At most DECODE values of a block type as f32. */
+static void decode(const struct dtype *type, enum cb_dtype dtype, float *out, const void *in, int64_t n) {
+    if (dtype == CB_DTYPE_Q8_0)
+        decode_levels(CB_DTYPE_Q8_0, out, in, type->block_bytes, n);
+    else if (dtype == CB_DTYPE_Q4_0)
+        decode_levels(CB_DTYPE_Q4_0, out, in, type->block_bytes, n);
+    else
+        type->to_f32(out, in, n);
+}
+
 /* Rows of blocks: 4 rows are decoded at a time, few enough values that a panel's share of them stays in the first cache. */
-enum { DECODE = 256 };
 static void pack_blocks(float *out, int64_t width, const void *src, enum cb_dtype dtype, int64_t step_w, int64_t n, int64_t k) {
     const struct dtype *type = dtype_of(dtype);
     float rows[4 * DECODE];
     for (int64_t p = 0; p < k; p += DECODE)
         for (int64_t w = 0; w < n; w += 4) {
-            const int64_t n_rows = least(4, n - w), n_k = least(DECODE, k - p);
-            for (int64_t i = 0; i < n_rows; i++)
-                decode(type, dtype, rows + i * DECODE, (const char *)src + ((w + i) * step_w + p) / type->block * type->block_bytes, n_k);
+            const int64_t n_rows = least(4, n - w), n_k = least(DECODE, k - p), row_bytes = step_w / type->block * type->block_bytes;
+            const char *from = (const char *)src + p / type->block * type->block_bytes + w * row_bytes;
+            for (int64_t i = 0; i < n_rows; i++, from += row_bytes) {
+                for (int64_t b = 0; b < n_k / type->block * type->block_bytes; b += 64) __builtin_prefetch(from + 4 * row_bytes + b);
+                decode(type, dtype, rows + i * DECODE, from, n_k);
+            }
             int64_t q = 0;
             for (; n_rows == 4 && q + 8 <= n_k; q += 8) transpose4(CB_DTYPE_F32, out + (p + q) * width + w, width, rows, q, DECODE);
             for (; q < n_k; q++)
