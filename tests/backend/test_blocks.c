@@ -86,10 +86,39 @@ TEST(blocks, every_kernel) {
                 check_shape(&shapes[s], types[t], true, kernels[k]);
                 check_shape(&shapes[s], types[t], false, kernels[k]);
             }
+    // runs of blocks that end within a row, over several rows and tiles
+    for (size_t k = 0; k < sizeof kernels / sizeof *kernels; k++)
+        for (int t = 0; t < 2; t++) {
+            check_shape(&(struct shape){1, 70, 896}, types[t], true, kernels[k]);
+            check_shape(&(struct shape){2, 35, 32}, types[t], true, kernels[k]);
+            check_shape(&(struct shape){7, 34, 1056}, types[t], true, kernels[k]);
+        }
     // rows that are no multiple of a long block; many rows; a matrix of several slabs
     check_shape(&(struct shape){1, 45, 896}, CB_DTYPE_Q8_0, true, NULL);
     check_shape(&(struct shape){5, 45, 96}, CB_DTYPE_Q4_0, true, NULL);
     check_shape(&(struct shape){40, 130, 512}, CB_DTYPE_Q4_K, true, NULL);
     check_shape(&(struct shape){40, 130, 512}, CB_DTYPE_Q6_K, false, NULL);
     check_shape(&(struct shape){3, 2500, 512}, CB_DTYPE_Q8_0, false, NULL);
+}
+
+/* A row of A that is not finite stays alone with it. */
+TEST(blocks, rows_keep_apart) {
+    static const enum cb_dtype types[] = {CB_DTYPE_Q8_0, CB_DTYPE_Q4_0, CB_DTYPE_Q4_K, CB_DTYPE_Q6_K};
+    enum { M = 4, N = 3, K = 768 };
+    const struct shape s = {M, N, K};
+    float w[N * K], x[M * K], bias[N] = {0};
+    char b[N * K * 4];
+    fill(w, N * K, 1);
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++)
+        for (int odd = 0; odd < M; odd++) {
+            bool there;
+            fill(x, M * K, 2);
+            for (int i = 0; i < K; i++) x[odd * K + i] = i % 2 ? INFINITY : NAN;
+            dtype_of(types[t])->from_f32(b, w, N * K);
+            float *y = product(&s, types[t], true, b, x, bias, NULL, 1, &there);
+            CHECK(there);
+            for (int i = 0; there && i < M * N; i++)
+                CHECK(!isfinite(y[i]) == (i / N == odd), "%s: y[%d] is %g, row %d is not finite", dtype_of(types[t])->name, i, y[i], odd);
+            free(y);
+        }
 }
