@@ -303,6 +303,21 @@ struct cb_tensor *model_join(struct nn *nn, struct cb_tensor *x, struct cb_tenso
     return nn_join(nn, y, &join);
 }
 
+/* The body once more before the body, for hooks that survey it. */
+static void survey_make(const struct model *model, struct nn *nn, const struct model_io *io, const struct model_leaves *leaves) {
+    struct model_io first = *io;
+    struct model_leaves own = *leaves;
+    if (io->cache || model->family->encoder_decoder) {
+        graph_fail(nn->g, CB_E_UNSUPPORTED,
+                   "model: a module that runs the model twice: not with a cache, and not an encoder with a decoder");
+        return;
+    }
+    first.want_hidden = false;
+    struct cb_tensor *x = model->family->body(model, nn, &first, &own);
+    nn->layer = -1;
+    if (!graph_is_bad(nn->g, x)) nn->survey = nn->hook.survey(nn->hook.user, nn, x);
+}
+
 /* The graph of io, whose tokens and memory count virtual tokens too. */
 static enum cb_status build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_err *err) {
     struct cb_graph *g = nn->g;
@@ -312,6 +327,7 @@ static enum cb_status build(const struct model *model, struct nn *nn, struct mod
     facts_tell(model, nn);
     nn->mask = leaves.mask;
     nn->start = leaves.start;
+    if (nn->hook.survey) survey_make(model, nn, io, &leaves);
     struct cb_tensor *x = model->family->body(model, nn, io, &leaves);
     nn->layer = -1;
     if (model->family->encoder_decoder) {

@@ -270,6 +270,19 @@ static struct cb_tensor *hook_loss(void *user, struct nn *nn, struct cb_tensor *
     return loss;
 }
 
+static struct cb_tensor *hook_survey(void *user, struct nn *nn, struct cb_tensor *x) {
+    const struct module_list *list = user;
+    const struct module *one = NULL;
+    for (int i = 0; i < list->n; i++) {
+        const struct module *m = list->modules[i];
+        if (!m->tuner->survey) continue;
+        if (one)
+            return graph_fail(nn->g, CB_E_UNSUPPORTED, "%s, %s: each wants a first pass of its own; wanted one such", one->name, m->name);
+        one = m;
+    }
+    return one->tuner->survey(one, nn, x);
+}
+
 struct nn_hook module_hook(struct module_list *list) {
     struct nn_hook hook = {.user = list, .input = hook_input, .site = hook_site, .param = hook_param, .join = hook_join};
     for (int i = 0; i < list->n; i++) {
@@ -280,6 +293,7 @@ struct nn_hook module_hook(struct module_list *list) {
         hook.n_past += list->modules[i]->n_past;
         if (list->modules[i]->tuner->before) hook.before = hook_before, hook.hidden = hook_hidden;
         if (list->modules[i]->tuner->penalty) hook.loss = hook_loss;
+        if (list->modules[i]->tuner->survey) hook.survey = hook_survey;
         if (list->modules[i]->head) hook.head = list->modules[i]->head;
         hook.reads_padding |= list->modules[i]->reads_padding;
     }

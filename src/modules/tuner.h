@@ -237,6 +237,8 @@ struct tuner {
                                 const struct nn_prefixed *attention);
     /* Whether weight and bias serve this site in place of input and delta. NULL: these do, where there are any. */
     bool (*by_weight)(const struct module *module, const struct tuner_site *site);
+    /* The model runs twice: what is made of the last hidden states x of the first time, nn->survey in the second. */
+    struct cb_tensor *(*survey)(const struct module *module, struct nn *nn, struct cb_tensor *x);
     /* Whether what a file gave for frozen parameters can be used (indices that lie in range). NULL: always. */
     enum cb_status (*check)(const struct module *module, const struct store *store, struct cb_err *err);
     /* Brings parameters that the file holds for others up to date. NULL: none are. */

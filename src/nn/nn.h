@@ -92,6 +92,8 @@ struct nn_hook {
     /* In training: a model's loss with what modules add to it. */
     struct cb_tensor *(*loss)(void *user, struct nn *nn, struct cb_tensor *loss);
     const struct nn_head *head;  // NULL: the model's own
+    /* The body is built twice: what is made of the first one's last hidden states x, which nn->survey then is. */
+    struct cb_tensor *(*survey)(void *user, struct nn *nn, struct cb_tensor *x);
     bool reads_padding;  // rows of padding count in what it does: they see the keys before them, as in Transformers
 };
 
@@ -116,6 +118,7 @@ struct nn {
     double rows_scale;  // see nn_site
     bool train;  // dropout is on
     struct cb_tensor *seed;  // i64 (1), made at its first use: input "seed"
+    struct cb_tensor *survey;  // see hook.survey; NULL: none, or not yet
     int layer;  // of the sites now being made; -1 outside
     int layers_before;  // in the stacks before: of a decoder, the encoder's
     struct cb_tensor *group_ends;  // of op_group_rows, while sites of experts are made; else NULL

@@ -7,6 +7,8 @@
 
 TEST(structured, fixtures) {
     static const char *const names[] = {"poly_llama",
+                                        "xlora_llama",
+                                        "xlora_llama_layerwise_topk",
                                         "loha_llama",
                                         "loha_llama_pattern",
                                         "lokr_llama",
