@@ -116,7 +116,7 @@ static const struct tuner_option options[] = {
     {"dropout", "boft_dropout", TUNER_FLOAT, "probability of a block to be left out, in training"},
     {0},
 };
-static const char *const cases[] = {"boft:block=2", "boft:block=2,factors=2," PARTS_QUERIES, NULL};
+static const char *const cases[] = {"boft:block=2,factors=2," PARTS_QUERIES, NULL};
 
 const struct tuner tuner_boft = {
     .name = "boft",

@@ -88,7 +88,7 @@ static const struct tuner_option options[] = {
     {"l1", "l1_penalty", TUNER_FLOAT, "added to the loss for each unit of difference"},
     {0},
 };
-static const char *const cases[] = {"diff:l1=0.01", "diff:prune=true,alpha=0.2", NULL};
+static const char *const cases[] = {"diff:prune=true,alpha=0.2", NULL};
 
 const struct tuner tuner_diff = {
     .name = "diff",

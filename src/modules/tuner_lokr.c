@@ -140,7 +140,7 @@ static const struct tuner_option options[] = {
     {"module_dropout", "module_dropout", TUNER_FLOAT, "probability of a site's change to be left out, in training"},
     {0},
 };
-static const char *const cases[] = {"lokr:r=1,alpha=2,both=true," PARTS_QUERIES, "lokr:r=16", NULL};
+static const char *const cases[] = {"lokr:r=1,alpha=2,both=true," PARTS_QUERIES, NULL};
 
 const struct tuner tuner_lokr = {
     .name = "lokr",

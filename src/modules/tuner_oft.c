@@ -129,7 +129,7 @@ static const struct tuner_option options[] = {
     {"dropout", "module_dropout", TUNER_FLOAT, "probability of a block to be left out, in training"},
     {0},
 };
-static const char *const cases[] = {"oft:block=4", "oft:block=0,r=2,series=false,share=true", NULL};
+static const char *const cases[] = {"oft:block=4", NULL};
 
 const struct tuner tuner_oft = {
     .name = "oft",

@@ -162,7 +162,7 @@ static const struct tuner_option options[] = {
     {"dropout", "randlora_dropout", TUNER_FLOAT, "of the input, in training"},
     {0},
 };
-static const char *const cases[] = {"randlora:r=5,alpha=10", "randlora:r=4,alpha=4,sparse=true,save_projection=false," PARTS_QUERIES, NULL};
+static const char *const cases[] = {"randlora:r=4,alpha=4,sparse=true,save_projection=false," PARTS_QUERIES, NULL};
 
 const struct tuner tuner_randlora = {
     .name = "randlora",

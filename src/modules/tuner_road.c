@@ -91,8 +91,7 @@ static const struct tuner_option options[] = {
     PARTS_TARGETS,
     {0},
 };
-static const char *const cases[] = {"road:group=2,variant=road_1," PARTS_QUERIES, "road:group=2,variant=road_2," PARTS_QUERIES,
-                                    "road:group=2,variant=road_4," PARTS_QUERIES, NULL};
+static const char *const cases[] = {"road:group=2,variant=road_2," PARTS_QUERIES, NULL};
 
 const struct tuner tuner_road = {
     .name = "road",

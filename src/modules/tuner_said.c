@@ -143,7 +143,7 @@ static const struct tuner_option options[] = {
     {"seed", "projection_seed", TUNER_INT, "of the projection"},
     {0},
 };
-static const char *const cases[] = {"said:d=20", "said:d=5,projection=dense,aware=false", NULL};
+static const char *const cases[] = {"said:d=20", NULL};
 
 const struct tuner tuner_said = {
     .name = "said",

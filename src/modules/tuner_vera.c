@@ -101,7 +101,7 @@ static const struct tuner_option options[] = {
     {"dropout", "vera_dropout", TUNER_FLOAT, "of the input, in training"},
     {0},
 };
-static const char *const cases[] = {"vera:r=4,key=3", "vera:r=3,save_projection=false", NULL};
+static const char *const cases[] = {"vera:r=3,save_projection=false", NULL};
 
 const struct tuner tuner_vera = {
     .name = "vera",

@@ -215,7 +215,8 @@ TEST(tuners, in_every_type) {
     int n, failed = 0;
     const struct tuner *const *list = tuners(&n);
     for (int i = 0; i < n; i++)
-        for (int k = 0; k < N_TYPES; k++) {
+        // one that is made of other folders has no case that stands alone
+        for (int k = 0; list[i]->cases[0] && k < N_TYPES; k++) {
             int typed = 0;
             failed += !trial(list[i], list[i]->cases[0], "llama", types[k], &typed);
             CHECK(typed == 14, "%s: %d weights", dtype_of(types[k])->name, typed);
