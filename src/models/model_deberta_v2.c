@@ -216,11 +216,18 @@ static struct cb_tensor *attention(const struct model *m, struct nn *nn, const s
     const int64_t b = x->type.dim[0], t = x->type.dim[1], joined[3] = {b, t, m->n_embd};
     struct nn_heads h = {.path = path, .q = names.q, .k = names.k, .v = names.v, .width = m->n_embd, .heads = m->n_head};
     h.head_dim = m->head_dim;
-    struct cb_tensor *q = heads_first(nn, x, &h, h.q), *k = heads_first(nn, x, &h, h.k), *v = heads_first(nn, x, &h, h.v);
+    const struct nn_attention a = {.name = nn_name(nn, "%s.attention.self", path), .input = x, .bidirectional = true};
+    struct nn_prefix prefix;
+    struct cb_tensor *q = heads_first(nn, x, &h, h.q), *k = nn_heads_project(nn, x, &h, h.k, true),
+                     *v = nn_heads_project(nn, x, &h, h.v, true);
+    if (!nn_prefix(nn, &k, &v, &a, &prefix)) return &g->bad_tensor;
+    k = op_transpose(g, k, 1, 2);
+    v = op_transpose(g, v, 1, 2);
     struct cb_tensor *score = op_matmul(g, q, k, false, true);
     struct cb_tensor *more = o->relative ? disentangled(m, nn, &h, q, k) : NULL;
     if (more) score = op_add(g, score, more);
-    score = op_scale(g, score, 1 / sqrt((double)m->head_dim * (1 + o->content_to_position + o->position_to_content)), 0);
+    const double scale = 1 / sqrt((double)m->head_dim * (1 + o->content_to_position + o->position_to_content));
+    score = op_scale(g, score, scale, 0);
     // tokens see tokens; in packed rows those of their own document
     if (leaves->mask) {
         struct cb_tensor *down = op_reshape(g, leaves->mask, 4, (const int64_t[]){b, 1, t, 1});
@@ -230,6 +237,13 @@ static struct cb_tensor *attention(const struct model *m, struct nn *nn, const s
         score = op_where(g, seen, score, graph_const_f32(g, -1e30f));
     } else if (leaves->q_segment) {
         score = nn_hide(nn, score, leaves->q_segment, leaves->k_segment);
+    }
+    // rows before keys and values have no place, and all rows see them
+    if (prefix.n) {
+        struct cb_tensor *more_scores = op_scale(g, op_matmul(g, q, op_transpose(g, prefix.k, 1, 2), false, true), scale, 0);
+        if (prefix.hidden) more_scores = op_add(g, more_scores, prefix.hidden);
+        score = op_concat(g, 2, (struct cb_tensor *[]){more_scores, score}, 3);
+        v = op_concat(g, 2, (struct cb_tensor *[]){op_transpose(g, prefix.v, 1, 2), v}, 2);
     }
     struct cb_tensor *weight = nn_dropout(nn, op_softmax(g, score, -1), o->encoder.attention_dropout);
     x = op_reshape(g, op_transpose(g, op_matmul(g, weight, v, false, false), 1, 2), 3, joined);

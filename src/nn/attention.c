@@ -139,35 +139,42 @@ static struct nn_attention with_prefix(struct nn *nn, const struct nn_attention 
     return o;
 }
 
+bool nn_prefix(struct nn *nn, struct cb_tensor **k, struct cb_tensor **v, const struct nn_attention *options, struct nn_prefix *prefix) {
+    struct cb_graph *g = nn->g;
+    *prefix = (struct nn_prefix){0};
+    if (graph_is_bad(g, *k) || graph_is_bad(g, *v)) return false;
+    const int64_t width = (*k)->type.dim[2] * (*k)->type.dim[3];
+    struct nn_site site = {.name = nn_name(nn, "%s.keys", options->name), .kind = NN_KEYS, .in = width, .out = width};
+    site.role = options->role;
+    *k = nn_site(nn, &site, *k, *k);
+    prefix->k = rows_before(nn, site.name, *k, options);
+    const char *keys = site.name;
+    site.name = nn_name(nn, "%s.values", options->name);
+    site.kind = NN_VALUES;
+    *v = nn_site(nn, &site, *v, *v);
+    prefix->v = rows_before(nn, site.name, *v, options);
+    if (graph_is_bad(g, *k) || graph_is_bad(g, *v)) return false;
+    if (!prefix->k || !prefix->v) return true;
+    if (graph_is_bad(g, prefix->k) || graph_is_bad(g, prefix->v)) return false;
+    prefix->n = prefix->k->type.dim[1];
+    prefix->hidden = scores_before(nn, keys, *k, options);
+    return true;
+}
+
 struct cb_tensor *nn_attention(struct nn *nn, struct cb_tensor *q, struct cb_tensor *k, struct cb_tensor *v,
                                const struct nn_attention *options) {
     struct cb_graph *g = nn->g;
-    if (graph_is_bad(g, q) || graph_is_bad(g, k) || graph_is_bad(g, v)) return &g->bad_tensor;
-    const int64_t width = k->type.dim[2] * k->type.dim[3], batch = q->type.dim[0], tk = options->cache ? options->cache : k->type.dim[1];
-    struct nn_site site = {.name = nn_name(nn, "%s.keys", options->name), .kind = NN_KEYS, .in = width, .out = width};
-    site.role = options->role;
-    k = nn_site(nn, &site, k, k);
-    struct cb_tensor *k_before = rows_before(nn, site.name, k, options);
-    site.name = nn_name(nn, "%s.values", options->name);
-    site.kind = NN_VALUES;
-    v = nn_site(nn, &site, v, v);
-    struct cb_tensor *v_before = rows_before(nn, site.name, v, options);
-    const bool is_long = nn->train && options->dropout > 0 && !options->cache;
-    if (graph_is_bad(g, k) || graph_is_bad(g, v)) return &g->bad_tensor;
-    int64_t n = 0;
+    struct nn_prefix prefix;
+    if (graph_is_bad(g, q) || !nn_prefix(nn, &k, &v, options, &prefix)) return &g->bad_tensor;
+    const int64_t batch = q->type.dim[0], tk = options->cache ? options->cache : k->type.dim[1], n = prefix.n;
     struct nn_attention all = *options;
-    if (k_before && v_before) {
-        if (graph_is_bad(g, k_before) || graph_is_bad(g, v_before)) return &g->bad_tensor;
-        n = k_before->type.dim[1];
-        struct cb_tensor *hidden = scores_before(nn, nn_name(nn, "%s.keys", options->name), k, options);
-        all = with_prefix(nn, options, batch, q->type.dim[1], tk, n, hidden);
-    }
+    if (n) all = with_prefix(nn, options, batch, q->type.dim[1], tk, n, prefix.hidden);
     if (n && !options->cache) {
-        k = op_concat(g, 2, (struct cb_tensor *[]){k_before, k}, 1);
-        v = op_concat(g, 2, (struct cb_tensor *[]){v_before, v}, 1);
+        k = op_concat(g, 2, (struct cb_tensor *[]){prefix.k, k}, 1);
+        v = op_concat(g, 2, (struct cb_tensor *[]){prefix.v, v}, 1);
     }
     if (graph_is_bad(g, k) || graph_is_bad(g, v)) return &g->bad_tensor;
-    if (is_long) return attention_dropped(nn, q, k, v, &all);
+    if (nn->train && options->dropout > 0 && !options->cache) return attention_dropped(nn, q, k, v, &all);
     struct attention_options o = {.causal = !options->bidirectional, .scale = options->scale, .window = all.window};
     o.softcap = options->softcap;
     o.bias = all.bias;
@@ -175,8 +182,8 @@ struct cb_tensor *nn_attention(struct nn *nn, struct cb_tensor *q, struct cb_ten
     o.k_segment = all.k_segment;
     o.start = all.start;
     if (options->cache) {
-        k = cache_write(nn, n ? k_before : NULL, n, k, all.start, "k", options->cache);
-        v = cache_write(nn, n ? v_before : NULL, n, v, all.start, "v", options->cache);
+        k = cache_write(nn, n ? prefix.k : NULL, n, k, all.start, "k", options->cache);
+        v = cache_write(nn, n ? prefix.v : NULL, n, v, all.start, "v", options->cache);
     }
     return op_attention(g, q, k, v, &o);
 }

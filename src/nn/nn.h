@@ -228,6 +228,14 @@ struct nn_prefixed {
     int64_t heads, head_dim;  // of keys and values
     bool is_cached;  // the pass holds a part of the sequence
 };
+struct nn_prefix {
+    struct cb_tensor *k, *v;  // (B,n,Hkv,D)
+    struct cb_tensor *hidden;  // f32 over their scores, added to these; NULL: none
+    int64_t n;  // 0: there is none
+};
+struct nn_attention;
+/* The sites of keys and values (B,Tk,Hkv,D): their new forms, and what a hook puts before them. false: the graph has failed. */
+bool nn_prefix(struct nn *nn, struct cb_tensor **k, struct cb_tensor **v, const struct nn_attention *options, struct nn_prefix *prefix);
 /* score (B,H,Tq,Tk) where a query sees a key by their segments, as in op_attention, else -1e30. */
 struct cb_tensor *nn_hide(struct nn *nn, struct cb_tensor *score, struct cb_tensor *q_segment, struct cb_tensor *k_segment);
 /* Attention: y (B,T,H,D) of q (B,T,H,D), k and v (B,Tk,Hkv,D); causal unless bidirectional. With a cache, params and outputs "cache.<layer>.k" and ".v" (B,cache,Hkv,D)
