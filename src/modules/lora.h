@@ -9,7 +9,7 @@ struct lora_init {
     enum tuner_fresh fresh;
     bool is_residual;  // the start's product is taken off the weight: the change is B A - B0 A0
     bool keeps_b;  // B is never trained
-    const char *lacks;  // why no module can be made so; NULL: it can
+    bool of_inputs;  // A begins as principal components of the inputs
     tuner_fill *a, *b;  // NULL: uniform, zeros
 };
 

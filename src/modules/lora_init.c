@@ -252,7 +252,6 @@ static enum cb_status mica_b(const struct module *m, const struct tuner_param *p
     return status;
 }
 
-#define NEEDS_DATA "it needs inputs of the layers, which are not at hand here"
 static const struct lora_init inits[] = {
     {.name = "default", .fresh = TUNER_IS_BASE},
     {.name = "gaussian", .fresh = TUNER_IS_BASE, .a = gaussian_a},
@@ -261,7 +260,7 @@ static const struct lora_init inits[] = {
     {.name = "pissa_niter_*", .fresh = TUNER_NEAR_BASE, .is_residual = true, .a = pissa_a, .b = pissa_b},
     {.name = "olora", .fresh = TUNER_NEAR_BASE, .is_residual = true, .a = olora_a, .b = olora_b},
     {.name = "mica", .fresh = TUNER_IS_BASE, .keeps_b = true, .a = zeros, .b = mica_b},
-    {.name = "eva", .fresh = TUNER_IS_BASE, .lacks = NEEDS_DATA},
+    {.name = "eva", .fresh = TUNER_IS_BASE, .of_inputs = true},
 };
 
 const struct lora_init *lora_init_find(const char *word, int *number) {

@@ -390,6 +390,14 @@ void module_destroy(struct module **module) {
     arena_destroy(&arena);
 }
 
+int64_t module_components(const struct module *m, int i) {
+    return m->is_fresh && m->tuner->components ? m->tuner->components(m, &m->sites[i]) : 0;
+}
+
+enum cb_status module_take_components(const struct module *m, int i, struct store *store, const double *rows, struct cb_err *err) {
+    return m->tuner->take_components(m, &m->sites[i], store, rows, err);
+}
+
 enum cb_status module_train_begin(struct module *m, struct store *states, int64_t steps, struct cb_err *err) {
     return m->tuner->train_begin ? m->tuner->train_begin(m, states, steps, err) : CB_OK;
 }

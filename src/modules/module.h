@@ -74,6 +74,9 @@ struct module_evaluator {
 /* Brings up to date what the file holds in place of what is trained (the rows that an encoder makes); wanted before module_save. */
 enum cb_status module_settle(const struct module *module, struct store *store, const struct module_evaluator *evaluator,
                              struct cb_err *err);
+/* How many principal components of its i-th site's inputs a fresh module begins with, and that it takes them, (components,in), the largest first. */
+int64_t module_components(const struct module *module, int i);
+enum cb_status module_take_components(const struct module *module, int i, struct store *store, const double *rows, struct cb_err *err);
 /* Before and after the steps of training, for kinds that do more than follow the gradient (AdaLoRA's ranks). states: of the trainer, in which what is to be
    kept between steps becomes entries. */
 enum cb_status module_train_begin(struct module *module, struct store *states, int64_t steps, struct cb_err *err);

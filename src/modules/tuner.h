@@ -246,6 +246,11 @@ struct tuner {
     /* A key that a file may hold though it is no parameter: a copy of another. NULL: none. */
     bool (*is_copy)(const struct module *module, const char *key);
     const struct tuner_join *join;
+    /* How many principal components of a site's inputs a fresh module begins with. NULL: none. */
+    int64_t (*components)(const struct module *module, const struct tuner_site *site);
+    /* Takes them, (components,in), the largest first. */
+    enum cb_status (*take_components)(const struct module *module, const struct tuner_site *site, struct store *store, const double *rows,
+                                      struct cb_err *err);
     /* In training, a scalar that is added to the loss; it may return NULL. NULL: none. */
     struct cb_tensor *(*penalty)(const struct module *module, struct nn *nn);
     /* Before the first of `steps` training steps: adds what it keeps between steps to states, where the optimiser's are, so that checkpoints hold it. */

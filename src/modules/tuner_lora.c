@@ -72,6 +72,12 @@ static bool match(const struct nn_site *site) { return site->kind == NN_LINEAR |
 
 static enum cb_status declare_shared(struct module *m, const struct nn *nn, struct cb_err *err) {
     const struct lora_options *o = m->options;
+    // what PEFT wants to read beside the word
+    if (m->is_fresh && o->init->of_inputs &&
+        json_object_set_new(m->config, "eva_config",
+                            json_pack("{s:b,s:i,s:f,s:f,s:b,s:b}", "adjust_scaling_factors", 1, "label_mask_value", -100, "rho", 1.0, "tau",
+                                      0.99, "use_label_mask", 1, "whiten", 0)) != 0)
+        FAIL(err, CB_E_MEMORY, "%s: no memory for a configuration", m->name);
     return o->tokens ? tuner_token_rows(m, nn, o->tokens, m->name, err) : CB_OK;
 }
 
@@ -88,7 +94,6 @@ static enum cb_status add_filled(struct module *m, struct tuner_site *site, cons
 static enum cb_status declare_linear(struct module *m, struct tuner_site *site, struct lora_site *own, struct cb_err *err) {
     const struct lora_options *o = m->options;
     const int64_t a[2] = {site->rank, site->site.in}, b[2] = {site->site.out, site->rank}, out = site->site.out;
-    if (o->init->lacks && m->is_fresh) FAIL(err, CB_E_UNSUPPORTED, "%s: init %s: %s", m->name, o->init->name, o->init->lacks);
     if (o->init->a)
         TRY(add_filled(m, site, "lora_A.weight", 2, a, TUNER_TRAINED, o->init->a, err));
     else
@@ -260,6 +265,21 @@ static struct cb_tensor *grouped(const struct tuner_group *group, struct nn *nn,
     return y;
 }
 
+/* EVA (Paischer et al. 2024), its ranks as they are given (rho 1): A is the components, B stays 0. */
+static int64_t components(const struct module *m, const struct tuner_site *site) {
+    const bool is_layer = site->site.kind != NN_EMBEDDING && !site->site.some_rows;
+    return ((const struct lora_options *)m->options)->init->of_inputs && is_layer ? site->rank : 0;
+}
+
+static enum cb_status take_components(const struct module *m, const struct tuner_site *site, struct store *store, const double *rows,
+                                      struct cb_err *err) {
+    const struct module_param *a = &m->params[site->param[0]].public;
+    struct store_entry *entry = store_find(store, a->name);
+    if (!entry) FAIL(err, CB_E_NAME, "%s: not in the store", a->name);
+    for (int64_t i = 0; i < type_elements(&a->type); i++) ((float *)entry->data)[i] = (float)rows[i];
+    return CB_OK;
+}
+
 static const char *refuses_fold(const struct module *m) {
     const struct lora_options *o = m->options;
     for (int i = 0; o->bias && i < m->n_sites; i++)
@@ -278,7 +298,8 @@ static const struct tuner_option options[] = {
     {"rslora", "use_rslora", TUNER_BOOL, "scale by alpha / sqrt(r)"},
     {"dora", "use_dora", TUNER_BOOL, "the norm of each output's weights is learned apart"},
     {"lora_bias", "lora_bias", TUNER_BOOL, "a bias behind B"},
-    {"init", "init_lora_weights", TUNER_STR, "gaussian, orthogonal, pissa, pissa_niter_N, olora, mica; else uniform as PEFT's default"},
+    {"init", "init_lora_weights", TUNER_STR,
+     "gaussian, orthogonal, pissa, pissa_niter_N, olora, mica, eva; else uniform as PEFT's default"},
     {"tokens", "trainable_token_indices", TUNER_INTS, "rows of the words' table that are trained, as copies"},
     {"save", "modules_to_save", TUNER_STRS, "modules that are trained whole, as copies"},
     {0},
@@ -321,5 +342,7 @@ const struct tuner tuner_lora = {
     .bias = bias,
     .by_weight = by_weight,
     .convert = lora_convert,
+    .components = components,
+    .take_components = take_components,
     .refuses_fold = refuses_fold,
 };

@@ -131,7 +131,7 @@ TRAINED = [
     ("llama", "LlamaForCausalLM", "bpe", "hidden_size=32,intermediate_size=48,num_hidden_layers=2,num_attention_heads=4,"
      "num_key_value_heads=2", spec)
     for spec in ("lora:r=4,dora=true", "lora:r=4,init=pissa", "lora:r=4,alpha=6,rslora=true,init=pissa_niter_4", "lora:r=4,init=olora",
-                 "lora:r=4,init=orthogonal", "lora:r=4,lora_bias=true", "lora:r=4,tokens=9+11+40,dora=true",
+                 "lora:r=4,init=orthogonal", "lora:r=4,init=eva", "lora:r=4,lora_bias=true", "lora:r=4,tokens=9+11+40,dora=true",
                  "lora:r=2,save=lm_head", "ia3", "ia3:targets=all-linear,feedforward=up_proj",
                  "hira:r=4", "delora:r=4", "gralora:r=4,hybrid=2", "ln_tuning", "beft", "trainable_tokens:tokens=14+16+30+32+38+52",
                  "adalora:r=4,target=2,tinit=1,tfinal=1")
