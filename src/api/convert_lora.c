@@ -105,7 +105,7 @@ enum cb_status convert_adapter(struct cb_engine *engine, const struct cb_convert
     if (status == CB_OK && (o->quantize || o->split_bytes))
         status = err_set(err, CB_E_USAGE, __FILE__, __LINE__, "convert: --quantize and --split are for models; %s is an adapter", o->in);
     if (status == CB_OK) status = instance_open(&in, engine, o->model, NULL, err);
-    if (status == CB_OK) status = instance_load_module(&in, o->in, 1, err);
+    if (status == CB_OK) status = instance_load_module(&in, o->in, NULL, 1, err);
     if (status == CB_OK)
         status = gguf_is_path(o->out) ? write_items(o->out, &in, arena, result, err) : module_save(in.modules[0], in.store, o->out, err);
     if (status == CB_OK) {

@@ -18,7 +18,7 @@ static const struct expression *find_loaded(const struct expression *e, const ch
 static enum cb_status load_tree(struct instance *in, const struct expression *root, struct expression *e, struct cb_err *err) {
     for (int i = 0; i < e->n; i++) TRY(load_tree(in, root, e->child[i], err));
     if (e->folder) {
-        TRY(instance_load_module(in, e->folder, 1, err));
+        TRY(instance_load_module(in, e->folder, NULL, 1, err));
         e->own = in->list.n - 1;
     }
     if (e->block || !e->path) return CB_OK;
@@ -27,7 +27,7 @@ static enum cb_status load_tree(struct instance *in, const struct expression *ro
         e->module = same->module;
         return CB_OK;
     }
-    TRY(instance_load_module(in, e->path, e->scale, err));
+    TRY(instance_load_module(in, e->path, e->head, e->scale, err));
     e->module = in->list.n - 1;
     return CB_OK;
 }

@@ -147,13 +147,14 @@ static enum cb_status fill_input(struct forward *f, const struct plan_slot *slot
 
 /* The block whose rows' numbers an input holds; NULL: none. */
 static const struct expression *router_of(struct forward *f, const struct expression *e, const char *input) {
-    const char *name = e->field ? expression_input(e, f->pass.graph->arena) : NULL;
+    const bool is_told = e->field || (e->block && e->block->chooses && f->o->rows);
+    const char *name = is_told ? expression_input(e, f->pass.graph->arena) : NULL;
     const struct expression *found = name && strcmp(name, input) == 0 ? e : NULL;
     for (int i = 0; i < e->n && !found; i++) found = router_of(f, e->child[i], input);
     return found;
 }
 
-/* Each row's number: which of the block's values its field in the file of rows has; -1: another, or no such field. */
+/* Each row's number: which of the block's values its field in the file of rows has, or "task_ids" itself; -1: another, or no such field. */
 static enum cb_status fill_route(struct forward *f, const struct expression *e, const struct plan_slot *slot, int32_t *to,
                                  struct cb_err *err) {
     const int64_t n = slot->type.dim[0], given = n / f->copies;
@@ -168,11 +169,12 @@ static enum cb_status fill_route(struct forward *f, const struct expression *e, 
         json_t *object = NULL;
         snprintf(where, sizeof where, "%.500s: line %lld", f->o->rows, (long long)row + 1);
         status = json_parse_object(&object, line, (size_t)(stop - line), where, err);
-        const char *value = status == CB_OK ? json_string_value(json_object_get(object, e->field)) : NULL;
-        int number = -1;
+        const char *value = status == CB_OK && e->field ? json_string_value(json_object_get(object, e->field)) : NULL;
+        int64_t number = -1;
+        if (status == CB_OK && !e->field) status = json_get_int(&number, object, where, "task_ids", 0, e->n - 1, true, err);
         for (int i = 0; value && i < e->n; i++)
             if (strcmp(e->value[i], value) == 0) number = i;
-        for (int64_t i = row; row < given && i < n; i += given) to[i] = number;
+        for (int64_t i = row; row < given && i < n; i += given) to[i] = (int32_t)number;
         json_decref(object);
     }
     free(text);

@@ -99,14 +99,15 @@ static enum cb_status replicate(struct instance *in, const char *folder, struct 
     return status;
 }
 
-enum cb_status instance_load_module(struct instance *in, const char *folder, double scale, struct cb_err *err) {
+enum cb_status instance_load_module(struct instance *in, const char *folder, const char *head, double scale, struct cb_err *err) {
     char name[16];
     struct module *module;
     TRY(next_name(in, name, err));
     if (!gguf_is_path(folder)) TRY(card_check(in, folder, err));
     if (!gguf_is_path(folder)) TRY(replicate(in, folder, err));
     TRY(instance_sites(in, err));
-    TRY(gguf_is_path(folder) ? load_gguf(&module, in, folder, name, err) : module_load(&module, in->store, folder, name, &in->sites, err));
+    TRY(gguf_is_path(folder) ? load_gguf(&module, in, folder, name, err)
+                             : module_load_headed(&module, in->store, folder, head, name, &in->sites, err));
     if (scale != 1 && !module_scales(module)) {
         module_remove(module, in->store);
         module_destroy(&module);

@@ -41,8 +41,8 @@ const struct expression *instance_copied(const struct instance *instance);
 enum cb_status instance_new_module(struct instance *instance, const char *spec, struct module **module, struct cb_err *err);
 /* Builds the plain model once, to record its sites. */
 enum cb_status instance_sites(struct instance *instance, struct cb_err *err);
-/* Loads one folder at a run-time scale. */
-enum cb_status instance_load_module(struct instance *instance, const char *folder, double scale, struct cb_err *err);
+/* Loads one folder at a run-time scale. Nullable: head, a folder with the head that the module is to bring. */
+enum cb_status instance_load_module(struct instance *instance, const char *folder, const char *head, double scale, struct cb_err *err);
 /* Virtual tokens of all modules, and all positions that they take before the first token. */
 int64_t instance_rows(const struct instance *instance);
 int64_t instance_positions(const struct instance *instance);

@@ -120,11 +120,11 @@ enum cb_status module_make(struct module **module, struct store *store, json_t *
     return status;
 }
 
-static enum cb_status load_adapters(struct module **module, struct store *store, const char *folder, const char *name,
+static enum cb_status load_adapters(struct module **module, struct store *store, const char *folder, const char *head, const char *name,
                                     const struct nn *sites, struct cb_err *err) {
     json_t *config = NULL;
     struct tensors *tensors = NULL;
-    enum cb_status status = adapters_open(&config, &tensors, folder, store, sites, err);
+    enum cb_status status = adapters_open(&config, &tensors, folder, head, store, sites, err);
     if (status == CB_OK) status = module_make(module, store, config, tensors, name, sites, err);
     tensors_destroy(&tensors);
     json_decref(config);
@@ -186,9 +186,15 @@ enum cb_status module_layers(int **source, int *n, const char *folder, int64_t n
 
 enum cb_status module_load(struct module **module, struct store *store, const char *folder, const char *name, const struct nn *sites,
                            struct cb_err *err) {
+    return module_load_headed(module, store, folder, NULL, name, sites, err);
+}
+
+enum cb_status module_load_headed(struct module **module, struct store *store, const char *folder, const char *head, const char *name,
+                                  const struct nn *sites, struct cb_err *err) {
     *module = NULL;
     if (fusion_is_folder(folder)) return fusion_load(module, store, folder, name, sites, err);
-    if (adapters_is_folder(folder)) return load_adapters(module, store, folder, name, sites, err);
+    if (adapters_is_folder(folder)) return load_adapters(module, store, folder, head, name, sites, err);
+    if (head) FAIL(err, CB_E_UNSUPPORTED, "%s: the head %s goes with modules of the adapters library", folder, head);
     struct module *checked = NULL;
     struct tensors *tensors = NULL;
     char *path = io_path_join(folder, "adapter_config.json"), *weights = io_path_join(folder, "adapter_model.safetensors");

@@ -116,10 +116,11 @@ static enum cb_status head_read(json_t *config, struct tensors *into, const char
     return status;
 }
 
-enum cb_status adapters_open(json_t **config, struct tensors **tensors, const char *folder, const struct store *store,
-                             const struct nn *sites, struct cb_err *err) {
+enum cb_status adapters_open(json_t **config, struct tensors **tensors, const char *folder, const char *head_folder,
+                             const struct store *store, const struct nn *sites, struct cb_err *err) {
     struct tensors *weights = NULL;
-    const char *head = is_there(folder, "head_config.json") ? first_there(folder, head_names) : NULL;
+    if (!head_folder) head_folder = folder;
+    const char *head = is_there(head_folder, "head_config.json") ? first_there(head_folder, head_names) : NULL;
     *config = NULL;
     *tensors = NULL;
     TRY(object_read(config, folder, "adapter_config.json", err));
@@ -130,7 +131,7 @@ enum cb_status adapters_open(json_t **config, struct tensors **tensors, const ch
     enum cb_status status = weights_open(&weights, folder, first_there(folder, weights_names), err);
     if (status == CB_OK) status = tensors_create(tensors, folder, err);
     if (status == CB_OK) status = tensors_join(*tensors, weights, err);
-    if (status == CB_OK && head) status = head_read(*config, *tensors, folder, head, store, sites, err);
+    if (status == CB_OK && head) status = head_read(*config, *tensors, head_folder, head, store, sites, err);
     tensors_destroy(&weights);
     return status;
 }

@@ -12,6 +12,7 @@ enum { EXPRESSION_DEPTH = 24, EXPRESSION_NODES = 4096, BLOCK_MAX_OPTIONS = 4 };
 struct expression {
     const struct block *block;  // NULL: a module, or with path NULL the base, which changes nothing
     const char *path;  // of a module's folder or file
+    const char *head;  // a folder of a head that the module is to bring; NULL: its own, if any
     const char *name;  // of a module, for what it gives: "logits.<name>"
     int own;  // the same of the block's own parameters
     int module;  // a number that the caller gives to a module; -1: none yet
@@ -35,8 +36,8 @@ enum cb_status expression_parse(struct expression **out, struct arena *arena, co
 /* Whether it is a module, or a sum of modules and sums: then its modules can be folded into the weights one after the other. */
 bool expression_is_sum(const struct expression *e);
 
-/* setup.c: the tree of FOLDER/adapter_setup.json (Poth et al. 2023, the adapters library's save_adapter_setup), its modules being folders beside it.
-   Nullable: *heads, the folders of prediction heads, NULL-ended. */
+/* setup.c: the tree of FOLDER/adapter_setup.json (Poth et al. 2023, the adapters library's save_adapter_setup), its modules being folders beside it. A head
+   in a folder of its own goes with the first module. Nullable: *heads, the folders of prediction heads, NULL-ended. */
 enum cb_status setup_read(struct expression **out, const char *const **heads, struct arena *arena, const char *folder, struct cb_err *err);
 bool setup_is_folder(const char *folder);
 /* Writes FOLDER/adapter_setup.json: modules by their names, which are those of the folders beside it. */

@@ -15,6 +15,9 @@ enum cb_status module_check_config(struct module **module, const char *path, con
    "<name>/scale", a number that multiplies the module's effect at run time, starts at 1. Missing and unexpected keys are refused, all of them told. */
 enum cb_status module_load(struct module **module, struct store *store, const char *folder, const char *name, const struct nn *sites,
                            struct cb_err *err);
+/* The same with the head that another folder holds (adapters library). Nullable: head. */
+enum cb_status module_load_headed(struct module **module, struct store *store, const char *folder, const char *head, const char *name,
+                                  const struct nn *sites, struct cb_err *err);
 /* The layers that a folder's module wants its model made of (LoRA's layer_replication: pairs of the first and the one after the last, of n_layer): their
    numbers in *source, owned by caller, free(); *n 0: as the model is. */
 enum cb_status module_layers(int **source, int *n, const char *folder, int64_t n_layer, struct cb_err *err);

@@ -43,10 +43,10 @@ enum cb_status adapters_parse(struct module *module, const char *where, struct c
 /* adapters_head.c: the model's width; the head that module->config has under "head", as head_config.json has it, with its parameters. */
 enum cb_status adapters_resolve(struct module *module, const struct nn *sites, const char *where, struct cb_err *err);
 /* disk_adapters.c: whether a folder holds a module of that library; reading one, heads included, and writing one. config: a new reference. tensors: owned by
-   caller. */
+   caller. Nullable: head_folder, of a head that is not in the folder itself. */
 bool adapters_is_folder(const char *folder);
-enum cb_status adapters_open(json_t **config, struct tensors **tensors, const char *folder, const struct store *store,
-                             const struct nn *sites, struct cb_err *err);
+enum cb_status adapters_open(json_t **config, struct tensors **tensors, const char *folder, const char *head_folder,
+                             const struct store *store, const struct nn *sites, struct cb_err *err);
 enum cb_status adapters_save(const struct module *module, const struct store *store, const char *folder, struct cb_err *err);
 /* spec.c: the configuration of a method of the adapters library by its name, or a preset's. *config: a new reference. */
 enum cb_status module_method_config(json_t **config, const char *name, const char *where, struct cb_err *err);

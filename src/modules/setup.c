@@ -38,8 +38,12 @@ static enum cb_status node_make(struct setup *s, int n, struct expression **out)
     if (s->n_nodes++ >= EXPRESSION_NODES) FAIL(s->err, CB_E_LIMIT, "%s: more than %d modules and blocks", s->where, EXPRESSION_NODES);
     struct expression *e = arena_alloc(s->arena, sizeof *e);
     if (e)
-        *e = (struct expression){
-            .module = -1, .own = -1, .weight = 1, .scale = 1, .n = n, .child = arena_array(s->arena, (size_t)n, sizeof(struct expression *))};
+        *e = (struct expression){.module = -1,
+                                 .own = -1,
+                                 .weight = 1,
+                                 .scale = 1,
+                                 .n = n,
+                                 .child = arena_array(s->arena, (size_t)n, sizeof(struct expression *))};
     if (!e || !e->child) FAIL(s->err, CB_E_MEMORY, "%s: no memory", s->where);
     *out = e;
     return CB_OK;
@@ -145,6 +149,19 @@ static enum cb_status heads_read(struct setup *s, const json_t *root, const char
     return CB_OK;
 }
 
+static bool has_path(const struct expression *e, const char *path) {
+    bool found = e->path && strcmp(e->path, path) == 0;
+    for (int i = 0; i < e->n; i++) found |= has_path(e->child[i], path);
+    return found;
+}
+
+/* One head that is no module's own. */
+static void head_settle(struct expression *root, const char *const *heads) {
+    struct expression *first = root;
+    while (first->block) first = first->child[0];
+    if (heads[0] && !heads[1] && !has_path(root, heads[0])) first->head = heads[0];
+}
+
 enum cb_status setup_read(struct expression **out, const char *const **heads, struct arena *arena, const char *folder, struct cb_err *err) {
     struct setup s = {.arena = arena, .err = err, .folder = folder};
     char *text;
@@ -158,7 +175,10 @@ enum cb_status setup_read(struct expression **out, const char *const **heads, st
     enum cb_status status = json_parse_object(&root, text, n, s.where, err);
     free(text);
     if (status == CB_OK) status = node_read(&s, json_object_get(root, "adapter_setup"), 0, out);
-    if (status == CB_OK && heads) status = heads_read(&s, root, heads);
+    const char *const *found = NULL;
+    if (status == CB_OK) status = heads_read(&s, root, &found);
+    if (status == CB_OK) head_settle(*out, found);
+    if (heads) *heads = found;
     json_decref(root);
     if (status != CB_OK) *out = NULL;
     return status;

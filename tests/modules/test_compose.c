@@ -231,7 +231,11 @@ TEST(compose, fixtures) {
          .expression = "avg(0.9*~/a, 0.8*~/b; normalize=false, reading=adapters)",
          .output = "final",
          .golden = "hidden"},
-        // logits of the heads that the modules bring
+        {.name = "compose_multitask_lora_bert", .rows = "{\"task_ids\": 1}\n{\"task_ids\": 0}\n{\"task_ids\": 1}\n"},
+        // logits of heads: of folders of their own, and such as modules bring
+        {.name = "compose_average_bert"},
+        {.name = "compose_fuse_bert"},
+        {.name = "compose_fuse_stack_roberta"},
         {.name = "compose_stack_bert"},
         {.name = "compose_stack_gpt2"},
         {.name = "compose_split_nested_roberta"},
