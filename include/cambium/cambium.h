@@ -231,7 +231,8 @@ struct cb_compare_options {
     int64_t steps, seeds, batch, seq; /* steps a run; 1; 8; the longest example */
     double seconds; /* in place of steps: as many as fit, by the time of five */
     double lr; /* 0: the tuner's usual */
-    const char *metric; /* "accuracy", "f1", "mcc", "pearson", "spearman", "loss" (negative); NULL: accuracy, of tags f1, of numbers pearson */
+    const char
+        *metric; /* "accuracy", "f1", "mcc", "pearson", "spearman", "loss" (negative); NULL: accuracy, of tags f1, of numbers pearson */
     const char *const *columns;
     int n_columns;
     const char *separator, *format;

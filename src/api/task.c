@@ -207,7 +207,8 @@ static enum cb_status run(struct task_eval *e, struct measure *m, struct cb_task
             total += (double)*loss * (double)learnt;
         counted += (double)learnt;
         for (int64_t i = 0; i < rows; i++)
-            measure_add(m, logits + (i * (before + step) + before) * width, step, b.labels ? b.labels + i * step : NULL, b.values ? b.values[i] : 0);
+            measure_add(m, logits + (i * (before + step) + before) * width, step, b.labels ? b.labels + i * step : NULL,
+                        b.values ? b.values[i] : 0);
         struct cb_progress p = {
             .verb = "eval", .done = first + rows, .total = n, .seconds_left = -1, .loss = total / counted, .valid_loss = -1};
         if (!engine_progress(e->instance->engine, &p)) FAIL(err, CB_E_STOPPED, "evaluation: stopped");

@@ -1,4 +1,4 @@
-/* (IA)3 (Liu et al. 2022) as the adapters library attaches it: y = alpha l (W x + b), l on keys, values and the feed-forward layer's first projection. Its
+/* IA3 (Liu et al. 2022) as the adapters library attaches it: y = alpha l (W x + b), l on keys, values and the feed-forward layer's first projection. Its
    own merging forgets the bias; here a folded module is the attached one. */
 #include <string.h>
 

@@ -11,7 +11,8 @@ struct nn nn_make(struct cb_graph *g) {
 }
 
 const char *nn_kind_name(enum nn_kind kind) {
-    static const char *const names[NN_KIND_COUNT] = {"linear", "head", "embedding", "norm", "hidden", "keys", "values", "join", "embedded", "inputs"};
+    static const char *const names[NN_KIND_COUNT] = {"linear", "head",   "embedding", "norm",     "hidden",
+                                                     "keys",   "values", "join",      "embedded", "inputs"};
     return (unsigned)kind < NN_KIND_COUNT ? names[kind] : "unknown";
 }
 

@@ -147,7 +147,8 @@ SIMD_INLINE vf attention_score(const struct attention *p, const struct attention
     if (k->key_bias) s += vf_set(k->key_bias[j * p->bias_step[3]]);
     if (m->causal) s = vf_select(vi_lt(m->position, vi_set((int32_t)j)), vf_set(-INFINITY), s);
     if (m->window) s = vf_select(vi_lt(m->position, vi_set((int32_t)(j + p->window))), s, vf_set(-INFINITY));
-    if (m->k_segment && m->k_segment[j] != ATTENTION_EVERYONE) s = vf_select(vi_eq(m->segment, vi_set(m->k_segment[j])), s, vf_set(-INFINITY));
+    if (m->k_segment && m->k_segment[j] != ATTENTION_EVERYONE)
+        s = vf_select(vi_eq(m->segment, vi_set(m->k_segment[j])), s, vf_set(-INFINITY));
     return s;
 }
 
