@@ -53,14 +53,17 @@ static void fresh_check(struct trial *t) {
         say(t, "fresh", e);
 }
 
-/* Every parameter is moved off its fresh state. */
+/* Every parameter is moved off its fresh state, by steps without a period: rows that are alike would only shift what a norm takes away. */
 static void move(struct trial *t) {
     for (int i = 0; i < module_n_params(t->m); i++) {
         if (!module_param(t->m, i)->is_trained) continue;
         float *p = store_find(t->b.store, module_param(t->m, i)->name)->data;
         // LoReFT counts the -1 on its diagonal as whole numbers: these go down
         const int64_t most = strstr(module_param(t->m, i)->key, ".weight.original") ? 11 : 5;
-        for (int64_t k = 0; k < type_elements(&module_param(t->m, i)->type); k++) p[k] += 0.02f * (float)((k * 13 + i) % 11 - most);
+        for (int64_t k = 0; k < type_elements(&module_param(t->m, i)->type); k++) {
+            const uint32_t mixed = ((uint32_t)k * 2654435761u) ^ ((uint32_t)i * 40503u);
+            p[k] += 0.02f * (float)((int64_t)((mixed ^ mixed >> 15) * 2246822519u >> 16) % 11 - most);
+        }
     }
 }
 
