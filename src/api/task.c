@@ -139,8 +139,7 @@ int64_t task_seq(int64_t asked, int64_t longest, int64_t context) {
     return seq < context ? seq : context;
 }
 
-struct model_io task_io(const struct task *task, const struct model *model, bool has_pairs, int64_t batch, int64_t seq) {
-    (void)task;
+struct model_io task_io(const struct model *model, bool has_pairs, int64_t batch, int64_t seq) {
     return (struct model_io){
         .batch = batch, .tokens = seq, .want_loss = true, .attention_mask = true, .token_types = has_pairs && model->n_types > 1};
 }
@@ -161,7 +160,7 @@ struct labelled_batch task_batch(struct pass *pass, const struct task *task, int
 enum cb_status task_eval_open(struct task_eval *e, struct cb_err *err) {
     struct nn nn;
     struct instance *in = e->instance;
-    struct model_io io = task_io(e->task, in->model, labelled_info(e->data)->has_pairs, e->batch, e->seq);
+    struct model_io io = task_io(in->model, labelled_info(e->data)->has_pairs, e->batch, e->seq);
     io.want_logits = true;
     e->is_open = true;
     TRY(pass_begin(&e->pass, in, &nn, err));

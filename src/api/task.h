@@ -29,8 +29,8 @@ int32_t task_pad(const struct tokenizer *tokenizer);
 int64_t task_seq(int64_t asked, int64_t longest, int64_t context);
 /* The inputs of a pass that a batch of examples goes into. */
 struct labelled_batch task_batch(struct pass *pass, const struct task *task, int64_t batch, int64_t seq, int32_t pad);
-/* What a graph of the task wants. */
-struct model_io task_io(const struct task *task, const struct model *model, bool has_pairs, int64_t batch, int64_t seq);
+/* What a graph of a labelled task wants. */
+struct model_io task_io(const struct model *model, bool has_pairs, int64_t batch, int64_t seq);
 
 /* Examples under an instance, by a plan without gradients. */
 struct task_eval {

@@ -143,8 +143,8 @@ static enum cb_status examples_make(struct run *r, struct labelled **examples, c
     TRY(labelled_load(examples, paths, n, r->data.tokenizer, &lo, err));
     const struct labelled_info *info = labelled_info(*examples);
     char text[200];
-    snprintf(text, sizeof text, "%s: %lld examples, %d labels, the longest of %lld tokens%s", n ? paths[0] : "", (long long)info->n,
-             labelled_labels(*examples)->n, (long long)info->longest, info->cut ? "" : "");
+    snprintf(text, sizeof text, "%s: %lld examples, %d labels, the longest of %lld tokens", n ? paths[0] : "", (long long)info->n,
+             labelled_labels(*examples)->n, (long long)info->longest);
     note(r->engine, text);
     if (info->cut) engine_warn(r->engine, "%lld examples are longer than %lld tokens and are cut", (long long)info->cut, (long long)lo.seq);
     return CB_OK;
