@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/subnormal.h"
+
 #define MAX_THREADS 1024
 #define SPINS \
     8000  // pauses before sleeping: a few hundred us, longer than the gaps between the kernels of a step; waking a sleeper takes 50 us
@@ -24,6 +26,7 @@ struct pool {
     _Alignas(64) _Atomic int64_t n_tiles;
     _Atomic int64_t first;  // number of the job's tile 0
     _Atomic(void *) context;
+    _Atomic uint64_t subnormals;  // mode of the caller
     void (*_Atomic tile)(void *context, int64_t i, int thread);
     _Alignas(64) atomic_int n_sleeping;
     atomic_bool caller_sleeps, stop;
@@ -65,9 +68,11 @@ static void share_work(struct pool *pool, int owner, int thread) {
         int64_t first = atomic_load_explicit(&pool->first, memory_order_acquire);
         void *context = atomic_load_explicit(&pool->context, memory_order_acquire);
         void (*tile)(void *, int64_t, int) = atomic_load_explicit(&pool->tile, memory_order_acquire);
+        uint64_t subnormals = atomic_load_explicit(&pool->subnormals, memory_order_acquire);
         if (i == CLOSED || i >= share_end(total, owner, pool->n_threads)) return;
         // a newer job makes this fail: what was just read then counts for nothing
         if (!atomic_compare_exchange_weak_explicit(next, &state, state + 1, memory_order_acq_rel, memory_order_acquire)) continue;
+        if (subnormals != subnormal_mode()) subnormal_set(subnormals);
         tile(context, first + i, thread);
         state++;
         if (atomic_fetch_add(&pool->n_done, 1) + 1 == total && atomic_load(&pool->caller_sleeps)) {
@@ -176,6 +181,7 @@ static void job_open(struct pool *pool, int64_t first, int64_t n_tiles, void (*t
     atomic_store_explicit(&pool->n_tiles, n_tiles, memory_order_release);
     atomic_store_explicit(&pool->first, first, memory_order_release);
     atomic_store_explicit(&pool->context, context, memory_order_release);
+    atomic_store_explicit(&pool->subnormals, subnormal_mode(), memory_order_release);
     atomic_store_explicit(&pool->tile, tile, memory_order_release);
     for (int i = pool->n_threads - 1; i >= 0; i--) {
         const int64_t begin = i ? share_end(n_tiles, i - 1, pool->n_threads) : 0;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/cpuid.h"
+#include "base/subnormal.h"
 
 #define OPTIMIZER(name) extern const struct optimizer optimizer_##name;
 #include "gen/optimizers.inc"
@@ -92,14 +93,16 @@ bool opt_state_type(const struct optimizer *opt, const struct cb_type *param, in
 void opt_apply(const struct optimizer *opt, const struct opt_range *range, const struct cb_type *type, struct pool *pool) {
     int64_t n = type_elements(type);
     struct apply a = {opt, range, n};
+    const uint64_t subnormals = subnormal_flush();  // the moments of what is rarely met fade away
     if (opt->update_tensor) {
         struct opt_range whole = *range;
         whole.begin = 0;
         whole.end = n;
         opt->update_tensor(&whole, type);
-        return;
+    } else {
+        pool_run(pool, (n + TILE - 1) / TILE, apply_tile, &a);
     }
-    pool_run(pool, (n + TILE - 1) / TILE, apply_tile, &a);
+    subnormal_set(subnormals);
 }
 
 int64_t opt_partials(int64_t n) { return (n + TILE - 1) / TILE; }

@@ -6,6 +6,13 @@
 #include <time.h>
 
 #include "../harness.h"
+#include "base/subnormal.h"
+
+#if defined(__x86_64__) || defined(__aarch64__)
+enum { FLUSHES = 1 };
+#else
+enum { FLUSHES = 0 };
+#endif
 
 static struct cb_err err;
 
@@ -76,6 +83,29 @@ TEST(pool, idle_threads_sleep) {
     getrusage(RUSAGE_SELF, &after);
     long us = (after.ru_utime.tv_sec - before.ru_utime.tv_sec) * 1000000L + after.ru_utime.tv_usec - before.ru_utime.tv_usec;
     CHECK(us < 50000, "%ld us of work in 200 ms of idling", us);
+    pool_destroy(&pool);
+}
+
+/* Half of the smallest normal number: a zero where subnormal numbers are flushed. */
+static void halve_smallest(void *context, int64_t i, int thread) {
+    volatile float smallest = 0x1p-126f, half = 0.5f;
+    (void)thread;
+    ((float *)context)[i] = smallest * half;
+}
+TEST(pool, threads_take_the_callers_subnormals) {
+    enum { N = 256 };
+    struct pool *pool;
+    CHECK_OK(pool_create(&pool, 3, &err));
+    for (int repeat = 0; repeat < 20; repeat++) {
+        float kept[N], flushed[N];
+        pool_run(pool, N, halve_smallest, kept);
+        const uint64_t before = subnormal_flush();
+        pool_run(pool, N, halve_smallest, flushed);
+        subnormal_set(before);
+        CHECK(subnormal_mode() == before);
+        for (int i = 0; i < N; i++)
+            CHECK(kept[i] == 0x1p-127f && (flushed[i] == 0 || !FLUSHES), "tile %d: %g, %g", i, (double)kept[i], (double)flushed[i]);
+    }
     pool_destroy(&pool);
 }
 

@@ -1,4 +1,5 @@
 /* Plans: buffers in place, outputs into slots, recomputation, the memory limit, errors that name what is wrong. */
+#include "base/subnormal.h"
 #include "toolbox.h"
 
 /* Four blocks x + gelu(layer_norm(x) w1) w2 of shared weights, the sum of squares as loss, with gradients of both weights. */
@@ -59,6 +60,29 @@ TEST(plan, recompute_and_sharing_keep_every_bit) {
     }
     CHECK(bytes[1] < bytes[0] && bytes[2] < bytes[1], "bytes %lld, %lld, %lld", (long long)bytes[0], (long long)bytes[1],
           (long long)bytes[2]);
+    pool_destroy(&pool);
+}
+
+/* A plan takes subnormal numbers for zeros and leaves its caller's arithmetic as it was. */
+TEST(plan, subnormal_numbers_are_zeros_inside) {
+    struct cb_graph *g;
+    struct plan *plan;
+    struct pool *pool;
+    struct cb_err err = {0};
+    CHECK_OK(pool_create(&pool, 2, &err));
+    CHECK_OK(graph_create(&g, ops_table(), &err));
+    struct cb_tensor *x = graph_input(g, "x", f32_type(1, 4, 0));
+    graph_output(g, op_mul(g, x, x), "y");
+    struct plan_options o = cpu_options();
+    CHECK_OK(plan_create(&plan, g, &o, &err));
+    const uint64_t before = subnormal_mode();
+    for (int i = 0; i < 4; i++) slot_floats(plan, "x")[i] = 0x1p-65f;
+    CHECK_OK(plan_run(plan, pool, &err));
+    CHECK(subnormal_mode() == before);
+    if (subnormal_flush() != subnormal_mode()) CHECK(slot_floats(plan, "y")[0] == 0);
+    subnormal_set(before);
+    plan_destroy(&plan);
+    graph_destroy(&g);
     pool_destroy(&pool);
 }
 
