@@ -25,7 +25,7 @@ enum cb_status instance_open(struct instance *in, struct cb_engine *engine, cons
     struct labels labels = {0};
     const struct task *task = NULL;
     *in = (struct instance){.engine = engine};
-    enum cb_status status = modules ? task_of_module(&task, &labels, modules, err) : CB_OK;
+    enum cb_status status = modules ? task_of_modules(&task, &labels, modules, err) : CB_OK;
     struct model_as as = {0};
     if (task) as = task_model(task, &labels, labels.pad, engine->options.seed);
     if (status == CB_OK) status = instance_open_as(in, engine, model, modules, task ? &as : NULL, err);

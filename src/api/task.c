@@ -8,6 +8,7 @@
 
 #include "api/files.h"
 #include "io/file.h"
+#include "modules/expression.h"
 
 #define LABELS_LIMIT ((size_t)16 << 20)
 
@@ -61,13 +62,25 @@ static enum cb_status read_file(struct labels *labels, const struct task **task,
     return status;
 }
 
-enum cb_status task_of_module(const struct task **task, struct labels *labels, const char *folder, struct cb_err *err) {
-    *task = NULL;
-    if (!io_is_folder(folder)) return CB_OK;
-    char *path = io_path_join(folder, "labels.json");
-    if (!path) FAIL(err, CB_E_MEMORY, "%s: out of memory", folder);
+/* The labels.json of the first module of a tree that has one. */
+static enum cb_status read_tree(const struct task **task, struct labels *labels, const struct expression *e, struct cb_err *err) {
+    for (int i = 0; !*task && i < e->n; i++) TRY(read_tree(task, labels, e->child[i], err));
+    if (*task || !e->path || !io_is_folder(e->path)) return CB_OK;
+    char *path = io_path_join(e->path, "labels.json");
+    if (!path) FAIL(err, CB_E_MEMORY, "%s: out of memory", e->path);
     enum cb_status status = io_is_file(path) ? read_file(labels, task, NULL, path, err) : CB_OK;
     free(path);
+    return status;
+}
+
+enum cb_status task_of_modules(const struct task **task, struct labels *labels, const char *modules, struct cb_err *err) {
+    struct arena *arena = arena_create();
+    struct expression *tree;
+    *task = NULL;
+    if (!arena) FAIL(err, CB_E_MEMORY, "--modules: out of memory");
+    enum cb_status status = expression_parse(&tree, arena, modules, "--modules", err);
+    if (status == CB_OK) status = read_tree(task, labels, tree, err);
+    arena_destroy(&arena);
     return status;
 }
 
@@ -241,11 +254,14 @@ struct call {
 static enum cb_status evaluate(struct call *c, struct cb_engine *engine, struct cb_task_result *result, struct cb_err *err) {
     const struct cb_eval_options *o = c->o;
     const double begin = engine_now();
+    const struct task *own = NULL;
     if (!(c->task = task_find(o->task))) FAIL(err, CB_E_USAGE, "--task %s: wanted classify, regress or tag", o->task);
     TRY(records_check_columns(o->columns, o->n_columns, err));
     TRY(files_load_tokenizer(&c->tokenizer, o->model, err));
     // a module's own labels, else the model's
-    if (o->modules && io_is_folder(o->modules)) TRY(task_read_labels(&c->known, c->task, o->modules, err));
+    if (o->modules) TRY(task_of_modules(&own, &c->known, o->modules, err));
+    if (own && own != c->task)
+        FAIL(err, CB_E_ARGUMENT, "--modules %.200s: labels.json: task: found %s; wanted %s", o->modules, own->name, c->task->name);
     if (!c->known.n) TRY(task_read_labels(&c->known, c->task, o->model, err));
     struct model *plain;
     TRY(model_describe(&plain, o->model, err));

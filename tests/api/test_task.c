@@ -155,6 +155,26 @@ TEST(task, a_module_brings_its_head) {
     place_close(&p);
 }
 
+/* Numbers of labels are those of the training data, also where a module stands in an expression and the data have one label only. */
+TEST(task, labels_are_found_in_expressions) {
+    struct place p;
+    struct cb_err err;
+    place_open(&p, "bert", bert);
+    CHECK_OK(train(&p, "classify", "lora:r=4", p.train, 20, &err));
+    const char yes[] = "{\"text\": \"red tree\", \"label\": \"yes\"}\n";
+    char *data = file_put(p.folder, "yes.jsonl", yes, strlen(yes)), *stack = malloc(strlen(p.out) + 16);
+    CHECK(stack);
+    sprintf(stack, "stack(\"%s\")", p.out);
+    struct cb_task_result alone = score(&p, "classify", p.model, p.out, data), stacked = score(&p, "classify", p.model, stack, data);
+    CHECK(alone.loss == stacked.loss, "loss %g alone, %g in a stack", alone.loss, stacked.loss);
+    const char *text = p.tags;
+    struct cb_eval_options o = {.model = p.model, .modules = stack, .text = &text, .n_text = 1, .task = "tag"};
+    CHECK_FAILS(cb_eval_task(p.engine, &o, &alone, &err), CB_E_ARGUMENT, "found classify; wanted tag");
+    free(data);
+    free(stack);
+    place_close(&p);
+}
+
 TEST(task, pairs_are_read) {
     struct place p;
     struct cb_err err;
