@@ -224,6 +224,8 @@ static const struct op_case cases[] = {
     {.name = "blocks_row", .attrs = &b_turned, .in = {CASE_F32(1, 64), CASE_BLOCKS(CB_DTYPE_Q8_0, 35, 64), CASE_F32(35)}, .no_grad = true},
     {.name = "blocks_rows", .attrs = &b_turned, .in = {CASE_F32(3, 96), CASE_BLOCKS(CB_DTYPE_Q4_0, 37, 96)}, .no_grad = true},
     {.name = "blocks_tiles", .attrs = &b_turned, .in = {CASE_F32(29, 512), CASE_BLOCKS(CB_DTYPE_Q6_K, 41, 512)}, .no_grad = true},
+    {.name = "blocks_turned", .attrs = &b_turned, .in = {CASE_F32(29, 96), CASE_BLOCKS(CB_DTYPE_Q4_0, 53, 96)}, .no_grad = true},
+    {.name = "blocks_turned_q8", .attrs = &b_turned, .in = {CASE_F32(29, 448), CASE_BLOCKS(CB_DTYPE_Q8_0, 71, 448)}, .no_grad = true},
     {.name = "blocks_in_out", .attrs = &plain, .in = {CASE_F32(5, 37), CASE_BLOCKS(CB_DTYPE_Q8_0, 37, 64)}, .no_grad = true},
     {0},
 };

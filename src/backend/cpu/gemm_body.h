@@ -1,6 +1,6 @@
 /* The kernels of struct gemm_isa, written once over the vector words that each gemm_<isa>.c defines before it includes this.
    Words: vf (VL floats), vm (mask), vf_zero set1 load store add fma sum, vm_first, vf_load_mask, vf_store_mask, vf_load_f16, vf_load_bf16, vf_load_i8, vf_mul,
-   transpose4; sizes MR, XR_MAX and YR_WIDE. Register tiles after Goto & van de Geijn 2008 and Van Zee & van de Geijn 2015. */
+   transpose4, turn_bytes; sizes MR, XR_MAX and YR_WIDE. Register tiles after Goto & van de Geijn 2008 and Van Zee & van de Geijn 2015. */
 #include <string.h>
 
 #include "backend/cpu/gemm.h"
@@ -307,13 +307,58 @@ static void decode(const struct dtype *type, enum cb_dtype dtype, float *out, co
         type->to_f32(out, in, n);
 }
 
-/* Rows of blocks: 4 rows are decoded at a time, few enough values that a panel's share of them stays in the first cache. */
+/* 16 rows by one block of 32 levels: the bytes are turned, so that what is decoded together is stored together. */
+enum { TURNED = 16, TURNED_AHEAD = 192 /* bytes of a row */ };
+INLINE void pack_turned(const enum cb_dtype dtype, float *out, int64_t width, const unsigned char *blocks, int64_t row_bytes) {
+    _Alignas(64) int8_t levels[2][TURNED][TURNED];
+    uint16_t halves[TURNED];
+    vf scales[TURNED / VL];
+    for (int w = 0; w < TURNED; w++) {
+        memcpy(&halves[w], blocks + w * row_bytes, sizeof *halves);
+        __builtin_prefetch(blocks + w * row_bytes + TURNED_AHEAD);
+    }
+    for (int v = 0; v < TURNED / VL; v++) scales[v] = vf_load_f16(halves + v * VL);
+    turn_bytes(levels[0], blocks + 2, row_bytes);
+    if (dtype == CB_DTYPE_Q8_0) {
+        turn_bytes(levels[1], blocks + 18, row_bytes);
+    } else {  // the low and then the high halves of 16 bytes, less 8
+        int8_t *low = levels[0][0], *high = levels[1][0];
+        for (int i = 0; i < TURNED * TURNED; i++) {
+            const uint8_t both = (uint8_t)low[i];
+            high[i] = (int8_t)((both >> 4) - 8);
+            low[i] = (int8_t)((both & 15) - 8);
+        }
+    }
+    for (int p = 0; p < 32; p++)
+        for (int v = 0; v < TURNED / VL; v++)
+            vf_store(out + p * width + v * VL, vf_mul(scales[v], vf_load_i8(levels[p / TURNED][p % TURNED] + v * VL)));
+}
+
+/* Rows of such blocks, as many as are a multiple of 16; returns how many. */
+static int64_t pack_levels(float *out, int64_t width, const void *src, enum cb_dtype dtype, int64_t row_bytes, int64_t n, int64_t k) {
+    const int64_t block_bytes = dtype_of(dtype)->block_bytes;
+    if (dtype != CB_DTYPE_Q8_0 && dtype != CB_DTYPE_Q4_0) return 0;
+    int64_t w = 0;
+    for (; w + TURNED <= n; w += TURNED) {
+        const unsigned char *from = (const unsigned char *)src + w * row_bytes;
+        for (int64_t p = 0; p < k; p += 32, from += block_bytes) {
+            if (dtype == CB_DTYPE_Q8_0)
+                pack_turned(CB_DTYPE_Q8_0, out + p * width + w, width, from, row_bytes);
+            else
+                pack_turned(CB_DTYPE_Q4_0, out + p * width + w, width, from, row_bytes);
+        }
+    }
+    return w;
+}
+
+/* Rows of blocks of any type: 4 rows are decoded at a time, few enough values that a panel's share of them stays in the first cache. */
 static void pack_blocks(float *out, int64_t width, const void *src, enum cb_dtype dtype, int64_t step_w, int64_t n, int64_t k) {
     const struct dtype *type = dtype_of(dtype);
     float rows[4 * DECODE];
-    for (int64_t p = 0; p < k; p += DECODE)
-        for (int64_t w = 0; w < n; w += 4) {
-            const int64_t n_rows = least(4, n - w), n_k = least(DECODE, k - p), row_bytes = step_w / type->block * type->block_bytes;
+    const int64_t row_bytes = step_w / type->block * type->block_bytes, turned = pack_levels(out, width, src, dtype, row_bytes, n, k);
+    for (int64_t p = 0; p < k && turned < n; p += DECODE)
+        for (int64_t w = turned; w < n; w += 4) {
+            const int64_t n_rows = least(4, n - w), n_k = least(DECODE, k - p);
             const char *from = (const char *)src + p / type->block * type->block_bytes + w * row_bytes;
             for (int64_t i = 0; i < n_rows; i++, from += row_bytes) {
                 for (int64_t b = 0; b < n_k / type->block * type->block_bytes; b += 64) __builtin_prefetch(from + 4 * row_bytes + b);

@@ -44,6 +44,11 @@ static inline void transpose4(enum cb_dtype dtype, float *out, int64_t width, co
     for (int q = 0; q < 8; q++)
         for (int w = 0; w < 4; w++) out[q * width + w] = value_of(dtype, src, at + w * step + q);
 }
+/* out[q][w] = byte q of row w. */
+static inline void turn_bytes(int8_t out[16][16], const unsigned char *rows, int64_t row_bytes) {
+    for (int q = 0; q < 16; q++)
+        for (int w = 0; w < 16; w++) out[q][w] = (int8_t)rows[w * row_bytes + q];
+}
 static inline vf vf_load_i8(const int8_t *p) { return (vf){(float)p[0], (float)p[1], (float)p[2], (float)p[3]}; }
 
 #include "backend/cpu/gemm_body.h"

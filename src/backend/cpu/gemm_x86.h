@@ -1,4 +1,4 @@
-/* What the AVX2 and AVX-512 kernels share: transposing a block of 4 rows by 8 while packing. */
+/* What the AVX2 and AVX-512 kernels share: transposing blocks while packing. */
 #ifndef BACKEND_CPU_GEMM_X86_H
 #define BACKEND_CPU_GEMM_X86_H
 #include <immintrin.h>
@@ -28,5 +28,19 @@ static inline __attribute__((always_inline)) void transpose4(const enum cb_dtype
         _mm_storeu_ps(out + q * width, _mm256_castps256_ps128(column[q]));
         _mm_storeu_ps(out + (q + 4) * width, _mm256_extractf128_ps(column[q], 1));
     }
+}
+
+/* out[q][w] = byte q of row w. Four rounds, each of which interleaves register i with register i + 8. */
+static inline __attribute__((always_inline)) void turn_bytes(int8_t out[16][16], const unsigned char *rows, int64_t row_bytes) {
+    __m128i x[16], y[16];
+    for (int w = 0; w < 16; w++) x[w] = _mm_loadu_si128((const __m128i *)(rows + w * row_bytes));
+    for (int round = 0; round < 4; round++) {
+        for (int i = 0; i < 8; i++) {
+            y[2 * i] = _mm_unpacklo_epi8(x[i], x[i + 8]);
+            y[2 * i + 1] = _mm_unpackhi_epi8(x[i], x[i + 8]);
+        }
+        for (int i = 0; i < 16; i++) x[i] = y[i];
+    }
+    for (int q = 0; q < 16; q++) _mm_store_si128((__m128i *)out[q], x[q]);
 }
 #endif
