@@ -15,6 +15,8 @@
 
 static const char *const out_y[] = {"y", NULL};
 
+enum { GRAD_ACC = 3 };  // of a gradient: what dx is added to
+
 /* Rows and columns of a tensor seen as a matrix. */
 static int64_t columns_of(const struct cb_type *x) { return x->dim[x->rank - 1]; }
 static int64_t rows_of(const struct cb_type *x) {
@@ -41,6 +43,7 @@ static enum cb_status infer_norm(const struct node *node, struct cb_type *out, i
 static enum cb_status infer_grad(const struct node *node, bool params, struct cb_type *out, int *n_out, struct cb_err *err) {
     TRY(check_row(node, err));
     TRY(ops_check_same(node, 0, 2, err));
+    if (node->n_in > GRAD_ACC && node->in[GRAD_ACC]) TRY(ops_check_same(node, 0, GRAD_ACC, err));
     *n_out = 1;
     out[0] = node->in[0]->type;
     for (int i = 1; params && node->op->out_names[i]; i++, (*n_out)++) out[i] = type_make(out->dtype, 1, &out->dim[out->rank - 1]);
@@ -113,7 +116,7 @@ static const struct op norm_layer_norm = {
     .inplace = {1},
     .cases = cases_layer_norm};
 
-/* ---- layer_norm_grad: with h = (x - mean) s and e = w dy, dx = s (e - mean(e) - h mean(e h)), dw = sum dy h, db = sum dy */
+/* ---- layer_norm_grad: with h = (x - mean) s and e = w dy, dx = acc + s (e - mean(e) - h mean(e h)), dw = sum dy h, db = sum dy */
 static enum cb_status infer_layer_norm_grad(const struct node *node, struct cb_type *out, int *n_out, struct cb_err *err) {
     return infer_grad(node, ((const struct attr_layer_norm_grad *)node->attrs)->params, out, n_out, err);
 }
@@ -141,7 +144,8 @@ static void run_grad(const struct op_run *run, double eps, double offset, bool c
         for (int64_t i = 0; i < n; i++) {
             double h = (ref_get(x->dtype, run->in[0], r * n + i) - s.mean) * s.scale, dy = ref_get(x->dtype, run->in[2], r * n + i);
             double e = dy * (run->in[1] ? weight_at(run, x->dtype, i) + offset : 1);
-            ref_set(x->dtype, run->out[0], r * n + i, s.scale * (e - mean_e - h * mean_eh));
+            double acc = run->in[GRAD_ACC] ? ref_get(x->dtype, run->in[GRAD_ACC], r * n + i) : 0;
+            ref_set(x->dtype, run->out[0], r * n + i, acc + s.scale * (e - mean_e - h * mean_eh));
         }
     }
     for (int k = 1; k < run->node->n_out; k++)
@@ -163,6 +167,7 @@ static void expand_grad(struct cb_graph *g, const struct node *node, double eps,
     struct cb_tensor *dx = op_sub(g, e, op_mul(g, h, op_mean(g, op_mul(g, e, h), 1, last, true)));
     if (centred) dx = op_sub(g, dx, op_mean(g, e, 1, last, true));
     out[0] = op_mul(g, dx, s);
+    if (node->n_in > GRAD_ACC && node->in[GRAD_ACC]) out[0] = op_add(g, node->in[GRAD_ACC], out[0]);
     struct cb_type row = type_make(x->type.dtype, 1, &x->type.dim[x->type.rank - 1]);
     if (node->n_out > 1) out[1] = op_sum_to(g, op_mul(g, dy, h), &row);
     if (node->n_out > 2) out[2] = op_sum_to(g, dy, &row);
@@ -178,23 +183,26 @@ static const struct op_case cases_layer_norm_grad[] = {
     {.name = "params", .attrs = LAYER_GRAD(true), .in = {CASE_F32(2, 3, 7), CASE_F32(7), CASE_F32(2, 3, 7)}},
     {.name = "frozen", .attrs = LAYER_GRAD(false), .in = {CASE_F32(3, 67), CASE_F32(67), CASE_F32(3, 67)}},
     {.name = "plain", .attrs = LAYER_GRAD(true), .in = {CASE_F32(5, 9), CASE_ABSENT, CASE_F32(5, 9)}},
+    {.name = "accumulate", .attrs = LAYER_GRAD(true), .in = {CASE_F32(5, 9), CASE_F32(9), CASE_F32(5, 9), CASE_F32(5, 9)}},
     {.name = "empty", .attrs = LAYER_GRAD(true), .in = {CASE_F32(0, 7), CASE_F32(7), CASE_F32(0, 7)}, .no_grad = true},
     {.name = NULL}};
-static const char *const in_grad[] = {"x", "weight?", "dy", NULL};
+static const char *const in_grad[] = {"x", "weight?", "dy", "acc?", NULL};
 static const char *const out_layer_grad[] = {"dx", "dw", "db", NULL};
-static const struct op norm_layer_norm_grad = {.name = "layer_norm_grad",
-                                               .doc = "Gradient of layer_norm: dx, and with params the sums dw and db over all rows.",
-                                               .in_names = in_grad,
-                                               .out_names = out_layer_grad,
-                                               .attrs = attr_fields_layer_norm_grad,
-                                               .attr_bytes = sizeof(struct attr_layer_norm_grad),
-                                               .n_out = -1,
-                                               .infer = infer_layer_norm_grad,
-                                               .ref = ref_layer_norm_grad,
-                                               .ref_work = work_params,
-                                               .expand = expand_layer_norm_grad,
-                                               .flops = flops_norm,
-                                               .cases = cases_layer_norm_grad};
+static const struct op norm_layer_norm_grad = {
+    .name = "layer_norm_grad",
+    .doc = "Gradient of layer_norm: dx plus acc, and with params the sums dw and db over all rows.",
+    .in_names = in_grad,
+    .out_names = out_layer_grad,
+    .attrs = attr_fields_layer_norm_grad,
+    .attr_bytes = sizeof(struct attr_layer_norm_grad),
+    .n_out = -1,
+    .infer = infer_layer_norm_grad,
+    .ref = ref_layer_norm_grad,
+    .ref_work = work_params,
+    .expand = expand_layer_norm_grad,
+    .flops = flops_norm,
+    .accumulate = GRAD_ACC + 1,
+    .cases = cases_layer_norm_grad};
 
 /* ---- RMS norm (Zhang and Sennrich 2019) */
 static void ref_rms_norm(const struct op_run *run) {
@@ -246,7 +254,7 @@ static const struct op norm_rms_norm = {
     .inplace = {1},
     .cases = cases_rms_norm};
 
-/* ---- rms_norm_grad: with h = x s and e = (w + offset) dy, dx = s (e - h mean(e h)), dw = sum dy h */
+/* ---- rms_norm_grad: with h = x s and e = (w + offset) dy, dx = acc + s (e - h mean(e h)), dw = sum dy h */
 static enum cb_status infer_rms_norm_grad(const struct node *node, struct cb_type *out, int *n_out, struct cb_err *err) {
     return infer_grad(node, ((const struct attr_rms_norm_grad *)node->attrs)->params, out, n_out, err);
 }
@@ -268,11 +276,12 @@ static const struct op_case cases_rms_norm_grad[] = {
     {.name = "one_plus_weight", .attrs = RMS_GRAD(1e-6, 1, true), .in = {CASE_F32(5, 9), CASE_F32(9), CASE_F32(5, 9)}},
     {.name = "frozen", .attrs = RMS_GRAD(1e-6, 0, false), .in = {CASE_F32(3, 67), CASE_F32(67), CASE_F32(3, 67)}},
     {.name = "plain", .attrs = RMS_GRAD(1e-6, 0, true), .in = {CASE_F32(5, 9), CASE_ABSENT, CASE_F32(5, 9)}},
+    {.name = "accumulate", .attrs = RMS_GRAD(1e-6, 0, true), .in = {CASE_F32(5, 9), CASE_F32(9), CASE_F32(5, 9), CASE_F32(5, 9)}},
     {.name = "empty", .attrs = RMS_GRAD(1e-6, 0, true), .in = {CASE_F32(0, 7), CASE_F32(7), CASE_F32(0, 7)}, .no_grad = true},
     {.name = NULL}};
 static const char *const out_rms_grad[] = {"dx", "dw", NULL};
 static const struct op norm_rms_norm_grad = {.name = "rms_norm_grad",
-                                             .doc = "Gradient of rms_norm: dx, and with params the sum dw over all rows.",
+                                             .doc = "Gradient of rms_norm: dx plus acc, and with params the sum dw over all rows.",
                                              .in_names = in_grad,
                                              .out_names = out_rms_grad,
                                              .attrs = attr_fields_rms_norm_grad,
@@ -283,6 +292,7 @@ static const struct op norm_rms_norm_grad = {.name = "rms_norm_grad",
                                              .ref_work = work_params,
                                              .expand = expand_rms_norm_grad,
                                              .flops = flops_norm,
+                                             .accumulate = GRAD_ACC + 1,
                                              .cases = cases_rms_norm_grad};
 
 const struct op *const op_file_norm[] = {&norm_layer_norm, &norm_layer_norm_grad, &norm_rms_norm, &norm_rms_norm_grad, NULL};

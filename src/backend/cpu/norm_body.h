@@ -8,7 +8,7 @@
 #define NORM_BLOCKS 64 /* at most this many blocks of rows have sums of their own */
 
 struct norm {
-    const float *x, *weight, *bias, *dy;
+    const float *x, *weight, *bias, *dy, *acc;
     float *y, *dw, *db;
     float *sums; /* (blocks, 2, n): partial dw and db */
     int64_t rows, n, tile_rows, blocks;
@@ -70,8 +70,8 @@ static void rms_norm_run(const struct op_run *run) {
     tile_run(run->pool, p.rows * p.n, tile_count(p.rows, p.tile_rows), norm_tile, &p);
 }
 
-/* ---- gradients: with h = (x - mean) s and e = (w + offset) dy, dx = s (e - mean(e) - h mean(e h)); dw = sum dy h, db = sum dy */
-SIMD_INLINE void norm_grad_row(const struct norm *p, const float *x, const float *dy, float *dx, float *dw, float *db) {
+/* ---- gradients: with h = (x - mean) s and e = (w + offset) dy, dx = acc + s (e - mean(e) - h mean(e h)); dw = sum dy h, db = sum dy */
+SIMD_INLINE void norm_grad_row(const struct norm *p, const float *x, const float *dy, const float *acc, float *dx, float *dw, float *db) {
     float mean, scale;
     norm_stats(p, x, &mean, &scale);
     vf m = vf_set(mean), s = vf_set(scale), offset = vf_set(p->offset), sum_e = vf_zero(), sum_eh = vf_zero();
@@ -87,7 +87,8 @@ SIMD_INLINE void norm_grad_row(const struct norm *p, const float *x, const float
     ROW_EACH(i, lanes, p->n, {
         vf g = vf_at(dy + i, lanes), h = (vf_at(x + i, lanes) - m) * s;
         vf e = p->weight ? g * (vf_at(p->weight + i, lanes) + offset) : g;
-        vf_put(dx + i, s * (e - me - h * meh), lanes);
+        vf d = s * (e - me - h * meh);
+        vf_put(dx + i, acc ? vf_at(acc + i, lanes) + d : d, lanes);
     });
 }
 
@@ -97,7 +98,10 @@ static void norm_grad_tile(void *context, int64_t index, int thread) {
     float *dw = p->dw ? p->sums + index * 2 * p->n : NULL, *db = p->db ? dw + p->n : NULL;
     (void)thread;
     if (dw) memset(dw, 0, (size_t)(2 * p->n) * sizeof *dw);
-    for (int64_t r = index * p->tile_rows; r < end; r++) norm_grad_row(p, p->x + r * p->n, p->dy + r * p->n, p->y + r * p->n, dw, db);
+    for (int64_t r = index * p->tile_rows; r < end; r++) {
+        const int64_t at = r * p->n;
+        norm_grad_row(p, p->x + at, p->dy + at, p->acc ? p->acc + at : NULL, p->y + at, dw, db);
+    }
 }
 
 /* Sums of the blocks, in their order. */
@@ -129,7 +133,7 @@ static size_t norm_grad_workspace(const struct node *node, int n_threads) {
 
 static void norm_grad_run(const struct op_run *run, double eps, double offset, bool centred) {
     struct norm p = norm_open(run, eps, offset, centred);
-    p.dy = run->in[2], p.sums = run->work;
+    p.dy = run->in[2], p.acc = run->in[3], p.sums = run->work;
     p.dw = run->node->n_out > 1 ? run->out[1] : NULL, p.db = run->node->n_out > 2 ? run->out[2] : NULL;
     p.tile_rows = norm_block_rows(p.rows), p.blocks = tile_count(p.rows, p.tile_rows);
     tile_run(run->pool, 2 * p.rows * p.n, p.blocks, norm_grad_tile, &p);
