@@ -11,7 +11,7 @@
 enum { X, WEIGHT, LABELS, BIAS, DLOSS = 3, BACK_BIAS = 4, DWEIGHT_ACC = 5 };
 enum {
     IGNORED = -100,
-    CHUNK_FLOATS = 12 << 20,  // logits held at once: 48 MiB
+    CHUNK_FLOATS = 12 << 20,  // logits held at once: 48 MiB; twice that beside a frozen weight, which holds no gradient
     CHUNK_MIN = 64,
     CHUNK_MAX = 1024,
     ROW_MULTIPLE = 12,  // of a chunk, where it has the choice
@@ -37,7 +37,7 @@ static struct head head_of(const struct node *node, bool in_out, bool frozen) {
     struct head h = {.n = node->in[X]->type.dim[0], .c = node->in[X]->type.dim[1], .v = node->in[WEIGHT]->type.dim[in_out ? 1 : 0]};
     h.in_out = in_out;
     h.frozen = frozen;
-    int64_t rows = tile_min(CHUNK_MAX, tile_max(CHUNK_MIN, CHUNK_FLOATS / tile_max(1, h.v)));
+    int64_t rows = tile_min(CHUNK_MAX, tile_max(CHUNK_MIN, CHUNK_FLOATS * (frozen ? 2 : 1) / tile_max(1, h.v)));
     // Chunks of nearly the same size.
     const int64_t n_chunks = tile_count(tile_max(1, h.n), rows);
     rows = tile_count(tile_count(h.n, n_chunks), ROW_MULTIPLE) * ROW_MULTIPLE;
