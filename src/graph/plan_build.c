@@ -339,6 +339,7 @@ enum cb_status plan_build(struct plan *plan, struct cb_err *err) {
     struct build b = {.plan = plan, .g = plan->graph};
     TRY(expand_unrunnable(&b, err));
     TRY(pass_replay(plan->graph));
+    TRY(pass_sum(plan->graph));
     if (plan->options.recompute) TRY(pass_recompute(plan->graph));
     TRY(build_alloc(&b, err));
     TRY(find_steps(&b, err));

@@ -63,6 +63,50 @@ TEST(plan, recompute_and_sharing_keep_every_bit) {
     pool_destroy(&pool);
 }
 
+/* x w + (x a) b runs as three products, none of them with an addition after it; a product that is read elsewhere too stays alone. */
+TEST(plan, sums_of_products_add_in_place) {
+    enum { M = 5, N = 7, K = 6, R = 2 };
+    static float w[K * N], a[K * R], b[R * N];
+    struct pool *pool;
+    struct cb_err err = {0};
+    CHECK_OK(pool_create(&pool, 2, &err));
+    for (int is_read_twice = 0; is_read_twice < 2; is_read_twice++) {
+        struct cb_graph *g;
+        struct plan *plan;
+        CHECK_OK(graph_create(&g, ops_table(), &err));
+        struct cb_tensor *x = graph_input(g, "x", f32_type(2, M, K)),
+                         *base = op_matmul(g, x, graph_param(g, "w", f32_type(2, K, N)), false, false);
+        struct cb_tensor *low = op_matmul(g, x, graph_param(g, "a", f32_type(2, K, R)), false, false);
+        graph_output(g, op_add(g, base, op_matmul(g, low, graph_param(g, "b", f32_type(2, R, N)), false, false)), "y");
+        if (is_read_twice) graph_output(g, op_unary(g, "square", base), "squares");
+        struct plan_options o = cpu_options();
+        CHECK_OK(plan_create(&plan, g, &o, &err));
+        CHECK(plan_n_steps(plan) == (is_read_twice ? 5 : 3), "%d steps", plan_n_steps(plan));
+        for (int i = 0; i < M * K; i++) slot_floats(plan, "x")[i] = (float)(i % 7) - 3;
+        for (int i = 0; i < K * N; i++) w[i] = (float)(i % 5) - 2;
+        for (int i = 0; i < K * R; i++) a[i] = (float)(i % 3) - 1;
+        for (int i = 0; i < R * N; i++) b[i] = (float)(i % 4) - 1;
+        plan_bind(plan, plan_find(plan, "w"), w);
+        plan_bind(plan, plan_find(plan, "a"), a);
+        plan_bind(plan, plan_find(plan, "b"), b);
+        CHECK_OK(plan_run(plan, pool, &err));
+        const float *input = slot_floats(plan, "x"), *y = slot_floats(plan, "y");
+        for (int i = 0; i < M; i++)
+            for (int j = 0; j < N; j++) {
+                float want = 0, product = 0;
+                for (int k = 0; k < K; k++) {
+                    product += input[i * K + k] * w[k * N + j];
+                    for (int r = 0; r < R; r++) want += input[i * K + k] * a[k * R + r] * b[r * N + j];
+                }
+                CHECK(y[i * N + j] == product + want, "(%d, %d): %g, wanted %g", i, j, (double)y[i * N + j], (double)(product + want));
+                if (is_read_twice) CHECK(slot_floats(plan, "squares")[i * N + j] == product * product);
+            }
+        plan_destroy(&plan);
+        graph_destroy(&g);
+    }
+    pool_destroy(&pool);
+}
+
 /* A plan takes subnormal numbers for zeros and leaves its caller's arithmetic as it was. */
 TEST(plan, subnormal_numbers_are_zeros_inside) {
     struct cb_graph *g;
