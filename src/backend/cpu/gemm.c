@@ -267,7 +267,7 @@ struct blocks {
     int64_t step;  // k of one pass over registers
     int64_t depth, rows;  // of a round, at most
     int64_t m_padded, n_padded;
-    int64_t strip, group, strips;  // columns and rows of a task of this round; strips in all
+    int64_t group, strips;  // rows of a task of this round, and strips of columns, which differ by a panel at most
     enum a_source source;
     bool b_whole;
     float *a, *b;  // packed A; packed B, or a strip of it and copied rows for each thread
@@ -328,11 +328,17 @@ static const float *rows_copy(const struct blocks *s, float *to, int64_t row, in
     return to;
 }
 
+/* First column of a strip, and of the one past the last. */
+static int64_t strip_begin(const struct blocks *s, int64_t strip) {
+    const int64_t nr = s->g.isa->nr, panels = (s->g.n + nr - 1) / nr;
+    return least(s->g.n, panels * strip / s->strips * nr);
+}
+
 /* One strip of columns for one group of rows: a register tile's rows at a time stay in the first cache while B's panels pass. */
 static void multiply_tile(void *context, int64_t i, int thread) {
     const struct blocks *s = context;
     const struct gemm *g = &s->g;
-    const int64_t mr = g->isa->mr, column = i % s->strips * s->strip, n = least(s->strip, g->n - column);
+    const int64_t mr = g->isa->mr, column = strip_begin(s, i % s->strips), n = strip_begin(s, i % s->strips + 1) - column;
     const int64_t first = i / s->strips * s->group, end = least(first + s->group, g->m);
     // B: one panel's passes lie n_wide * step apart
     const int64_t n_wide = s->b_whole ? s->n_padded : round_up(n, g->isa->nr), at = s->b_whole ? column : 0;
@@ -371,28 +377,30 @@ static void multiply_tile(void *context, int64_t i, int thread) {
         }
 }
 
-/* Tasks of a round: strips of columns by groups of rows, some for each thread. Their sizes change no sum. */
+/* Tasks of a round: strips of columns by groups of rows, some for each thread, the same number where that can be. Their sizes change no sum. */
 static int64_t blocks_cut(struct blocks *s, int n_threads) {
     const int64_t m = s->g.m, n = s->g.n, wanted = n_threads > 1 ? 3 * n_threads : 1;
-    s->strip = STRIP_COLUMNS;
+    int64_t strip = STRIP_COLUMNS, groups = 1;
     s->group = round_up(m, STRIP_ROWS);
     for (;;) {
-        s->strips = (n + s->strip - 1) / s->strip;
-        const int64_t groups = (m + s->group - 1) / s->group;
-        if (s->strips * groups >= wanted) return s->strips * groups;
+        s->strips = (n + strip - 1) / strip;
+        groups = (m + s->group - 1) / s->group;
+        if (s->strips * groups >= wanted) break;
         // A strip packs B for its rows: few rows are cut last.
-        if (s->strip > STRIP_COLUMNS / 2 && s->strip / 2 < n) {
-            s->strip /= 2;
+        if (strip > STRIP_COLUMNS / 2 && strip / 2 < n) {
+            strip /= 2;
         } else if (s->group > (s->b_whole ? 1 : 4) * STRIP_ROWS) {
             s->group = round_up((s->group + 1) / 2, STRIP_ROWS);
-        } else if (s->strip > STRIP_COLUMNS / 4 && s->strip / 2 < n) {
-            s->strip /= 2;
+        } else if (strip > STRIP_COLUMNS / 4 && strip / 2 < n) {
+            strip /= 2;
         } else if (s->group > STRIP_ROWS) {
             s->group = round_up((s->group + 1) / 2, STRIP_ROWS);
         } else {
-            return s->strips * groups;
+            break;
         }
     }
+    while (s->strips * groups % n_threads && s->strips * s->g.isa->nr < n) s->strips++;
+    return s->strips * groups;
 }
 
 static void run_packed(const struct gemm *g, float *work, struct pool *pool) {

@@ -11,7 +11,7 @@
 enum { X, WEIGHT, LABELS, BIAS, DLOSS = 3, BACK_BIAS = 4, DWEIGHT_ACC = 5 };
 enum {
     IGNORED = -100,
-    CHUNK_FLOATS = 12 << 20,  // logits held at once: 48 MiB; twice that beside a frozen weight, which holds no gradient
+    CHUNK_FLOATS = 18 << 20,  // logits held at once: 72 MiB; twice that beside a frozen weight, which holds no gradient
     CHUNK_MIN = 64,
     CHUNK_MAX = 1024,
     ROW_MULTIPLE = 12,  // of a chunk, where it has the choice
