@@ -79,7 +79,7 @@ fuzz-run: $(FUZZ:%=$(BUILD)/fuzz/%)
 	@BUILD="$(BUILD)" tools/run_fuzz.sh $(FUZZ_SECONDS) $(FUZZ)
 
 # The Python libraries beside the command, each reading what the other wrote. An environment that is there: PYTHON=path/to/python.
-INTEROP_PACKAGES := torch==2.15.0 transformers==4.57.6 peft==0.21.2 tokenizers==0.22.2 safetensors==0.8.0 gguf==0.19.0 \
+INTEROP_PACKAGES := torch==2.15.0 transformers==4.57.6 peft==0.21.2 adapters==1.3.0 tokenizers==0.22.2 safetensors==0.8.0 gguf==0.19.0 \
 	sentencepiece==0.2.3 tiktoken==0.14.0 numpy==2.4.6 jinja2==3.1.6 protobuf==7.36.2
 INTEROP_LLAMACPP := llama-cpp-python==0.3.36
 INTEROP_PYTHON := $(or $(PYTHON),$(BUILD)/interop-venv/bin/python)

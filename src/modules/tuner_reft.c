@@ -39,7 +39,7 @@ static enum cb_status parse(struct module *m, const char *where, struct cb_err *
     TRY(json_get_bool(&o->is_orthogonal, c, where, "orthogonality", true, err));
     TRY(json_get_bool(&o->is_tied, c, where, "tied_weights", false, err));
     TRY(json_get_bool(&o->is_on, c, where, "output_reft", false, err));
-    // the library leaves this key out of its files, and takes a DiReFT that it wrote for a NoReFT; it obeys the key where a file has it
+    // the library leaves this key out of its files, and takes every DiReFT for a NoReFT; where a file has the key it is obeyed here
     TRY(json_get_bool(&o->subtracts, c, where, "subtract_projection", false, err));
     TRY(json_get_float(&o->dropout, c, where, "dropout", 0, 0.999, false, err));
     TRY(json_get_str(&o->activation, c, where, "non_linearity", false, err));

@@ -32,16 +32,17 @@ struct xlora_options {
 /* ---- configuration */
 static struct xlora_options *options_of(const struct module *m) { return (struct xlora_options *)m->options; }
 
-/* Where an expert lies: beside the configuration under its name, at its path, or at its path seen from the folder above. */
+/* Where an expert lies: at its path, at its path seen from the folder above, or beside the configuration under its name. The last comes last: PEFT writes
+   folders of these names too, but reads the experts from their paths. */
 static enum cb_status expert_find(struct module *m, struct expert *e, const char *where, const char *name, const char *path,
                                   struct cb_err *err) {
     const char *slash = strrchr(where, '/');
     const int n = slash ? (int)(slash - where) : 1;
     const char *folder = arena_printf(m->arena, "%.*s", n, slash ? where : "."), *candidate[3];
     if (!folder) FAIL(err, CB_E_MEMORY, "%s: no memory for a path", where);
-    candidate[0] = arena_printf(m->arena, "%s/%s", folder, name);
-    candidate[1] = path;
-    candidate[2] = arena_printf(m->arena, "%s/../%s", folder, path);
+    candidate[0] = path;
+    candidate[1] = arena_printf(m->arena, "%s/../%s", folder, path);
+    candidate[2] = arena_printf(m->arena, "%s/%s", folder, name);
     for (int i = 0; i < 3 && !e->folder; i++) {
         char *file = candidate[i] ? io_path_join(candidate[i], "adapter_config.json") : NULL;
         if (!file) FAIL(err, CB_E_MEMORY, "%s: no memory for a path", where);
@@ -105,6 +106,12 @@ static void release(struct module *m) {
 }
 
 /* ---- parameters */
+static bool has_any(const struct tensors *file, const struct module *expert) {
+    for (int i = 0; i < expert->n_params; i++)
+        if (tensors_find(file, expert->params[i].public.key)) return true;
+    return false;
+}
+
 /* An expert's own, from its folder. PEFT's files lack keys in which another expert's number is a part: such have no effect. */
 static enum cb_status expert_fill(const struct module *m, const struct tuner_param *p, struct store *store, uint64_t seed, void *data,
                                   struct cb_err *err) {
@@ -122,7 +129,9 @@ static enum cb_status expert_fill(const struct module *m, const struct tuner_par
     TRY(status);
     const struct tensor *t = tensors_find(file, key);
     memset(data, 0, (size_t)type_bytes(&p->public.type));
-    if (t && (type_elements(&t->type) != type_elements(&p->public.type) || !dtype_of(t->type.dtype)->is_float))
+    if (!t && !has_any(file, o->expert[i].module))
+        status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: none of the expert's keys; wanted %s among them", tensors_name(file), key);
+    else if (t && (type_elements(&t->type) != type_elements(&p->public.type) || !dtype_of(t->type.dtype)->is_float))
         status = err_set(err, CB_E_SHAPE, __FILE__, __LINE__, "%s: %s: found %s; wanted %s", tensors_name(file), key,
                          type_text(&t->type, text[0]), type_text(&p->public.type, text[1]));
     else if (t)

@@ -1,6 +1,5 @@
-"""LoRA adapters: what PEFT wrote run, merged and written again by Cambium; what Cambium trained loaded by PEFT."""
+"""LoRA adapters that PEFT wrote: run, merged and written again by Cambium, on every family."""
 
-import numpy as np
 import peft
 import torch
 from safetensors.torch import load_file
@@ -69,10 +68,13 @@ def with_adapter(base, path):
     """The base with the folder's adapter as PEFT reads it; every tensor of the file must arrive, and no other."""
     model = peft.PeftModel.from_pretrained(base, path).eval().double()
     held, file = peft.get_peft_model_state_dict(model), load_file(f"{path}/adapter_model.safetensors")
-    if sorted(held) != sorted(file):
-        raise RuntimeError(f"PEFT holds other tensors: {sorted(set(held) ^ set(file))[:4]}")
+    # X-LoRA's writer leaves out keys with an expert's number in them; RandLoRA's repeats shared matrices at each module
+    held = {key: value for key, value in model.state_dict().items() if key in file} | held
+    copied = {key for key in held.keys() - file.keys() if f"base_model.{key.split('.')[-1]}" in file}
+    if held.keys() - copied != file.keys():
+        raise RuntimeError(f"PEFT holds other tensors: {sorted(held.keys() - copied ^ file.keys())[:4]}")
     for name, value in file.items():
-        if not torch.equal(held[name].float(), value.float()):
+        if not torch.allclose(held[name].float(), value.float(), rtol=1e-6, atol=0):  # VB-LoRA's shares go through a logarithm
             raise RuntimeError(f"PEFT holds another {name}")
     return model
 
@@ -117,58 +119,7 @@ def check_case(table, cambium, folder, architecture, family, config, options):
         table.numbers(KIND, family, what, "Cambium merged, Transformers ran", worst, tolerance, key)
 
 
-# ---- what Cambium trains
-TRAINED = [
-    ("llama", "LlamaForCausalLM", "bpe", "hidden_size=48,intermediate_size=96,num_hidden_layers=2,num_attention_heads=4,"
-     "num_key_value_heads=2", "lora:r=4,alpha=8"),
-    ("gpt2", "GPT2LMHeadModel", "bpe", "n_embd=32,n_layer=2,n_head=4,n_positions=64", "lora:r=3,targets=c_attn+c_fc,bias=all"),
-    ("qwen3", "Qwen3ForCausalLM", "bpe", "hidden_size=48,intermediate_size=96,num_hidden_layers=2,num_attention_heads=4,"
-     "num_key_value_heads=2,head_dim=16", "lora:r=4,rslora=true,layers=1"),
-    ("bert", "BertForMaskedLM", "wordpiece", "hidden_size=32,intermediate_size=64,num_hidden_layers=2,num_attention_heads=4",
-     "lora:r=4,targets=query+value"),
-    ("bloom", "BloomForCausalLM", "bpe", "hidden_size=32,n_layer=2,n_head=4", "lora:r=4,targets=all-linear"),
-] + [
-    ("llama", "LlamaForCausalLM", "bpe", "hidden_size=32,intermediate_size=48,num_hidden_layers=2,num_attention_heads=4,"
-     "num_key_value_heads=2", spec)
-    for spec in ("lora:r=4,dora=true", "lora:r=4,init=pissa", "lora:r=4,alpha=6,rslora=true,init=pissa_niter_4", "lora:r=4,init=olora",
-                 "lora:r=4,init=orthogonal", "lora:r=4,init=eva", "lora:r=4,lora_bias=true", "lora:r=4,tokens=9+11+40,dora=true",
-                 "lora:r=2,save=lm_head", "ia3", "ia3:targets=all-linear,feedforward=up_proj",
-                 "hira:r=4", "delora:r=4", "gralora:r=4,hybrid=2", "ln_tuning", "beft", "trainable_tokens:tokens=14+16+30+32+38+52",
-                 "adalora:r=4,target=2,tinit=1,tfinal=1")
-] + [
-    ("qwen2", "Qwen2ForCausalLM", "bpe", "hidden_size=32,intermediate_size=48,num_hidden_layers=2,num_attention_heads=4,"
-     "num_key_value_heads=2,tie_word_embeddings=true", spec)
-    for spec in ("lora:r=4,tokens=9+11+40", "trainable_tokens:tokens=9+11+40", "lora:r=4,lora_bias=true,targets=q_proj", "beft:targets=q_proj+v_proj")
-] + [
-    ("gpt2", "GPT2LMHeadModel", "bpe", "n_embd=32,n_layer=2,n_head=4,n_positions=64", spec)
-    for spec in ("lora:r=4,dora=true", "lora:r=4,init=pissa", "lora:r=4,tokens=9+11", "ia3", "hira:r=4", "ln_tuning", "adalora:r=4,target=2",
-                 "trainable_tokens:tokens=9+11")
-]  # fmt: skip
-
-
-def check_trained(table, cambium, folder, family, architecture, kind, options, spec):
-    what, direction = f"{architecture}: {spec}, trained", "Cambium trained, PEFT ran"
-    with table.case(KIND, family, what, direction):
-        folder.mkdir(parents=True, exist_ok=True)
-        text, vocabulary, base, out = folder / "text.txt", folder / "vocabulary", folder / "base", folder / "adapter"
-        text.write_text("\n".join(f"The {a} tree bears {n} {b} apples." for n in range(40) for a, b in [("old", "red"), ("young", "green")]))
-        cambium.run("tokenizer", "train", text, "--kind", kind, "--vocab", 300, "--out", vocabulary)
-        cambium.run("init", "--family", family, "--set", options, "--tokenizer", vocabulary, "--out", base, "--seed", 5)
-        cambium.run("finetune", base, "--tuner", spec, "--data", text, "--steps", 6, "--lr", "0.02", "--batch", 4, "--seq", 24,
-                    "--out", out, "--quiet")  # fmt: skip
-        rng, plain = np.random.default_rng(3), load(base, architecture)
-        ids = rng.integers(5, plain.config.vocab_size, (2, 11))
-        given = {"input_ids": ids, "attention_mask": np.ones((2, 11), np.int64)}
-        wanted = outputs(with_adapter(load(base, architecture), out), given)
-        if difference(outputs(plain, given)["logits"], wanted["logits"]) < 1e-4:
-            raise RuntimeError("training changed nothing: the comparison says nothing")
-        worst, key = compare(cambium.forward(base, given, "--modules", out), wanted, given)
-        table.numbers(KIND, family, what, direction, worst, TOLERANCE, key)
-
-
 def run(table, cambium, folder):
     for n, (architecture, family, config, options) in enumerate(CASES):
         with table.case(KIND, family, f"{architecture} {config + 1}", "both"):
             check_case(table, cambium, folder / str(n), architecture, family, config, options)
-    for n, (family, architecture, kind, options, spec) in enumerate(TRAINED):
-        check_trained(table, cambium, folder / f"trained-{n}", family, architecture, kind, options, spec)

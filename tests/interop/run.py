@@ -8,14 +8,14 @@ import shutil
 import sys
 import tempfile
 
-KINDS = ("models", "adapters", "tokenizers", "gguf", "llamacpp")
+KINDS = ("models", "adapters", "tuners", "tokenizers", "gguf", "llamacpp")
 
 
 def versions():
     from importlib.metadata import PackageNotFoundError, version
 
     told = [f"Python {sys.version.split()[0]}"]
-    for name in ("torch", "transformers", "peft", "tokenizers", "safetensors", "sentencepiece", "tiktoken", "gguf", "llama-cpp-python"):
+    for name in ("torch", "transformers", "peft", "adapters", "tokenizers", "safetensors", "sentencepiece", "tiktoken", "gguf", "llama-cpp-python"):
         try:
             told.append(f"{name} {version(name)}")
         except PackageNotFoundError:
@@ -54,7 +54,7 @@ def main():
     head = f"With {versions()}. Differences are the largest over all outputs, as parts of the root mean square of the reference.\n\n"
     a.out.write_text("# What Cambium and the Python libraries make of each other's files\n\n" + head + table.whole())
     if a.docs:
-        update_section(a.docs, "## Checked against the libraries\n`make interop` runs these comparisons. " + head + table.short())
+        update_section(a.docs, "## Checked against the libraries\n`make interop` runs these comparisons. " + head, table.short())
     passed, failed = table.count()
     print(f"{a.out}: {len(table.rows)} rows")
     print(f"{passed} passed, {failed} failed")

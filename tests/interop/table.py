@@ -79,19 +79,19 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def short(self):
-        """One line for all rows of a kind, a group and a direction."""
-        lines = ["| what | direction | cases | largest difference | tolerance | passed |", "|---|---|---|---|---|---|"]
-        groups = {}
+        """One line for all rows of a kind, a group and a direction, by kind."""
+        groups, lines = {}, {}
         for row in self.rows:
             groups.setdefault((row.kind, row.group, row.direction), []).append(row)
         for (kind, group, direction), rows in groups.items():
             run = [row for row in rows if row.passed is not None]
             worst = max(run, key=lambda row: row.difference, default=rows[0])
-            passed = f"{sum(row.passed for row in run)} of {len(run)}" if run else rows[0].note
-            passed += "".join(f"; {excuse}" for excuse in sorted({row.excuse for row in rows if row.excuse}))
+            told = {row.excuse for row in rows if row.excuse} | {row.note for row in rows if row.passed is None}
+            passed = "; ".join([f"{sum(row.passed for row in run)} of {len(run)}"] * bool(run) + sorted(told))
             loosest = max(row.tolerance for row in rows)
-            lines.append(f"| {kind}: {group} | {direction} | {len(rows)} | {number(worst)} | {loosest:g} | {passed} |")
-        return "\n".join(lines) + "\n"
+            text = f"| {kind}: {group} | {direction} | {len(rows)} | {number(worst)} | {loosest:g} | {passed} |"
+            lines.setdefault(kind, []).append(text)
+        return lines
 
 
 def number(row):
@@ -100,14 +100,20 @@ def number(row):
     return "differs" if math.isinf(row.difference) else "0" if row.difference == 0 else f"{row.difference:.1e}"
 
 
-def update_section(path, text):
-    """Puts the text between the two comments of a document; they are added at its end where there are none."""
+def update_section(path, head, lines):
+    """Puts the lines between the two comments of a document; they are added at its end where there are none. Kinds that were not run keep theirs."""
     begin, end = "<!-- interop: begin -->", "<!-- interop: end -->"
     page = path.read_text() if path.exists() else ""
-    block = f"{begin}\n{text}{end}\n"
+    before, after = page.rstrip("\n") + ("\n\n" if page else ""), ""
     if begin in page and end in page:
-        page = page[: page.index(begin)] + block + page[page.index(end) + len(end) :].lstrip("\n")
-    else:
-        page = page.rstrip("\n") + ("\n\n" if page else "") + block
-    path.write_text(page)
+        before, rest = page.split(begin, 1)
+        section, after = rest.split(end, 1)
+        kept = {}
+        for line in section.splitlines():
+            if line.startswith("| ") and ": " in line.split(" | ")[0]:
+                kept.setdefault(line[2:].split(": ")[0], []).append(line)
+        lines = kept | lines
+    table = ["| what | direction | cases | largest difference | tolerance | passed |", "|---|---|---|---|---|---|"]
+    table += [line for kind in lines.values() for line in kind]
+    path.write_text(before + begin + "\n" + head + "\n".join(table) + "\n" + end + "\n" + after.lstrip("\n"))
     print(f"{path}: section written", file=sys.stderr)
