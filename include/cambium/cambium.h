@@ -393,6 +393,8 @@ struct cb_convert_options {
     const char *out; /* a path that ends in .gguf, or a folder */
     const char *quantize; /* "q8_0", "q4_k", "f16", ...; folders: f32, f16, bf16. NULL: as stored (blocks become f32 in folders) */
     const char *model; /* what an adapter is for */
+    const char *const *fields; /* "task=a", n_fields of them: the plain adapter that a hypernetwork makes for these; NULL: as it is */
+    int n_fields;
     int64_t split_bytes; /* tensors of one file; 0: one file */
     const char *run_json;
 };

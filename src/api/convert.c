@@ -122,6 +122,7 @@ enum cb_status cb_convert(struct cb_engine *engine, const struct cb_convert_opti
     if (o->quantize && !(c.recipe = gguf_recipe_find(o->quantize)))
         FAIL(err, CB_E_USAGE, "--quantize %s: wanted one of %s", o->quantize, gguf_recipe_names(known));
     if (is_adapter(o->in)) return convert_adapter(engine, o, result, err);
+    if (o->n_fields) FAIL(err, CB_E_USAGE, "--field %s: goes with an adapter; %s is none", o->fields[0], o->in);
     if (o->model) FAIL(err, CB_E_USAGE, "--model %s: goes with an adapter; %s is none", o->model, o->in);
     enum cb_status status = store_create(&c.store, err);
     if (status == CB_OK) status = model_load(&c.model, c.store, o->in, err);

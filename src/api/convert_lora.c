@@ -94,6 +94,25 @@ static enum cb_status write_items(const char *path, const struct instance *in, s
 
 /* ---- both ways */
 
+/* The module for given values of its fields, in its place. */
+static enum cb_status make_plain(struct instance *in, const struct cb_convert_options *o, struct cb_err *err) {
+    const struct module_evaluator evaluator = instance_evaluator(in);
+    struct module *plain;
+    for (int i = 0; i < o->n_fields; i++) {
+        const char *equals = strchr(o->fields[i], '=');
+        char field[256];
+        if (!equals || equals - o->fields[i] >= (ptrdiff_t)sizeof field)
+            FAIL(err, CB_E_USAGE, "--field %.60s: wanted FIELD=VALUE", o->fields[i]);
+        snprintf(field, sizeof field, "%.*s", (int)(equals - o->fields[i]), o->fields[i]);
+        TRY(module_set_field(in->modules[0], field, equals + 1, err));
+    }
+    TRY(module_plain(&plain, in->modules[0], in->store, "plain", &in->sites, &evaluator, err));
+    module_remove(in->modules[0], in->store);
+    module_destroy(&in->modules[0]);
+    in->modules[0] = plain;
+    return CB_OK;
+}
+
 enum cb_status convert_adapter(struct cb_engine *engine, const struct cb_convert_options *o, struct cb_convert_result *result,
                                struct cb_err *err) {
     struct instance in = {0};
@@ -106,6 +125,10 @@ enum cb_status convert_adapter(struct cb_engine *engine, const struct cb_convert
         status = err_set(err, CB_E_USAGE, __FILE__, __LINE__, "convert: --quantize and --split are for models; %s is an adapter", o->in);
     if (status == CB_OK) status = instance_open(&in, engine, o->model, NULL, err);
     if (status == CB_OK) status = instance_load_module(&in, o->in, NULL, 1, err);
+    if (status == CB_OK && o->n_fields) {
+        status = make_plain(&in, o, err);
+        if (status != CB_OK) err_prefix(err, "%s", o->in);
+    }
     if (status == CB_OK)
         status = gguf_is_path(o->out) ? write_items(o->out, &in, arena, result, err) : module_save(in.modules[0], in.store, o->out, err);
     if (status == CB_OK) {

@@ -63,12 +63,22 @@ static const struct expression *chooser(const struct expression *e) {
     return NULL;
 }
 
+/* Modules that depend on what all rows have. */
+static enum cb_status fields_set(struct instance *in, const struct expression *root, struct cb_err *err) {
+    for (int i = 0; i < root->n_fields; i++)
+        for (int k = 0; k < in->list.n; k++)
+            if (module_has_field(in->modules[k], root->fields[2 * i]))
+                TRY(module_set_field(in->modules[k], root->fields[2 * i], root->fields[2 * i + 1], err));
+    return CB_OK;
+}
+
 enum cb_status instance_add_modules(struct instance *in, const char *text, struct cb_err *err) {
     struct expression *root;
     if (in->list.n) FAIL(err, CB_E_ARGUMENT, "modules: the instance has some already");
     if (!in->arena && !(in->arena = arena_create())) FAIL(err, CB_E_MEMORY, "modules: out of memory");
     TRY(expression_parse(&root, in->arena, text, "--modules", err));
     TRY(load_tree(in, root, root, err));
+    TRY(fields_set(in, root, err));
     in->list.expression = root;
     in->list.n_composed = in->list.n;
     in->copies = copies_of(root);
@@ -83,6 +93,13 @@ enum cb_status instance_hook(struct instance *in, struct nn_hook *hook, struct c
     if (by && !in->gives_rows)
         FAIL(err, CB_E_UNSUPPORTED, "--modules: %s%s%s: rows have no such field here; --field %s=VALUE gives them all one", by->block->name,
              by->field ? " by " : "", by->field ? by->field : "", by->field ? by->field : "task_ids");
+    for (int i = 0; i < in->list.n && !in->gives_rows; i++) {
+        const struct module_field *open = module_open_field(in->modules[i]);
+        char known[200];
+        if (open)
+            FAIL(err, CB_E_UNSUPPORTED, "a module with field %s: rows have no such field here; --field %s=VALUE gives them all one of %s",
+                 open->name, open->name, module_field_values(open, known));
+    }
     TRY(module_list_check(&in->list, err));
     *hook = module_hook(&in->list);
     return CB_OK;

@@ -154,26 +154,57 @@ static const struct expression *router_of(struct forward *f, const struct expres
     return found;
 }
 
-/* Each row's number: which of the block's values its field in the file of rows has, or "task_ids" itself; -1: another, or no such field. */
-static enum cb_status fill_route(struct forward *f, const struct expression *e, const struct plan_slot *slot, int32_t *to,
+/* An input that holds a number of each row: of its value of a field among those of a block, or of a module that has to know it; or of "task_ids". */
+struct numbered {
+    const char *field;  // NULL: task_ids
+    const char *const *value;
+    int n;
+    const struct module_field *of;  // of a module; NULL: rows with another value have -1
+};
+
+static bool numbered_find(struct forward *f, struct numbered *out, const char *input) {
+    const struct expression *root = f->instance.list.expression, *e = root ? router_of(f, root, input) : NULL;
+    const struct module_field *of = NULL;
+    for (int i = 0; i < f->instance.list.n && !of; i++) of = module_field_of(f->instance.modules[i], input, f->pass.graph->arena);
+    if (of)
+        *out = (struct numbered){of->name, of->value, of->n, of};
+    else if (e)
+        *out = (struct numbered){e->field, e->value, e->n, NULL};
+    return of || e;
+}
+
+/* The number that a row's object gives. */
+static enum cb_status row_number(int64_t *number, const struct numbered *by, const json_t *object, const char *where, struct cb_err *err) {
+    const json_t *found = by->field ? json_object_get(object, by->field) : NULL;
+    const char *value = json_string_value(found);
+    char known[200], text[JSON_TEXT];
+    *number = -1;
+    if (!by->field) return json_get_int(number, object, where, "task_ids", 0, by->n - 1, true, err);
+    for (int i = 0; value && i < by->n; i++)
+        if (strcmp(by->value[i], value) == 0) *number = i;
+    if (by->of && *number < 0)
+        FAIL(err, CB_E_FORMAT, "%s: %s: found %s; wanted one of %s", where, by->field, json_text(found, text),
+             module_field_values(by->of, known));
+    return CB_OK;
+}
+
+/* The numbers of all rows, from the file of rows. */
+static enum cb_status fill_route(struct forward *f, const struct numbered *by, const struct plan_slot *slot, int32_t *to,
                                  struct cb_err *err) {
     const int64_t n = slot->type.dim[0], given = n / f->copies;
     char *text = NULL, where[600];
     size_t bytes;
     int64_t row = 0;
-    if (!f->o->rows) FAIL(err, CB_E_ARGUMENT, "--modules: route by %s: --rows FILE is wanted, or --field %s=VALUE", e->field, e->field);
+    if (!f->o->rows) FAIL(err, CB_E_ARGUMENT, "--modules: route by %s: --rows FILE is wanted, or --field %s=VALUE", by->field, by->field);
     TRY(io_read_file(&text, &bytes, f->o->rows, (size_t)1 << 30, err));
     enum cb_status status = CB_OK;
     for (char *line = text, *stop; status == CB_OK && *line; line = *stop ? stop + 1 : stop, row++) {
         stop = line + strcspn(line, "\n");
         json_t *object = NULL;
+        int64_t number = -1;
         snprintf(where, sizeof where, "%.500s: line %lld", f->o->rows, (long long)row + 1);
         status = json_parse_object(&object, line, (size_t)(stop - line), where, err);
-        const char *value = status == CB_OK && e->field ? json_string_value(json_object_get(object, e->field)) : NULL;
-        int64_t number = -1;
-        if (status == CB_OK && !e->field) status = json_get_int(&number, object, where, "task_ids", 0, e->n - 1, true, err);
-        for (int i = 0; value && i < e->n; i++)
-            if (strcmp(e->value[i], value) == 0) number = i;
+        if (status == CB_OK) status = row_number(&number, by, object, where, err);
         for (int64_t i = row; row < given && i < n; i += given) to[i] = (int32_t)number;
         json_decref(object);
     }
@@ -189,11 +220,11 @@ static enum cb_status fill_inputs(struct forward *f, struct cb_err *err) {
         const struct plan_slot *slot = plan_slot(plan, i);
         void *to = slot->is_input ? plan_data(plan, i) : NULL;
         if (!to) continue;
-        const struct expression *root = f->instance.list.expression, *e = root ? router_of(f, root, slot->name) : NULL;
+        struct numbered by;
         if (strcmp(slot->name, "seed") == 0) {
             *(int64_t *)to = (int64_t)f->instance.engine->options.seed;
-        } else if (e) {
-            TRY(fill_route(f, e, slot, to, err));
+        } else if (numbered_find(f, &by, slot->name)) {
+            TRY(fill_route(f, &by, slot, to, err));
         } else {
             TRY(fill_input(f, slot, to, err));
         }

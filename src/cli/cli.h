@@ -53,6 +53,7 @@ struct command {
     size_t bytes;  // of the struct that options point into
     int min_args, max_args;
     bool can_plan;  // runs under `plan` with cli->plan_only
+    bool takes_fields;  // reads cli->field itself, where it has no --modules
     bool is_prefix;  // stands before another verb: `plan`
     /* args: what is not an option. Returns the status; a failure's message is in err. */
     enum cb_status (*run)(struct cli *cli, void *options, char **args, int n_args, struct cb_err *err);

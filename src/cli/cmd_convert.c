@@ -23,6 +23,8 @@ static enum cb_status run(struct cli *cli, void *parsed, char **args, int n_args
     o->in = args[0];
     o->out = args[1];
     o->run_json = cli->run_json;
+    o->fields = cli->field.item;
+    o->n_fields = cli->field.n;
     TRY(cli_engine(cli, false, &engine, err));
     enum cb_status status = cb_convert(engine, o, &result, err);
     if (status == CB_OK) cli_print(cli, fields, &result);
@@ -36,7 +38,8 @@ const struct command command_convert = {
     .summary = "between model folders, .gguf files and adapters, and between number types",
     .more =
         "OUT ends in .gguf, or is a folder. Quantised: q8_0 q6_k q5_k q5_k_m q5_0 q5_1 q4_k q4_k_m q4_0 q4_1 q3_k q2_k "
-        "iq4_nl mxfp4 tq1_0 tq2_0.",
+        "iq4_nl mxfp4 tq1_0 tq2_0. With --field FIELD=VALUE a hypernetwork becomes the plain adapter that it makes for that value.",
+    .takes_fields = true,
     .options = options,
     .bytes = sizeof(struct cb_convert_options),
     .min_args = 2,

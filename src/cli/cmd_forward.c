@@ -7,7 +7,7 @@ static const struct option options[] = {
     {"input", OPTION_TEXT, AT(input), "FILE", "safetensors with input_ids, attention_mask, labels, ... as Transformers names them"},
     {"output", OPTION_TEXT, AT(output), "FILE", "safetensors to write: logits, loss, ..."},
     {"modules", OPTION_TEXT, AT(modules), "EXPR", "modules to put on the model"},
-    {"rows", OPTION_TEXT, AT(rows), "FILE", "JSON lines, the fields of each row: for route(by=FIELD; ...) in --modules"},
+    {"rows", OPTION_TEXT, AT(rows), "FILE", "JSON lines, the fields of each row: for route(by=FIELD; ...) and hypernetworks in --modules"},
     {"hidden", OPTION_FLAG, AT(hidden), NULL, "also hidden.N and final"},
     {"grad", OPTION_FLAG, AT(grad), NULL, "also grad.<parameter> of the loss (with modules: of their tensors)"},
     {"train-mode", OPTION_FLAG, AT(train_mode), NULL, "with dropout, as in training"},

@@ -22,7 +22,7 @@ static const struct option common[] = {
     {"cpu-mask", OPTION_TEXT, COMMON(cpu_mask), "NAME", "use no newer instructions: scalar, avx2, avx512"},
     {"kernel", OPTION_TEXT, COMMON(kernels), "OP=NAME", "force kernels, e.g. matmul=ref"},
     {"module", OPTION_EACH, COMMON(module), "NAME=PATH", "a name for --modules expressions; may be given again"},
-    {"field", OPTION_EACH, COMMON(field), "FIELD=VALUE", "what all rows are, for route(by=FIELD; ...) in --modules"},
+    {"field", OPTION_EACH, COMMON(field), "FIELD=VALUE", "what all rows are, for route(by=FIELD; ...) and hypernetworks in --modules"},
     {"help", OPTION_FLAG, COMMON(help), NULL, "this help"},
     {NULL, OPTION_FLAG, 0, NULL, NULL}};
 
@@ -186,6 +186,7 @@ static enum cb_status apply_config(struct cli *cli, const struct command *comman
 static enum cb_status join_modules(struct cli *cli, const struct command *command, void *options, struct cb_err *err) {
     const struct option *o = option_find(command->options, "modules", strlen("modules"));
     const char **expression = o ? (const char **)((char *)options + o->offset) : NULL;
+    if (!o && command->takes_fields && !cli->module.n) return CB_OK;
     if (!o || !*expression) FAIL(err, CB_E_USAGE, "%s: --module and --field are for names and fields in --modules EXPR", command->name);
     struct text_list *const lists[] = {&cli->module, &cli->field};
     size_t bytes = strlen(*expression) + 1;

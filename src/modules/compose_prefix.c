@@ -157,7 +157,11 @@ static enum cb_status check(const struct module_list *list, const struct express
         return CB_OK;
     }
     const struct module *m = e->module >= 0 ? list->modules[e->module] : NULL;
-    if (!m || is_whole || (!m->n_rows && !m->n_past)) return CB_OK;
+    if (!m || is_whole) return CB_OK;
+    if (module_open_field(m))
+        FAIL(err, CB_E_UNSUPPORTED, "%s: its weights are each row's own, by field %s; only sum and stack can hold it", e->name,
+             module_open_field(m)->name);
+    if (!m->n_rows && !m->n_past) return CB_OK;
     FAIL(err, CB_E_UNSUPPORTED, "%s: a module of kind %s takes positions, which all rows of a batch share; only sum and stack can hold it",
          e->name, m->tuner->name);
 }

@@ -13,7 +13,7 @@ enum { TEXT_LIMIT = 1 << 20, NAMES_LIMIT = 4096 };
 
 /* A line NAME=EXPRESSION or @FIELD=VALUE. */
 struct definition {
-    const char *text;
+    const char *text, *field;  // field: NULL for a name
     bool in_use;  // it is being read: a name inside of it that comes here again is a cycle
 };
 
@@ -24,7 +24,7 @@ struct parser {
     const char *at, *end;
     struct table names, fields;  // numbers of the definitions: of names, and of what all rows are
     struct definition *definition;
-    int n_nodes, depth;
+    int n_definitions, n_nodes, depth;
 };
 
 /* ---- words */
@@ -349,6 +349,7 @@ static enum cb_status definition_read(struct parser *p, int number, const char *
     skip_space(p);
     while (stop > p->at && isspace((unsigned char)stop[-1])) stop--;
     if (!(d->text = arena_strndup(p->arena, p->at, (size_t)(stop - p->at)))) FAIL(p->err, CB_E_MEMORY, "%s: no memory", p->what);
+    if (is_field) d->field = name;
     return table_put(table, name, strlen(name), number, p->err);
 }
 
@@ -359,6 +360,7 @@ static enum cb_status definitions_read(struct parser *p) {
     if (n > NAMES_LIMIT) FAIL(p->err, CB_E_LIMIT, "%s: %d names; wanted %d at most", p->what, n, NAMES_LIMIT);
     if (!(p->definition = arena_array(p->arena, (size_t)n + 1, sizeof *p->definition))) FAIL(p->err, CB_E_MEMORY, "%s: no memory", p->what);
     const char *line = p->text;
+    p->n_definitions = n;
     for (int i = 0; i < n; i++) {
         const char *stop = strchr(line, '\n');
         TRY(definition_read(p, i, line, stop));
@@ -380,6 +382,18 @@ static void weights_settle(struct expression *e, bool is_weighed) {
     if (passes || (!e->block && !is_weighed)) e->weight = 1;
 }
 
+/* What all rows have, for modules that depend on it. */
+static enum cb_status fields_keep(struct parser *p, struct expression *e) {
+    if (!(e->fields = arena_array(p->arena, 2 * (size_t)p->n_definitions + 1, sizeof *e->fields)))
+        FAIL(p->err, CB_E_MEMORY, "%s: no memory", p->what);
+    for (int i = 0; i < p->n_definitions; i++) {
+        if (!p->definition[i].field) continue;
+        e->fields[2 * e->n_fields] = p->definition[i].field;
+        e->fields[2 * e->n_fields++ + 1] = p->definition[i].text;
+    }
+    return CB_OK;
+}
+
 bool expression_is_sum(const struct expression *e) {
     if (e->block && !e->block->adds) return false;
     for (int i = 0; i < e->n; i++)
@@ -395,6 +409,7 @@ enum cb_status expression_parse(struct expression **out, struct arena *arena, co
     if (status == CB_OK) status = expression_read(&p, out);
     skip_space(&p);
     if (status == CB_OK && p.at != p.end) status = unexpected(&p, "nothing more");
+    if (status == CB_OK) status = fields_keep(&p, *out);
     table_deinit(&p.names);
     table_deinit(&p.fields);
     if (status != CB_OK)

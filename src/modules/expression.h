@@ -26,6 +26,8 @@ struct expression {
     int n_numbers;
     int64_t *number;  // after the ';'
     double option[BLOCK_MAX_OPTIONS];  // the block's options, in the order of its list
+    const char **fields;  // of the whole: FIELD and VALUE in turn, n_fields pairs, of what all rows have
+    int n_fields;
     bool is_library;  // as the adapters library reads it: an average is divided by the number of children once more
     bool keeps_weights;  // avg: the weights are not made to sum to 1
 };

@@ -92,6 +92,26 @@ enum cb_status module_fold(const struct module_list *list, struct store *store, 
 /* Whether folding can be undone. */
 bool module_unfolds(const struct module *module);
 
+/* A field of rows ("task") on whose value a module's weights depend (hypernetworks). */
+struct module_field {
+    const char *name;
+    const char **value;  // those that it knows, n of them
+    int n, at;  // at: the one that all rows have; -1: each row has its own
+};
+bool module_has_field(const struct module *module, const char *field);
+/* Gives all rows one value, in graphs that are built from now on. */
+enum cb_status module_set_field(struct module *module, const char *field, const char *value, struct cb_err *err);
+/* A field that has no value for all rows: whoever builds a graph fills its input. NULL: none. */
+const struct module_field *module_open_field(const struct module *module);
+/* The field whose values' numbers an input "route.<field>:<value>,...", i32 (B), holds; NULL: none of this module's. arena: for names. */
+const struct module_field *module_field_of(const struct module *module, const char *input, struct arena *arena);
+/* "a, b, c", for messages. */
+const char *module_field_values(const struct module_field *field, char text[200]);
+/* The plain module (LoRA, a bottleneck) that a hypernetwork is for the values that its fields have, its entries in store under name. Owned by caller, free
+   with module_destroy. */
+enum cb_status module_plain(struct module **plain, const struct module *module, struct store *store, const char *name,
+                            const struct nn *sites, const struct module_evaluator *evaluator, struct cb_err *err);
+
 struct module_param {
     const char *name, *key;  // of the store entry, of the file
     struct cb_type type;  // f32, or whole numbers where they are not trained

@@ -147,6 +147,8 @@ struct module {
     const char *init_text;  // a fresh module wants the ids of this text; NULL: none
     const int32_t *init_ids;
     int64_t n_init_ids;
+    struct module_field *fields;  // of rows, on which it depends
+    int n_fields;
 };
 
 /* What modules hand on where an output joins the residual stream. */
@@ -263,6 +265,10 @@ struct tuner {
        is. NULL: always as it is. */
     enum cb_status (*convert)(const struct module *module, const struct store *store, json_t **config, struct store *tensors,
                               struct cb_err *err);
+    /* A module with fields: the configuration of the plain one that it is for their values (*config: a new reference), and the value of a parameter of that
+       one, in its shape. NULL: it is plain itself. */
+    enum cb_status (*plain_config)(const struct module *module, json_t **config, struct cb_err *err);
+    struct cb_tensor *(*plain_value)(const struct module *module, const struct module *plain, int param, struct nn *nn);
     /* Why this module cannot be folded though it has weight or bias; NULL: it can. */
     const char *(*refuses_fold)(const struct module *module);
 };
@@ -311,6 +317,12 @@ struct cb_tensor *tuner_base(const struct tuner_site *site, struct nn *nn);
 /* A pattern that lives as long as the module. */
 enum cb_status tuner_pattern(struct module *module, const struct pattern **pattern, const char *text, const char *where,
                              struct cb_err *err);
+
+/* fields.c: reads lists of "FIELD=VALUE": all values that are known, and those that hold where none is told, into module->fields. */
+#define TUNER_MAX_FIELDS 16
+enum cb_status tuner_fields_parse(struct module *module, const char *where, const char *key, const char *default_key, struct cb_err *err);
+/* Numbers of the i-th field's values: i32 (1) where all rows have one, else an input, i32 (B). */
+struct cb_tensor *tuner_field_rows(const struct module *module, int i, struct nn *nn);
 
 /* targets.c: reads target_modules, exclude_modules, layers_*, modules_to_save into module->targets. */
 enum cb_status tuner_targets_parse(struct module *module, const char *where, struct cb_err *err);
