@@ -245,13 +245,14 @@ INLINE void pack_across(const enum cb_dtype dtype, float *out, int64_t width, co
     const int64_t bytes = dtype == CB_DTYPE_F32 ? 4 : 2;
     for (int64_t first = 0; first < k; first += PACK_CHUNK) {
         const int64_t end = least(first + PACK_CHUNK, k);
+        // wanted next: the same rows further on, or the beginning of the next panel's
+        const int64_t next = end < k ? PACK_CHUNK : width * step_w - first;
         int64_t w = 0;
         for (; w + 4 <= n; w += 4) {
             int64_t p = first;
-            const char *ahead = (const char *)src + (w * step_w + PACK_CHUNK) * bytes;
+            const char *ahead = (const char *)src + (w * step_w + next) * bytes;
             for (; p + 8 <= end; p += 8) {
-                if (p + PACK_CHUNK < k)
-                    for (int i = 0; i < 4; i++) __builtin_prefetch(ahead + (i * step_w + p) * bytes);
+                for (int i = 0; i < 4; i++) __builtin_prefetch(ahead + (i * step_w + p) * bytes);
                 transpose4(dtype, out + p * width + w, width, src, w * step_w + p, step_w);
             }
             for (; p < end; p++)
