@@ -21,7 +21,7 @@ enum {
     PACKED = 1 << 21,  // floats of packed A at most
     WHOLE_B = 1 << 18,  // floats of a depth of B that is packed whole
     STRIP_COLUMNS = 256,  // of a task; a quarter of it is a multiple of every nr
-    STRIP_ROWS = 96,  // of a task at least; a multiple of every mr
+    STRIP_ROWS = 96,  // of a task, about, at least; a multiple of every mr
     PACK_ROWS = 96,  // of a packing task; a multiple of every mr and nr
     SMALL = 64 * 64 * 64,  // m * n * k up to which one thread works unpacked
     SMALL_B = 1 << 15,  // n * k of that
@@ -267,7 +267,7 @@ struct blocks {
     int64_t step;  // k of one pass over registers
     int64_t depth, rows;  // of a round, at most
     int64_t m_padded, n_padded;
-    int64_t group, strips;  // rows of a task of this round, and strips of columns, which differ by a panel at most
+    int64_t strips, groups;  // of columns and of rows: a task of this round is one of each; they differ by a panel at most
     enum a_source source;
     bool b_whole;
     float *a, *b;  // packed A; packed B, or a strip of it and copied rows for each thread
@@ -328,18 +328,18 @@ static const float *rows_copy(const struct blocks *s, float *to, int64_t row, in
     return to;
 }
 
-/* First column of a strip, and of the one past the last. */
-static int64_t strip_begin(const struct blocks *s, int64_t strip) {
-    const int64_t nr = s->g.isa->nr, panels = (s->g.n + nr - 1) / nr;
-    return least(s->g.n, panels * strip / s->strips * nr);
+/* Where part i of n begins, in whole panels; parts of `size` are as even as these allow. */
+static int64_t part_begin(int64_t size, int64_t panel, int64_t i, int64_t n) {
+    return least(size, (size + panel - 1) / panel * i / n * panel);
 }
 
 /* One strip of columns for one group of rows: a register tile's rows at a time stay in the first cache while B's panels pass. */
 static void multiply_tile(void *context, int64_t i, int thread) {
     const struct blocks *s = context;
     const struct gemm *g = &s->g;
-    const int64_t mr = g->isa->mr, column = strip_begin(s, i % s->strips), n = strip_begin(s, i % s->strips + 1) - column;
-    const int64_t first = i / s->strips * s->group, end = least(first + s->group, g->m);
+    const int64_t mr = g->isa->mr, nr = g->isa->nr, strip = i % s->strips, group = i / s->strips;
+    const int64_t column = part_begin(g->n, nr, strip, s->strips), n = part_begin(g->n, nr, strip + 1, s->strips) - column;
+    const int64_t first = part_begin(g->m, mr, group, s->groups), end = part_begin(g->m, mr, group + 1, s->groups);
     // B: one panel's passes lie n_wide * step apart
     const int64_t n_wide = s->b_whole ? s->n_padded : round_up(n, g->isa->nr), at = s->b_whole ? column : 0;
     float *own = s->b + (s->b_whole ? round_up(s->n_padded * s->depth, LINE) : 0) + thread * s->b_floats;
@@ -380,27 +380,26 @@ static void multiply_tile(void *context, int64_t i, int thread) {
 /* Tasks of a round: strips of columns by groups of rows, some for each thread, the same number where that can be. Their sizes change no sum. */
 static int64_t blocks_cut(struct blocks *s, int n_threads) {
     const int64_t m = s->g.m, n = s->g.n, wanted = n_threads > 1 ? 3 * n_threads : 1;
-    int64_t strip = STRIP_COLUMNS, groups = 1;
-    s->group = round_up(m, STRIP_ROWS);
+    int64_t strip = STRIP_COLUMNS, group = round_up(m, STRIP_ROWS);
     for (;;) {
         s->strips = (n + strip - 1) / strip;
-        groups = (m + s->group - 1) / s->group;
-        if (s->strips * groups >= wanted) break;
+        s->groups = (m + group - 1) / group;
+        if (s->strips * s->groups >= wanted) break;
         // A strip packs B for its rows: few rows are cut last.
         if (strip > STRIP_COLUMNS / 2 && strip / 2 < n) {
             strip /= 2;
-        } else if (s->group > (s->b_whole ? 1 : 4) * STRIP_ROWS) {
-            s->group = round_up((s->group + 1) / 2, STRIP_ROWS);
+        } else if (group > (s->b_whole ? 1 : 4) * STRIP_ROWS) {
+            group = round_up((group + 1) / 2, STRIP_ROWS);
         } else if (strip > STRIP_COLUMNS / 4 && strip / 2 < n) {
             strip /= 2;
-        } else if (s->group > STRIP_ROWS) {
-            s->group = round_up((s->group + 1) / 2, STRIP_ROWS);
+        } else if (group > STRIP_ROWS) {
+            group = round_up((group + 1) / 2, STRIP_ROWS);
         } else {
             break;
         }
     }
-    while (s->strips * groups % n_threads && s->strips * s->g.isa->nr < n) s->strips++;
-    return s->strips * groups;
+    while (s->strips * s->groups % n_threads && s->strips * s->g.isa->nr < n) s->strips++;
+    return s->strips * s->groups;
 }
 
 static void run_packed(const struct gemm *g, float *work, struct pool *pool) {
