@@ -106,12 +106,6 @@ static void release(struct module *m) {
 }
 
 /* ---- parameters */
-static bool has_any(const struct tensors *file, const struct module *expert) {
-    for (int i = 0; i < expert->n_params; i++)
-        if (tensors_find(file, expert->params[i].public.key)) return true;
-    return false;
-}
-
 /* An expert's own, from its folder. PEFT's files lack keys in which another expert's number is a part: such have no effect. */
 static enum cb_status expert_fill(const struct module *m, const struct tuner_param *p, struct store *store, uint64_t seed, void *data,
                                   struct cb_err *err) {
@@ -129,9 +123,7 @@ static enum cb_status expert_fill(const struct module *m, const struct tuner_par
     TRY(status);
     const struct tensor *t = tensors_find(file, key);
     memset(data, 0, (size_t)type_bytes(&p->public.type));
-    if (!t && !has_any(file, o->expert[i].module))
-        status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: none of the expert's keys; wanted %s among them", tensors_name(file), key);
-    else if (t && (type_elements(&t->type) != type_elements(&p->public.type) || !dtype_of(t->type.dtype)->is_float))
+    if (t && (type_elements(&t->type) != type_elements(&p->public.type) || !dtype_of(t->type.dtype)->is_float))
         status = err_set(err, CB_E_SHAPE, __FILE__, __LINE__, "%s: %s: found %s; wanted %s", tensors_name(file), key,
                          type_text(&t->type, text[0]), type_text(&p->public.type, text[1]));
     else if (t)
