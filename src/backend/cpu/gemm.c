@@ -272,7 +272,7 @@ struct blocks {
     bool b_whole;
     float *a, *b;  // packed A; packed B, or a strip of it and copied rows for each thread
     int64_t b_floats;  // of one thread
-    bool pack_b;
+    int64_t a_tasks, b_tasks;  // of packing, for one pass of this round
 };
 
 static bool is_aliased(const struct gemm *g) { return g->a_row * (int64_t)sizeof(float) % ALIASED == 0; }
@@ -309,16 +309,14 @@ static void pack_tile(void *context, int64_t i, int thread) {
     (void)thread;
     const struct blocks *s = context;
     const struct gemm *g = &s->g;
-    const int64_t a_tasks = s->source == A_PACKED ? (g->m + PACK_ROWS - 1) / PACK_ROWS : 0;
-    const int64_t b_tasks = s->pack_b ? (g->n + PACK_ROWS - 1) / PACK_ROWS : 0;
-    const int64_t p = i / (a_tasks + b_tasks) * s->step, task = i % (a_tasks + b_tasks), depth = least(s->step, g->k - p);
-    if (task < a_tasks) {
+    const int64_t tasks = s->a_tasks + s->b_tasks, p = i / tasks * s->step, task = i % tasks, depth = least(s->step, g->k - p);
+    if (task < s->a_tasks) {
         const int64_t at = task * PACK_ROWS;
         g->isa->pack(s->a + p * s->m_padded + at * depth, g->isa->mr, g->isa->mr * depth, g->a + at * g->a_row + p * g->a_col, CB_DTYPE_F32,
                      g->a_row, g->a_col, least(PACK_ROWS, g->m - at), depth);
         return;
     }
-    const int64_t at = (task - a_tasks) * PACK_ROWS;
+    const int64_t at = (task - s->a_tasks) * PACK_ROWS;
     pack_columns(s, s->b + p * s->n_padded + at * depth, at, least(PACK_ROWS, g->n - at), p, depth);
 }
 
@@ -420,11 +418,9 @@ static void run_packed(const struct gemm *g, float *work, struct pool *pool) {
             s.g.accumulate = g->accumulate || p > 0;
             s.g.bias = p == 0 ? g->bias : NULL;
             s.m_padded = round_up(s.g.m, g->isa->mr);
-            s.pack_b = s.b_whole && i == 0;
-            const int64_t passes = (s.g.k + s.step - 1) / s.step;
-            const int64_t a_tasks = s.source == A_PACKED ? (s.g.m + PACK_ROWS - 1) / PACK_ROWS : 0;
-            const int64_t b_tasks = s.pack_b ? (g->n + PACK_ROWS - 1) / PACK_ROWS : 0;
-            run_tiles(pool, (a_tasks + b_tasks) * passes, pack_tile, &s);
+            s.a_tasks = s.source == A_PACKED ? (s.g.m + PACK_ROWS - 1) / PACK_ROWS : 0;
+            s.b_tasks = s.b_whole && i == 0 ? (g->n + PACK_ROWS - 1) / PACK_ROWS : 0;
+            run_tiles(pool, (s.a_tasks + s.b_tasks) * ((s.g.k + s.step - 1) / s.step), pack_tile, &s);
             const int64_t n_tiles = blocks_cut(&s, pool ? pool_threads(pool) : 1);
             run_tiles(pool, n_tiles, multiply_tile, &s);
         }
