@@ -15,8 +15,16 @@ static const struct expression *find_loaded(const struct expression *e, const ch
     return NULL;
 }
 
-static enum cb_status load_tree(struct instance *in, const struct expression *root, struct expression *e, struct cb_err *err) {
-    for (int i = 0; i < e->n; i++) TRY(load_tree(in, root, e->child[i], err));
+/* no_head: the modules come without heads, one above brings one. */
+static enum cb_status load_tree(struct instance *in, const struct expression *root, struct expression *e, bool no_head,
+                                struct cb_err *err) {
+    const bool is_fusing = e->block && e->block->brings_head;
+    // heads are told apart from modules in adapter_setup.json
+    for (int i = 0; i < e->n; i++) TRY(load_tree(in, root, e->child[i], no_head || (is_fusing && !e->is_library), err));
+    if (is_fusing && !e->folder) {
+        if (in->open) FAIL(err, CB_E_UNSUPPORTED, "--modules: %s: a second block without weights; wanted one at a time", e->block->name);
+        in->open = e;
+    }
     if (e->folder) {
         TRY(instance_load_module(in, e->folder, NULL, 1, err));
         e->own = in->list.n - 1;
@@ -27,7 +35,7 @@ static enum cb_status load_tree(struct instance *in, const struct expression *ro
         e->module = same->module;
         return CB_OK;
     }
-    TRY(instance_load_module(in, e->path, e->head, e->scale, err));
+    TRY(instance_load_module(in, e->path, no_head ? MODULE_NO_HEAD : e->head, e->scale, err));
     e->module = in->list.n - 1;
     return CB_OK;
 }
@@ -77,7 +85,7 @@ enum cb_status instance_add_modules(struct instance *in, const char *text, struc
     if (in->list.n) FAIL(err, CB_E_ARGUMENT, "modules: the instance has some already");
     if (!in->arena && !(in->arena = arena_create())) FAIL(err, CB_E_MEMORY, "modules: out of memory");
     TRY(expression_parse(&root, in->arena, text, "--modules", err));
-    TRY(load_tree(in, root, root, err));
+    TRY(load_tree(in, root, root, false, err));
     TRY(fields_set(in, root, err));
     in->list.expression = root;
     in->list.n_composed = in->list.n;
@@ -88,6 +96,9 @@ enum cb_status instance_add_modules(struct instance *in, const char *text, struc
 enum cb_status instance_hook(struct instance *in, struct nn_hook *hook, struct cb_err *err) {
     const struct expression *e = in->list.expression, *by = e ? chooser(e) : NULL;
     if (!in->list.n) return CB_OK;
+    if (in->open)
+        FAIL(err, CB_E_USAGE, "--modules: %s: found no folder of its weights; wanted %s (finetune --tuner fusion trains them)",
+             in->open->block->name, in->open->block->syntax);
     if (in->copies > 1 && !in->gives_rows)
         FAIL(err, CB_E_UNSUPPORTED, "--modules: %s gives several outputs; here one is wanted (forward takes it)", copied(e)->block->name);
     if (by && !in->gives_rows)

@@ -193,6 +193,19 @@ static enum cb_status inspect_adapter_folder(struct inspection *in, struct cb_er
     return CB_OK;
 }
 
+static enum cb_status inspect_fusion_folder(struct inspection *in, struct cb_err *err) {
+    struct tensors *t;
+    char *path = io_path_join(in->path, "model_adapter_fusion.safetensors");
+    if (!path) FAIL(err, CB_E_MEMORY, "inspect: out of memory");
+    enum cb_status status = in->model ? inspect_adapter(in, in->path, err) : CB_OK;
+    if (status == CB_OK) status = tensors_open(&t, path, err);
+    free(path);
+    TRY(status);
+    inspect_tensors(in, t);
+    tensors_destroy(&t);
+    return CB_OK;
+}
+
 static bool ends_with(const char *text, const char *end) {
     size_t n = strlen(text), k = strlen(end);
     return n >= k && strcmp(text + n - k, end) == 0;
@@ -212,6 +225,7 @@ static const struct {
     const char *beginning;  // of the file's name; NULL: any
 } kinds[] = {
     {"adapter", "adapter_config.json", true, inspect_adapter_folder, NULL},
+    {"fusion", "adapter_fusion_config.json", true, inspect_fusion_folder, NULL},
     {"model", "config.json", true, inspect_model_folder, NULL},
     {"tokenizer", "tokenizer.json", true, inspect_tokenizer, NULL},
     {"tokenizer", "vocab.json", true, inspect_tokenizer, NULL},

@@ -9,6 +9,7 @@
 #include "api/files.h"
 #include "api/task.h"
 #include "models/gguf_lora.h"
+#include "modules/expression.h"
 #include "ops/ops.h"
 #include "text/tokenizer.h"
 
@@ -142,6 +143,8 @@ enum cb_status instance_new_module(struct instance *in, const char *spec, struct
         .spec = spec, .name = name, .base = in->path, .task_type = in->task_type, .seed = in->engine->options.seed};
     const char *save[MODULE_MAX_SAVE];
     fresh.save = save;
+    fresh.block = in->open;
+    fresh.list = &in->list;
     fresh.ids = text_ids;
     fresh.user = in;
     // a fresh head goes with the module
@@ -154,6 +157,10 @@ enum cb_status instance_new_module(struct instance *in, const char *spec, struct
     }
     TRY(module_create_fresh(module, in->store, &fresh, &in->sites, err));
     keep_module(in, *module);
+    if (!in->open) return CB_OK;
+    in->open->own = in->list.n - 1;
+    in->open = NULL;
+    in->list.n_composed = in->list.n;
     return CB_OK;
 }
 

@@ -62,24 +62,33 @@ static enum cb_status read_file(struct labels *labels, const struct task **task,
     return status;
 }
 
-/* The labels.json of the first module of a tree that has one. */
-static enum cb_status read_tree(const struct task **task, struct labels *labels, const struct expression *e, struct cb_err *err) {
-    for (int i = 0; !*task && i < e->n; i++) TRY(read_tree(task, labels, e->child[i], err));
-    if (*task || !e->path || !io_is_folder(e->path)) return CB_OK;
-    char *path = io_path_join(e->path, "labels.json");
-    if (!path) FAIL(err, CB_E_MEMORY, "%s: out of memory", e->path);
+static enum cb_status of_folder(const struct task **task, struct labels *labels, const char *folder, struct cb_err *err) {
+    if (!io_is_folder(folder)) return CB_OK;
+    char *path = io_path_join(folder, "labels.json");
+    if (!path) FAIL(err, CB_E_MEMORY, "%s: out of memory", folder);
     enum cb_status status = io_is_file(path) ? read_file(labels, task, NULL, path, err) : CB_OK;
     free(path);
     return status;
 }
 
+/* The folder whose head the composition has: a block's own, else the last module's. */
+static enum cb_status of_tree(const struct task **task, struct labels *labels, const struct expression *e, struct cb_err *err) {
+    if (e->folder) TRY(of_folder(task, labels, e->folder, err));
+    if (!*task && e->path) TRY(of_folder(task, labels, e->path, err));
+    if (e->block && e->block->brings_head && !e->is_library) return CB_OK;
+    for (int i = e->n - 1; i >= 0 && !*task; i--) TRY(of_tree(task, labels, e->child[i], err));
+    return CB_OK;
+}
+
 enum cb_status task_of_modules(const struct task **task, struct labels *labels, const char *modules, struct cb_err *err) {
-    struct arena *arena = arena_create();
-    struct expression *tree;
     *task = NULL;
-    if (!arena) FAIL(err, CB_E_MEMORY, "--modules: out of memory");
-    enum cb_status status = expression_parse(&tree, arena, modules, "--modules", err);
-    if (status == CB_OK) status = read_tree(task, labels, tree, err);
+    if (io_is_folder(modules)) TRY(of_folder(task, labels, modules, err));
+    if (*task) return CB_OK;
+    struct expression *root;
+    struct arena *arena = arena_create();
+    if (!arena) FAIL(err, CB_E_MEMORY, "modules: out of memory");
+    enum cb_status status = expression_parse(&root, arena, modules, "--modules", err);
+    if (status == CB_OK) status = of_tree(task, labels, root, err);
     arena_destroy(&arena);
     return status;
 }

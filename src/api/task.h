@@ -18,7 +18,7 @@ const struct task *task_at(int i);
 
 /* The labels that a model folder of the task's head, or the labels.json of a module's folder, names; none where there are none. */
 enum cb_status task_read_labels(struct labels *labels, const struct task *task, const char *folder, struct cb_err *err);
-/* The task and labels that labels.json names beside a module of an expression, the first that has one; *task NULL where none has. */
+/* The task and labels that a module's folder, or one of an expression's, names in labels.json; *task NULL where there is none. */
 enum cb_status task_of_modules(const struct task **task, struct labels *labels, const char *modules, struct cb_err *err);
 /* Writes FOLDER/labels.json. */
 enum cb_status task_write_labels(const struct labels *labels, const struct task *task, const char *folder, struct cb_err *err);

@@ -9,7 +9,8 @@
 
 /* ---- who has a site */
 bool compose_touches(const struct compose *c, const struct expression *e) {
-    if (!e->block) return e->module >= 0 && module_touches(c->list->modules[e->module], c->name);
+    const int own = e->block ? e->own : e->module;
+    if (own >= 0 && module_touches(c->list->modules[own], c->name)) return true;
     for (int i = 0; i < e->n; i++)
         if (compose_touches(c, e->child[i])) return true;
     return false;
@@ -33,6 +34,8 @@ const struct expression *compose_lone(const struct compose *c, const struct expr
 void compose_in_place(const struct compose *c, const struct expression *e, compose_visit *visit, void *user) {
     int only;
     if (!compose_touches(c, e)) return;
+    // the head that a block's own weights bring
+    if (e->own >= 0 && module_touches(c->list->modules[e->own], c->name)) visit(user, c->list->modules[e->own]);
     if (!e->block)
         visit(user, c->list->modules[e->module]);
     else if (e->block->adds)
@@ -459,9 +462,11 @@ static const struct block table[] = {
     {.name = "fuse",
      .type = "Fuse",
      .syntax = "fuse(weights_dir; a, b)",
-     .doc = "attention over what each adds (AdapterFusion), with the weights of a folder",
+     .doc = "attention over what each adds (AdapterFusion), with the weights and the head of a folder; fuse(a, b): weights that are to be "
+            "trained "
+            "(finetune --tuner fusion)",
      .takes_folder = true,
-     .check = fusion_check,
+     .brings_head = true,
      .apply = fusion_apply,
      .flow = fusion_flow},
     {.name = "batch",

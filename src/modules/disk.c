@@ -189,12 +189,37 @@ enum cb_status module_load(struct module **module, struct store *store, const ch
     return module_load_headed(module, store, folder, NULL, name, sites, err);
 }
 
+/* Takes modules_to_save out of a module's configuration, and their tensors out of its file. */
+static enum cb_status head_leave(struct module *m, struct tensors **tensors, struct cb_err *err) {
+    struct tensors *kept = NULL;
+    const size_t prefix = strlen("base_model.model.");
+    if (!m->targets.save) return CB_OK;
+    TRY(tensors_create(&kept, tensors_name(*tensors), err));
+    enum cb_status status = CB_OK;
+    for (int i = 0; status == CB_OK && i < tensors_count(*tensors); i++) {
+        const struct tensor *t = tensors_at(*tensors, i);
+        const char *dot = strrchr(t->name, '.');
+        char site[512] = "";
+        if (dot && strncmp(t->name, "base_model.model.", prefix) == 0 && (size_t)(dot - t->name) > prefix)
+            snprintf(site, sizeof site, "%.*s", (int)(dot - t->name - (ptrdiff_t)prefix), t->name + prefix);
+        if (!*site || !tuner_targets_save(&m->targets, site)) status = tensors_add(kept, t->name, &t->type, t->map, t->offset, err);
+    }
+    json_object_del(m->config, "modules_to_save");
+    if (status != CB_OK) {
+        tensors_destroy(&kept);
+        return status;
+    }
+    tensors_destroy(tensors);
+    *tensors = kept;
+    return CB_OK;
+}
+
 enum cb_status module_load_headed(struct module **module, struct store *store, const char *folder, const char *head, const char *name,
                                   const struct nn *sites, struct cb_err *err) {
     *module = NULL;
     if (fusion_is_folder(folder)) return fusion_load(module, store, folder, name, sites, err);
     if (adapters_is_folder(folder)) return load_adapters(module, store, folder, head, name, sites, err);
-    if (head) FAIL(err, CB_E_UNSUPPORTED, "%s: the head %s goes with modules of the adapters library", folder, head);
+    if (head && *head) FAIL(err, CB_E_UNSUPPORTED, "%s: the head %s goes with modules of the adapters library", folder, head);
     struct module *checked = NULL;
     struct tensors *tensors = NULL;
     char *path = io_path_join(folder, "adapter_config.json"), *weights = io_path_join(folder, "adapter_model.safetensors");
@@ -202,6 +227,7 @@ enum cb_status module_load_headed(struct module **module, struct store *store, c
     // what the configuration alone tells is told by its own name
     if (status == CB_OK) status = module_check_config(&checked, path, name, sites, err);
     if (status == CB_OK) status = tensors_open(&tensors, weights, err);
+    if (status == CB_OK && head) status = head_leave(checked, &tensors, err);
     if (status == CB_OK) status = module_make(module, store, checked->config, tensors, name, sites, err);
     tensors_destroy(&tensors);
     module_destroy(&checked);
@@ -287,6 +313,7 @@ enum cb_status module_save(const struct module *m, const struct store *store, co
     for (int i = 0; i < m->n_params; i++) TRY(param_check(&m->params[i], store, err));
     if (m->tuner->before_save) TRY(m->tuner->before_save(m, store, err));
     TRY(io_mkdirs(folder, err));
+    if (m->tuner->save) return m->tuner->save(m, store, folder, err);
     if (module_is_adapters(m)) return adapters_save(m, store, folder, err);
     struct store *converted = NULL;
     json_t *own = NULL;

@@ -46,7 +46,7 @@ static enum cb_status weights_open(struct tensors **tensors, const char *folder,
     return status;
 }
 
-static enum cb_status tensors_join(struct tensors *into, const struct tensors *from, struct cb_err *err) {
+enum cb_status adapters_tensors_join(struct tensors *into, const struct tensors *from, struct cb_err *err) {
     for (int i = 0; i < tensors_count(from); i++) {
         const struct tensor *t = tensors_at(from, i);
         TRY(tensors_add(into, t->name, &t->type, t->map, t->offset, err));
@@ -116,11 +116,16 @@ static enum cb_status head_read(json_t *config, struct tensors *into, const char
     return status;
 }
 
+enum cb_status adapters_head_open(json_t *config, struct tensors *into, const char *folder, const struct store *store,
+                                  const struct nn *sites, struct cb_err *err) {
+    const char *head = is_there(folder, "head_config.json") ? first_there(folder, head_names) : NULL;
+    return head ? head_read(config, into, folder, head, store, sites, err) : CB_OK;
+}
+
 enum cb_status adapters_open(json_t **config, struct tensors **tensors, const char *folder, const char *head_folder,
                              const struct store *store, const struct nn *sites, struct cb_err *err) {
     struct tensors *weights = NULL;
     if (!head_folder) head_folder = folder;
-    const char *head = is_there(head_folder, "head_config.json") ? first_there(head_folder, head_names) : NULL;
     *config = NULL;
     *tensors = NULL;
     TRY(object_read(config, folder, "adapter_config.json", err));
@@ -130,8 +135,8 @@ enum cb_status adapters_open(json_t **config, struct tensors **tensors, const ch
     json_object_del(*config, "modules_to_save");
     enum cb_status status = weights_open(&weights, folder, first_there(folder, weights_names), err);
     if (status == CB_OK) status = tensors_create(tensors, folder, err);
-    if (status == CB_OK) status = tensors_join(*tensors, weights, err);
-    if (status == CB_OK && head) status = head_read(*config, *tensors, head_folder, head, store, sites, err);
+    if (status == CB_OK) status = adapters_tensors_join(*tensors, weights, err);
+    if (status == CB_OK && *head_folder) status = adapters_head_open(*config, *tensors, head_folder, store, sites, err);
     tensors_destroy(&weights);
     return status;
 }
@@ -148,8 +153,8 @@ static enum cb_status object_write(const json_t *object, const char *folder, con
 }
 
 /* Parameters of the module or of its head, shared ones under each of their names. */
-static enum cb_status tensors_save(const struct module *m, const struct store *store, const char *folder, const char *name, bool of_head,
-                                   struct cb_err *err) {
+enum cb_status adapters_tensors_save(const struct module *m, const struct store *store, const char *folder, const char *name, bool of_head,
+                                     struct cb_err *err) {
     int n = 0;
     struct tensor_item *items = calloc((size_t)(m->n_params + m->n_aliases) + 1, sizeof *items);
     char *path = io_path_join(folder, name);
@@ -170,11 +175,14 @@ static enum cb_status tensors_save(const struct module *m, const struct store *s
 }
 
 /* What the library writes beside the configuration proper. */
-static bool envelope_fill(json_t *file, const struct module *m, const char *label) {
+bool adapters_envelope_fill(json_t *file, const struct module *m) {
     const struct {
         const char *key, *value;
-    } words[] = {
-        {"model_class", m->model_class}, {"model_name", ""}, {"model_type", m->model_type}, {"name", label}, {"version", "adapters.1.3.0"}};
+    } words[] = {{"model_class", m->model_class},
+                 {"model_name", ""},
+                 {"model_type", m->model_type},
+                 {"name", m->label},
+                 {"version", "adapters.1.3.0"}};
     bool ok = json_object_get(file, "hidden_size") || json_object_set_new(file, "hidden_size", json_integer(m->width)) == 0;
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         ok = ok && (json_object_get(file, words[i].key) || json_object_set_new(file, words[i].key, json_string(words[i].value)) == 0);
@@ -190,7 +198,7 @@ static enum cb_status config_save(const struct module *m, const char *folder, st
     if (status == CB_OK) status = module_config_complete(&config, m->tuner, m->method, err);
     if (status == CB_OK) {
         for (size_t i = 0; i < sizeof not_of_file / sizeof *not_of_file; i++) json_object_del(file, not_of_file[i]);
-        if (json_object_set(file, "config", config) != 0 || !envelope_fill(file, m, m->label))
+        if (json_object_set(file, "config", config) != 0 || !adapters_envelope_fill(file, m))
             status = err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory to save", folder);
     }
     if (status == CB_OK) status = object_write(file, folder, "adapter_config.json", err);
@@ -199,19 +207,21 @@ static enum cb_status config_save(const struct module *m, const char *folder, st
     return status;
 }
 
-static enum cb_status head_save(const struct module *m, const struct store *store, const char *folder, struct cb_err *err) {
-    json_t *file = json_copy(json_object_get(m->config, "head"));
+enum cb_status adapters_head_save(const struct module *m, const struct store *store, const char *folder, struct cb_err *err) {
+    if (!m->head && !m->n_swaps) return CB_OK;
+    const json_t *head = json_object_get(m->config, "head");
+    json_t *file = json_is_object(head) ? json_copy((json_t *)head) : NULL;
     // the model's own head has no configuration
     if (!file) file = json_pack("{s:n,s:n}", "config", "name");
-    enum cb_status status = file && envelope_fill(file, m, m->label)
+    enum cb_status status = file && adapters_envelope_fill(file, m)
                                 ? object_write(file, folder, "head_config.json", err)
                                 : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory", folder);
     json_decref(file);
-    return status == CB_OK ? tensors_save(m, store, folder, "model_head.safetensors", true, err) : status;
+    return status == CB_OK ? adapters_tensors_save(m, store, folder, "model_head.safetensors", true, err) : status;
 }
 
 enum cb_status adapters_save(const struct module *m, const struct store *store, const char *folder, struct cb_err *err) {
-    TRY(tensors_save(m, store, folder, "adapter.safetensors", false, err));
+    TRY(adapters_tensors_save(m, store, folder, "adapter.safetensors", false, err));
     TRY(config_save(m, folder, err));
-    return m->head || m->n_swaps ? head_save(m, store, folder, err) : CB_OK;
+    return adapters_head_save(m, store, folder, err);
 }

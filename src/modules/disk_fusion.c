@@ -17,6 +17,10 @@ bool fusion_is_folder(const char *folder) {
     return is_there;
 }
 
+/* Keys of module->config that are none of the library's. */
+static const char *const not_of_file[] = {"base_model_name_or_path", "envelope", "head",      "head_left_out", "inference_mode",
+                                          "modules_to_save",         "name",     "peft_type", "places",        "task_type"};
+
 /* The names of the sites that the file has weights for. */
 static enum cb_status places_list(json_t *config, const struct tensors *tensors, struct cb_err *err) {
     json_t *places = json_array();
@@ -34,7 +38,7 @@ static enum cb_status places_list(json_t *config, const struct tensors *tensors,
     return CB_OK;
 }
 
-/* The file's configuration without its envelope. */
+/* The file's configuration; what stands around it is kept beside. */
 static enum cb_status config_make(json_t **config, const char *path, const struct tensors *tensors, struct cb_err *err) {
     char *text;
     size_t n;
@@ -49,23 +53,53 @@ static enum cb_status config_make(json_t **config, const char *path, const struc
     if (status == CB_OK && !(*config = json_deep_copy(inner)))
         status = err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory", path);
     if (status == CB_OK && (json_object_set_new(*config, "name", json_string(name)) != 0 ||
-                            json_object_set_new(*config, "peft_type", json_string("ADAPTER_FUSION")) != 0))
+                            json_object_set_new(*config, "peft_type", json_string("ADAPTER_FUSION")) != 0 ||
+                            json_object_set_new(*config, "envelope", json_copy(root)) != 0))
         status = err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory", path);
+    if (status == CB_OK) json_object_del(json_object_get(*config, "envelope"), "config");
     if (status == CB_OK) status = places_list(*config, tensors, err);
     json_decref(root);
     return status;
 }
 
+static enum cb_status config_save(const struct module *m, const char *folder, struct cb_err *err) {
+    const json_t *kept = json_object_get(m->config, "envelope");
+    json_t *config = NULL, *file = json_is_object(kept) ? json_copy((json_t *)kept) : json_object();
+    char *text = NULL, *path = io_path_join(folder, FUSION_CONFIG);
+    enum cb_status status = file && path ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory to save", folder);
+    if (status == CB_OK) status = module_config_complete(&config, m->tuner, m->config, err);
+    for (size_t i = 0; config && i < sizeof not_of_file / sizeof *not_of_file; i++) json_object_del(config, not_of_file[i]);
+    if (status == CB_OK && (!adapters_envelope_fill(file, m) || json_object_set(file, "config", config) != 0))
+        status = err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory to save", folder);
+    if (status == CB_OK) status = json_dump(&text, file, 2, err);
+    if (status == CB_OK) status = io_write_file(path, text, strlen(text), err);
+    free(text);
+    free(path);
+    json_decref(config);
+    json_decref(file);
+    return status;
+}
+
+enum cb_status fusion_save(const struct module *m, const struct store *store, const char *folder, struct cb_err *err) {
+    TRY(adapters_tensors_save(m, store, folder, FUSION_WEIGHTS, false, err));
+    TRY(config_save(m, folder, err));
+    return adapters_head_save(m, store, folder, err);
+}
+
 enum cb_status fusion_load(struct module **module, struct store *store, const char *folder, const char *name, const struct nn *sites,
                            struct cb_err *err) {
     char *path = io_path_join(folder, FUSION_CONFIG), *weights = io_path_join(folder, FUSION_WEIGHTS);
-    struct tensors *tensors = NULL;
+    struct tensors *tensors = NULL, *all = NULL;
     json_t *config = NULL;
     enum cb_status status = path && weights ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory for a path", folder);
     if (status == CB_OK) status = tensors_open(&tensors, weights, err);
     if (status == CB_OK) status = config_make(&config, path, tensors, err);
-    if (status == CB_OK) status = module_make(module, store, config, tensors, name, sites, err);
+    if (status == CB_OK) status = tensors_create(&all, folder, err);
+    if (status == CB_OK) status = adapters_tensors_join(all, tensors, err);
+    if (status == CB_OK) status = adapters_head_open(config, all, folder, store, sites, err);
+    if (status == CB_OK) status = module_make(module, store, config, all, name, sites, err);
     json_decref(config);
+    tensors_destroy(&all);
     tensors_destroy(&tensors);
     free(path);
     free(weights);

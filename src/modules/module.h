@@ -6,7 +6,9 @@
 #include "store/store.h"
 
 struct module;
+struct module_list;
 struct tuner;
+struct expression;  // modules/expression.h
 
 /* Reads an adapter_config.json. name: of the module, the prefix of its store entries. sites: a model built into a graph, whose sites are matched against
    the targets; NULL: only the file is checked. Owned by caller, free with module_destroy. */
@@ -15,7 +17,9 @@ enum cb_status module_check_config(struct module **module, const char *path, con
    "<name>/scale", a number that multiplies the module's effect at run time, starts at 1. Missing and unexpected keys are refused, all of them told. */
 enum cb_status module_load(struct module **module, struct store *store, const char *folder, const char *name, const struct nn *sites,
                            struct cb_err *err);
-/* The same with the head that another folder holds (adapters library). Nullable: head. */
+/* The same with the head that another folder holds (adapters library); MODULE_NO_HEAD: without its own, copies of the model's head (modules_to_save)
+   included. Nullable: head. */
+#define MODULE_NO_HEAD ""
 enum cb_status module_load_headed(struct module **module, struct store *store, const char *folder, const char *head, const char *name,
                                   const struct nn *sites, struct cb_err *err);
 /* The layers that a folder's module wants its model made of (LoRA's layer_replication: pairs of the first and the one after the last, of n_layer): their
@@ -40,6 +44,9 @@ struct module_fresh {
     /* Ids of a text that a tuner begins with; NULL: such are refused. *ids: owned by the caller, free(). */
     enum cb_status (*ids)(void *user, const char *text, int32_t **ids, int64_t *n, struct cb_err *err);
     void *user;
+    /* The block of an expression that the module is for, and the modules of that; NULL: it stands by itself. */
+    const struct expression *block;
+    const struct module_list *list;
 };
 enum cb_status module_create_fresh(struct module **module, struct store *store, const struct module_fresh *fresh, const struct nn *sites,
                                    struct cb_err *err);
@@ -52,7 +59,6 @@ void module_destroy(struct module **module);
 /* Removes the module's entries from the store. */
 void module_remove(const struct module *module, struct store *store);
 
-struct expression;  // modules/expression.h
 /* A hook that applies an expression over the first n_composed modules (NULL: none, n_composed is 0), then the others in order, each to what those before
    it left. list, its modules and the expression are borrowed while graphs are built. */
 struct module_list {

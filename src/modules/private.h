@@ -47,6 +47,15 @@ enum cb_status adapters_resolve(struct module *module, const struct nn *sites, c
 bool adapters_is_folder(const char *folder);
 enum cb_status adapters_open(json_t **config, struct tensors **tensors, const char *folder, const char *head_folder,
                              const struct store *store, const struct nn *sites, struct cb_err *err);
+/* Parts of it: parameters of the module or of its head, shared ones under each of their names; what stands beside a configuration proper; the head, where
+   there is one; such a head read into config and tensors. */
+enum cb_status adapters_tensors_save(const struct module *module, const struct store *store, const char *folder, const char *name,
+                                     bool of_head, struct cb_err *err);
+enum cb_status adapters_tensors_join(struct tensors *into, const struct tensors *from, struct cb_err *err);
+bool adapters_envelope_fill(json_t *file, const struct module *module);
+enum cb_status adapters_head_save(const struct module *module, const struct store *store, const char *folder, struct cb_err *err);
+enum cb_status adapters_head_open(json_t *config, struct tensors *into, const char *folder, const struct store *store,
+                                  const struct nn *sites, struct cb_err *err);
 enum cb_status adapters_save(const struct module *module, const struct store *store, const char *folder, struct cb_err *err);
 /* spec.c: the configuration of a method of the adapters library by its name, or a preset's. *config: a new reference. */
 enum cb_status module_method_config(json_t **config, const char *name, const char *where, struct cb_err *err);

@@ -254,6 +254,19 @@ static enum cb_status fresh_add(json_t *config, const struct module_fresh *fresh
     return CB_OK;
 }
 
+/* What a module of a block says of it; others have none. */
+static enum cb_status block_add(json_t *config, const struct module_fresh *fresh, const struct nn *sites, struct cb_err *err) {
+    const char *type = json_string_value(json_object_get(config, "peft_type"));
+    const struct tuner *t = type ? tuner_find(type) : NULL;
+    const bool is_of_block = t && t->of_block;
+    if (is_of_block && !fresh->block)
+        FAIL(err, CB_E_USAGE, "--tuner %s: no block of modules wants its weights; wanted --modules \"fuse(a, b)\" with it", fresh->spec);
+    if (!is_of_block && fresh->block)
+        FAIL(err, CB_E_USAGE, "--tuner %s: a block of --modules has no weights; wanted --tuner fusion, which makes them, or their folder",
+             fresh->spec);
+    return is_of_block ? t->of_block(config, fresh, sites, err) : CB_OK;
+}
+
 /* Ids of the text that the module begins with, where it wants one. */
 static enum cb_status text_read(struct module *m, const struct module_fresh *fresh, const struct nn *sites, struct cb_err *err) {
     int32_t *ids = NULL;
@@ -288,6 +301,7 @@ enum cb_status module_create_fresh(struct module **module, struct store *store, 
     struct module *m = NULL;
     enum cb_status status = spec_parse(&config, spec, fresh->base, err);
     if (status == CB_OK) status = fresh_add(config, fresh, err);
+    if (status == CB_OK && sites) status = block_add(config, fresh, sites, err);
     if (status == CB_OK) status = module_from_config(&m, config, NULL, spec, name, NULL, err);
     json_decref(config);
     if (m) m->is_fresh = true;

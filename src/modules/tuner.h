@@ -269,6 +269,10 @@ struct tuner {
        one, in its shape. NULL: it is plain itself. */
     enum cb_status (*plain_config)(const struct module *module, json_t **config, struct cb_err *err);
     struct cb_tensor *(*plain_value)(const struct module *module, const struct module *plain, int param, struct nn *nn);
+    /* A kind that belongs to a block of expressions: what the configuration of a fresh module says of fresh->block. NULL: the kind stands by itself. */
+    enum cb_status (*of_block)(json_t *config, const struct module_fresh *fresh, const struct nn *sites, struct cb_err *err);
+    /* Writes a folder of the kind's own. NULL: as the library of its configuration does. */
+    enum cb_status (*save)(const struct module *module, const struct store *store, const char *folder, struct cb_err *err);
     /* Why this module cannot be folded though it has weight or bias; NULL: it can. */
     const char *(*refuses_fold)(const struct module *module);
 };

@@ -250,3 +250,69 @@ TEST(compose, fixtures) {
         CHECK(!*message, "%s", message);
     }
 }
+
+/* ---- folders of fusions */
+static bool same_bytes(const char *a, const char *b, const char *name) {
+    struct cb_err err = {0};
+    char path[2][600], *text[2] = {NULL, NULL};
+    size_t n[2] = {0, 0};
+    snprintf(path[0], sizeof path[0], "%s/%s", a, name);
+    snprintf(path[1], sizeof path[1], "%s/%s", b, name);
+    for (int i = 0; i < 2; i++) CHECK_OK(io_read_file(&text[i], &n[i], path[i], 1 << 24, &err));
+    const bool same = n[0] == n[1] && memcmp(text[0], text[1], n[0]) == 0;
+    free(text[0]);
+    free(text[1]);
+    return same;
+}
+
+/* The library's folder, read and written twice: its tensors, its configuration, and the same bytes again. */
+TEST(compose, fusions_are_saved_as_they_are_read) {
+    static const char *const rows[][3] = {{"compose_fuse_bert", "a,b,c", "base_bert"},
+                                          {"compose_fuse_named_bert", "mix", "base_bert"},
+                                          {"compose_fuse_double_gpt2", "a,b", "base_gpt2"}};
+    static const char weights[] = "model_adapter_fusion.safetensors", config[] = "adapter_fusion_config.json";
+    const char *shared = shared_dir();
+    if (!shared) return;
+    for (int i = 0; i < 3; i++) {
+        struct cb_err err = {0};
+        char from[500], base[500], to[2][200], temporary[128];
+        struct base b;
+        snprintf(base, sizeof base, "%s/fixtures/modules/%s", shared, rows[i][2]);
+        snprintf(from, sizeof from, "%s/fixtures/modules/%s/%s", shared, rows[i][0], rows[i][1]);
+        temporary_folder(temporary, "fusion");
+        CHECK_OK(base_open(&b, base, &err));
+        for (int k = 0; k < 2; k++) {
+            struct module *m;
+            snprintf(to[k], sizeof to[k], "%s/%d", temporary, k);
+            CHECK_OK(module_load(&m, b.store, k ? to[0] : from, "m", &b.sites, &err));
+            CHECK_OK(module_save(m, b.store, to[k], &err));
+            module_remove(m, b.store);
+            module_destroy(&m);
+        }
+        CHECK(same_bytes(to[0], to[1], weights) && same_bytes(to[0], to[1], config), "%s: a second save differs", rows[i][0]);
+        json_t *object[2];
+        struct tensors *file[2];
+        for (int k = 0; k < 2; k++) {
+            char path[600], *text;
+            size_t n;
+            snprintf(path, sizeof path, "%s/%s", k ? to[0] : from, weights);
+            CHECK_OK(tensors_open(&file[k], path, &err));
+            snprintf(path, sizeof path, "%s/%s", k ? to[0] : from, config);
+            CHECK_OK(io_read_file(&text, &n, path, 1 << 20, &err));
+            CHECK_OK(json_parse_object(&object[k], text, n, path, &err));
+            free(text);
+        }
+        CHECK(json_equal(object[0], object[1]), "%s: another configuration", rows[i][0]);
+        CHECK(tensors_count(file[0]) && tensors_count(file[0]) == tensors_count(file[1]), "%s: other tensors", rows[i][0]);
+        for (int k = 0; k < tensors_count(file[0]); k++) {
+            const struct tensor *t = tensors_at(file[0], k), *u = tensors_find(file[1], t->name);
+            CHECK(u && type_equal(&t->type, &u->type) && memcmp(tensor_data(t), tensor_data(u), (size_t)t->bytes) == 0, "%s: %s",
+                  rows[i][0], t->name);
+        }
+        for (int k = 0; k < 2; k++) {
+            json_decref(object[k]);
+            tensors_destroy(&file[k]);
+        }
+        base_close(&b);
+    }
+}
