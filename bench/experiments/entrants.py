@@ -1,0 +1,63 @@
+"""The tuners that are compared: family, usual learning rate, spec."""
+
+# Of each family: what it trains parameters of, what it puts before or beside inputs, what it adds to the network's function.
+PARAMETERS, INPUTS, FUNCTIONS, WHOLE = "parameters", "inputs", "functions", "whole"
+
+# The search looks at a third, once and three times the usual rate of the tuner's kind: weights themselves, thin matrices, vectors and rows.
+DENSE, THIN, VECTORS = 3e-4, 3e-3, 3e-2
+
+ENTRANTS = [
+    (WHOLE, DENSE, "full"),
+    (WHOLE, DENSE, "last:2"),
+    (WHOLE, THIN, "head"),
+    (PARAMETERS, THIN, "lora:r=8,alpha=16"),
+    (PARAMETERS, THIN, "lora:r=8,alpha=16,dora=true"),
+    (PARAMETERS, THIN, "lora:r=8,alpha=8,init=pissa_niter_4"),
+    (PARAMETERS, THIN, "adalora:r=12,target=8,alpha=16"),
+    (PARAMETERS, VECTORS, "vera:r=256"),
+    (PARAMETERS, THIN, "loha:r=8,alpha=16"),
+    (PARAMETERS, THIN, "lokr:r=8,alpha=16"),
+    (PARAMETERS, THIN, "oft:block=32"),
+    (PARAMETERS, THIN, "boft:block=8"),
+    (PARAMETERS, THIN, "hra:r=8"),
+    (PARAMETERS, THIN, "shira:r=8"),
+    (PARAMETERS, VECTORS, "fourierft:n=1000,scaling=150"),
+    (PARAMETERS, THIN, "randlora:r=32"),
+    (PARAMETERS, THIN, "vblora:r=4,vectors=64,length=128"),
+    (PARAMETERS, THIN, "miss:r=16"),
+    (PARAMETERS, THIN, "c3a:block=128"),
+    (PARAMETERS, THIN, "delora:r=8"),
+    (PARAMETERS, THIN, "gralora:r=8,k=2"),
+    (PARAMETERS, THIN, "hira:r=8"),
+    (PARAMETERS, THIN, "road:variant=road_1"),
+    (PARAMETERS, THIN, "ln_tuning"),
+    (PARAMETERS, THIN, "bitfit"),
+    (PARAMETERS, THIN, "beft"),
+    (PARAMETERS, VECTORS, "said:d=1000,targets=attn.c_proj"),
+    (PARAMETERS, THIN, "sft:density=0.02"),
+    (PARAMETERS, DENSE, "diff"),
+    (INPUTS, VECTORS, "prompt:n=8"),
+    (INPUTS, THIN, "ptuning:n=8"),
+    (INPUTS, VECTORS, "prefix:n=8"),
+    (INPUTS, THIN, "prefix:n=8,projection=true"),
+    (INPUTS, THIN, "ad_prefix:n=8"),
+    (FUNCTIONS, THIN, "seq_bn"),
+    (FUNCTIONS, THIN, "double_seq_bn"),
+    (FUNCTIONS, THIN, "seq_bn_inv"),
+    (FUNCTIONS, THIN, "par_bn"),
+    (FUNCTIONS, THIN, "scaled_par_bn"),
+    (FUNCTIONS, THIN, "adapterplus"),
+    (FUNCTIONS, THIN, "compacter"),
+    (FUNCTIONS, THIN, "compacter++"),
+    (FUNCTIONS, VECTORS, "ia3"),
+    (FUNCTIONS, THIN, "loreft"),
+    (FUNCTIONS, THIN, "noreft"),
+    (FUNCTIONS, THIN, "direft"),
+    (FUNCTIONS, THIN, "mam"),
+    (FUNCTIONS, THIN, "unipelt"),
+]
+
+
+def folder(spec):
+    """A name for a spec's folder."""
+    return "".join(c if c.isalnum() or c in "_-" else "-" for c in spec)

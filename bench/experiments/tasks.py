@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""The two best tuners of each family (by validation data of SST-2, at most 4% of the parameters) beside full fine-tuning and the last layers, on AG News,
+RuCoLA, named entities of CoNLL-2002 (Spanish) and reviews as text.
+
+tasks.py BASE DATA OUT, after tuners.py with the same OUT. OUT/tasks.md: the tables, and whether the best of each family (by validation data) is within 1%
+of full fine-tuning or within two standard errors of the difference."""
+import json
+import statistics
+
+from entrants import FUNCTIONS, INPUTS, PARAMETERS, folder
+from experiment import cambium, labelled, mean_and_error, options, once, forget_checkpoints, reviews, shuffled, side_by_side, table, read
+
+MOST = 0.04
+
+
+def agnews(o):
+    rows = shuffled(table(o.data / "task_agnews" / "dev.tsv.zst", "\t", ["text", "label"]))
+    test = shuffled(table(o.data / "task_agnews" / "test.tsv.zst", "\t", ["text", "label"]))
+    return labelled(o, "agnews", rows[300:], rows[:300], test[: o.test_examples])
+
+
+def rucola(o):
+    def part(name):
+        rows = table(o.data / "task_rucola" / f"in_domain_{name}.csv", ",")
+        return shuffled({"text": r["sentence"], "label": r["acceptable"]} for r in rows)
+
+    rows = part("train")
+    return labelled(o, "rucola", rows[300:], rows[:300], part("dev")[: o.test_examples])
+
+
+def conll(o):
+    def part(name):
+        for sentence in read(o.data / "ner_conll2002" / f"esp.{name}.zst").strip().split("\n\n"):
+            words = [line.split(" ") for line in sentence.split("\n") if line]
+            yield {"tokens": [w[0] for w in words], "tags": [w[-1] for w in words]}
+
+    rows = shuffled(part("train"))
+    return labelled(o, "conll", rows[300:], rows[:300], shuffled(part("testb"))[: o.test_examples])
+
+
+# name: data, shape of a batch, the measure; text is measured by its loss
+TASKS = {
+    "AG News": (agnews, ["--task", "classify", "--batch", "16", "--seq", "32"], "accuracy"),
+    "RuCoLA": (rucola, ["--task", "classify", "--batch", "16", "--seq", "24"], "mcc"),
+    "CoNLL-2002, Spanish": (conll, ["--task", "tag", "--batch", "16", "--seq", "48"], "f1"),
+    "reviews_en": (lambda o: reviews(o, "en"), ["--batch", "8", "--seq", "64"], "loss"),
+}
+
+
+def compared(o, data, shape, measure, e, out):
+    r = cambium(o, "compare", o.base, *shape, "--data", data["train"], "--valid", data["valid"], "--test", data["test"], "--metric", measure, "--steps",
+                o.steps, "--seeds", o.seeds, "--tuner", f"{e['spec']}@{e['rate']}", "--out", out)["rows"][0]
+    forget_checkpoints(out)
+    return {"valid": r["valid"], "test": r["test"], "error": r["error"], "share": r["trainable"] / r["total"]}
+
+
+def written(o, data, shape, e, out):
+    """A text instead of labels: `compare` has no such task. Less loss is better, so it counts negative."""
+    found = {"valid": [], "test": []}
+    for seed in range(1, o.seeds + 1):
+        run = out / f"seed{seed}"
+        share = cambium(o, "finetune", o.base, *shape, "--data", data["train"], "--steps", o.steps, "--tuner", e["spec"], "--lr", e["rate"], "--seed", seed,
+                        "--out", run)
+        whole = (run / "config.json").exists()
+        for part, values in found.items():
+            r = cambium(o, "eval", run if whole else o.base, *([] if whole else ["--modules", run]), "--text", data[part], "--seq", 256)
+            values.append(-r["loss"])
+    forget_checkpoints(out)
+    test, error = mean_and_error(found["test"])
+    return {"valid": statistics.mean(found["valid"]), "test": test, "error": error, "share": share["trainable"] / share["total"]}
+
+
+def best(rows, family, n):
+    fit = [r for r in rows if r["family"] == family and r["trainable"] / r["total"] <= MOST]
+    return sorted(fit, key=lambda r: -r["valid"])[:n]
+
+
+def verdict(full, r):
+    gap = full["test"] - r["test"]
+    error = (full["error"] ** 2 + r["error"] ** 2) ** 0.5
+    if gap <= 0.01 * abs(full["test"]):
+        return "within 1%"
+    return "within two standard errors" if gap <= 2 * error else f"no: {gap:.3f} behind, two standard errors are {2 * error:.3f}"
+
+
+def run_task(o, name, entrants):
+    make, shape, measure = TASKS[name]
+    data = make(o)
+
+    def one(e):
+        out = o.out / "tasks" / folder(name) / folder(e["spec"])
+        run = (lambda: written(o, data, shape, e, out)) if measure == "loss" else (lambda: compared(o, data, shape, measure, e, out))
+        r = once(out.with_suffix(".json"), run)
+        print(name, e["spec"], r, flush=True)
+        return {**e, **r}
+
+    rows = [r for r in side_by_side(o, one, entrants) if r]
+    full = next(r for r in rows if r["spec"] == "full")
+    lines = [f"**{name}**, {measure}", "", "| tuner | family | valid | test | s.e. | trained |", "|---|---|---|---|---|---|"]
+    lines += [f"| `{r['spec']}` | {r['family']} | {abs(r['valid']):.3f} | {abs(r['test']):.3f} | {r['error']:.3f} | {100 * r['share']:.3g}% |"
+              for r in sorted(rows, key=lambda r: -r["test"])]
+    lines += ["", "Best of each family by validation data, against full fine-tuning: " + "; ".join(
+        f"{family} `{r['spec']}`: {verdict(full, r)}" for family in (PARAMETERS, INPUTS, FUNCTIONS)
+        for r in sorted((r for r in rows if r["family"] == family), key=lambda r: -r["valid"])[:1]) + ".", ""]
+    return lines
+
+
+def main():
+    o = options(__doc__, steps=60, test_examples=500)
+    rows = json.loads((o.out / "tuners.json").read_text())
+    entrants = [r for r in rows if r["spec"] in ("full", "last:2")] + [r for f in (PARAMETERS, INPUTS, FUNCTIONS) for r in best(rows, f, 2)]
+    lines = [line for name in TASKS for line in run_task(o, name, entrants)]
+    (o.out / "tasks.md").write_text("\n".join(lines), encoding="utf-8")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
