@@ -217,6 +217,8 @@ struct cb_task_result {
     int64_t n; /* examples */
     double loss, accuracy, f1, mcc, pearson, spearman, seconds; /* f1: the mean over classes; of tags, of whole entities */
 };
+/* Whether a task of this name learns from labelled examples. Nullable: task. */
+bool cb_task_is_labelled(const char *task);
 enum cb_status cb_eval_task(struct cb_engine *engine, const struct cb_eval_options *options, struct cb_task_result *result,
                             struct cb_err *err);
 

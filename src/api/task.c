@@ -28,6 +28,8 @@ const struct task *task_find(const char *name) {
     return NULL;
 }
 
+bool cb_task_is_labelled(const char *task) { return task_find(task) != NULL; }
+
 /* ---- labels on disk */
 static enum cb_status add_list(struct labels *labels, const json_t *list, const char *where, struct cb_err *err) {
     size_t i;

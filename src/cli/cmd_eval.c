@@ -1,6 +1,4 @@
 /* cambium eval: likelihood of text. */
-#include <string.h>
-
 #include "base/err.h"
 #include "cli/cli.h"
 
@@ -47,13 +45,6 @@ static const struct field task_fields[] = {{"n", FIELD_INT, T(n)},
                                            {"seconds", FIELD_NUMBER, T(seconds)},
                                            {NULL, FIELD_INT, 0}};
 
-static bool is_labelled(const char *task) {
-    static const char *const names[] = {"classify", "regress", "tag"};
-    for (size_t i = 0; task && i < sizeof names / sizeof *names; i++)
-        if (strcmp(task, names[i]) == 0) return true;
-    return false;
-}
-
 static enum cb_status run(struct cli *cli, void *parsed, char **args, int n_args, struct cb_err *err) {
     struct eval_options *o = parsed;
     struct cb_eval_result result = {0};
@@ -66,7 +57,7 @@ static enum cb_status run(struct cli *cli, void *parsed, char **args, int n_args
     o->api.columns = o->column.item;
     o->api.n_columns = o->column.n;
     TRY(cli_engine(cli, false, &engine, err));
-    const bool labelled = is_labelled(o->api.task);
+    const bool labelled = cb_task_is_labelled(o->api.task);
     struct cb_task_result scored;
     enum cb_status status = labelled ? cb_eval_task(engine, &o->api, &scored, err) : cb_eval_text(engine, &o->api, &result, err);
     cli_end_line(cli);

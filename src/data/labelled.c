@@ -27,14 +27,11 @@ struct labelled {
 void labels_deinit(struct labels *labels) {
     for (int i = 0; i < labels->n; i++) free(labels->name[i]);
     free(labels->name);
+    table_deinit(&labels->index);
     *labels = (struct labels){0};
 }
 
-int labels_find(const struct labels *labels, const char *name) {
-    for (int i = 0; i < labels->n; i++)
-        if (strcmp(labels->name[i], name) == 0) return i;
-    return -1;
-}
+int labels_find(const struct labels *labels, const char *name) { return (int)table_get(&labels->index, name, strlen(name)); }
 
 enum cb_status labels_add(struct labels *labels, const char *name, struct cb_err *err) {
     enum { MOST = 1 << 16 };
@@ -46,9 +43,11 @@ enum cb_status labels_add(struct labels *labels, const char *name, struct cb_err
         labels->name = grown;
         labels->size = size;
     }
-    if (!(labels->name[labels->n] = strdup(name))) FAIL(err, CB_E_MEMORY, "labels: out of memory");
-    labels->n++;
-    return CB_OK;
+    char *own = strdup(name);
+    if (!own) FAIL(err, CB_E_MEMORY, "labels: out of memory");
+    const int number = labels->n++;
+    labels->name[number] = own;
+    return labels_find(labels, own) < 0 ? table_put(&labels->index, own, strlen(own), number, err) : CB_OK;
 }
 
 /* Whole numbers by value, before words by their bytes. */
@@ -220,9 +219,15 @@ static enum cb_status labels_settle(struct build *b, struct cb_err *err) {
     struct labelled *l = b->out;
     const struct labels *from = b->o->known ? b->o->known : &b->seen;
     l->labels.pad = b->o->pad;
-    for (int i = 0; i < from->n; i++) TRY(labels_add(&l->labels, from->name[i], err));
-    if (b->o->known || !b->seen.n) return CB_OK;
-    qsort(l->labels.name, (size_t)l->labels.n, sizeof *l->labels.name, compare_names);
+    if (!from->n) return CB_OK;
+    char **order = malloc((size_t)from->n * sizeof *order);
+    if (!order) FAIL(err, CB_E_MEMORY, "labels: out of memory");
+    memcpy(order, from->name, (size_t)from->n * sizeof *order);
+    if (!b->o->known) qsort(order, (size_t)from->n, sizeof *order, compare_names);
+    enum cb_status status = CB_OK;
+    for (int i = 0; status == CB_OK && i < from->n; i++) status = labels_add(&l->labels, order[i], err);
+    free(order);
+    if (status != CB_OK || b->o->known) return status;
     for (int64_t i = 0; i < l->info.n && l->kind == LABELLED_CLASS; i++)
         l->example[i].label = labels_find(&l->labels, b->seen.name[l->example[i].label]);
     for (int64_t i = 0; i < l->n_tokens && l->kind == LABELLED_TAGS; i++)

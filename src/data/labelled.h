@@ -1,6 +1,7 @@
 /* Examples with labels, tokenised once and held in memory: texts (or pairs of texts) of a class or a number each, and words of a tag each. */
 #ifndef DATA_LABELLED_H
 #define DATA_LABELLED_H
+#include "base/table.h"
 #include "data/records.h"
 #include "text/tokenizer.h"
 
@@ -12,6 +13,7 @@ enum labelled_kind { LABELLED_CLASS, LABELLED_NUMBER, LABELLED_TAGS };
 struct labels {
     char **name;
     int n, size;
+    struct table index;  // from a name to its first number
     int64_t pad;  // the id that rows are padded with; 0 where nobody said
 };
 void labels_deinit(struct labels *labels);

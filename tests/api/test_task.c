@@ -323,3 +323,8 @@ TEST(task, a_teacher_is_distilled) {
     free(wrong);
     place_close(&p);
 }
+
+TEST(task, names_of_labelled_ones) {
+    CHECK(cb_task_is_labelled("classify") && cb_task_is_labelled("regress") && cb_task_is_labelled("tag"));
+    CHECK(!cb_task_is_labelled("chat") && !cb_task_is_labelled("class") && !cb_task_is_labelled("") && !cb_task_is_labelled(NULL));
+}

@@ -18,6 +18,26 @@ TEST(err, message_is_one_line) {
     CHECK(strcmp(err.message, "x?y: key 'a?b?[31m??é'") == 0, "%s", err.message);
 }
 
+TEST(err, message_is_utf8) {
+    struct cb_err err = {0};
+    // a lone continuation, an overlong form, a surrogate, above U+10FFFF, a character that is cut off; whole ones stay
+    err_set(&err, CB_E_FORMAT, "a.c", 1, "%s", "\x80 \xc0\xaf \xed\xa0\x80 \xf4\x90\x80\x80 \xe2\x82 яé€😀");
+    CHECK(strcmp(err.message, "\\x80 \\xc0\\xaf \\xed\\xa0\\x80 \\xf4\\x90\\x80\\x80 \\xe2\\x82 яé€😀") == 0, "%s", err.message);
+    err_prefix(&err, "\xff");
+    CHECK(strncmp(err.message, "\\xff: \\x80 ", 11) == 0, "%s", err.message);
+    // where the message ends within a character
+    char name[2 * sizeof err.message + 1] = "";
+    for (size_t i = 0; i + 2 < sizeof name; i += 2) memcpy(name + i, "я", 3);
+    err = (struct cb_err){0};
+    err_set(&err, CB_E_IO, "a.c", 1, "%s", name);
+    const size_t n = strlen(err.message);
+    CHECK(n >= sizeof err.message - 5 && strncmp(err.message, name, n / 2 * 2) == 0, "%zu", n);
+    memset(name, 0xff, sizeof name - 1);
+    err = (struct cb_err){0};
+    err_set(&err, CB_E_IO, "a.c", 1, "%s", name);
+    CHECK(strlen(err.message) < sizeof err.message && strncmp(err.message, "\\xff\\xff", 8) == 0);
+}
+
 TEST(err, long_message_is_cut) {
     struct cb_err err = {0};
     char name[4 * sizeof err.message];

@@ -117,6 +117,56 @@ static enum cb_status merge(struct cb_engine *engine, struct cb_err *err) {
     return cb_merge(engine, &o, &r, err);
 }
 
+/* Blocks over two modules, one of them weighed. */
+static enum cb_status expression(struct cb_engine *engine, struct cb_err *err) {
+    char modules[700];
+    snprintf(modules, sizeof modules, "stack(\"%s\", sum(base, -0.5*\"%s\"))", at("half"), at("ia3"));
+    struct cb_forward_options o = {
+        .model = at("model"), .modules = modules, .input = at("input.safetensors"), .output = at("output.safetensors")};
+    struct cb_forward_result r;
+    enum cb_status status = cb_forward(engine, &o, &r, err);
+    if (status == CB_OK) cb_free(r.shapes);
+    return status;
+}
+
+/* Two models into one, by a method that reads all of them. */
+static enum cb_status combine(struct cb_engine *engine, struct cb_err *err) {
+    const char *models[2] = {at("model"), at("other")};
+    struct cb_combine_options o = {.method = "ties", .models = models, .n_models = 2, .base = at("model"), .out = at("combined")};
+    struct cb_combine_result r;
+    return cb_combine(engine, &o, &r, err);
+}
+
+/* A head and a module on labelled examples, and how well they do. */
+static enum cb_status classify(struct cb_engine *engine, const char *out, struct cb_err *err) {
+    const char *data = at("labelled.jsonl");
+    struct cb_train_options o = {.model = at("model"),
+                                 .out = at(out),
+                                 .text = &data,
+                                 .n_text = 1,
+                                 .tuner = "lora:r=2",
+                                 .task = "classify",
+                                 .steps = 2,
+                                 .batch = 2,
+                                 .valid = &data,
+                                 .n_valid = 1,
+                                 .eval_every = 1,
+                                 .run_json = "{}"};
+    struct cb_train_result r;
+    enum cb_status status = cb_train(engine, &o, &r, err);
+    if (status == CB_OK) cb_free(r.dump);
+    return status;
+}
+static enum cb_status task(struct cb_engine *engine, struct cb_err *err) { return classify(engine, "trained", err); }
+
+static enum cb_status task_eval(struct cb_engine *engine, struct cb_err *err) {
+    const char *data = at("labelled.jsonl");
+    struct cb_eval_options o = {
+        .model = at("model"), .modules = at("labelled"), .text = &data, .n_text = 1, .task = "classify", .batch = 2};
+    struct cb_task_result r;
+    return cb_eval_task(engine, &o, &r, err);
+}
+
 /* A small net of the public functions: built, compiled, trained, saved and loaded. */
 static enum cb_status function(struct cb_engine *engine, struct cb_err *err) {
     struct cb_function *f;
@@ -174,6 +224,10 @@ static const struct scenario {
                  {"generate", generate, "none", NULL},
                  {"eval", eval, "none", NULL},
                  {"merge", merge, "merged", NULL},
+                 {"expression", expression, "output.safetensors", NULL},
+                 {"combine", combine, "combined", NULL},
+                 {"task", task, "trained", NULL},
+                 {"task_eval", task_eval, "none", NULL},
                  {"function", function, "function.safetensors", NULL}};
 
 static void copy_tree(const char *from, const char *to) {
@@ -238,9 +292,11 @@ static int sweep(const struct scenario *s, long only, long stride) {
 static enum cb_status prepare(struct cb_err *err) {
     struct cb_engine *engine;
     struct cb_engine_options options = {.threads = 1};
-    FILE *small = fopen(at("small.txt"), "w"), *text = fopen(at("text.txt"), "w");
-    if (!small || !text) return CB_E_IO;
+    FILE *small = fopen(at("small.txt"), "w"), *text = fopen(at("text.txt"), "w"), *labelled = fopen(at("labelled.jsonl"), "w");
+    if (!small || !text || !labelled) return CB_E_IO;
     for (int i = 0; i < 60; i++) fprintf(i < 6 ? small : text, "line %d of a text, %d.\n", i, i * 7919 % 1000);
+    for (int i = 0; i < 10; i++) fprintf(labelled, "{\"text\": \"line %d\", \"label\": \"%s\"}\n", i, i % 3 ? "good" : "bad");
+    fclose(labelled);
     fclose(small);
     fclose(text);
     const char *from = at("text.txt");
@@ -256,6 +312,9 @@ static enum cb_status prepare(struct cb_err *err) {
     if (cb_tokenizer_train(engine, &to, &tr, err) == CB_OK && cb_init(engine, &io, &ir, err) == CB_OK)
         tensors_write(at("input.safetensors"), item, 2, NULL, NULL, NULL, err);
     if (err->code == CB_OK) train_with(engine, "lora:r=2,alpha=4", "half", false, err);
+    if (err->code == CB_OK) train_with(engine, "ia3", "ia3", false, err);
+    if (err->code == CB_OK) train_with(engine, NULL, "other", false, err);
+    if (err->code == CB_OK) classify(engine, "labelled", err);
     cb_engine_destroy(&engine);
     return err->code;
 }
