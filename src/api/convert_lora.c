@@ -113,6 +113,23 @@ static enum cb_status make_plain(struct instance *in, const struct cb_convert_op
     return CB_OK;
 }
 
+/* The labels of the head that a module brings (labels.json): the base wants that head too, and what is written has the same. */
+static char *labels_of(const char *folder) {
+    char *path = gguf_is_path(folder) ? NULL : io_path_join(folder, "labels.json");
+    if (path && io_is_file(path)) return path;
+    free(path);
+    return NULL;
+}
+
+static enum cb_status labels_copy(const char *path, const char *out, struct cb_err *err) {
+    char *text;
+    size_t n;
+    TRY(io_read_file(&text, &n, path, (size_t)16 << 20, err));
+    enum cb_status status = files_write_text(out, "labels.json", text, err);
+    free(text);
+    return status;
+}
+
 enum cb_status convert_adapter(struct cb_engine *engine, const struct cb_convert_options *o, struct cb_convert_result *result,
                                struct cb_err *err) {
     struct instance in = {0};
@@ -123,14 +140,17 @@ enum cb_status convert_adapter(struct cb_engine *engine, const struct cb_convert
         status = err_set(err, CB_E_USAGE, __FILE__, __LINE__, "convert: %s is an adapter; wanted --model BASE, what it is for", o->in);
     if (status == CB_OK && (o->quantize || o->split_bytes))
         status = err_set(err, CB_E_USAGE, __FILE__, __LINE__, "convert: --quantize and --split are for models; %s is an adapter", o->in);
-    if (status == CB_OK) status = instance_open(&in, engine, o->model, NULL, err);
-    if (status == CB_OK) status = instance_load_module(&in, o->in, NULL, 1, err);
+    char *labels = labels_of(o->in);
+    if (status == CB_OK) status = instance_open(&in, engine, o->model, labels ? o->in : NULL, err);
+    if (status == CB_OK && !labels) status = instance_load_module(&in, o->in, NULL, 1, err);
     if (status == CB_OK && o->n_fields) {
         status = make_plain(&in, o, err);
         if (status != CB_OK) err_prefix(err, "%s", o->in);
     }
     if (status == CB_OK)
         status = gguf_is_path(o->out) ? write_items(o->out, &in, arena, result, err) : module_save(in.modules[0], in.store, o->out, err);
+    if (status == CB_OK && labels && !gguf_is_path(o->out)) status = labels_copy(labels, o->out, err);
+    free(labels);
     if (status == CB_OK) {
         const struct module *m = in.modules[0];
         result->bytes = module_parameters(m) * (int64_t)sizeof(float);

@@ -104,12 +104,13 @@ enum cb_status instance_hook(struct instance *in, struct nn_hook *hook, struct c
     if (by && !in->gives_rows)
         FAIL(err, CB_E_UNSUPPORTED, "--modules: %s%s%s: rows have no such field here; --field %s=VALUE gives them all one", by->block->name,
              by->field ? " by " : "", by->field ? by->field : "", by->field ? by->field : "task_ids");
-    for (int i = 0; i < in->list.n && !in->gives_rows; i++) {
+    for (int i = 0; i < in->list.n && !in->gives_rows && !in->gives_fields; i++) {
         const struct module_field *open = module_open_field(in->modules[i]);
         char known[200];
         if (open)
-            FAIL(err, CB_E_UNSUPPORTED, "a module with field %s: rows have no such field here; --field %s=VALUE gives them all one of %s",
-                 open->name, open->name, module_field_values(open, known));
+            FAIL(err, CB_E_UNSUPPORTED,
+                 "a module with field %s: rows have no such field here; --field %s=VALUE (fresh: at=%s=VALUE) gives them all one of %s",
+                 open->name, open->name, open->name, module_field_values(open, known));
     }
     TRY(module_list_check(&in->list, err));
     *hook = module_hook(&in->list);

@@ -22,6 +22,7 @@ struct instance {
     struct arena *arena;  // of the expression
     struct expression *open;  // the block of it that wants weights which are to be made; NULL: none
     int64_t copies;  // of each row of the input that the expression wants; 0: no expression
+    bool gives_fields;  // the caller gives the values of fields that modules depend on
     bool gives_rows;  // the caller gives these copies, and the numbers that rows are routed by
 };
 

@@ -180,6 +180,26 @@ struct labelled_batch task_batch(struct pass *pass, const struct task *task, int
     return b;
 }
 
+enum cb_status task_batch_fields(struct labelled_batch *b, struct pass *pass, const struct instance *in, const struct labelled *data,
+                                 struct cb_err *err) {
+    for (int i = 0; i < plan_n_slots(pass->plan); i++) {
+        const struct plan_slot *slot = plan_slot(pass->plan, i);
+        const struct module_field *field = NULL;
+        for (int k = 0; k < in->list.n && slot->is_input && !field; k++)
+            field = module_field_of(in->modules[k], slot->name, pass->graph->arena);
+        if (!field) continue;
+        if (b->n_fields == LABELLED_FIELDS) FAIL(err, CB_E_LIMIT, "modules: more than %d fields of rows", LABELLED_FIELDS);
+        TRY(labelled_field(&b->number[b->n_fields], data, field->name, (const char *const *)field->value, field->n, err));
+        b->field[b->n_fields++] = plan_data(pass->plan, i);
+    }
+    return CB_OK;
+}
+
+void task_batch_close(struct labelled_batch *b) {
+    for (int i = 0; i < b->n_fields; i++) free(b->number[i]);
+    b->n_fields = 0;
+}
+
 /* ---- evaluation */
 enum cb_status task_eval_open(struct task_eval *e, struct cb_err *err) {
     struct nn nn;
@@ -211,8 +231,9 @@ static double squared(const float *logits, const float *values, int64_t rows) {
     return sum;
 }
 
-static enum cb_status run(struct task_eval *e, struct measure *m, struct cb_task_result *r, struct cb_err *err) {
-    struct labelled_batch b = task_batch(&e->pass, e->task, e->batch, e->seq, e->pad);
+static enum cb_status run(struct task_eval *e, const struct labelled_batch *batch, struct measure *m, struct cb_task_result *r,
+                          struct cb_err *err) {
+    const struct labelled_batch b = *batch;
     const float *loss = pass_data(&e->pass, "loss"), *logits = pass_data(&e->pass, "logits");
     const int64_t n = labelled_info(e->data)->n, step = e->task->kind == LABELLED_TAGS ? e->seq : 1;
     const int64_t width = e->task->kind == LABELLED_NUMBER ? 1 : m->n_labels;
@@ -246,7 +267,10 @@ enum cb_status task_eval_run(struct task_eval *e, struct cb_task_result *result,
     struct measure m = {0};
     *result = (struct cb_task_result){0};
     enum cb_status status = measure_open(&m, e->task->kind, labelled_labels(e->data), labelled_info(e->data)->n, err);
-    if (status == CB_OK) status = run(e, &m, result, err);
+    struct labelled_batch rows = task_batch(&e->pass, e->task, e->batch, e->seq, e->pad);
+    if (status == CB_OK) status = task_batch_fields(&rows, &e->pass, e->instance, e->data, err);
+    if (status == CB_OK) status = run(e, &rows, &m, result, err);
+    task_batch_close(&rows);
     measure_close(&m);
     return status;
 }
@@ -284,6 +308,7 @@ static enum cb_status evaluate(struct call *c, struct cb_engine *engine, struct 
     TRY(labelled_load(&c->data, o->text, o->n_text, c->tokenizer, &lo, err));
     struct model_as as = task_model(c->task, labelled_labels(c->data), task_pad(c->tokenizer), engine->options.seed);
     TRY(instance_open_as(&c->instance, engine, o->model, o->modules, &as, err));
+    c->instance.gives_fields = true;
     const int64_t seq = task_seq(o->seq, labelled_info(c->data)->longest, context);
     c->eval = (struct task_eval){.task = c->task,
                                  .instance = &c->instance,

@@ -29,6 +29,10 @@ int32_t task_pad(const struct tokenizer *tokenizer);
 int64_t task_seq(int64_t asked, int64_t longest, int64_t context);
 /* The inputs of a pass that a batch of examples goes into. */
 struct labelled_batch task_batch(struct pass *pass, const struct task *task, int64_t batch, int64_t seq, int32_t pad);
+/* Inputs of that pass for modules that depend on a field of each row: the examples' values of it. Free with task_batch_close, also after a failure. */
+enum cb_status task_batch_fields(struct labelled_batch *batch, struct pass *pass, const struct instance *instance,
+                                 const struct labelled *data, struct cb_err *err);
+void task_batch_close(struct labelled_batch *batch);
 /* What a graph of a labelled task wants. */
 struct model_io task_io(const struct model *model, bool has_pairs, int64_t batch, int64_t seq);
 

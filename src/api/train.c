@@ -320,7 +320,10 @@ static enum cb_status run_train(struct run *r, struct cb_train_result *result, s
         fill_plan(r, result);
         return o->dump ? plan_dump(r->training.pass.plan, &result->dump, err) : CB_OK;
     }
-    if (r->task) r->rows = task_batch(&r->training.pass, r->task, r->batch, r->seq, (int32_t)r->training.instance.model->pad);
+    if (r->task) {
+        r->rows = task_batch(&r->training.pass, r->task, r->batch, r->seq, (int32_t)r->training.instance.model->pad);
+        TRY(task_batch_fields(&r->rows, &r->training.pass, &r->training.instance, r->data.examples, err));
+    }
     r->in.ids = pass_data(&r->training.pass, "input_ids");
     r->in.labels = pass_data(&r->training.pass, "labels");
     r->in.segments = score_segments(&r->training.pass);
@@ -337,6 +340,7 @@ enum cb_status cb_train(struct cb_engine *engine, const struct cb_train_options 
     metrics_close(&r.metrics);
     score_close(&r.score);
     task_eval_close(&r.eval);
+    task_batch_close(&r.rows);
     training_close(&r.training);
     run_data_close(&r);
     if (status != CB_OK) run_leave_folder(&r);

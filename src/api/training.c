@@ -196,6 +196,7 @@ enum cb_status training_open(struct training *t, struct cb_engine *engine, const
     memset(t, 0, sizeof *t);
     TRY(instance_open_as(&t->instance, engine, o->model, o->modules, o->as, err));
     const struct model *m = t->instance.model;
+    t->instance.gives_fields = o->task != NULL;
     if (o->task) t->instance.task_type = o->task->peft_type;
     if (!o->task && !m->class->head->learns_text && !m->class->head->shifts_labels)
         FAIL(err, CB_E_UNSUPPORTED, "%s: %s learns no text; wanted a language model", o->model, m->class->name);

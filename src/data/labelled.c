@@ -14,8 +14,19 @@ struct example {
     float value;
 };
 
+/* A field of the records beside what is learnt: the values found, and each example's number among them, -1: none. */
+struct field {
+    char *name;
+    struct labels values;
+    int32_t *number;
+    bool is_left_out;  // too many values: names of examples, free text
+};
+enum { FIELDS_MOST = 64, FIELD_VALUES_MOST = 256 };
+
 struct labelled {
     enum labelled_kind kind;
+    struct field field[FIELDS_MOST];
+    int n_fields;
     struct labels labels;
     struct example *example;
     int32_t *ids, *types, *tags;  // of all tokens; tags of LABELLED_TAGS alone
@@ -76,6 +87,11 @@ static enum cb_status grow(struct labelled *l, int64_t tokens, struct cb_err *er
         struct example *grown = realloc(l->example, (size_t)size * sizeof *grown);
         if (!grown) FAIL(err, CB_E_MEMORY, "labelled data: out of memory");
         l->example = grown;
+        for (int i = 0; i < l->n_fields; i++) {
+            int32_t *number = realloc(l->field[i].number, (size_t)size * sizeof *number);
+            if (!number) FAIL(err, CB_E_MEMORY, "labelled data: out of memory");
+            l->field[i].number = number;
+        }
         l->examples_size = size;
     }
     if (l->n_tokens + tokens <= l->tokens_size) return CB_OK;
@@ -121,6 +137,70 @@ static enum cb_status example_add(struct build *b, const int32_t *tags, int32_t 
     l->n_tokens += keep;
     l->info.cut += keep < n;
     if (keep > l->info.longest) l->info.longest = keep;
+    return CB_OK;
+}
+
+/* A field that is seen for the first time: no example before had it. NULL: no memory. */
+static struct field *field_add(struct labelled *l, const char *name) {
+    struct field *f = &l->field[l->n_fields];
+    *f = (struct field){.name = strdup(name), .number = malloc((size_t)l->examples_size * sizeof *f->number)};
+    l->n_fields++;
+    if (!f->name || !f->number) return NULL;
+    for (int64_t i = 0; i < l->info.n; i++) f->number[i] = -1;
+    return f;
+}
+
+/* Strings of the last example's record that are not learnt. */
+static enum cb_status fields_keep(struct labelled *l, const struct record *r, struct cb_err *err) {
+    const char *key;
+    json_t *value;
+    const int64_t at = l->info.n - 1;
+    for (int i = 0; i < l->n_fields; i++) l->field[i].number[at] = -1;
+    json_object_foreach((json_t *)r->object, key, value) {
+        struct field *f = NULL;
+        if (!json_is_string(value) || record_uses(r->shape, key)) continue;
+        for (int i = 0; i < l->n_fields && !f; i++)
+            if (strcmp(l->field[i].name, key) == 0) f = &l->field[i];
+        if (!f && l->n_fields == FIELDS_MOST) continue;
+        if (!f && !(f = field_add(l, key))) FAIL(err, CB_E_MEMORY, "labelled data: out of memory");
+        int number = f->is_left_out ? -1 : labels_find(&f->values, json_string_value(value));
+        f->is_left_out |= number < 0 && f->values.n == FIELD_VALUES_MOST;
+        if (f->is_left_out) continue;
+        if (number < 0) {
+            number = f->values.n;
+            TRY(labels_add(&f->values, json_string_value(value), err));
+        }
+        f->number[at] = number;
+    }
+    return CB_OK;
+}
+
+enum cb_status labelled_field(int32_t **numbers, const struct labelled *l, const char *field, const char *const *names, int n,
+                              struct cb_err *err) {
+    const struct field *f = NULL;
+    int32_t map[FIELD_VALUES_MOST];
+    *numbers = NULL;
+    for (int i = 0; i < l->n_fields && !f; i++)
+        if (strcmp(l->field[i].name, field) == 0) f = &l->field[i];
+    if (!f) FAIL(err, CB_E_FORMAT, "data: found no example with a string %s; wanted one in each", field);
+    if (f->is_left_out) FAIL(err, CB_E_LIMIT, "data: %s: found more than %d values; wanted a field of few", field, FIELD_VALUES_MOST);
+    for (int i = 0; i < f->values.n; i++) {
+        map[i] = -1;
+        for (int k = 0; k < n; k++)
+            if (strcmp(f->values.name[i], names[k]) == 0) map[i] = k;
+    }
+    if (!(*numbers = malloc((size_t)l->info.n * sizeof **numbers + 1))) FAIL(err, CB_E_MEMORY, "labelled data: out of memory");
+    for (int64_t i = 0; i < l->info.n; i++) {
+        const int32_t number = f->number[i];
+        if (number >= 0 && map[number] >= 0) {
+            (*numbers)[i] = map[number];
+            continue;
+        }
+        free(*numbers);
+        *numbers = NULL;
+        FAIL(err, CB_E_FORMAT, "data: example %lld: %s: found %.60s; wanted one of %d values (%.60s, ...)", (long long)i + 1, field,
+             number < 0 ? "nothing" : f->values.name[number], n, n ? names[0] : "none");
+    }
     return CB_OK;
 }
 
@@ -197,6 +277,7 @@ static enum cb_status read_file(struct build *b, const char *path, struct cb_err
     struct records *records;
     const struct record *r;
     char where[600];
+    int64_t n = b->out->info.n;
     TRY(records_open(&records, path, NULL, &b->o->records, err));
     enum cb_status status = records_next(records, &r, err);
     const enum record_shape wanted = b->o->kind == LABELLED_TAGS ? RECORD_TAGS : RECORD_LABEL;
@@ -208,6 +289,9 @@ static enum cb_status read_file(struct build *b, const char *path, struct cb_err
                         where, record_shape_text(r->shape), record_shape_text(wanted));
         else
             status = wanted == RECORD_TAGS ? add_words(b, r, where, err) : add_sequence(b, r, where, err);
+        // one without tokens is none
+        if (status == CB_OK && b->out->info.n > n) status = fields_keep(b->out, r, err);
+        n = b->out->info.n;
         if (status != CB_OK) break;
     }
     records_close(&records);
@@ -244,6 +328,9 @@ static void hash_all(struct labelled *l) {
         memcpy(&bits, &l->example[i].value, sizeof bits);
         h = (h ^ (uint32_t)l->example[i].label ^ (uint64_t)bits << 32 ^ (uint64_t)l->example[i].n) * 0x100000001B3ull, h ^= h >> 29;
     }
+    for (int k = 0; k < l->n_fields; k++)
+        for (int64_t i = 0; i < l->info.n && !l->field[k].is_left_out; i++)
+            h = (h ^ (uint32_t)l->field[k].number[i]) * 0x100000001B3ull, h ^= h >> 29;
     l->info.hash = h;
 }
 
@@ -273,6 +360,11 @@ void labelled_destroy(struct labelled **labelled) {
     *labelled = NULL;
     if (!l) return;
     labels_deinit(&l->labels);
+    for (int i = 0; i < l->n_fields; i++) {
+        labels_deinit(&l->field[i].values);
+        free(l->field[i].name);
+        free(l->field[i].number);
+    }
     free(l->example);
     free(l->ids);
     free(l->types);
@@ -294,6 +386,7 @@ static void row_fill(const struct labelled *l, const struct labelled_batch *to, 
         if (to->types) to->types[at + i] = is_token ? l->types[e->begin + i] : 0;
         if (l->kind == LABELLED_TAGS) to->labels[at + i] = is_token ? l->tags[e->begin + i] : LABELLED_IGNORE;
     }
+    for (int k = 0; k < to->n_fields; k++) to->field[k][row] = e ? to->number[k][e - l->example] : 0;
     if (l->kind == LABELLED_CLASS) to->labels[row] = e ? e->label : LABELLED_IGNORE;
     if (l->kind == LABELLED_NUMBER) to->values[row] = e ? e->value : 0;
 }

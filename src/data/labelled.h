@@ -47,6 +47,12 @@ const struct labelled_info *labelled_info(const struct labelled *labelled);
 /* Borrowed; empty where the labels are numbers. */
 const struct labels *labelled_labels(const struct labelled *labelled);
 
+/* Numbers among n names of the value that each example has of a field, a further string of its record; owned by caller, free(). An example with another
+   value, or none, is CB_E_FORMAT. */
+enum cb_status labelled_field(int32_t **numbers, const struct labelled *labelled, const char *field, const char *const *names, int n,
+                              struct cb_err *err);
+
+#define LABELLED_FIELDS 16
 /* Where a batch goes, row-major; nullable: types, and those of labels that the kind does not have. */
 struct labelled_batch {
     int64_t batch, seq;
@@ -54,6 +60,9 @@ struct labelled_batch {
     int32_t *labels;  // (B) of classes, (B,T) of tags: the first token of each word has its tag
     float *values;  // (B) of numbers
     int32_t pad;
+    int32_t *field[LABELLED_FIELDS];  // (B), n_fields of them: the rows' numbers by `number`, 0 in rows of padding
+    int32_t *number[LABELLED_FIELDS];  // of every example, by labelled_field
+    int n_fields;
 };
 /* Rows [first, first + B) of an epoch after another, each in an order of its own; a pure function of seed and index. Nullable: rows, the number of the
    example in each row. */

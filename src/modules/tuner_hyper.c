@@ -1,4 +1,4 @@
-/* Hypernetworks (Karimi Mahabadi et al. 2021, HyperFormer; Uestuen et al. 2022, Hyper-X): one small network makes the weights of LoRA, or of bottlenecks, of
+/* Hypernetworks (Karimi Mahabadi et al. 2021, HyperFormer; Üstün et al. 2022, Hyper-X): one small network makes the weights of LoRA, or of bottlenecks, of
    every site from embeddings of what the rows are (task, language, ...) and of where the site is:
      z = norm(W2 relu(W1 [e_field ...; e_layer; e_place] + b1) + b2),   a tensor of a site = H z, one head H for all sites where it has that shape. */
 #include <math.h>
