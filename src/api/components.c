@@ -1,5 +1,5 @@
-/* Principal components of the inputs of a module's sites over some batches, by incremental decompositions (Ross et al. 2008), as EVA (Paischer et al.
-   2024) begins: rows of tokens that are padding or are not learnt are left out. */
+/* What modules that begin by data are told of the inputs of their sites over some batches: principal components by incremental decompositions (Ross et al.
+   2008), as EVA (Paischer et al. 2024) begins, rows of tokens that are padding or are not learnt left out; second moments, as CorDA (Yang et al. 2024). */
 #include "api/components.h"
 
 #include <math.h>
@@ -8,15 +8,18 @@
 #include <string.h>
 
 #include "base/lapack.h"
+#include "ops/ops.h"
 
-enum { MOST_BATCHES = 64, MOST_INPUTS = 1024 };
+enum { MOST_BATCHES = 64, MOST_INPUTS = 1024, SEQUENCES = 256 };
+#define MOMENTS_BYTES ((int64_t)256 << 20)  // of one round of the batches; what does not fit has another
 
-/* The components of one input, that several sites may share. */
+/* What is known of one input, that several sites may share. */
 struct input {
     struct cb_tensor *x;
     int64_t width, k, seen;
-    double *mean, *s, *v;  // (width); (k); (k,width), v empty before the first batch
+    double *mean, *s, *v;  // components: (width); (k); (k,width), v empty before the first batch
     bool is_steady;
+    double *moments;  // (width,width), their sum; NULL: not in this round
 };
 
 struct capture {
@@ -25,14 +28,61 @@ struct capture {
     struct input input[MOST_INPUTS];
     int of_site[MOST_INPUTS], n;  // the input of each of the module's sites, -1: none
     bool is_full;
+    bool takes_moments;
+    int first, end;  // inputs of this round
+    int64_t bytes;
 };
+
+/* How many components a site wants; of moments 1. */
+static int64_t wanted(const struct capture *c, int site) {
+    return c->takes_moments ? module_wants_moments(c->module, site) : module_components(c->module, site);
+}
+
+/* X'X over the batch, each sequence of X divided by the size of its largest value; padding counts as zeros. (width,width) */
+static struct cb_tensor *moments_make(struct cb_graph *g, struct cb_tensor *x) {
+    const struct cb_tensor *ids = graph_find_leaf(g, "input_ids");
+    struct cb_tensor *mask = graph_find_leaf(g, "attention_mask");
+    const int64_t width = x->type.dim[x->type.rank - 1], rows = type_elements(&x->type) / (width ? width : 1), axes[2] = {1, 2};
+    const int64_t batch = ids ? ids->type.dim[0] : 0, each = batch ? rows / batch : 0;
+    if (!each || rows % batch)
+        return graph_fail(g, CB_E_UNSUPPORTED, "components: an input of %lld rows; wanted some a sequence", (long long)rows);
+    struct cb_tensor *zero = graph_const_f32(g, 0), *high;
+    if (x->type.dtype != CB_DTYPE_F32) x = op_cast(g, x, CB_DTYPE_F32);
+    high = x = op_reshape(g, x, 3, (const int64_t[]){batch, each, width});
+    if (mask && mask->type.rank == 2 && mask->type.dim[0] == batch && mask->type.dim[1] == each) {
+        const int32_t none = 0;
+        struct cb_tensor *is = op_compare(g, "ne", mask, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &none));
+        is = op_reshape(g, is, 3, (const int64_t[]){batch, each, 1});
+        high = op_where(g, is, x, graph_const_f32(g, -INFINITY));
+        x = op_where(g, is, x, zero);
+    }
+    high = op_unary(g, "abs", op_reduce(g, "max", high, 2, axes, true));
+    x = op_div(g, x, op_where(g, op_compare(g, "eq", high, zero), graph_const_f32(g, 1), high));
+    x = op_reshape(g, x, 2, (const int64_t[]){rows, width});
+    return op_matmul(g, x, x, true, false);
+}
+
+/* A new input's place; its output. */
+static void input_open(struct capture *c, struct nn *nn, int at, struct cb_tensor *x) {
+    const int64_t width = x->type.dim[x->type.rank - 1], bytes = 12 * width * width;
+    c->input[at] = (struct input){.x = x, .width = width};
+    if (!c->takes_moments) {
+        graph_output(nn->g, x, nn_name(nn, "given.%d", at));
+        return;
+    }
+    // those of this round lie one after the other; the first always fits
+    if (at < c->first || at != c->end || (at > c->first && c->bytes + bytes > MOMENTS_BYTES)) return;
+    c->end = at + 1;
+    c->bytes += bytes;
+    graph_output(nn->g, moments_make(nn->g, x), nn_name(nn, "given.%d", at));
+}
 
 /* Records what a site is given. */
 static struct cb_tensor *capture_input(void *user, struct nn *nn, const char *name, struct cb_tensor *x) {
     struct capture *c = user;
     struct nn_hook outer = nn->hook;
     for (int i = 0; i < module_n_sites(c->module) && !graph_is_bad(nn->g, x); i++) {
-        const int64_t k = module_components(c->module, i);
+        const int64_t k = wanted(c, i);
         if (k < 1 || strcmp(module_site_name(c->module, i), name) != 0) continue;
         int at = 0;
         while (at < c->n && c->input[at].x != x) at++;
@@ -40,10 +90,7 @@ static struct cb_tensor *capture_input(void *user, struct nn *nn, const char *na
             c->is_full = true;
             break;
         }
-        if (at == c->n) {
-            c->input[c->n++] = (struct input){.x = x, .width = x->type.dim[x->type.rank - 1]};
-            graph_output(nn->g, x, nn_name(nn, "given.%d", at));
-        }
+        if (at == c->n) input_open(c, nn, c->n++, x);
         if (k > c->input[at].k) c->input[at].k = k;
         c->of_site[i] = at;
     }
@@ -205,24 +252,90 @@ static enum cb_status components_give(const struct capture *c, struct training *
     return CB_OK;
 }
 
-enum cb_status components_run(struct training *t, train_batch_fn *next, void *user, struct cb_err *err) {
-    bool wanted = false;
-    for (int i = 0; t->module && i < module_n_sites(t->module); i++) wanted |= module_components(t->module, i) > 0;
-    if (!wanted) return CB_OK;
+/* ---- second moments */
+static enum cb_status moments_add(struct capture *c, struct pass *pass, struct training *t, int64_t batch, train_batch_fn *next, void *user,
+                                  struct cb_err *err) {
+    for (int i = c->first; i < c->end; i++)
+        if (!(c->input[i].moments = calloc((size_t)(c->input[i].width * c->input[i].width), sizeof(double))))
+            FAIL(err, CB_E_MEMORY, "components: out of memory");
+    for (int64_t b = 0; b * batch < SEQUENCES; b++) {
+        TRY(next(user, b, err));
+        inputs_copy(pass, &t->pass);
+        TRY(plan_run(pass->plan, t->instance.engine->pool, err));
+        for (int i = c->first; i < c->end; i++) {
+            char name[32];
+            struct input *in = &c->input[i];
+            snprintf(name, sizeof name, "given.%d", i);
+            const float *given = plan_data(pass->plan, plan_find(pass->plan, name));
+            for (int64_t k = 0; k < in->width * in->width; k++) in->moments[k] += (double)given[k];
+            in->seen += batch;
+        }
+    }
+    return CB_OK;
+}
+
+/* Each site gets a mean of its own, which it overwrites. */
+static enum cb_status moments_give(const struct capture *c, struct training *t, struct cb_err *err) {
+    for (int i = 0; i < module_n_sites(t->module) && i < MOST_INPUTS; i++) {
+        const struct input *in = c->of_site[i] >= 0 ? &c->input[c->of_site[i]] : NULL;
+        if (!in || !in->moments) continue;
+        const int64_t n = in->width * in->width;
+        double *mean = malloc((size_t)n * sizeof *mean);
+        if (!mean) FAIL(err, CB_E_MEMORY, "components: out of memory");
+        for (int64_t k = 0; k < n; k++) mean[k] = in->moments[k] / (double)in->seen;
+        enum cb_status status = module_take_moments(t->module, i, t->instance.store, mean, err);
+        free(mean);
+        TRY(status);
+    }
+    return CB_OK;
+}
+
+/* Rounds of the same batches until every input has had its own. */
+static enum cb_status moments_run(struct capture *c, struct training *t, const struct cb_type *ids, train_batch_fn *next, void *user,
+                                  struct cb_err *err) {
+    enum cb_status status = CB_OK;
+    do {
+        struct pass pass = {0};
+        c->first = c->end;
+        c->n = 0;
+        c->bytes = 0;
+        status = capture_plan(c, &pass, t, ids->dim[0], ids->dim[1], err);
+        if (status == CB_OK) status = moments_add(c, &pass, t, ids->dim[0], next, user, err);
+        if (status == CB_OK) status = moments_give(c, t, err);
+        pass_end(&pass);
+        for (int i = c->first; i < c->end; i++) free(c->input[i].moments);
+    } while (status == CB_OK && c->end < c->n);
+    return status;
+}
+
+static enum cb_status components_find(struct capture *c, struct training *t, const struct cb_type *ids, train_batch_fn *next, void *user,
+                                      struct cb_err *err) {
+    struct pass pass = {0};
+    enum cb_status status = capture_plan(c, &pass, t, ids->dim[0], ids->dim[1], err);
+    if (status == CB_OK) status = batches_run(c, &pass, t, next, user, err);
+    if (status == CB_OK) status = components_give(c, t, err);
+    pass_end(&pass);
+    for (int i = 0; i < c->n; i++) free(c->input[i].mean), free(c->input[i].s), free(c->input[i].v);
+    return status;
+}
+
+enum cb_status components_run(struct training *t, train_batch_fn *next, void *user, bool is_resumed, struct cb_err *err) {
+    bool has_components = false, has_moments = false;
+    for (int i = 0; t->module && i < module_n_sites(t->module); i++) {
+        has_components |= !is_resumed && module_components(t->module, i) > 0;
+        has_moments |= module_wants_moments(t->module, i);
+    }
+    if (!has_components && !has_moments) return CB_OK;
     const int slot = plan_find(t->pass.plan, "input_ids");
     if (t->instance.model->family->encoder_decoder || slot < 0)
         FAIL(err, CB_E_UNSUPPORTED, "components: inputs of an encoder-decoder's layers are not taken");
     const struct cb_type ids = plan_slot(t->pass.plan, slot)->type;
     struct capture *c = calloc(1, sizeof *c);
-    struct pass pass = {0};
     if (!c) FAIL(err, CB_E_MEMORY, "components: out of memory");
     c->module = t->module;
+    c->takes_moments = has_moments;
     for (int i = 0; i < MOST_INPUTS; i++) c->of_site[i] = -1;
-    enum cb_status status = capture_plan(c, &pass, t, ids.dim[0], ids.dim[1], err);
-    if (status == CB_OK) status = batches_run(c, &pass, t, next, user, err);
-    if (status == CB_OK) status = components_give(c, t, err);
-    pass_end(&pass);
-    for (int i = 0; i < c->n; i++) free(c->input[i].mean), free(c->input[i].s), free(c->input[i].v);
+    enum cb_status status = has_moments ? moments_run(c, t, &ids, next, user, err) : components_find(c, t, &ids, next, user, err);
     free(c);
     return status;
 }

@@ -272,7 +272,7 @@ static enum cb_status rows_copy(struct forward *f, struct cb_err *err) {
 
 /* Outputs logits.<module>: the rows of each. */
 static void add_copies(struct forward *f) {
-    const struct expression *e = instance_copied(&f->instance);
+    const struct expression *e = f->io.has_parts ? NULL : instance_copied(&f->instance);
     struct cb_graph *g = f->pass.graph;
     for (int i = 0; e && f->copies == e->n && f->io.logits && i < e->n && !g->err.code; i++) {
         const struct expression *last = e->child[i];

@@ -224,7 +224,7 @@ static enum cb_status train(struct run *r, struct cb_train_result *result, struc
     lo.identity = r->identity;
     TRY(files_write_text(r->run_folder, "run.json", o->run_json, err));
     TRY(metrics_open(&r->metrics, r->run_folder, r->resume_step, err));
-    if (!r->resume_path) TRY(components_run(&r->training, next_batch, r, err));
+    TRY(components_run(&r->training, next_batch, r, r->resume_path != NULL, err));
     enum cb_status status = loop_run(r->training.trainer, &lo, &lc, r->resume_path, &outcome, err);
     fill_result(r, &outcome, result);
     if (status == CB_OK && outcome.is_early && outcome.has_best) {

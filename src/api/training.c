@@ -171,6 +171,7 @@ static enum cb_status build(struct training *t, const struct training_options *o
     if (o->teacher) TRY(teacher_open(&t->teacher, t->instance.engine, o->teacher, o->as, &plain, err));
     TRY(add_gradients(t, t->pass.graph, loss, o->trainer.accumulate, err));
     trainer_bytes(t->params, t->n_params, &o->trainer, &t->gradients_bytes, &t->states_bytes);
+    if (t->module) t->states_bytes += module_train_bytes(t->module);
     t->weights_bytes = instance_weight_bytes(&t->instance);
     for (int i = 0; i < t->n_params; i++) t->trainable += type_elements(&t->params[i].value->type);
     t->total = model_parameters(t->instance.model) + (t->module ? t->trainable : 0);

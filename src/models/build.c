@@ -5,13 +5,28 @@
 #include "models/model.h"
 #include "ops/ops.h"
 
+void model_head_output(struct nn *nn, const struct model_io *io, struct cb_tensor *y, const char *name) {
+    graph_output(nn->g, y, io->part ? nn_name(nn, "%s.%s", name, io->part) : name);
+}
+
+struct cb_tensor *model_rows_input(struct nn *nn, const struct model_io *io, const char *name, struct cb_type type) {
+    // rows of questions may be fewer than those of the batch
+    const int64_t each = io->batch / (type.dim[0] ? type.dim[0] : 1), begin = io->first_row / (each ? each : 1), rows = type.dim[0];
+    if (!io->all_rows) return graph_input(nn->g, name, type);
+    if (!rows || !each || io->all_rows % each || io->first_row % each)
+        return graph_fail(nn->g, CB_E_SHAPE, "%s: rows [%lld,%lld) of %lld are no whole questions", name, (long long)io->first_row,
+                          (long long)(io->first_row + io->batch), (long long)io->all_rows);
+    type.dim[0] = io->all_rows / each;
+    return op_slice(nn->g, graph_input(nn->g, name, type), 0, begin, begin + rows, 1);
+}
+
 struct cb_tensor *model_input(struct nn *nn, struct model_io *io, const char *name, int rank, const int64_t *dim, int64_t low, int64_t high,
                               bool ignore) {
     for (int i = 0; i < io->n_ranges; i++)
-        if (strcmp(io->ranges[i].name, name) == 0) return graph_input(nn->g, name, type_make(CB_DTYPE_I32, rank, dim));
+        if (strcmp(io->ranges[i].name, name) == 0) return model_rows_input(nn, io, name, type_make(CB_DTYPE_I32, rank, dim));
     if (io->n_ranges == MODEL_MAX_RANGES) return graph_fail(nn->g, CB_E_LIMIT, "%s: more than %d inputs", name, MODEL_MAX_RANGES);
     io->ranges[io->n_ranges++] = (struct model_range){name, low, high, ignore};
-    return graph_input(nn->g, name, type_make(CB_DTYPE_I32, rank, dim));
+    return model_rows_input(nn, io, name, type_make(CB_DTYPE_I32, rank, dim));
 }
 
 static struct cb_tensor *scalar_i32(struct cb_graph *g, int64_t value) {
@@ -318,6 +333,61 @@ static void survey_make(const struct model *model, struct nn *nn, const struct m
     if (!graph_is_bad(nn->g, x)) nn->survey = nn->hook.survey(nn->hook.user, nn, x);
 }
 
+static void head_make(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                      struct cb_tensor *x) {
+    const struct model_class *class = model->class;
+    if (nn->hook.head) {
+        model_head_given(model, nn, io, leaves, x);
+        return;
+    }
+    if (class->features) x = class->features(model, nn, io, leaves, x);
+    if (!graph_is_bad(nn->g, x)) class->head->build(model, nn, io, x);
+}
+
+/* Rows [begin,end) of a leaf of the batch. */
+static struct cb_tensor *rows_of(struct nn *nn, struct cb_tensor *x, int64_t begin, int64_t end) {
+    return x && x->type.rank == 2 && !graph_is_bad(nn->g, x) ? op_slice(nn->g, x, 0, begin, end, 1) : x;
+}
+
+/* Each part's rows through its own head; the losses are added, as the adapters library does it. Logits of one type are together "logits" too. */
+static void parts_make(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                       struct cb_tensor *x, const struct nn_head_part *part, int n) {
+    struct cb_graph *g = nn->g;
+    const struct nn_head *head = nn->hook.head;
+    struct cb_tensor *mask = nn->mask, **logits = arena_array(g->arena, (size_t)n, sizeof(struct cb_tensor *)), *loss = NULL;
+    bool are_alike = true;
+    int64_t begin = 0;
+    if (!logits) graph_fail(g, CB_E_MEMORY, "model: no memory for heads");
+    for (int i = 0; logits && i < n && !g->err.code; i++) {
+        struct model_io own = *io;
+        struct model_leaves rows = *leaves;
+        const int64_t end = begin + part[i].rows;
+        own.batch = part[i].rows;
+        own.first_row = begin;
+        own.all_rows = io->batch;
+        own.part = part[i].name;
+        nn->mask = rows.mask = rows_of(nn, leaves->mask, begin, end);
+        rows.ids = rows_of(nn, leaves->ids, begin, end);
+        rows.decoder_ids = rows_of(nn, leaves->decoder_ids, begin, end);
+        nn->hook.head = part[i].head;
+        head_make(model, nn, &own, &rows, op_slice(g, x, 0, begin, end, 1));
+        begin = end;
+        memcpy(io->ranges, own.ranges, sizeof io->ranges);
+        io->n_ranges = own.n_ranges;
+        logits[i] = own.logits;
+        if (own.loss) loss = loss ? op_add(g, loss, own.loss) : own.loss;
+        are_alike = are_alike && logits[i] && logits[i]->type.rank == logits[0]->type.rank;
+        for (int k = 1; are_alike && k < logits[i]->type.rank; k++) are_alike = logits[i]->type.dim[k] == logits[0]->type.dim[k];
+    }
+    nn->mask = mask;
+    nn->hook.head = head;
+    io->loss = loss;
+    io->has_parts = true;
+    if (!are_alike || g->err.code) return;
+    io->logits = op_concat(g, n, logits, 0);
+    if (io->want_logits) graph_output(g, io->logits, "logits");
+}
+
 /* The graph of io, whose tokens and memory count virtual tokens too. */
 static enum cb_status build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_err *err) {
     struct cb_graph *g = nn->g;
@@ -339,12 +409,12 @@ static enum cb_status build(const struct model *model, struct nn *nn, struct mod
     if (io->want_hidden) graph_output(g, x, "final");
     const struct model_class *class = model->class;
     if (!graph_is_bad(g, x) && !is_source && (io->want_logits || io->want_loss)) {
-        if (nn->hook.head) {
-            model_head_given(model, nn, io, &leaves, x);
-        } else {
-            if (class->features) x = class->features(model, nn, io, &leaves, x);
-            if (!graph_is_bad(g, x)) class->head->build(model, nn, io, x);
-        }
+        const struct nn_head_part *parts = NULL;
+        const int n_parts = nn->hook.heads ? nn->hook.heads(nn->hook.user, nn, io->batch, &parts) : 0;
+        if (n_parts > 1)
+            parts_make(model, nn, io, &leaves, x, parts, n_parts);
+        else
+            head_make(model, nn, io, &leaves, x);
         if (io->loss && io->extra_loss && !io->head_loss_only) io->loss = op_add(g, io->loss, io->extra_loss);
         if (io->want_loss && !io->loss) graph_fail(g, CB_E_UNSUPPORTED, "%s: has no loss", class->name);
         if (io->want_loss && nn->train && nn->hook.loss && !graph_is_bad(g, io->loss))

@@ -18,7 +18,7 @@ static struct cb_tensor *sequence_row(const struct model *m, struct nn *nn, stru
 /* ---- what the types do with scores of their layers */
 static void logits_keep(struct nn *nn, struct model_io *io, struct cb_tensor *y) {
     io->logits = y;
-    if (io->want_logits) graph_output(nn->g, y, "logits");
+    if (io->want_logits) model_head_output(nn, io, y, "logits");
 }
 
 static void classification(struct nn *nn, struct model_io *io, struct cb_tensor *y) {

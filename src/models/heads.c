@@ -36,7 +36,7 @@ struct nn_linear model_head_linear(const struct model *model, int64_t out) {
 static struct cb_tensor *logits_make(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x, int64_t out) {
     struct nn_linear head = model_head_linear(model, out);
     io->logits = nn_linear(nn, x, &head);
-    if (io->want_logits) graph_output(nn->g, io->logits, "logits");
+    if (io->want_logits) model_head_output(nn, io, io->logits, "logits");
     return io->logits;
 }
 
@@ -118,7 +118,7 @@ static void vocabulary_build(const struct model *model, struct nn *nn, struct mo
             if (bias->type.dtype != CB_DTYPE_F32) bias = op_cast(g, bias, CB_DTYPE_F32);
             io->logits = op_add(g, io->logits, op_reshape(g, bias, 1, &flat));
         }
-        if (io->want_logits) graph_output(g, io->logits, "logits");
+        if (io->want_logits) model_head_output(nn, io, io->logits, "logits");
     }
     if (!io->want_loss) return;
     if (io->logits) {
@@ -170,7 +170,7 @@ void model_sequence_loss(struct nn *nn, struct model_io *io, int64_t n_labels, e
         return;
     }
     const int64_t shape[2] = {io->batch, n_labels};
-    struct cb_tensor *labels = graph_input(g, "labels", type_make(CB_DTYPE_F32, n_labels == 1 ? 1 : 2, shape));
+    struct cb_tensor *labels = model_rows_input(nn, io, "labels", type_make(CB_DTYPE_F32, n_labels == 1 ? 1 : 2, shape));
     labels = op_reshape(g, labels, 2, shape);
     io->loss =
         problem == MODEL_REGRESSION ? loss_mse(g, logits, labels, "mean") : loss_bce_with_logits(g, logits, labels, NULL, NULL, "mean");
@@ -228,7 +228,7 @@ void model_span_outputs(struct nn *nn, struct model_io *io, struct cb_tensor *sc
     struct cb_tensor *both = op_split(g, scores, -1, 2, (const int64_t[]){1, 1});
     for (int i = 0; i < 2; i++) {
         score[i] = op_reshape(g, graph_out(g, both, i), 2, rows);
-        if (io->want_logits) graph_output(g, score[i], output[i]);
+        if (io->want_logits) model_head_output(nn, io, score[i], output[i]);
     }
     if (io->want_loss)
         io->loss = op_scale(g, op_add(g, span_loss(nn, io, input[0], score[0]), span_loss(nn, io, input[1], score[1])), 0.5, 0);
@@ -250,7 +250,7 @@ void model_choice_outputs(struct nn *nn, struct model_io *io, struct cb_tensor *
     struct cb_graph *g = nn->g;
     const int64_t rows = io->batch / n;
     io->logits = op_reshape(g, scores, 2, (const int64_t[]){rows, n});
-    if (io->want_logits) graph_output(g, io->logits, "logits");
+    if (io->want_logits) model_head_output(nn, io, io->logits, "logits");
     if (io->want_loss) io->loss = op_cross_entropy(g, io->logits, model_input(nn, io, "labels", 1, &rows, 0, n, true), "mean");
 }
 
@@ -265,7 +265,7 @@ const struct model_head model_head_choice = {
 /* ---- none */
 static void states_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
     io->logits = x;
-    if (io->want_logits) graph_output(nn->g, x, "last_hidden_state");
+    if (io->want_logits) model_head_output(nn, io, x, "last_hidden_state");
     if (io->want_loss) graph_fail(nn->g, CB_E_UNSUPPORTED, "%s: a body without a head has no loss", model->class->name);
 }
 

@@ -230,6 +230,10 @@ struct model_io {
        reads input_ids and writes them; with decoder_tokens and cache too it continues, attention_mask (B,memory) saying what of the caches is read. */
     int64_t memory;
     struct cb_tensor *logits, *loss;  // made by model_build; NULL where not wanted
+    /* While a part of the batch has its head made: its first row of all_rows, and what its outputs' names end in. all_rows 0: batch is all. */
+    int64_t first_row, all_rows;
+    const char *part;
+    bool has_parts;  // set by model_build: outputs are named by parts
     struct cb_tensor *extra_loss;  // a body's own, added to the head's; NULL: none
     bool head_loss_only;  // extra_loss is left out: evaluation
     struct model_range ranges[MODEL_MAX_RANGES];  // of the graph's inputs, made by model_build
@@ -254,6 +258,10 @@ struct model_leaves {
 };
 /* build.c: adds the whole model and its outputs to nn->g; failures are sticky in the graph and returned. */
 enum cb_status model_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_err *err);
+/* An output of a head: "<name>", of a part of the batch "<name>.<part>". */
+void model_head_output(struct nn *nn, const struct model_io *io, struct cb_tensor *y, const char *name);
+/* A head's input of the batch's rows, of which a part has its own. */
+struct cb_tensor *model_rows_input(struct nn *nn, const struct model_io *io, const char *name, struct cb_type type);
 /* An i32 input whose values are to be in [low, high). */
 struct cb_tensor *model_input(struct nn *nn, struct model_io *io, const char *name, int rank, const int64_t *dim, int64_t low, int64_t high,
                               bool ignore);

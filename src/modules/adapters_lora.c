@@ -1,4 +1,4 @@
-/* LoRA of the adapters library: which layers, factors by part of a fused projection, VeRA's shared ones, gates. */
+/* LoRA of the adapters library: which layers, factors by part of a fused projection, VeRA's shared ones, what tasks have of their own in MTL-LoRA, gates. */
 #include "modules/adapters_lora.h"
 
 #include <math.h>
@@ -179,7 +179,8 @@ static double factor_spread(const struct ad_lora *o, enum tuner_init init, int64
 static enum cb_status factors_add(struct module *m, struct tuner_site *site, struct ad_lora_place *p, struct cb_err *err) {
     const struct ad_lora *o = m->options;
     const char *name = site->site.name, *key[2] = {NULL, NULL};
-    const int64_t a[2] = {o->r * p->n, site->site.in}, b[2] = {p->width, o->r};
+    const int64_t a[2] = {o->r * p->n, site->site.in}, b[3] = {o->n_up, p->width, o->r}, task[2] = {o->r, o->r};
+    const bool is_mtl = o->n_up > 0;
     for (int i = 0; i < 2; i++) {
         const char *suffix = i ? "lora_B" : "lora_A";
         key[i] = o->is_vera ? arena_printf(m->arena, "%sshared_parameters.%s.%s", m->prefix, m->label, suffix)
@@ -188,7 +189,12 @@ static enum cb_status factors_add(struct module *m, struct tuner_site *site, str
     }
     enum tuner_role role = o->is_vera ? TUNER_FROZEN : TUNER_TRAINED;
     if (!o->scales) TRY(adapters_add(m, site, key[0], 2, a, o->a_init, factor_spread(o, o->a_init, a[1]), role, &p->a, err));
-    TRY(adapters_add(m, site, key[1], 2, b, o->b_init, factor_spread(o, o->b_init, o->r), role, &p->b, err));
+    TRY(adapters_add(m, site, key[1], is_mtl ? 3 : 2, is_mtl ? b : b + 1, o->b_init, factor_spread(o, o->b_init, o->r), role, &p->b, err));
+    if (is_mtl) {
+        TRY(adapters_add(m, site, adapters_key(m, name, "loras", "task_specific.values", err), o->has_matrix ? 2 : 1, task, TUNER_CONSTANT,
+                         1, role, &p->task, err));
+        TRY(adapters_add(m, site, adapters_key(m, name, "loras", "weights", err), 1, &o->n_up, TUNER_CONSTANT, 1, role, &p->weights, err));
+    }
     if (!o->is_vera) return CB_OK;
     TRY(filled_add(m, site, "vera_D", o->r, o->r, diagonal_fill, o->vera_d, &p->d, err));
     return filled_add(m, site, "vera_B", p->width, p->width, diagonal_fill, o->vera_b, &p->vera_b, err);
@@ -198,7 +204,7 @@ enum cb_status ad_lora_declare(struct module *m, struct tuner_site *site, struct
     const struct ad_lora *o = m->options;
     struct ad_lora_place *p = arena_alloc(m->arena, sizeof *p);
     if (!p) FAIL(err, CB_E_MEMORY, "%s: no memory for a site", site->site.name);
-    *p = (struct ad_lora_place){.a = -1, .b = -1, .d = -1, .vera_b = -1, .m = -1, .gate = -1};
+    *p = (struct ad_lora_place){.a = -1, .b = -1, .d = -1, .vera_b = -1, .m = -1, .gate = -1, .task = -1, .weights = -1};
     site->own = p;
     site->rank = o->r;
     site->scale = o->scales ? o->alpha : o->alpha / (double)o->r;
@@ -223,6 +229,27 @@ const char *ad_lora_refuses_fold(const struct module *m) {
 /* Rows of part i of a factor that stacks the parts. */
 static struct cb_tensor *part_rows(struct nn *nn, struct cb_tensor *factor, int64_t begin, int64_t size, bool is_whole) {
     return is_whole ? factor : op_slice(nn->g, factor, 0, begin, begin + size, 1);
+}
+
+/* The up-projection; of MTL-LoRA the mean of several, in shares that are a softmax of the task's weights. (width,r) */
+static struct cb_tensor *up_projection(const struct module *m, const struct tuner_site *site, struct nn *nn) {
+    const struct ad_lora *o = m->options;
+    const struct ad_lora_place *p = site->own;
+    struct cb_graph *g = nn->g;
+    struct cb_tensor *b = tuner_leaf(m, site, p->b, nn);
+    if (p->weights < 0) return b;
+    struct cb_tensor *share = op_softmax(g, op_scale(g, tuner_leaf(m, site, p->weights, nn), 1 / o->sharpness, 0), 0);
+    share = op_reshape(g, share, 2, (const int64_t[]){1, o->n_up});
+    b = op_matmul(g, share, op_reshape(g, b, 2, (const int64_t[]){o->n_up, p->width * o->r}), false, false);
+    return op_reshape(g, b, 2, (const int64_t[]){p->width, o->r});
+}
+
+/* Rows (...,r) times what the task has between down and up: a diagonal or a matrix. */
+static struct cb_tensor *task_apply(const struct module *m, const struct tuner_site *site, struct nn *nn, struct cb_tensor *low) {
+    const struct ad_lora_place *p = site->own;
+    if (p->task < 0) return low;
+    struct cb_tensor *values = tuner_leaf(m, site, p->task, nn);
+    return ((const struct ad_lora *)m->options)->has_matrix ? op_linear(nn->g, low, values, NULL, true) : op_mul(nn->g, low, values);
 }
 
 struct cb_tensor *ad_lora_spread(const struct tuner_site *site, struct nn *nn, struct cb_tensor *parts, int axis, float fill) {
@@ -263,12 +290,13 @@ struct cb_tensor *ad_lora_added(const struct module *m, const struct tuner_site 
     const struct ad_lora *o = m->options;
     const struct ad_lora_place *p = site->own;
     struct cb_graph *g = nn->g;
-    struct cb_tensor *a = tuner_leaf(m, site, p->a, nn), *b = tuner_leaf(m, site, p->b, nn), *piece[AD_LORA_PARTS];
+    struct cb_tensor *a = tuner_leaf(m, site, p->a, nn), *b = up_projection(m, site, nn), *piece[AD_LORA_PARTS];
     struct cb_tensor *dropped = nn_dropout(nn, x, o->dropout);
     int64_t from = 0;
     for (int i = 0; i < p->n; i++) {
         struct cb_tensor *low = op_linear(g, dropped, part_rows(nn, a, i * o->r, o->r, p->n == 1), NULL, false);
         if (p->d >= 0) low = op_linear(g, low, tuner_leaf(m, site, p->d, nn), NULL, false);
+        low = task_apply(m, site, nn, low);
         // the scale goes where the tensor is smallest; a gate is in place of alpha / r
         low = op_mul(g, p->gate < 0 ? op_scale(g, low, site->scale, 0) : low, scale);
         piece[i] = op_linear(g, low, part_rows(nn, b, from, p->size[i], p->n == 1), NULL, false);
@@ -283,12 +311,13 @@ struct cb_tensor *ad_lora_product(const struct module *m, const struct tuner_sit
     const struct ad_lora *o = m->options;
     const struct ad_lora_place *p = site->own;
     struct cb_graph *g = nn->g;
-    struct cb_tensor *a = tuner_leaf(m, site, p->a, nn), *b = tuner_leaf(m, site, p->b, nn), *piece[AD_LORA_PARTS];
+    struct cb_tensor *a = tuner_leaf(m, site, p->a, nn), *b = up_projection(m, site, nn), *piece[AD_LORA_PARTS];
     int64_t from = 0;
     if (p->d >= 0) a = op_matmul(g, tuner_leaf(m, site, p->d, nn), a, false, false);
     if (p->vera_b >= 0) b = op_matmul(g, tuner_leaf(m, site, p->vera_b, nn), b, false, false);
     for (int i = 0; i < p->n; i++) {
-        piece[i] = op_matmul(g, part_rows(nn, b, from, p->size[i], p->n == 1), part_rows(nn, a, i * o->r, o->r, p->n == 1), false, false);
+        struct cb_tensor *down = op_transpose(g, part_rows(nn, a, i * o->r, o->r, p->n == 1), 0, 1);
+        piece[i] = op_matmul(g, part_rows(nn, b, from, p->size[i], p->n == 1), task_apply(m, site, nn, down), false, true);
         from += p->size[i];
     }
     return ad_lora_spread(site, nn, p->n == 1 ? piece[0] : op_concat(g, p->n, piece, 0), 0, 0);

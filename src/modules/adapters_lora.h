@@ -15,12 +15,16 @@ struct ad_lora {
     double spread;  // of normal ones
     bool is_kaiming;  // of uniform ones: in sqrt(6 / fan in), not 1 / sqrt(fan in)
     struct adapters_layers layers;
+    // MTL-LoRA
+    int64_t n_up;  // up-projections, which each task weighs; 0: one, as it is
+    double sharpness;  // that these weights are divided by
+    bool has_matrix;  // a task's own (r,r) between down and up, not a diagonal
 };
 
 /* Parts of a fused projection's outputs that are changed; of another site one. */
 #define AD_LORA_PARTS 3
 struct ad_lora_place {
-    int a, b, d, vera_b, m, gate;  // numbers of parameters among the site's own; -1: none
+    int a, b, d, vera_b, m, gate, task, weights;  // numbers of parameters among the site's own; -1: none
     int n;
     int64_t begin[AD_LORA_PARTS], size[AD_LORA_PARTS], width;  // width: of all that are changed
     bool is_part;  // not the whole output

@@ -283,6 +283,10 @@ static struct cb_tensor *hook_survey(void *user, struct nn *nn, struct cb_tensor
     return one->tuner->survey(one, nn, x);
 }
 
+static int hook_heads(void *user, struct nn *nn, int64_t batch, const struct nn_head_part **parts) {
+    return compose_heads(nn, user, batch, parts);
+}
+
 struct nn_hook module_hook(struct module_list *list) {
     struct nn_hook hook = {.user = list, .input = hook_input, .site = hook_site, .param = hook_param, .join = hook_join};
     for (int i = 0; i < list->n; i++) {
@@ -294,7 +298,7 @@ struct nn_hook module_hook(struct module_list *list) {
         if (list->modules[i]->tuner->before) hook.before = hook_before, hook.hidden = hook_hidden;
         if (list->modules[i]->tuner->penalty) hook.loss = hook_loss;
         if (list->modules[i]->tuner->survey) hook.survey = hook_survey;
-        if (list->modules[i]->head) hook.head = list->modules[i]->head;
+        if (list->modules[i]->head) hook.head = list->modules[i]->head, hook.heads = hook_heads;
         hook.reads_padding |= list->modules[i]->reads_padding;
     }
     if (hook.n_rows + hook.n_late) hook.rows = hook_rows;

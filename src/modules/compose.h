@@ -65,6 +65,9 @@ struct cb_tensor *compose_before(struct nn *nn, const struct module_list *list, 
                                  const struct nn_prefixed *attention);
 struct cb_tensor *compose_hidden(struct nn *nn, const struct module_list *list, const struct nn_site *place,
                                  const struct nn_prefixed *attention);
+/* compose_heads.c: struct nn_hook's heads. */
+int compose_heads(struct nn *nn, const struct module_list *list, int64_t batch, const struct nn_head_part **parts);
+
 /* apply.c: whether a module's part at this site can be computed together with that of others of its kind. */
 bool module_groups(const struct compose *c, const struct module *m);
 /* The modules that act in place at the site, in order. */

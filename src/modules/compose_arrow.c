@@ -39,7 +39,7 @@ static bool expert_read(struct compose *c, const struct module *m, struct expert
     const struct tuner_site *site = module_site(m, c->name);
     const struct lora_site *own = site && strcmp(m->tuner->name, "lora") == 0 ? site->own : NULL;
     const enum nn_kind kind = c->site->kind;
-    if (!own || (kind != NN_LINEAR && kind != NN_HEAD) || own->bias >= 0 || own->magnitude >= 0 || own->a0 >= 0) {
+    if (!own || (kind != NN_LINEAR && kind != NN_HEAD) || !lora_site_is_plain(own)) {
         graph_fail(c->nn->g, CB_E_UNSUPPORTED, "%s: arrow: %s is not plain LoRA of a linear layer there", c->name, m->name);
         return false;
     }

@@ -10,7 +10,16 @@ struct lora_init {
     bool is_residual;  // the start's product is taken off the weight: the change is B A - B0 A0
     bool keeps_b;  // B is never trained
     bool of_inputs;  // A begins as principal components of the inputs
+    bool of_moments;  // A and B are made of the weight and the second moments of its inputs
+    bool is_quantised;  // the weight is quantised, A and B begin as a part of what that loses
     tuner_fill *a, *b;  // NULL: uniform, zeros
+};
+
+/* loftq_config. */
+struct lora_loftq {
+    int64_t bits, iterations;
+    enum cb_dtype dtype;  // a block type in place of normal floats of `bits`; CB_DTYPE_COUNT: none
+    bool is_peft;  // A and B begin without the factor alpha / r taken out
 };
 
 struct lora_options {
@@ -19,6 +28,8 @@ struct lora_options {
     bool rslora, dora, bias;
     const struct lora_init *init;
     int iterations;  // of a randomised decomposition; 0: exact
+    struct lora_loftq loftq;
+    bool keeps_knowledge;  // corda_config: kpm, not ipm
     struct tuner_numbers ranks, alphas;
     const json_t *tokens;  // trainable_token_indices; NULL: none
 };
@@ -41,5 +52,36 @@ enum cb_status lora_convert(const struct module *m, const struct store *store, j
 /* What a site has beside A and B: numbers of its parameters, -1: none. */
 struct lora_site {
     int bias, magnitude, a0;  // b0 follows a0
+    int shift;  // what quantising does to the weight (out,in)
 };
+/* Whether it is y = W x + s B A x and no more. */
+static inline bool lora_site_is_plain(const struct lora_site *s) { return s->bias < 0 && s->magnitude < 0 && s->a0 < 0 && s->shift < 0; }
+
+/* Matrices in f64, row-major: zeros, owned by caller, free(); a product c (m,n) = a (m,k) b (k,n), turned: a is (k,m). */
+double *lora_matrix(int64_t rows, int64_t columns, struct cb_err *err);
+void lora_product(double *c, const double *a, const double *b, int64_t m, int64_t k, int64_t n, bool turned);
+/* A site's weight (out,in), which has at least r rows and columns. w: owned by caller, free(). */
+struct lora_weight {
+    double *w;
+    int64_t in, out, r;
+};
+enum cb_status lora_weight_open(struct lora_weight *b, const struct module *m, const struct tuner_param *param, const struct store *store,
+                                struct cb_err *err);
+/* Values of the module's parameter of that number; NULL: none in the store. */
+const float *lora_values(const struct module *m, int number, const struct store *store);
+
+/* lora_corda.c: reads and writes corda_config; A and B, and what they take off the weight, of the second moments c (in,in) of a site's inputs, which is
+   overwritten. */
+enum cb_status lora_corda_parse(struct module *m, struct lora_options *o, const char *where, struct cb_err *err);
+enum cb_status lora_corda_config(struct module *m, struct cb_err *err);
+enum cb_status lora_take_moments(const struct module *m, const struct tuner_site *site, struct store *store, double *c, struct cb_err *err);
+/* lora_loftq.c: reads loftq_config; whether a site's weight is to be quantised, and is not stored so already; the shift, A and B of a fresh site. */
+enum cb_status lora_loftq_parse(struct module *m, struct lora_options *o, const char *where, struct cb_err *err);
+bool lora_loftq_wanted(const struct module *m, const struct tuner_site *site);
+enum cb_status lora_fill_shift(const struct module *m, const struct tuner_param *param, struct store *store, uint64_t seed, void *data,
+                               struct cb_err *err);
+enum cb_status lora_loftq_a(const struct module *m, const struct tuner_param *param, struct store *store, uint64_t seed, void *data,
+                            struct cb_err *err);
+enum cb_status lora_loftq_b(const struct module *m, const struct tuner_param *param, struct store *store, uint64_t seed, void *data,
+                            struct cb_err *err);
 #endif

@@ -10,14 +10,13 @@
 #include "modules/lora.h"
 
 /* ---- matrices in f64, row-major */
-static double *matrix(int64_t rows, int64_t columns, struct cb_err *err) {
+double *lora_matrix(int64_t rows, int64_t columns, struct cb_err *err) {
     double *out = calloc((size_t)(rows * columns) + 1, sizeof *out);
     if (!out) err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "no memory for a matrix of %lld x %lld", (long long)rows, (long long)columns);
     return out;
 }
 
-/* c (m,n) = a (m,k) b (k,n); turned: a is (k,m). */
-static void product(double *c, const double *a, const double *b, int64_t m, int64_t k, int64_t n, bool turned) {
+void lora_product(double *c, const double *a, const double *b, int64_t m, int64_t k, int64_t n, bool turned) {
     memset(c, 0, (size_t)(m * n) * sizeof *c);
     for (int64_t p = 0; p < k; p++)
         for (int64_t i = 0; i < m; i++) {
@@ -28,7 +27,7 @@ static void product(double *c, const double *a, const double *b, int64_t m, int6
 
 /* The first r columns of Q of a = Q R by Householder reflections in LAPACK's signs; a (m,n), r at most m and n. */
 static enum cb_status orthonormal(double *q, const double *a, int64_t m, int64_t n, int64_t r, struct cb_err *err) {
-    double *v = matrix(m, r, err), *tau = matrix(r, 1, err);
+    double *v = lora_matrix(m, r, err), *tau = lora_matrix(r, 1, err);
     for (int64_t i = 0; v && i < m; i++)
         for (int64_t j = 0; j < r; j++) v[i * r + j] = a[i * n + j];
     for (int64_t j = 0; v && tau && j < r; j++) {
@@ -62,49 +61,44 @@ static enum cb_status orthonormal(double *q, const double *a, int64_t m, int64_t
 }
 
 /* ---- the weight */
-struct base {
-    double *w;  // (out,in)
-    int64_t in, out, r;
-};
-
-static enum cb_status base_open(struct base *b, const struct module *m, const struct tuner_param *param, const struct store *store,
+enum cb_status lora_weight_open(struct lora_weight *b, const struct module *m, const struct tuner_param *param, const struct store *store,
                                 struct cb_err *err) {
     const struct tuner_site *site = &m->sites[param->site];
     float *plain;
-    *b = (struct base){.in = site->site.in, .out = site->site.out, .r = site->rank};
+    *b = (struct lora_weight){.in = site->site.in, .out = site->site.out, .r = site->rank};
     if (b->r > b->in || b->r > b->out)
         FAIL(err, CB_E_SHAPE, "%s: rank %lld of a weight of %lld x %lld; wanted one that its decomposition has", site->site.name,
              (long long)b->r, (long long)b->out, (long long)b->in);
     TRY(tuner_base_weight(&plain, site, store, err));
-    b->w = matrix(b->out, b->in, err);
+    b->w = lora_matrix(b->out, b->in, err);
     for (int64_t i = 0; b->w && i < b->in * b->out; i++) b->w[i] = (double)plain[i];
     free(plain);
     return b->w ? CB_OK : err->code;
 }
 
-static const float *values_of(const struct module *m, int number, const struct store *store) {
+const float *lora_values(const struct module *m, int number, const struct store *store) {
     const struct store_entry *entry = store_find(store, m->params[number].public.name);
     return entry ? entry->data : NULL;
 }
 
 /* ---- PiSSA: A = sqrt(S/s) V^T, B = U sqrt(S/s), the r largest */
 /* Halko et al. 2011, as torch.svd_lowrank: a basis of the range by powers of a drawn matrix. u (out,r), s (r), vt (r,in). */
-static enum cb_status svd_drawn(struct base *b, int iterations, uint64_t seed, uint64_t stream, double *u, double *s, double *vt,
+static enum cb_status svd_drawn(struct lora_weight *b, int iterations, uint64_t seed, uint64_t stream, double *u, double *s, double *vt,
                                 const char *name, struct cb_err *err) {
-    double *y = matrix(b->out, b->r, err), *z = matrix(b->in, b->r, err), *q = matrix(b->out, b->r, err);
-    double *p = matrix(b->in, b->r, err), *low = matrix(b->r, b->in, err);
+    double *y = lora_matrix(b->out, b->r, err), *z = lora_matrix(b->in, b->r, err), *q = lora_matrix(b->out, b->r, err);
+    double *p = lora_matrix(b->in, b->r, err), *low = lora_matrix(b->r, b->in, err);
     enum cb_status status = y && z && q && p && low ? CB_OK : err->code;
     struct rng rng = rng_make(seed, stream);
     for (int64_t i = 0; status == CB_OK && i < b->in * b->r; i++) p[i] = rng_normal(&rng);
     for (int k = 0; status == CB_OK && k <= iterations; k++) {
-        product(y, b->w, p, b->out, b->in, b->r, false);
+        lora_product(y, b->w, p, b->out, b->in, b->r, false);
         status = orthonormal(q, y, b->out, b->r, b->r, err);
         if (status != CB_OK || k == iterations) break;
-        product(z, b->w, q, b->in, b->out, b->r, true);
+        lora_product(z, b->w, q, b->in, b->out, b->r, true);
         status = orthonormal(p, z, b->in, b->r, b->r, err);
     }
     if (status == CB_OK) {
-        product(low, q, b->w, b->r, b->out, b->in, true);
+        lora_product(low, q, b->w, b->r, b->out, b->in, true);
         status = lapack_svd_product(q, low, b->out, b->r, b->in, u, s, vt, name, err);
     }
     free(y), free(z), free(q), free(p), free(low);
@@ -115,11 +109,11 @@ static enum cb_status pissa_a(const struct module *m, const struct tuner_param *
                               struct cb_err *err) {
     const struct lora_options *o = m->options;
     const struct tuner_site *site = &m->sites[param->site];
-    struct base b;
+    struct lora_weight b;
     if (!(site->scale > 0)) FAIL(err, CB_E_FORMAT, "%s: lora_alpha: found %g; wanted one above 0", m->name, o->alpha);
-    TRY(base_open(&b, m, param, store, err));
+    TRY(lora_weight_open(&b, m, param, store, err));
     const int64_t k = b.in < b.out ? b.in : b.out;
-    double *u = matrix(b.out, k, err), *s = matrix(k, 1, err), *vt = matrix(k, b.in, err);
+    double *u = lora_matrix(b.out, k, err), *s = lora_matrix(k, 1, err), *vt = lora_matrix(k, b.in, err);
     enum cb_status status = u && s && vt ? CB_OK : err->code;
     if (status == CB_OK)
         status = o->iterations ? svd_drawn(&b, o->iterations, seed, rng_hash(param->public.key), u, s, vt, site->site.name, err)
@@ -134,10 +128,10 @@ static enum cb_status pissa_b(const struct module *m, const struct tuner_param *
                               struct cb_err *err) {
     const struct tuner_site *site = &m->sites[param->site];
     const struct lora_site *own = site->own;
-    const float *a = values_of(m, site->param[m->is_fresh ? 0 : own->a0], store);
-    struct base b;
+    const float *a = lora_values(m, site->param[m->is_fresh ? 0 : own->a0], store);
+    struct lora_weight b;
     (void)seed;
-    TRY(base_open(&b, m, param, store, err));
+    TRY(lora_weight_open(&b, m, param, store, err));
     for (int64_t i = 0; a && i < b.r; i++) {
         double square = 0;
         for (int64_t k = 0; k < b.in; k++) square += (double)a[i * b.in + k] * (double)a[i * b.in + k];
@@ -152,10 +146,10 @@ static enum cb_status pissa_b(const struct module *m, const struct tuner_param *
 }
 
 /* ---- OLoRA: B = Q, A = R of W = Q R, the first r */
-static enum cb_status olora_q(double **q, struct base *b, const struct module *m, const struct tuner_param *param,
+static enum cb_status olora_q(double **q, struct lora_weight *b, const struct module *m, const struct tuner_param *param,
                               const struct store *store, struct cb_err *err) {
-    TRY(base_open(b, m, param, store, err));
-    *q = matrix(b->out, b->r, err);
+    TRY(lora_weight_open(b, m, param, store, err));
+    *q = lora_matrix(b->out, b->r, err);
     enum cb_status status = *q ? orthonormal(*q, b->w, b->out, b->in, b->r, err) : err->code;
     if (status != CB_OK) free(*q), free(b->w);
     return status;
@@ -163,12 +157,12 @@ static enum cb_status olora_q(double **q, struct base *b, const struct module *m
 
 static enum cb_status olora_a(const struct module *m, const struct tuner_param *param, struct store *store, uint64_t seed, void *data,
                               struct cb_err *err) {
-    struct base b;
+    struct lora_weight b;
     double *q, *r;
     (void)seed;
     TRY(olora_q(&q, &b, m, param, store, err));
-    r = matrix(b.r, b.in, err);
-    if (r) product(r, q, b.w, b.r, b.out, b.in, true);
+    r = lora_matrix(b.r, b.in, err);
+    if (r) lora_product(r, q, b.w, b.r, b.out, b.in, true);
     for (int64_t i = 0; r && i < b.r * b.in; i++) ((float *)data)[i] = (float)r[i];
     const bool ok = r != NULL;
     free(q), free(r), free(b.w);
@@ -177,7 +171,7 @@ static enum cb_status olora_a(const struct module *m, const struct tuner_param *
 
 static enum cb_status olora_b(const struct module *m, const struct tuner_param *param, struct store *store, uint64_t seed, void *data,
                               struct cb_err *err) {
-    struct base b;
+    struct lora_weight b;
     double *q;
     (void)seed;
     TRY(olora_q(&q, &b, m, param, store, err));
@@ -193,7 +187,7 @@ static enum cb_status orthogonal(const struct module *m, const struct tuner_para
     const int64_t r = site->rank, half = r / 2;
     if (r % 2) FAIL(err, CB_E_FORMAT, "%s: r: found %lld; wanted an even one for an orthogonal start", m->name, (long long)r);
     struct rng rng = rng_make(seed, rng_hash(site->site.name));
-    double *x = matrix(r, r, err), *q = matrix(r, r, err);
+    double *x = lora_matrix(r, r, err), *q = lora_matrix(r, r, err);
     for (int64_t i = 0; x && i < r * r; i++) x[i] = rng_normal(&rng);
     enum cb_status status = x && q ? orthonormal(q, x, r, r, r, err) : err->code;
     rng = rng_make(seed, rng_hash(param->public.key));
@@ -240,11 +234,11 @@ static enum cb_status zeros(const struct module *m, const struct tuner_param *pa
 
 static enum cb_status mica_b(const struct module *m, const struct tuner_param *param, struct store *store, uint64_t seed, void *data,
                              struct cb_err *err) {
-    struct base b;
+    struct lora_weight b;
     (void)seed;
-    TRY(base_open(&b, m, param, store, err));
+    TRY(lora_weight_open(&b, m, param, store, err));
     const int64_t k = b.in < b.out ? b.in : b.out;
-    double *u = matrix(b.out, k, err), *s = matrix(k, 1, err), *vt = matrix(k, b.in, err);
+    double *u = lora_matrix(b.out, k, err), *s = lora_matrix(k, 1, err), *vt = lora_matrix(k, b.in, err);
     enum cb_status status = u && s && vt ? CB_OK : err->code;
     if (status == CB_OK) status = lapack_svd(b.w, b.out, b.in, u, s, vt, m->name, err);
     for (int64_t i = 0; status == CB_OK && i < b.out * b.r; i++) ((float *)data)[i] = (float)u[i / b.r * k + k - b.r + i % b.r];
@@ -261,6 +255,8 @@ static const struct lora_init inits[] = {
     {.name = "olora", .fresh = TUNER_NEAR_BASE, .is_residual = true, .a = olora_a, .b = olora_b},
     {.name = "mica", .fresh = TUNER_IS_BASE, .keeps_b = true, .a = zeros, .b = mica_b},
     {.name = "eva", .fresh = TUNER_IS_BASE, .of_inputs = true},
+    {.name = "corda", .fresh = TUNER_NEAR_BASE, .is_residual = true, .of_moments = true},
+    {.name = "loftq", .fresh = TUNER_NOT_BASE, .is_quantised = true, .a = lora_loftq_a, .b = lora_loftq_b},
 };
 
 const struct lora_init *lora_init_find(const char *word, int *number) {
@@ -290,15 +286,15 @@ static enum cb_status fill_start(const struct module *m, const struct tuner_para
                                  uint64_t seed, void *data, struct cb_err *err) {
     const struct lora_options *o = m->options;
     const struct tuner_site *site = &m->sites[param->site];
-    const float *made = values_of(m, site->param[which], store);
+    const float *made = lora_values(m, site->param[which], store);
     if (m->is_fresh && made) {
         memcpy(data, made, (size_t)type_elements(&param->public.type) * sizeof(float));
         return CB_OK;
     }
-    if (o->iterations)
+    if (o->iterations || o->init->of_moments)
         FAIL(err, CB_E_UNSUPPORTED,
-             "%s: init_lora_weights: found %s: its start was drawn and is not in the file; wanted the module as plain LoRA", m->name,
-             o->init->name);
+             "%s: init_lora_weights: found %s: its start was %s and is not in the file; wanted the module as plain LoRA", m->name,
+             o->init->name, o->iterations ? "drawn" : "made of data");
     return fill(m, param, store, seed, data, err);
 }
 
@@ -355,6 +351,7 @@ static enum cb_status config_convert(json_t **out, const struct module *m, struc
     bool ok = config && own && r && json_object_set(r, "r", json_object_get(own, "r")) == 0 && json_object_del(own, "r") == 0;
     ok = ok && numbers_scale(r, 2, true) && numbers_scale(own, factor, false) && json_object_update(config, r) == 0;
     ok = ok && json_object_update(config, own) == 0 && json_object_set_new(config, "init_lora_weights", json_true()) == 0;
+    ok = ok && json_object_set_new(config, "corda_config", json_null()) == 0;
     ok = ok && numbers_scale(json_object_get(config, "rank_pattern"), 2, true);
     ok = ok && numbers_scale(json_object_get(config, "alpha_pattern"), factor, false);
     json_decref(own);
@@ -371,7 +368,7 @@ static enum cb_status config_convert(json_t **out, const struct module *m, struc
 static enum cb_status joined(const struct module *m, const struct store *store, int first, int second, bool beside, struct store *tensors,
                              struct cb_err *err) {
     const struct module_param *p = &m->params[first].public;
-    const float *a = values_of(m, first, store), *b = values_of(m, second, store);
+    const float *a = lora_values(m, first, store), *b = lora_values(m, second, store);
     struct cb_type type = p->type;
     struct store_entry *entry;
     if (!a || !b) FAIL(err, CB_E_NAME, "%s: not in the store", p->name);

@@ -398,9 +398,19 @@ enum cb_status module_take_components(const struct module *m, int i, struct stor
     return m->tuner->take_components(m, &m->sites[i], store, rows, err);
 }
 
+bool module_wants_moments(const struct module *m, int i) {
+    return m->is_fresh && m->tuner->wants_moments && m->tuner->wants_moments(m, &m->sites[i]);
+}
+
+enum cb_status module_take_moments(const struct module *m, int i, struct store *store, double *moments, struct cb_err *err) {
+    return m->tuner->take_moments(m, &m->sites[i], store, moments, err);
+}
+
 enum cb_status module_train_begin(struct module *m, struct store *states, int64_t steps, struct cb_err *err) {
     return m->tuner->train_begin ? m->tuner->train_begin(m, states, steps, err) : CB_OK;
 }
+
+int64_t module_train_bytes(const struct module *m) { return m->tuner->train_bytes ? m->tuner->train_bytes(m) : 0; }
 
 enum cb_status module_train_step(const struct module *m, struct store *store, struct store *states, int64_t step, struct cb_err *err) {
     return m->tuner->train_step ? m->tuner->train_step(m, store, states, step, err) : CB_OK;

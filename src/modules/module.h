@@ -86,9 +86,14 @@ enum cb_status module_settle(const struct module *module, struct store *store, c
 /* How many principal components of its i-th site's inputs a fresh module begins with, and that it takes them, (components,in), the largest first. */
 int64_t module_components(const struct module *module, int i);
 enum cb_status module_take_components(const struct module *module, int i, struct store *store, const double *rows, struct cb_err *err);
+/* Whether it begins with the mean second moments of its i-th site's inputs, each sequence divided by its largest value (CorDA), and that it takes them,
+   (in,in); they are overwritten. */
+bool module_wants_moments(const struct module *module, int i);
+enum cb_status module_take_moments(const struct module *module, int i, struct store *store, double *moments, struct cb_err *err);
 /* Before and after the steps of training, for kinds that do more than follow the gradient (AdaLoRA's ranks). states: of the trainer, in which what is to be
    kept between steps becomes entries. */
 enum cb_status module_train_begin(struct module *module, struct store *states, int64_t steps, struct cb_err *err);
+int64_t module_train_bytes(const struct module *module);  // of those entries
 enum cb_status module_train_step(const struct module *module, struct store *store, struct store *states, int64_t step, struct cb_err *err);
 /* Puts the modules, at their scales, into the model's weights in the store (f32 from then on); unfold: takes them off again, up to rounding, where their
    kinds add something to the weights. Refused where a weight is shared with a site that a module leaves alone. Replaced weights and biases change places

@@ -77,9 +77,22 @@ static json_t *value_make(enum tuner_kind kind, const char *text) {
     return NULL;
 }
 
-/* Where an option's key goes: PEFT's file is flat; the adapters library's has "config", a name, and beside it the file of a head. NULL: no memory. */
+/* The object of a key "object.key", made where there is none. */
+static json_t *object_place(json_t *config, const char **key) {
+    const char *dot = strchr(*key, '.');
+    char name[64];
+    if (!dot) return config;
+    snprintf(name, sizeof name, "%.*s", (int)(dot - *key), *key);
+    *key = dot + 1;
+    if (!json_is_object(json_object_get(config, name))) json_object_set_new(config, name, json_object());
+    return json_object_get(config, name);
+}
+
+/* Where an option's key goes: PEFT's file is flat but for an object here and there; the adapters library's has "config", a name, and beside it the file of
+   a head. NULL: no memory. */
 static json_t *option_place(json_t *config, const struct tuner *tuner, const char **key) {
-    if (tuner->peft_type || strcmp(*key, "name") == 0) return config;
+    if (tuner->peft_type) return object_place(config, key);
+    if (strcmp(*key, "name") == 0) return config;
     if (strncmp(*key, "head.", 5) != 0) return json_object_get(config, "config");
     *key += 5;
     if (!json_object_get(config, "head")) json_object_set_new(config, "head", json_pack("{s:{}}", "config"));

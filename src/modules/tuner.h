@@ -253,10 +253,16 @@ struct tuner {
     /* Takes them, (components,in), the largest first. */
     enum cb_status (*take_components)(const struct module *module, const struct tuner_site *site, struct store *store, const double *rows,
                                       struct cb_err *err);
+    /* Whether a fresh module begins with the second moments of a site's inputs (NULL: none does), and that it takes them, (in,in), which it overwrites. */
+    bool (*wants_moments)(const struct module *module, const struct tuner_site *site);
+    enum cb_status (*take_moments)(const struct module *module, const struct tuner_site *site, struct store *store, double *moments,
+                                   struct cb_err *err);
     /* In training, a scalar that is added to the loss; it may return NULL. NULL: none. */
     struct cb_tensor *(*penalty)(const struct module *module, struct nn *nn);
     /* Before the first of `steps` training steps: adds what it keeps between steps to states, where the optimiser's are, so that checkpoints hold it. */
     enum cb_status (*train_begin)(struct module *module, struct store *states, int64_t steps, struct cb_err *err);
+    /* Bytes of what train_begin adds. NULL: none. */
+    int64_t (*train_bytes)(const struct module *module);
     /* After step number `step`, from 0: states holds "grad.<name>" too. */
     enum cb_status (*train_step)(const struct module *module, struct store *store, struct store *states, int64_t step, struct cb_err *err);
     /* Frees what the tuner keeps outside the arena. */

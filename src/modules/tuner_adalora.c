@@ -157,6 +157,13 @@ static enum cb_status train_begin(struct module *m, struct store *states, int64_
     return CB_OK;
 }
 
+static int64_t train_bytes(const struct module *m) {
+    int64_t n = 0;
+    for (int i = 0; i < m->n_sites; i++)
+        for (int k = 0; k < 3; k++) n += (k == 2 ? 3 : 2) * type_bytes(&m->params[m->sites[i].param[k]].public.type);
+    return n;
+}
+
 /* The importance |p grad| of every number, smoothed, and how far it strays. */
 static void importance_update(const struct module *m, const struct store *store, struct store *states) {
     const struct adalora_options *o = m->options;
@@ -375,6 +382,7 @@ const struct tuner tuner_adalora = {
     .weight = weight,
     .penalty = penalty,
     .train_begin = train_begin,
+    .train_bytes = train_bytes,
     .train_step = train_step,
     .convert = convert,
 };

@@ -36,11 +36,12 @@ static enum cb_status init_parse(struct module *m, struct lora_options *o, const
     if (!o->init || (value && !word && !json_is_boolean(value) && !json_is_null(value)))
         FAIL(err, CB_E_UNSUPPORTED, "%s: init_lora_weights: found %s; wanted true or one of %s", where, json_text(value, text),
              lora_init_names(names));
-    if (o->init->is_residual && o->dora)
+    if ((o->init->is_residual || o->init->is_quantised) && o->dora)
         FAIL(err, CB_E_UNSUPPORTED, "%s: init_lora_weights: found %s beside use_dora; wanted one of them", where, o->init->name);
     m->fresh = o->dora && o->init->fresh == TUNER_IS_BASE ? TUNER_NEAR_BASE : o->init->fresh;
     m->is_additive = !o->dora;
-    return CB_OK;
+    if (o->init->of_moments) TRY(lora_corda_parse(m, o, where, err));
+    return o->init->is_quantised ? lora_loftq_parse(m, o, where, err) : CB_OK;
 }
 
 static enum cb_status parse(struct module *m, const char *where, struct cb_err *err) {
@@ -78,6 +79,11 @@ static enum cb_status declare_shared(struct module *m, const struct nn *nn, stru
                             json_pack("{s:b,s:i,s:f,s:f,s:b,s:b}", "adjust_scaling_factors", 1, "label_mask_value", -100, "rho", 1.0, "tau",
                                       0.99, "use_label_mask", 1, "whiten", 0)) != 0)
         FAIL(err, CB_E_MEMORY, "%s: no memory for a configuration", m->name);
+    if (m->is_fresh && o->init->of_moments) TRY(lora_corda_config(m, err));
+    if (m->is_fresh && o->init->is_quantised &&
+        (json_object_set_new(json_object_get(m->config, "loftq_config"), "loftq_bits", json_integer(o->loftq.bits)) != 0 ||
+         json_object_set_new(json_object_get(m->config, "loftq_config"), "loftq_iter", json_integer(o->loftq.iterations)) != 0))
+        FAIL(err, CB_E_MEMORY, "%s: no memory for a configuration", m->name);
     return o->tokens ? tuner_token_rows(m, nn, o->tokens, m->name, err) : CB_OK;
 }
 
@@ -94,14 +100,24 @@ static enum cb_status add_filled(struct module *m, struct tuner_site *site, cons
 static enum cb_status declare_linear(struct module *m, struct tuner_site *site, struct lora_site *own, struct cb_err *err) {
     const struct lora_options *o = m->options;
     const int64_t a[2] = {site->rank, site->site.in}, b[2] = {site->site.out, site->rank}, out = site->site.out;
-    if (o->init->a)
+    const int64_t whole[2] = {site->site.out, site->site.in};
+    const bool is_quantised = lora_loftq_wanted(m, site), fills = !o->init->is_quantised || is_quantised;
+    // A and B are made of what is lost, which is known before them
+    if (is_quantised) TRY(add_filled(m, site, "lora_shift", 2, whole, TUNER_DERIVED, lora_fill_shift, err));
+    if (o->init->a && fills)
         TRY(add_filled(m, site, "lora_A.weight", 2, a, TUNER_TRAINED, o->init->a, err));
     else
         TRY(tuner_add_param(m, site, "lora_A.weight", 2, a, TUNER_UNIFORM, 1 / sqrt((double)a[1]), err));
-    if (o->init->b)
+    if (o->init->b && fills)
         TRY(add_filled(m, site, "lora_B.weight", 2, b, o->init->keeps_b ? TUNER_FROZEN : TUNER_TRAINED, o->init->b, err));
     else
         TRY(tuner_add_param(m, site, "lora_B.weight", 2, b, TUNER_ZEROS, 0, err));
+    if (is_quantised) {
+        const int shift = site->param[0];
+        site->param[0] = site->param[1];
+        site->param[1] = site->param[2];
+        site->param[own->shift = 2] = shift;
+    }
     if (o->bias) {
         if (site->site.some_rows) FAIL(err, CB_E_UNSUPPORTED, "%s: lora_bias: found true; an expert's module has none", site->site.name);
         own->bias = site->n_params;
@@ -117,7 +133,7 @@ static enum cb_status declare_linear(struct module *m, struct tuner_site *site, 
 static enum cb_status declare_table(struct module *m, struct tuner_site *site, struct cb_err *err) {
     const struct lora_options *o = m->options;
     const int64_t a[2] = {site->rank, site->site.in}, b[2] = {site->site.out, site->rank};
-    if (o->bias || o->init->is_residual || o->init->keeps_b)
+    if (o->bias || o->init->is_residual || o->init->keeps_b || o->init->is_quantised)
         FAIL(err, CB_E_UNSUPPORTED, "%s: %s: found %s; embeddings have it not", site->site.name,
              o->bias ? "lora_bias" : "init_lora_weights", o->bias ? "true" : o->init->name);
     TRY(tuner_add_param(m, site, "lora_embedding_A", 2, a, TUNER_ZEROS, 0, err));
@@ -132,7 +148,7 @@ static enum cb_status declare(struct module *m, struct tuner_site *site, struct 
     if (!own) FAIL(err, CB_E_MEMORY, "%s: no memory for a site", m->name);
     TRY(tuner_number(&rank, &o->ranks, site->site.name, err));
     TRY(tuner_number(&alpha, &o->alphas, site->site.name, err));
-    *own = (struct lora_site){-1, -1, -1};
+    *own = (struct lora_site){-1, -1, -1, -1};
     site->own = own;
     site->rank = (int64_t)rank;
     site->scale = alpha / (o->rslora ? sqrt(rank) : rank);
@@ -149,13 +165,14 @@ static struct cb_tensor *scaled(const struct tuner_site *site, struct nn *nn, st
     return op_mul(nn->g, op_scale(nn->g, t, site->scale, 0), scale);
 }
 
-/* W + scale (alpha / r) (B A - B0 A0); embeddings: W + its transpose. */
+/* W + scale (alpha / r) (B A - B0 A0), and scale times what quantising does to W; embeddings: W + its transpose. */
 static struct cb_tensor *add_product(const struct module *m, const struct tuner_site *site, struct nn *nn, struct cb_tensor *w,
                                      struct cb_tensor *scale) {
     const struct lora_site *own = site->own;
     struct cb_graph *g = nn->g;
     struct cb_tensor *a = tuner_leaf(m, site, 0, nn), *b = scaled(site, nn, tuner_leaf(m, site, 1, nn), scale);
     w = op_add(g, w, site->site.kind == NN_EMBEDDING ? op_matmul(g, a, b, true, true) : op_matmul(g, b, a, false, false));
+    if (own->shift >= 0) w = op_add(g, w, op_mul(g, tuner_leaf(m, site, own->shift, nn), scale));
     if (own->a0 < 0) return w;
     b = scaled(site, nn, tuner_leaf(m, site, own->a0 + 1, nn), scale);
     return op_sub(g, w, op_matmul(g, b, tuner_leaf(m, site, own->a0, nn), false, false));
@@ -220,6 +237,7 @@ static struct cb_tensor *delta(const struct module *m, const struct tuner_site *
     }
     y = is_table ? op_add(g, y, op_linear(g, low, b, NULL, false)) : nn_product(nn, low, b, y);
     if (own->bias >= 0) y = op_add(g, y, scaled(site, nn, tuner_leaf(m, site, own->bias, nn), scale));
+    if (own->shift >= 0) y = nn_product(nn, op_mul(g, start, scale), tuner_leaf(m, site, own->shift, nn), y);
     if (own->a0 < 0) return y;
     // what the start took off the weight, dropout aside
     low = op_scale(g, scaled(site, nn, nn_product(nn, start, tuner_leaf(m, site, own->a0, nn), NULL), scale), -1, 0);
@@ -230,7 +248,7 @@ static struct cb_tensor *delta(const struct module *m, const struct tuner_site *
 static bool groups(const struct module *m, const struct tuner_site *site) {
     const struct lora_options *o = m->options;
     const struct lora_site *own = site->own;
-    return !o->dora && own->bias < 0 && own->a0 < 0 && !site->site.some_rows;
+    return !o->dora && lora_site_is_plain(own) && !site->site.some_rows;
 }
 
 /* Those of one rank. */
@@ -280,6 +298,11 @@ static enum cb_status take_components(const struct module *m, const struct tuner
     return CB_OK;
 }
 
+/* CorDA: of which sites the second moments are wanted. */
+static bool wants_moments(const struct module *m, const struct tuner_site *site) {
+    return ((const struct lora_options *)m->options)->init->of_moments && !site->site.some_rows;
+}
+
 static const char *refuses_fold(const struct module *m) {
     const struct lora_options *o = m->options;
     for (int i = 0; o->bias && i < m->n_sites; i++)
@@ -299,13 +322,23 @@ static const struct tuner_option options[] = {
     {"dora", "use_dora", TUNER_BOOL, "the norm of each output's weights is learned apart"},
     {"lora_bias", "lora_bias", TUNER_BOOL, "a bias behind B"},
     {"init", "init_lora_weights", TUNER_STR,
-     "gaussian, orthogonal, pissa, pissa_niter_N, olora, mica, eva; else uniform as PEFT's default"},
+     "gaussian, orthogonal, pissa, pissa_niter_N, olora, mica, eva, corda, loftq; else uniform as PEFT's default"},
+    {"corda", "corda_config.corda_method", TUNER_STR, "corda: ipm (what the data need most is trained) or kpm (what they need least)"},
+    {"bits", "loftq_config.loftq_bits", TUNER_INT, "loftq: 2, 4 or 8, normal floats in blocks of 64"},
+    {"iterations", "loftq_config.loftq_iter", TUNER_INT, "loftq: how often the weight is quantised and the rest decomposed"},
+    {"blocks", "loftq_config.loftq_type", TUNER_STR, "loftq: a type of blocks in place of bits: q4_0, q8_0, q4_k, ..."},
+    {"reading", "loftq_config.loftq_reading", TUNER_STR, "loftq: paper, or peft: A and B begin as if alpha were r"},
     {"tokens", "trainable_token_indices", TUNER_INTS, "rows of the words' table that are trained, as copies"},
     {"save", "modules_to_save", TUNER_STRS, "modules that are trained whole, as copies"},
     {0},
 };
-static const char *const cases[] = {"lora:r=2,alpha=4", "lora:r=3,alpha=3,rslora=true,init=gaussian,bias=all",
-                                    "lora:r=2,dora=true,tokens=3+1", "lora:r=1,init=pissa", NULL};
+static const char *const cases[] = {"lora:r=2,alpha=4",
+                                    "lora:r=3,alpha=3,rslora=true,init=gaussian,bias=all",
+                                    "lora:r=2,dora=true,tokens=3+1",
+                                    "lora:r=1,init=pissa",
+                                    "lora:r=2,init=loftq",
+                                    "lora:r=2,init=corda",
+                                    NULL};
 
 const struct tuner tuner_lora = {
     .name = "lora",
@@ -344,5 +377,7 @@ const struct tuner tuner_lora = {
     .convert = lora_convert,
     .components = components,
     .take_components = take_components,
+    .wants_moments = wants_moments,
+    .take_moments = lora_take_moments,
     .refuses_fold = refuses_fold,
 };

@@ -143,7 +143,7 @@ static enum cb_status expert_open(struct module *m, const struct nn *nn, int i, 
     bool is_plain = strcmp(x->tuner->name, "lora") == 0 && !x->n_swaps;
     for (int k = 0; is_plain && k < x->n_sites; k++) {
         const struct lora_site *own = x->sites[k].own;
-        is_plain = parts_is_linear(&x->sites[k].site) && own->bias < 0 && own->magnitude < 0 && own->a0 < 0;
+        is_plain = parts_is_linear(&x->sites[k].site) && lora_site_is_plain(own);
     }
     if (!is_plain) FAIL(err, CB_E_UNSUPPORTED, "%s: an expert of X-LoRA: wanted plain LoRA of linear layers", e->folder);
     e->first = m->n_params;

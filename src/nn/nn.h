@@ -64,6 +64,13 @@ struct nn_head {
     const struct nn_head_layer *layer;
 };
 
+/* Rows of the batch that have a head of their own. */
+struct nn_head_part {
+    const char *name;  // of the module that they go through
+    const struct nn_head *head;  // NULL: the model's own
+    int64_t rows;
+};
+
 struct nn_join;
 struct nn_prefixed;
 /* What a module does to a model while it is built. All functions are nullable. */
@@ -92,6 +99,8 @@ struct nn_hook {
     /* In training: a model's loss with what modules add to it. */
     struct cb_tensor *(*loss)(void *user, struct nn *nn, struct cb_tensor *loss);
     const struct nn_head *head;  // NULL: the model's own
+    /* Heads of parts of a batch of so many rows, one after the other; returns their number. 0: `head` serves all rows. */
+    int (*heads)(void *user, struct nn *nn, int64_t batch, const struct nn_head_part **parts);
     /* The body is built twice: what is made of the first one's last hidden states x, which nn->survey then is. */
     struct cb_tensor *(*survey)(void *user, struct nn *nn, struct cb_tensor *x);
     bool reads_padding;  // rows of padding count in what it does: they see the keys before them, as in Transformers

@@ -1,0 +1,47 @@
+#!/bin/sh
+# Modules that begin by data or by what quantising loses, trained by the command: what is saved, that a run which was stopped goes on as the same one,
+# memory as it was planned.
+set -eu
+: "${BUILD:=build}"
+cambium=$(realpath "${CAMBIUM:-$BUILD/cambium}")
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT INT TERM
+cd "$dir"
+failed=0
+say() {
+    echo "FAILED: $*"
+    failed=1
+}
+right() { "$cambium" "$@" >out 2>err </dev/null || say "cambium $*: $(cat err)"; }
+
+i=0
+while [ $i -lt 300 ]; do echo "the quick brown fox jumps over the lazy dog $i"; i=$((i + 1)); done >text
+right tokenizer train text --vocab 300 --out tok
+right init --family llama --set hidden_size=32,intermediate_size=64,num_hidden_layers=2,num_attention_heads=4,num_key_value_heads=2 --tokenizer tok --out m
+finetune() { # OUT TUNER OPTION...
+    to=$1 tuner=$2
+    shift 2
+    right finetune m --tuner "$tuner" --text text --out "$to" --steps 6 --batch 2 --seq 16 --save-every 2 --quiet "$@"
+}
+
+# ---- CorDA: the part that is taken off the weight is in no checkpoint, and found again
+for method in ipm kpm; do
+    finetune one-$method lora:r=2,alpha=4,init=corda,corda=$method
+    "$cambium" finetune m --tuner lora:r=2,alpha=4,init=corda,corda=$method --text text --out two-$method --steps 6 --batch 2 --seq 16 --save-every 2 \
+        --stop-after 2 --quiet >out 2>err </dev/null && say "--stop-after ended with 0"
+    finetune two-$method lora:r=2,alpha=4,init=corda,corda=$method --resume
+    cmp one-$method/adapter_model.safetensors two-$method/adapter_model.safetensors || say "$method: 2 + 4 steps differ from 6"
+    # plain LoRA of twice the rank
+    grep -q '"r": 4' one-$method/adapter_config.json || say "$method: $(cat one-$method/adapter_config.json)"
+    right eval m --modules one-$method --text text
+done
+cmp -s one-ipm/adapter_model.safetensors one-kpm/adapter_model.safetensors && say "ipm and kpm are the same"
+
+# ---- LoftQ: the file has A and B, and says what Q was
+finetune loftq lora:r=2,alpha=4,init=loftq,iterations=2,blocks=q4_0
+for word in '"loftq_type": "q4_0"' '"loftq_iter": 2' '"init_lora_weights": "loftq"'; do
+    grep -qF "$word" loftq/adapter_config.json || say "loftq: no $word"
+done
+right eval m --modules loftq --text text
+right merge m --modules loftq --out merged
+exit $failed
