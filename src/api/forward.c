@@ -134,6 +134,10 @@ static enum cb_status fill_input(struct forward *f, const struct plan_slot *slot
     struct model_range any = {slot->name, INT32_MIN, INT32_MAX, false}, *range = NULL;
     for (int r = 0; r < f->io.n_ranges; r++)
         if (strcmp(f->io.ranges[r].name, slot->name) == 0) range = &f->io.ranges[r];
+    for (int i = 0; i < f->instance.list.n && !range && strcmp(slot->name, "task_ids") == 0; i++) {
+        const int64_t n_tasks = module_tasks(f->instance.modules[i]);
+        if (n_tasks && n_tasks < any.high) any.low = 0, any.high = n_tasks;
+    }
     if (!range && slot->type.dtype == CB_DTYPE_I32) range = &any;
     for (int64_t i = 0; i < n; i++) {
         double v = ref_get(from->type.dtype, tensor_data(from), i % given);

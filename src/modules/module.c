@@ -433,4 +433,5 @@ int64_t module_parameters(const struct module *module) {
 }
 int64_t module_rows(const struct module *module) { return module->n_rows + module->n_late; }
 int64_t module_positions(const struct module *module) { return module->n_rows + module->n_past; }
+int64_t module_tasks(const struct module *module) { return module->tuner->tasks ? module->tuner->tasks(module) : 0; }
 bool module_scales(const struct module *module) { return module->tuner->scaling != NULL; }

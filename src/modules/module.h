@@ -134,6 +134,8 @@ int64_t module_parameters(const struct module *module);
 /* Virtual tokens that it puts before the tokens; with the positions that its prefixes count as. */
 int64_t module_rows(const struct module *module);
 int64_t module_positions(const struct module *module);
+/* How many tasks it knows, one of which each row's number in the input task_ids names; 0: it does not read them. */
+int64_t module_tasks(const struct module *module);
 /* Whether a scale other than 1 means something. */
 bool module_scales(const struct module *module);
 int module_n_sites(const struct module *module);

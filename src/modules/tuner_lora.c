@@ -336,8 +336,8 @@ static const char *const cases[] = {"lora:r=2,alpha=4",
                                     "lora:r=3,alpha=3,rslora=true,init=gaussian,bias=all",
                                     "lora:r=2,dora=true,tokens=3+1",
                                     "lora:r=1,init=pissa",
-                                    "lora:r=2,init=loftq",
-                                    "lora:r=2,init=corda",
+                                    "lora:r=1,init=loftq",
+                                    "lora:r=1,init=corda",
                                     NULL};
 
 const struct tuner tuner_lora = {

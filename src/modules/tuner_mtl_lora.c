@@ -53,7 +53,7 @@ static const struct tuner_option options[] = {
     {0},
 };
 static const char *const cases[] = {"mtl_lora:r=2,alpha=4,ups=3,intermediate_lora=true,output_lora=true",
-                                    "mtl_lora:r=3,attn_matrices=q+k+v,matrix=linear,sharpness=0.5", NULL};
+                                    "mtl_lora:r=3,ups=2,attn_matrices=q+k+v,matrix=linear,sharpness=0.5", NULL};
 
 const struct tuner tuner_mtl_lora = {
     .name = "mtl_lora",

@@ -39,8 +39,10 @@ static enum cb_status declare(struct module *m, struct tuner_site *site, struct 
     return tuner_add_param(m, site, "poly_router.module_logits", 2, (int64_t[]){o->tasks, q * s}, TUNER_UNIFORM, 1e-3, err);
 }
 
+static int64_t tasks(const struct module *m) { return ((const struct poly_options *)m->options)->tasks; }
+
 /* Shares of the skills, (splits, rows, skills): of each row the sigmoids of its task's logits, in training drawn around them (relaxed Bernoulli, temperature 1),
-   over their sum. */
+   over their sum. A number of no task, which callers refuse, makes its row NaN. */
 static struct cb_tensor *shares(const struct module *m, const struct tuner_site *site, struct nn *nn, int64_t rows) {
     const struct poly_options *o = m->options;
     struct cb_graph *g = nn->g;
@@ -107,4 +109,5 @@ const struct tuner tuner_poly = {
     .match = parts_is_linear,
     .declare = declare,
     .delta = delta,
+    .tasks = tasks,
 };
