@@ -360,39 +360,3 @@ TEST(compose, fusions_are_saved_as_they_are_read) {
         base_close(&b);
     }
 }
-
-/* A task that the module does not know is refused before anything runs. */
-TEST(compose, tasks_out_of_range) {
-    static const int64_t wrong[] = {3, -1, INT64_C(1) << 40};
-    const char *shared = shared_dir();
-    if (!shared) return;
-    struct cb_err err = {0};
-    struct cb_engine *engine;
-    struct tensors *golden;
-    char folder[400], base[500], path[500], temporary[128], in[200], out[200];
-    snprintf(folder, sizeof folder, "%s/fixtures/modules/poly_llama", shared);
-    snprintf(base, sizeof base, "%s/fixtures/modules/base_llama", shared);
-    snprintf(path, sizeof path, "%s/golden.safetensors", folder);
-    CHECK(temporary_folder(temporary, "tasks"));
-    snprintf(in, sizeof in, "%s/in.safetensors", temporary);
-    snprintf(out, sizeof out, "%s/out.safetensors", temporary);
-    CHECK_OK(cb_engine_create(&engine, &(struct cb_engine_options){.threads = 1}, &err));
-    CHECK_OK(tensors_open(&golden, path, &err));
-    const struct tensor *ids = tensors_find(golden, "input_ids");
-    for (int i = 0; i < 4; i++) {
-        int64_t task[3] = {2, 0, i < 3 ? wrong[i] : 1};
-        struct cb_forward_result result = {0};
-        struct cb_forward_options o = {.model = base, .modules = folder, .input = in, .output = out};
-        const struct tensor_item items[2] = {{.name = "input_ids", .type = ids->type, .data = tensor_data(ids)},
-                                             {.name = "task_ids", .type = type_make(CB_DTYPE_I64, 1, (int64_t[]){3}), .data = task}};
-        CHECK_OK(tensors_write(in, items, 2, NULL, NULL, NULL, &err));
-        if (i < 3)
-            CHECK_FAILS(cb_forward(engine, &o, &result, &err), CB_E_ARGUMENT, "wanted 0 to 2");
-        else
-            CHECK_OK(cb_forward(engine, &o, &result, &err));
-        cb_free(result.shapes);
-        memset(&err, 0, sizeof err);
-    }
-    tensors_destroy(&golden);
-    cb_engine_destroy(&engine);
-}
