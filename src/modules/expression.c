@@ -229,14 +229,36 @@ static enum cb_status tail_read(struct parser *p, struct expression *e) {
     return CB_OK;
 }
 
-/* Where all rows have one value of a field, what routes by it is that value's module; the base where there is none. */
-static void route_settle(struct parser *p, struct expression *e) {
-    const int64_t number = e->field ? table_get(&p->fields, e->field, strlen(e->field)) : -1;
+static struct expression *first_leaf(struct expression *e) {
+    while (e->block) e = e->child[0];
+    return e;
+}
+
+/* Where all rows have one value of a field, what routes by it is that value's module, the base where there is none; and where all have one of task_ids, what
+   chooses by these is the child of that number. */
+static enum cb_status route_settle(struct parser *p, struct expression *e) {
+    const char *name = e->field ? e->field : e->block && e->block->chooses ? "task_ids" : NULL;
+    const int64_t number = name ? table_get(&p->fields, name, strlen(name)) : -1;
     struct expression chosen = {.module = -1, .own = -1, .weight = 1, .scale = 1, .name = "base"};
-    if (number < 0) return;
+    if (number < 0) return CB_OK;
+    const char *value = p->definition[number].text;
+    char *end;
+    const long task = strtol(value, &end, 10);
+    if (!e->field && (!*value || *end || task < 0 || task >= e->n))
+        FAIL(p->err, CB_E_USAGE, "%s: %s: task_ids: found %.40s; wanted 0 to %d", p->what, e->block->name, value, e->n - 1);
     for (int i = 0; i < e->n; i++)
-        if (strcmp(e->value[i], p->definition[number].text) == 0) chosen = *e->child[i];
+        if (e->field ? strcmp(e->value[i], value) == 0 : i == task) chosen = *e->child[i];
+    // a head that goes with the first of all
+    const char *head = first_leaf(e)->head;
     *e = chosen;
+    if (head && !first_leaf(e)->head && first_leaf(e)->path) first_leaf(e)->head = head;
+    return CB_OK;
+}
+
+/* The same of all blocks in what a folder says. */
+static enum cb_status routes_settle(struct parser *p, struct expression *e) {
+    for (int i = 0; i < e->n; i++) TRY(routes_settle(p, e->child[i]));
+    return route_settle(p, e);
 }
 
 /* After NAME( */
@@ -247,8 +269,7 @@ static enum cb_status block_read(struct parser *p, struct expression *e) {
     TRY(tail_read(p, e));
     TRY(expect(p, ')', e->block->takes_numbers || e->block->takes_options ? "',', ';' or ')'" : "',' or ')'"));
     TRY(block_check(e, p->what, p->err));
-    route_settle(p, e);
-    return CB_OK;
+    return route_settle(p, e);
 }
 
 /* The expression that a name stands for, read anew: what is read at once is bounded. */
@@ -285,7 +306,10 @@ static enum cb_status leaf_read(struct parser *p, const char *text, struct expre
         if (!(*out)->block) (*out)->name = text;
         return CB_OK;
     }
-    if (setup_is_folder(text)) return setup_read(out, NULL, p->arena, text, p->err);
+    if (setup_is_folder(text)) {
+        TRY(setup_read(out, NULL, p->arena, text, p->err));
+        return routes_settle(p, *out);
+    }
     TRY(node_make(p, out));
     (*out)->name = path_name(p->arena, text);
     if (!(*out)->name) FAIL(p->err, CB_E_MEMORY, "%s: no memory", p->what);

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Modules that begin by data or by what quantising loses, trained by the command: what is saved, that a run which was stopped goes on as the same one,
-# memory as it was planned.
+# memory that the plan counts.
 set -eu
 : "${BUILD:=build}"
 cambium=$(realpath "${CAMBIUM:-$BUILD/cambium}")
@@ -44,4 +44,17 @@ for word in '"loftq_type": "q4_0"' '"loftq_iter": 2' '"init_lora_weights": "loft
 done
 right eval m --modules loftq --text text
 right merge m --modules loftq --out merged
+
+# ---- MTL-LoRA: a task's module is trained alone, and both are used by rows
+finetune a mtl_lora:r=2,ups=2,name=a
+finetune b mtl_lora:r=2,ups=2,name=b,matrix=linear
+grep -qF '"architecture": "mtl_lora"' a/adapter_config.json || say "mtl_lora: $(cat a/adapter_config.json)"
+right eval m --modules 'multitask(a, b)' --field task_ids=1 --text text
+right merge m --modules b --out merged_b
+
+# ---- AdaLoRA keeps two numbers for each that is trained, beside the optimiser's two: the plan counts them
+right plan finetune m --tuner adalora:r=4,tinit=1,tfinal=1 --text text --out x --steps 6 --batch 2 --seq 16 --json
+bytes=$(sed 's/.*"optimizer": \([0-9]*\).*/\1/' out)
+trainable=$(sed 's/.*"trainable": \([0-9]*\).*/\1/' out)
+[ "$bytes" -ge $((16 * trainable)) ] || say "adalora: $bytes bytes of states for $trainable parameters"
 exit $failed

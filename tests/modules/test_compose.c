@@ -35,6 +35,8 @@ TEST(compose, language) {
     CHECK(strcmp(e->child[0]->name, "a") == 0);
     CHECK_OK(parse("@language=ru\nstack(2*route(by=language; en=a, ru=0.5*b), route(by=language; en=c))", &e, arena, &err));
     CHECK(strcmp(e->child[0]->name, "b") == 0 && e->child[0]->scale == 1 && !e->child[1]->block && !e->child[1]->path);
+    CHECK_OK(parse("@task_ids=1\nstack(multitask(a, 0.5*b), c)", &e, arena, &err));
+    CHECK(strcmp(e->child[0]->name, "b") == 0 && e->child[0]->scale == 0.5 && strcmp(e->child[1]->name, "c") == 0);
     CHECK_OK(parse("batch(a, base; 2, 3)", &e, arena, &err));
     CHECK(e->n_numbers == 2 && e->number[1] == 3 && !e->child[1]->path);
     arena_destroy(&arena);
@@ -70,6 +72,8 @@ TEST(compose, refused_expressions) {
         {"a=m\na=n\na", "twice", CB_E_USAGE},
         {"sum=m\nsum", "cannot be a name", CB_E_USAGE},
         {"sum(\"a, b)", "closing quotation mark", CB_E_USAGE},
+        {"@task_ids=2\nmultitask(a, b)", "wanted 0 to 1", CB_E_USAGE},
+        {"@task_ids=x\nmultitask(a, b)", "found x", CB_E_USAGE},
     };
     struct arena *arena = arena_create();
     struct expression *e;
