@@ -141,6 +141,12 @@ struct cb_train_options {
     int n_text;
     const char *const *valid; /* validation data; 0: the last part of the training data where eval_every is set */
     int n_valid;
+    /* Several data sets, each a task, in place of text: "NAME=FILE", a name may come again; then valid is so too. Rows are drawn: "size" (default) in proportion
+       to the sets' rows, "equal", "temperature:T" to rows^(1/T). Their numbers, in the order of the names, go into the graph's input task_ids. */
+    const char *const *sets;
+    int n_sets;
+    const char *sampling;
+    bool module_per_set; /* OUT/NAME: a module for each set's rows, and OUT/adapter_setup.json, which is all of them (MultiTask) */
     const char *tuner; /* "lora:r=8,alpha=16", "full", "last:2", "head", "match:PATTERN" over names of weights; NULL: pretrain */
     const char *const *lr_scales; /* "PATTERN=X": parameters whose names match learn at X times the rate; the last that matches counts */
     int n_lr_scales;

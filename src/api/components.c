@@ -326,6 +326,7 @@ enum cb_status components_run(struct training *t, train_batch_fn *next, void *us
         has_moments |= module_wants_moments(t->module, i);
     }
     if (!has_components && !has_moments) return CB_OK;
+    if (t->n_modules > 1) FAIL(err, CB_E_UNSUPPORTED, "components: inputs of one module are taken; here are %d", t->n_modules);
     const int slot = plan_find(t->pass.plan, "input_ids");
     if (t->instance.model->family->encoder_decoder || slot < 0)
         FAIL(err, CB_E_UNSUPPORTED, "components: inputs of an encoder-decoder's layers are not taken");

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/instance.h"
+#include "api/sets.h"
 #include "modules/expression.h"
 
 /* A module that the tree has already, with the same scale: of parts of a batch it need not be there twice. */
@@ -61,11 +61,11 @@ static const struct expression *copied(const struct expression *e) {
 
 const struct expression *instance_copied(const struct instance *in) { return in->list.expression ? copied(in->list.expression) : NULL; }
 
-/* A block that chooses by what each row is said to be. */
-static const struct expression *chooser(const struct expression *e) {
-    if (e->block && e->block->chooses) return e;
+/* A block that chooses by what nobody says of rows; has_tasks: their tasks are said. */
+static const struct expression *chooser(const struct expression *e, bool has_tasks) {
+    if (e->block && e->block->chooses && !(has_tasks && (!e->field || strcmp(e->field, SETS_FIELD) == 0))) return e;
     for (int i = 0; i < e->n; i++) {
-        const struct expression *found = chooser(e->child[i]);
+        const struct expression *found = chooser(e->child[i], has_tasks);
         if (found) return found;
     }
     return NULL;
@@ -94,7 +94,7 @@ enum cb_status instance_add_modules(struct instance *in, const char *text, struc
 }
 
 enum cb_status instance_hook(struct instance *in, struct nn_hook *hook, struct cb_err *err) {
-    const struct expression *e = in->list.expression, *by = e ? chooser(e) : NULL;
+    const struct expression *e = in->list.expression, *by = e ? chooser(e, in->gives_tasks) : NULL;
     if (!in->list.n) return CB_OK;
     if (in->open)
         FAIL(err, CB_E_USAGE, "--modules: %s: found no folder of its weights; wanted %s (finetune --tuner fusion trains them)",
@@ -107,7 +107,7 @@ enum cb_status instance_hook(struct instance *in, struct nn_hook *hook, struct c
     for (int i = 0; i < in->list.n && !in->gives_rows && !in->gives_fields; i++) {
         const struct module_field *open = module_open_field(in->modules[i]);
         char known[200];
-        if (open)
+        if (open && !(in->gives_tasks && strcmp(open->name, SETS_FIELD) == 0))
             FAIL(err, CB_E_UNSUPPORTED,
                  "a module with field %s: rows have no such field here; --field %s=VALUE (fresh: at=%s=VALUE) gives them all one of %s",
                  open->name, open->name, open->name, module_field_values(open, known));

@@ -135,7 +135,8 @@ static enum cb_status text_ids(void *user, const char *text, int32_t **ids, int6
     return status;
 }
 
-enum cb_status instance_new_module(struct instance *in, const char *spec, struct module **module, struct cb_err *err) {
+/* Nullable: label. */
+static enum cb_status new_module(struct instance *in, const char *spec, const char *label, struct module **module, struct cb_err *err) {
     char name[16];
     TRY(next_name(in, name, err));
     TRY(instance_sites(in, err));
@@ -143,6 +144,7 @@ enum cb_status instance_new_module(struct instance *in, const char *spec, struct
         .spec = spec, .name = name, .base = in->path, .task_type = in->task_type, .seed = in->engine->options.seed};
     const char *save[MODULE_MAX_SAVE];
     fresh.save = save;
+    fresh.label = label;
     fresh.block = in->open;
     fresh.list = &in->list;
     fresh.ids = text_ids;
@@ -161,6 +163,42 @@ enum cb_status instance_new_module(struct instance *in, const char *spec, struct
     in->open->own = in->list.n - 1;
     in->open = NULL;
     in->list.n_composed = in->list.n;
+    return CB_OK;
+}
+
+enum cb_status instance_new_module(struct instance *in, const char *spec, struct module **module, struct cb_err *err) {
+    return new_module(in, spec, NULL, module, err);
+}
+
+static struct expression *node_make(struct instance *in, const struct block *block, int n) {
+    struct expression *e = arena_alloc(in->arena, sizeof *e);
+    struct expression **child = arena_array(in->arena, (size_t)n + 1, sizeof *child);
+    if (!e || !child) return NULL;
+    *e = (struct expression){.block = block, .module = -1, .own = -1, .weight = 1, .scale = 1, .n = n, .child = child};
+    return e;
+}
+
+enum cb_status instance_new_tasks(struct instance *in, const char *spec, const char *const *names, int n, struct cb_err *err) {
+    if (!in->arena && !(in->arena = arena_create())) FAIL(err, CB_E_MEMORY, "modules: out of memory");
+    struct expression *all = node_make(in, block_find("multitask", strlen("multitask")), n), *root = all;
+    for (int i = 0; i < n && all; i++) {
+        struct module *m;
+        if (!(all->child[i] = node_make(in, NULL, 0))) FAIL(err, CB_E_MEMORY, "modules: out of memory");
+        TRY(new_module(in, spec, names[i], &m, err));
+        all->child[i]->module = in->list.n - 1;
+        all->child[i]->name = all->child[i]->path = names[i];
+    }
+    // after what was there
+    if (in->list.expression && all && (root = node_make(in, block_find("sum", strlen("sum")), 2))) {
+        root->child[0] = (struct expression *)in->list.expression;
+        root->child[1] = all;
+    }
+    if (!all || !root) FAIL(err, CB_E_MEMORY, "modules: out of memory");
+    all->is_library = true;  // as adapter_setup.json will be read
+    in->list.expression = root;
+    in->list.n_composed = in->list.n;
+    in->tasks = all;
+    if (!in->copies) in->copies = 1;
     return CB_OK;
 }
 

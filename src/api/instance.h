@@ -23,6 +23,8 @@ struct instance {
     struct expression *open;  // the block of it that wants weights which are to be made; NULL: none
     int64_t copies;  // of each row of the input that the expression wants; 0: no expression
     bool gives_fields;  // the caller gives the values of fields that modules depend on
+    const struct expression *tasks;  // the block of modules that were made for a task each; NULL: none
+    bool gives_tasks;  // the caller says which task each row is of
     bool gives_rows;  // the caller gives these copies, and the numbers that rows are routed by
 };
 
@@ -41,6 +43,8 @@ enum cb_status instance_hook(struct instance *instance, struct nn_hook *hook, st
 const struct expression *instance_copied(const struct instance *instance);
 /* A fresh module by its tuner's spec, drawn from the engine's seed, on top of what is there. Owned by the instance. */
 enum cb_status instance_new_module(struct instance *instance, const char *spec, struct module **module, struct cb_err *err);
+/* The same for each of n tasks: rows go through that of their number in the input task_ids. names: borrowed. */
+enum cb_status instance_new_tasks(struct instance *instance, const char *spec, const char *const *names, int n, struct cb_err *err);
 /* Builds the plain model once, to record its sites. */
 enum cb_status instance_sites(struct instance *instance, struct cb_err *err);
 /* Loads one folder at a run-time scale. Nullable: head, a folder with the head that the module is to bring. */

@@ -16,9 +16,9 @@ static enum cb_status prompt_choose(const struct run *r, int32_t *ids, int64_t *
     *n = 1;
     ids[0] = end;
     if (end >= 0) return CB_OK;
-    int64_t tokens = corpus_info(r->data.corpus)->tokens;
+    int64_t tokens = corpus_info(r->data.sets.set[0].corpus)->tokens;
     *n = tokens < PROMPT ? tokens : PROMPT;
-    return corpus_read(r->data.corpus, ids, 0, *n, err);
+    return corpus_read(r->data.sets.set[0].corpus, ids, 0, *n, err);
 }
 
 /* Draws at a temperature of 0.8 from the 40 likeliest until the end of text or of the context. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "api/files.h"
+#include "api/sets.h"
 #include "io/file.h"
 #include "modules/expression.h"
 
@@ -243,6 +244,7 @@ static enum cb_status run(struct task_eval *e, const struct labelled_batch *batc
     for (int64_t first = 0; first < n; first += e->batch) {
         const int64_t rows = n - first < e->batch ? n - first : e->batch;
         labelled_fill_from(e->data, &b, first);
+        if (e->sets) set_inputs_fill(e->sets);
         TRY(plan_run(e->pass.plan, e->instance->engine->pool, err));
         const int64_t learnt = labelled_rows(e, &b, rows);
         if (e->task->kind == LABELLED_NUMBER)
@@ -268,6 +270,7 @@ enum cb_status task_eval_run(struct task_eval *e, struct cb_task_result *result,
     *result = (struct cb_task_result){0};
     enum cb_status status = measure_open(&m, e->task->kind, labelled_labels(e->data), labelled_info(e->data)->n, err);
     struct labelled_batch rows = task_batch(&e->pass, e->task, e->batch, e->seq, e->pad);
+    if (e->sets) rows.sets = e->sets->set;
     if (status == CB_OK) status = task_batch_fields(&rows, &e->pass, e->instance, e->data, err);
     if (status == CB_OK) status = run(e, &rows, &m, result, err);
     task_batch_close(&rows);

@@ -36,6 +36,7 @@ void task_batch_close(struct labelled_batch *batch);
 /* What a graph of a labelled task wants. */
 struct model_io task_io(const struct model *model, bool has_pairs, int64_t batch, int64_t seq);
 
+struct set_inputs;  // api/sets.h
 /* Examples under an instance, by a plan without gradients. */
 struct task_eval {
     const struct task *task;
@@ -43,6 +44,7 @@ struct task_eval {
     const struct labelled *data;  // borrowed
     int64_t batch, seq;
     int32_t pad;
+    const struct set_inputs *sets;  // told with each batch; NULL: none
     struct pass pass;
     bool is_open;
 };

@@ -12,6 +12,7 @@
 #include "api/files.h"
 #include "api/training.h"
 #include "io/file.h"
+#include "modules/expression.h"
 #include "train/ckpt.h"
 
 /* What a tuner or full training usually wants. */
@@ -62,13 +63,9 @@ static enum cb_status run_steps(struct run *r, struct cb_err *err) {
     int64_t a_step = r->batch * r->seq * r->accumulate;
     if ((o->steps > 0) + (o->tokens > 0) + (o->epochs > 0) > 1) FAIL(err, CB_E_USAGE, "--steps, --tokens, --epochs: wanted one of them");
     r->steps = o->steps ? o->steps : o->tokens ? o->tokens / a_step + (o->tokens % a_step != 0) : 1;
-    if (!o->steps && !o->tokens && r->data.loader) {
-        int64_t batches = loader_batches(r->data.loader, o->epochs ? o->epochs : 1);
-        r->steps = batches / r->accumulate + (batches % r->accumulate != 0);
-    }
-    if (!o->steps && !o->tokens && r->data.examples) {
-        const int64_t n = labelled_info(r->data.examples)->n, epochs = o->epochs ? o->epochs : 1, rows = r->batch * r->accumulate;
-        if (epochs > INT64_MAX / n - rows) FAIL(err, CB_E_USAGE, "--epochs %lld: too many", (long long)epochs);
+    const int64_t n = sets_rows(&r->data.sets, r->data.examples), epochs = o->epochs ? o->epochs : 1, rows = r->batch * r->accumulate;
+    if (!o->steps && !o->tokens && n) {
+        if (epochs > (INT64_MAX - rows) / n) FAIL(err, CB_E_USAGE, "--epochs %lld: too many", (long long)epochs);
         r->steps = (n * epochs + rows - 1) / rows;
     }
     if (r->steps > INT64_MAX / a_step)
@@ -93,19 +90,28 @@ static enum cb_status trainer_options(struct run *r, struct trainer_options *t, 
     return CB_OK;
 }
 
+/* Examples of the plan's rows: one data set's in its own order, or each row's of the set drawn for it. */
+static void run_task_batch(struct run *r, int64_t index) {
+    const uint64_t seed = r->engine->options.seed;
+    for (int64_t b = 0; b < r->batch && r->data.sets.mixture; b++) {
+        int set;
+        int64_t at;
+        mixture_row(r->data.sets.mixture, index * r->batch + b, &set, &at);
+        labelled_fill_row(r->data.examples, &r->rows, b, set, seed, at);
+    }
+    if (!r->data.sets.mixture) labelled_fill(r->data.examples, &r->rows, seed, index);
+}
+
 static enum cb_status next_batch(void *user, int64_t index, struct cb_err *err) {
     struct run *r = user;
     struct pass *p = &r->training.pass;
     int64_t *seed = pass_data(p, "seed");
     if (seed) *seed = (int64_t)(r->engine->options.seed * 0x9E3779B97F4A7C15ull + (uint64_t)index);
-    const struct run_data *d = &r->data;
-    if (r->task) {
-        labelled_fill(d->examples, &r->rows, r->engine->options.seed, index);
-        return r->o->teacher ? teacher_run(&r->training.teacher, p, err) : CB_OK;
-    }
-    TRY(loader_batch(d->loader, index, r->in.ids, d->spare ? d->spare : r->in.labels, r->in.segments, r->in.positions, err));
-    score_prepare(r->training.instance.model, d->mask, d->corrupt, (uint64_t)index, r->batch, r->seq, r->in.ids, r->in.labels,
-                  r->in.segments);
+    if (r->task)
+        run_task_batch(r, index);
+    else
+        TRY(run_text_batch(r, index, err));
+    set_inputs_fill(&r->row_sets);
     if (r->o->teacher) TRY(teacher_run(&r->training.teacher, p, err));
     return CB_OK;
 }
@@ -114,7 +120,7 @@ static enum cb_status next_batch(void *user, int64_t index, struct cb_err *err) 
 static enum cb_status validate(void *user, double *loss, struct cb_err *err) {
     struct run *r = user;
     struct cb_task_result result;
-    if (!r->task) return score_run(&r->score, loss, NULL, err);
+    if (!r->task) return run_text_valid(r, loss, err);
     TRY(task_eval_run(&r->eval, &result, err));
     *loss = result.loss;
     return CB_OK;
@@ -149,26 +155,46 @@ static void warn(void *user, const char *line) { engine_warn(((struct run *)user
 /* Writes the trained thing: a model folder or an adapter folder. */
 static json_t *number_or_null(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
-static enum cb_status write_card(const struct run *r, const struct loop_event *e, struct cb_err *err) {
+static enum cb_status write_card(const struct run *r, const struct module *module, const char *folder, const struct loop_event *e,
+                                 struct cb_err *err) {
     json_t *metrics = json_pack("{s:I, s:o, s:o, s:o}", "steps", (json_int_t)e->step, "loss", number_or_null(e->result.loss), "valid_loss",
                                 number_or_null(e->valid_loss), "best_valid_loss", number_or_null(e->best_loss));
-    return card_write(&r->training.instance, r->o->out, r->training.module, json_incref(json_object_get(r->identity, "training data")),
-                      metrics, r->o->modules, r->o->run_json, err);
+    json_t *data = json_object_get(r->identity, "training data");
+    return card_write(&r->training.instance, folder, module, json_incref(data), metrics, r->o->modules, r->o->run_json, err);
+}
+
+static enum cb_status write_module(struct run *r, const struct module *module, const char *folder, const struct loop_event *last,
+                                   struct cb_err *err) {
+    struct instance *in = &r->training.instance;
+    const struct module_evaluator evaluator = instance_evaluator(in);
+    TRY(module_settle(module, in->store, &evaluator, err));
+    TRY(module_save(module, in->store, folder, err));
+    TRY(write_card(r, module, folder, last, err));
+    return r->task ? task_write_labels(labelled_labels(r->data.examples), r->task, folder, err) : CB_OK;
+}
+
+/* A folder for each data set's module, and what puts them together. */
+static enum cb_status write_modules(struct run *r, const struct loop_event *last, struct cb_err *err) {
+    for (int i = 0; i < r->training.n_modules; i++) {
+        char *folder = io_path_join(r->o->out, r->data.sets.names[i]);
+        if (!folder) FAIL(err, CB_E_MEMORY, "training: out of memory");
+        enum cb_status status = write_module(r, r->training.modules[i], folder, last, err);
+        free(folder);
+        TRY(status);
+    }
+    return setup_write(r->training.instance.tasks, NULL, r->o->out, err);
 }
 
 static enum cb_status write_result(struct run *r, const struct loop_event *last, struct cb_err *err) {
     const struct instance *in = &r->training.instance;
     TRY(trainer_check(r->training.trainer, err));
     if (r->training.module) {
-        const struct module_evaluator evaluator = instance_evaluator(&r->training.instance);
-        TRY(module_settle(r->training.module, in->store, &evaluator, err));
-        TRY(module_save(r->training.module, in->store, r->o->out, err));
-        TRY(write_card(r, last, err));
+        TRY(in->tasks ? write_modules(r, last, err) : write_module(r, r->training.module, r->o->out, last, err));
     } else {
         TRY(model_save(in->model, in->store, r->o->out, 0, CB_DTYPE_COUNT, err));
         TRY(files_copy_tokenizer(r->o->model, r->o->out, NULL, err));
     }
-    if (r->task) TRY(task_write_labels(labelled_labels(r->data.examples), r->task, r->o->out, err));
+    if (r->task && !r->training.module) TRY(task_write_labels(labelled_labels(r->data.examples), r->task, r->o->out, err));
     // a template that was given goes with what was trained on it
     if (!r->o->chat_template || !r->data.chat) return CB_OK;
     return files_write_text(r->o->out, "chat_template.jinja", chat_source(r->data.chat, NULL), err);
@@ -198,6 +224,8 @@ static void fill_plan(const struct run *r, struct cb_train_result *result) {
     result->flops = plan_flops(t->pass.plan) * (double)r->accumulate;
 }
 
+static bool has_valid(const struct run *r) { return r->data.valid_examples || (r->data.sets.n && r->data.sets.set[0].valid_loader); }
+
 /* The loop itself and what comes after it. */
 static enum cb_status train(struct run *r, struct cb_train_result *result, struct cb_err *err) {
     const struct cb_train_options *o = r->o;
@@ -214,7 +242,7 @@ static enum cb_status train(struct run *r, struct cb_train_result *result, struc
                               .now = engine_now};
     struct loop_callbacks lc = {.user = r,
                                 .batch = next_batch,
-                                .validate = r->data.valid || r->data.valid_examples ? validate : NULL,
+                                .validate = has_valid(r) ? validate : NULL,
                                 .step = on_step,
                                 .go_on = go_on,
                                 .warn = warn,
@@ -248,7 +276,8 @@ static enum cb_status train(struct run *r, struct cb_train_result *result, struc
 /* Validation has a plan of its own, whose memory the plan of the steps is to leave; without data, of the shape that they would have. */
 static enum cb_status plan_validation(struct run *r, int64_t *bytes, struct cb_err *err) {
     const struct cb_train_options *o = r->o;
-    bool is_wanted = o->n_text ? r->data.valid != NULL : o->n_valid || o->eval_every > 0 || o->valid_share > 0;
+    const struct loader *valid = r->data.sets.n ? r->data.sets.set[0].valid_loader : NULL;
+    bool is_wanted = r->data.sets.n ? valid != NULL : o->n_valid || o->eval_every > 0 || o->valid_share > 0;
     *bytes = 0;
     if (r->task && r->data.valid_examples) {
         const struct model *m = r->training.instance.model;
@@ -257,20 +286,19 @@ static enum cb_status plan_validation(struct run *r, int64_t *bytes, struct cb_e
                                      .data = r->data.valid_examples,
                                      .batch = r->batch,
                                      .seq = r->seq,
-                                     .pad = (int32_t)m->pad};
+                                     .pad = (int32_t)m->pad,
+                                     .sets = &r->valid_sets};
         TRY(task_eval_open(&r->eval, err));
         *bytes = plan_memory(r->eval.pass.plan).inside;
     }
     if (!is_wanted || r->task) return CB_OK;
     struct loader_options shape = {
         .batch = r->batch, .seq = r->seq, .no_pack = o->no_pack, .segments = r->training.instance.model->class->head->masks};
-    enum cb_status status =
-        score_open(&r->score, &r->training.instance, r->data.valid ? loader_options(r->data.valid) : &shape, r->data.corrupt, err);
+    enum cb_status status = score_open(&r->score, &r->training.instance, valid ? loader_options(valid) : &shape, r->data.corrupt, err);
     if (status == CB_E_LIMIT)
         err_prefix(err, "--memory %lld: validation; a smaller --batch or a shorter --seq needs less",
                    (long long)r->engine->options.memory_limit);
     TRY(status);
-    r->score.loader = r->data.valid;
     r->score.mask = r->data.mask;
     *bytes = score_bytes(&r->score);
     return CB_OK;
@@ -279,6 +307,7 @@ static enum cb_status plan_validation(struct run *r, int64_t *bytes, struct cb_e
 static enum cb_status run_train(struct run *r, struct cb_train_result *result, struct cb_err *err) {
     const struct cb_train_options *o = r->o;
     struct training_options to = {.model = o->model, .modules = o->modules, .tuner = o->tuner, .labels_given = true, .train_mode = true};
+    to.module_per_set = o->module_per_set;
     TRY(training_parse(o->tuner, &r->what, err));
     to.what = r->what;
     to.lr_scales = o->lr_scales;
@@ -291,6 +320,9 @@ static enum cb_status run_train(struct run *r, struct cb_train_result *result, s
         FAIL(err, CB_E_USAGE, "--distill, --temperature: wanted --teacher MODEL with them");
     if (to.distill > 1 || !isfinite(to.temperature)) FAIL(err, CB_E_USAGE, "--distill %g: wanted a share from 0 to 1", to.distill);
     // all that can be refused without the data is refused before they are read
+    TRY(sets_parse(&r->data.sets, o, err));
+    if (r->data.sets.is_named && o->sample_every > 0)
+        FAIL(err, CB_E_USAGE, "--sample-every: a sample is of none of --dataset; wanted one of the two options");
     TRY(run_sizes(r, err));
     TRY(run_check_data(r, err));
     TRY(run_steps(r, err));
@@ -307,9 +339,12 @@ static enum cb_status run_train(struct run *r, struct cb_train_result *result, s
         to.labels_given = false;
         to.has_pairs = labelled_info(r->data.examples)->has_pairs;
     }
+    to.sets = r->data.sets.names;
+    to.n_sets = r->data.sets.is_named ? r->data.sets.n : 0;
     TRY(training_open(&r->training, r->engine, &to, err));
     if (!r->task) TRY(run_check_task(r, err));
-    if (o->n_text && !r->task) TRY(run_data(r, err));
+    if (r->data.sets.n && !r->task) TRY(run_data(r, err));
+    TRY(sets_mix(&r->data.sets, r->data.examples, r->engine->options.seed, err));
     TRY(run_steps(r, err));
     TRY(trainer_options(r, &to.trainer, err));
     to.segments = r->data.segments || r->training.instance.model->class->head->masks;
@@ -320,10 +355,15 @@ static enum cb_status run_train(struct run *r, struct cb_train_result *result, s
         fill_plan(r, result);
         return o->dump ? plan_dump(r->training.pass.plan, &result->dump, err) : CB_OK;
     }
+    const bool has_fields = r->task != NULL;
+    TRY(set_inputs_open(&r->row_sets, &r->training.pass, &r->training.instance, &r->data.sets, r->batch, has_fields, err));
+    struct pass *valid = r->task ? &r->eval.pass : &r->score.pass;
+    if (has_valid(r)) TRY(set_inputs_open(&r->valid_sets, valid, &r->training.instance, &r->data.sets, r->batch, has_fields, err));
     if (r->task) {
         r->rows = task_batch(&r->training.pass, r->task, r->batch, r->seq, (int32_t)r->training.instance.model->pad);
         TRY(task_batch_fields(&r->rows, &r->training.pass, &r->training.instance, r->data.examples, err));
     }
+    r->rows.sets = r->row_sets.set;
     r->in.ids = pass_data(&r->training.pass, "input_ids");
     r->in.labels = pass_data(&r->training.pass, "labels");
     r->in.segments = score_segments(&r->training.pass);
@@ -342,6 +382,8 @@ enum cb_status cb_train(struct cb_engine *engine, const struct cb_train_options 
     task_eval_close(&r.eval);
     task_batch_close(&r.rows);
     training_close(&r.training);
+    set_inputs_close(&r.row_sets);
+    set_inputs_close(&r.valid_sets);
     run_data_close(&r);
     if (status != CB_OK) run_leave_folder(&r);
     free(r.run_folder);

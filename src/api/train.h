@@ -2,6 +2,7 @@
 #ifndef API_TRAIN_H
 #define API_TRAIN_H
 #include "api/score.h"
+#include "api/sets.h"
 #include "api/training.h"
 #include "data/loader.h"
 #include "train/metrics.h"
@@ -9,8 +10,7 @@
 struct run_data {
     struct tokenizer *tokenizer;
     struct chat *chat;  // NULL: the model has no chat template
-    struct corpus *corpus, *valid_corpus;  // the same where a share is held out
-    struct loader *loader, *valid;  // valid NULL: none
+    struct data_sets sets;
     struct mask *mask;  // of masked language models; NULL: none
     struct corrupt *corrupt;  // of span corruption; NULL: another task
     int32_t *spare;  // with corrupt: the loader's labels, which are none of the model's
@@ -29,6 +29,7 @@ struct run {
     struct model_as as;
     struct labelled_batch rows;  // inputs of the plan, of a labelled task
     struct task_eval eval;
+    struct set_inputs row_sets, valid_sets;  // of the plans of steps and of validation
     bool go_on;
     bool made_out;  // OUT was not there before
     char *run_folder;  // OUT/run
@@ -51,6 +52,10 @@ enum cb_status run_check_task(const struct run *r, struct cb_err *err);
 enum cb_status run_check_data(const struct run *r, struct cb_err *err);
 /* train_data.c: tokenises (into OUT/run), splits, makes the loaders; with a plan only, the first loader alone in memory. */
 enum cb_status run_data(struct run *r, struct cb_err *err);
+/* Batch `index` of the text's rows into the plan's inputs. */
+enum cb_status run_text_batch(struct run *r, int64_t index, struct cb_err *err);
+/* Validation: its mean loss over all tokens; of several data sets the mean of each one's, and all of them in a line to the caller. */
+enum cb_status run_text_valid(struct run *r, double *loss, struct cb_err *err);
 /* The same of a labelled task, before the model is read: its labels make the head. */
 enum cb_status run_examples(struct run *r, struct cb_err *err);
 void run_data_close(struct run *r);

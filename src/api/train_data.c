@@ -7,6 +7,7 @@
 #include "api/chat.h"
 #include "api/files.h"
 #include "api/train.h"
+#include "base/rng.h"
 #include "io/file.h"
 #include "text/tokenizer.h"
 #include "train/ckpt.h"
@@ -61,8 +62,10 @@ enum cb_status run_check_task(const struct run *r, struct cb_err *err) {
     return score_corrupt(&neither, m, NULL, o->task, o->mask_rate, 0, err);
 }
 
-static enum cb_status corpus_make(struct run *r, struct corpus **corpus, const char *const *paths, int n, const char *file,
-                                  struct cb_err *err) {
+/* part: "train" or "valid". */
+static enum cb_status corpus_make(struct run *r, const struct data_set *set, struct corpus **corpus, const char *part, struct cb_err *err) {
+    const bool is_valid = strcmp(part, "valid") == 0;
+    char file[100];
     enum data_invalid invalid = DATA_INVALID_FAIL;
     data_invalid_by_name(&invalid, r->o->invalid);  // run_check_data has seen it
     const int32_t bos = r->data.mask ? tokenizer_bos(r->data.tokenizer) : -1;
@@ -74,25 +77,49 @@ static enum cb_status corpus_make(struct run *r, struct corpus **corpus, const c
     o.records = (struct records_options){
         .columns = r->o->columns, .n_columns = r->o->n_columns, .separator = r->o->separator, .format = r->o->format};
     o.apart = r->training.instance.model->class->head->shifts_labels && !r->data.corrupt;
+    snprintf(file, sizeof file, "%s%s%s.tokens", part, set->name ? "." : "", set->name ? set->name : "");
     char *path = r->run_folder ? io_path_join(r->run_folder, file) : NULL;
     if (r->run_folder && !path) FAIL(err, CB_E_MEMORY, "training data: out of memory");
-    enum cb_status status = corpus_load(corpus, paths, n, r->data.tokenizer, path, &o, NULL, err);
+    enum cb_status status = corpus_load(corpus, is_valid ? set->valid : set->text, is_valid ? set->n_valid : set->n_text, r->data.tokenizer,
+                                        path, &o, NULL, err);
     free(path);
     return status;
 }
 
 /* Where the training part ends; the rest is for validation. */
-static enum cb_status split(const struct run *r, int64_t *cut, struct cb_err *err) {
+static enum cb_status split(const struct run *r, const struct data_set *set, int64_t *cut, struct cb_err *err) {
     double share = r->o->valid_share > 0 ? r->o->valid_share : 0.1;
     *cut = 0;
     if (r->o->n_valid || (r->o->eval_every <= 0 && r->o->valid_share <= 0)) return CB_OK;
-    return corpus_split(r->data.corpus, share, cut, err);
+    return corpus_split(set->corpus, share, cut, err);
+}
+
+/* What training and validation read of one data set; of several, training asks for single rows. */
+static enum cb_status loaders_make(struct run *r, struct data_set *set, struct loader_options lo, struct cb_err *err) {
+    const struct cb_train_options *o = r->o;
+    int64_t cut;
+    TRY(split(r, set, &cut, err));
+    lo.last = cut;
+    if (set->name) {
+        lo.batch = 1;
+        lo.seed ^= rng_hash(set->name);
+    }
+    TRY(loader_create(&set->loader, set->corpus, &lo, err));
+    const struct loader_info *info = loader_info(set->loader);
+    if (o->no_pack && info->cut_tokens)
+        engine_warn(r->engine, "%lld documents are longer than --seq %lld: %lld tokens are cut off", (long long)info->cut_documents,
+                    (long long)r->seq, (long long)info->cut_tokens);
+    if (!o->n_valid && !cut) return CB_OK;
+    lo.batch = r->batch;
+    lo.evaluation = true;
+    lo.first = cut;
+    lo.last = 0;
+    return loader_create(&set->valid_loader, set->valid_corpus ? set->valid_corpus : set->corpus, &lo, err);
 }
 
 enum cb_status run_data(struct run *r, struct cb_err *err) {
     const struct cb_train_options *o = r->o;
     struct run_data *d = &r->data;
-    int64_t cut;
     TRY(files_load_tokenizer(&d->tokenizer, o->model, err));
     TRY(run_check_ids(r, err));
     TRY(score_mask(&d->mask, r->training.instance.model, d->tokenizer, o->mask, o->mask_rate, r->engine->options.seed, err));
@@ -107,44 +134,81 @@ enum cb_status run_data(struct run *r, struct cb_err *err) {
         io_remove_temporaries(o->out);
         io_remove_temporaries(r->run_folder);
     }
-    if (o->n_valid) TRY(corpus_make(r, &d->valid_corpus, o->valid, o->n_valid, "valid.tokens", err));
-    TRY(corpus_make(r, &d->corpus, o->text, o->n_text, "train.tokens", err));
-    TRY(split(r, &cut, err));
     const bool pairs = r->training.instance.model->class->head->shifts_labels && !d->corrupt;
-    if (pairs) TRY(score_check_pairs(r->training.instance.model, d->corpus, err));
-    d->segments = o->no_pack || d->mask || corpus_info(d->corpus)->documents > 1;
+    d->segments = o->no_pack || d->mask;
+    for (int i = 0; i < d->sets.n; i++) {
+        struct data_set *set = &d->sets.set[i];
+        if (set->n_valid) TRY(corpus_make(r, set, &set->valid_corpus, "valid", err));
+        TRY(corpus_make(r, set, &set->corpus, "train", err));
+        if (pairs) TRY(score_check_pairs(r->training.instance.model, set->corpus, err));
+        d->segments |= corpus_info(set->corpus)->documents > 1;
+    }
     int32_t pad = tokenizer_eos(d->tokenizer) >= 0 ? tokenizer_eos(d->tokenizer) : 0;
     struct loader_options lo = {.batch = r->batch,
                                 .seq = r->seq,
                                 .seed = r->engine->options.seed,
-                                .last = cut,
                                 .no_pack = o->no_pack || pairs,
                                 .segments = d->segments,
                                 .pad = pad};
-    TRY(loader_create(&d->loader, d->corpus, &lo, err));
-    const struct loader_info *info = loader_info(d->loader);
-    if (o->no_pack && info->cut_tokens)
-        engine_warn(r->engine, "%lld documents are longer than --seq %lld: %lld tokens are cut off", (long long)info->cut_documents,
-                    (long long)r->seq, (long long)info->cut_tokens);
-    if (!o->n_valid && !cut) return CB_OK;
-    lo.evaluation = true;
-    lo.first = cut;
-    lo.last = 0;
-    return loader_create(&d->valid, d->valid_corpus ? d->valid_corpus : d->corpus, &lo, err);
+    for (int i = 0; i < d->sets.n; i++) TRY(loaders_make(r, &d->sets.set[i], lo, err));
+    return CB_OK;
 }
 
-static enum cb_status examples_make(struct run *r, struct labelled **examples, const char *const *paths, int n, const struct labels *known,
-                                    int64_t context, struct cb_err *err) {
+enum cb_status run_text_batch(struct run *r, int64_t index, struct cb_err *err) {
+    const struct run_data *d = &r->data;
+    int32_t *labels = d->spare ? d->spare : r->in.labels, *segments = r->in.segments, *positions = r->in.positions;
+    if (!d->sets.mixture) TRY(loader_batch(d->sets.set[0].loader, index, r->in.ids, labels, segments, positions, err));
+    for (int64_t b = 0; b < r->batch && d->sets.mixture; b++) {
+        const int64_t at = b * r->seq;
+        int set;
+        int64_t row;
+        mixture_row(d->sets.mixture, index * r->batch + b, &set, &row);
+        r->row_sets.set[b] = set;
+        TRY(loader_batch(d->sets.set[set].loader, row, r->in.ids + at, labels + at, segments ? segments + at : NULL,
+                         positions ? positions + at : NULL, err));
+    }
+    score_prepare(r->training.instance.model, d->mask, d->corrupt, (uint64_t)index, r->batch, r->seq, r->in.ids, r->in.labels, segments);
+    return CB_OK;
+}
+
+enum cb_status run_text_valid(struct run *r, double *loss, struct cb_err *err) {
+    const struct data_sets *s = &r->data.sets;
+    char line[400] = "";
+    size_t used = 0;
+    double sum = 0, one;
+    for (int i = 0; i < s->n; i++) {
+        set_inputs_all(&r->valid_sets, i);
+        r->score.loader = s->set[i].valid_loader;
+        TRY(score_run(&r->score, &one, NULL, err));
+        sum += one;
+        if (s->is_named && used < sizeof line)
+            used += (size_t)snprintf(line + used, sizeof line - used, "%s%s %.4f", i ? ", " : "validation: ", s->names[i], one);
+    }
+    if (s->is_named) note(r->engine, line);
+    *loss = sum / s->n;
+    return CB_OK;
+}
+
+static enum cb_status examples_make(struct run *r, struct labelled **examples, bool valid, const struct labels *known, int64_t context,
+                                    struct cb_err *err) {
     const struct cb_train_options *o = r->o;
+    const char **paths;
+    int *sets, n;
     struct labelled_options lo = {
         .kind = r->task->kind, .known = known, .seq = o->seq && o->seq < context ? o->seq : context, .pad = task_pad(r->data.tokenizer)};
     lo.records = (struct records_options){.columns = o->columns, .n_columns = o->n_columns, .separator = o->separator, .format = o->format};
     data_invalid_by_name(&lo.records.invalid, o->invalid);
-    TRY(labelled_load(examples, paths, n, r->data.tokenizer, &lo, err));
-    const struct labelled_info *info = labelled_info(*examples);
+    enum cb_status status = sets_paths(&r->data.sets, valid, &paths, &sets, &n, err);
+    lo.sets = sets;
+    if (status == CB_OK) status = labelled_load(examples, paths, n, r->data.tokenizer, &lo, err);
+    const struct labelled_info *info = status == CB_OK ? labelled_info(*examples) : NULL;
     char text[200];
-    snprintf(text, sizeof text, "%s: %lld examples, %d labels, the longest of %lld tokens", n ? paths[0] : "", (long long)info->n,
-             labelled_labels(*examples)->n, (long long)info->longest);
+    if (info)
+        snprintf(text, sizeof text, "%s: %lld examples, %d labels, the longest of %lld tokens", n ? paths[0] : "", (long long)info->n,
+                 labelled_labels(*examples)->n, (long long)info->longest);
+    free(paths);
+    free(sets);
+    TRY(status);
     note(r->engine, text);
     if (info->cut) engine_warn(r->engine, "%lld examples are longer than %lld tokens and are cut", (long long)info->cut, (long long)lo.seq);
     return CB_OK;
@@ -154,14 +218,14 @@ enum cb_status run_examples(struct run *r, struct cb_err *err) {
     const struct cb_train_options *o = r->o;
     struct run_data *d = &r->data;
     int64_t context;
-    if (!o->n_text) FAIL(err, CB_E_USAGE, "--task %s: no data; the labels in them make the head", r->task->name);
+    if (!d->sets.n) FAIL(err, CB_E_USAGE, "--task %s: no data; the labels in them make the head", r->task->name);
     if (o->valid_share > 0 || (o->eval_every > 0 && !o->n_valid))
         FAIL(err, CB_E_USAGE, "--task %s: wanted --valid FILE for validation; no share of the examples is held out", r->task->name);
     TRY(run_context(r, &context, err));
     TRY(files_load_tokenizer(&d->tokenizer, o->model, err));
     TRY(task_read_labels(&d->known, r->task, o->model, err));
-    TRY(examples_make(r, &d->examples, o->text, o->n_text, d->known.n ? &d->known : NULL, context, err));
-    if (o->n_valid) TRY(examples_make(r, &d->valid_examples, o->valid, o->n_valid, labelled_labels(d->examples), context, err));
+    TRY(examples_make(r, &d->examples, false, d->known.n ? &d->known : NULL, context, err));
+    if (o->n_valid) TRY(examples_make(r, &d->valid_examples, true, labelled_labels(d->examples), context, err));
     int64_t longest = labelled_info(d->examples)->longest;
     if (d->valid_examples && labelled_info(d->valid_examples)->longest > longest) longest = labelled_info(d->valid_examples)->longest;
     r->seq = task_seq(o->seq, longest, context);
@@ -173,10 +237,7 @@ void run_data_close(struct run *r) {
     labelled_destroy(&r->data.examples);
     labelled_destroy(&r->data.valid_examples);
     labels_deinit(&r->data.known);
-    loader_destroy(&r->data.loader);
-    loader_destroy(&r->data.valid);
-    corpus_destroy(&r->data.corpus);
-    corpus_destroy(&r->data.valid_corpus);
+    sets_close(&r->data.sets);
     mask_destroy(&r->data.mask);
     corrupt_destroy(&r->data.corrupt);
     free(r->data.spare);

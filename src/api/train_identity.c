@@ -18,6 +18,13 @@ static void put(struct run *r, const char *key, json_t *value) {
     if (json_object_set_new(r->identity, key, value)) r->is_identity_short = true;
 }
 
+/* Of several data sets by name. */
+static void put_of_set(struct run *r, const struct data_set *set, const char *what, json_t *value) {
+    char key[120];
+    snprintf(key, sizeof key, "%s%s%s", what, set->name ? " of " : "", set->name ? set->name : "");
+    put(r, key, value);
+}
+
 /* The optimiser and each of its options as they are in force. */
 static void put_optimizer(struct run *r, const struct trainer_options *t) {
     char key[64];
@@ -121,6 +128,8 @@ enum cb_status run_identity_options(struct run *r, const struct trainer_options 
         put(r, "--distill", json_real(o->distill));
         put(r, "--temperature", json_real(o->temperature));
     }
+    if (o->n_sets) put(r, "--sampling", json_string(o->sampling ? o->sampling : "size"));
+    if (o->n_sets) put(r, "--module-per-dataset", json_boolean(o->module_per_set));
     if (o->unfreeze) put(r, "--unfreeze", json_integer(o->unfreeze));
     put(r, "--no-pack", json_boolean(o->no_pack));
     return compare(r, err);
@@ -133,15 +142,19 @@ enum cb_status run_identity_data(struct run *r, struct cb_err *err) {
         const struct labelled_info *info = labelled_info(r->data.examples);
         put(r, "--task", json_string(r->task->name));
         put(r, "training data", json_sprintf("%" PRId64 " examples, hash %016" PRIx64, info->n, info->hash));
+        for (int i = 0; i < r->data.sets.n && r->data.sets.is_named; i++)
+            put_of_set(r, &r->data.sets.set[i], "examples", json_integer(labelled_set_size(r->data.examples, i)));
         put(r, "frozen weights", frozen_text(&r->training));
         return compare(r, err);
     }
-    TRY(corpus_text(r->data.corpus, &text, err));
-    put(r, "training data", text);
-    put(r, "end of the training part", json_integer(loader_options(r->data.loader)->last));
-    if (r->data.valid_corpus) {
-        TRY(corpus_text(r->data.valid_corpus, &text, err));
-        put(r, "validation data", text);
+    for (int i = 0; i < r->data.sets.n; i++) {
+        const struct data_set *set = &r->data.sets.set[i];
+        TRY(corpus_text(set->corpus, &text, err));
+        put_of_set(r, set, "training data", text);
+        put_of_set(r, set, "end of the training part", json_integer(loader_options(set->loader)->last));
+        if (!set->valid_corpus) continue;
+        TRY(corpus_text(set->valid_corpus, &text, err));
+        put_of_set(r, set, "validation data", text);
     }
     if (r->data.corrupt) put(r, "--task", json_string(r->o->task));
     if (r->data.mask || r->data.corrupt) {

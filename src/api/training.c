@@ -102,17 +102,26 @@ static enum cb_status pick_weights(struct training *t, const struct training_wha
     return CB_OK;
 }
 
-/* The entries of a new module. */
-static enum cb_status pick_module(struct training *t, const char *tuner, struct cb_err *err) {
-    TRY(instance_new_module(&t->instance, tuner, &t->module, err));
-    int n = module_n_params(t->module);
-    t->params = calloc((size_t)n + 1, sizeof *t->params);
+/* The entries of new modules: one, or one for each data set. */
+static enum cb_status pick_modules(struct training *t, const struct training_options *o, struct cb_err *err) {
+    struct instance *in = &t->instance;
+    size_t n = 1;
+    t->n_modules = o->module_per_set ? o->n_sets : 1;
+    if (o->module_per_set)
+        TRY(instance_new_tasks(in, o->tuner, o->sets, o->n_sets, err));
+    else
+        TRY(instance_new_module(in, o->tuner, &t->module, err));
+    t->modules = in->modules + in->list.n - t->n_modules;
+    t->module = t->modules[0];
+    for (int k = 0; k < t->n_modules; k++) n += (size_t)module_n_params(t->modules[k]);
+    t->params = calloc(n, sizeof *t->params);
     if (!t->params) FAIL(err, CB_E_MEMORY, "training: out of memory");
-    for (int i = 0; i < n; i++) {
-        if (!module_param(t->module, i)->is_trained) continue;
-        struct store_entry *entry = store_find(t->instance.store, module_param(t->module, i)->name);
-        t->params[t->n_params++] = (struct train_param){.value = entry, .decay = entry->type.rank > 1, .lr_scale = 1};
-    }
+    for (int k = 0; k < t->n_modules; k++)
+        for (int i = 0; i < module_n_params(t->modules[k]); i++) {
+            if (!module_param(t->modules[k], i)->is_trained) continue;
+            struct store_entry *entry = store_find(in->store, module_param(t->modules[k], i)->name);
+            t->params[t->n_params++] = (struct train_param){.value = entry, .decay = entry->type.rank > 1, .lr_scale = 1};
+        }
     return CB_OK;
 }
 
@@ -198,19 +207,23 @@ enum cb_status training_open(struct training *t, struct cb_engine *engine, const
     TRY(instance_open_as(&t->instance, engine, o->model, o->modules, o->as, err));
     const struct model *m = t->instance.model;
     t->instance.gives_fields = o->task != NULL;
+    t->instance.gives_tasks = o->n_sets > 0;
+    if (o->module_per_set && o->what.kind != TRAIN_MODULE)
+        FAIL(err, CB_E_USAGE, "--module-per-dataset: --tuner %s trains no module", o->tuner);
     if (o->task) t->instance.task_type = o->task->peft_type;
     if (!o->task && !m->class->head->learns_text && !m->class->head->shifts_labels)
         FAIL(err, CB_E_UNSUPPORTED, "%s: %s learns no text; wanted a language model", o->model, m->class->name);
     if (m->learned_positions && o->seq > m->max_positions)
         FAIL(err, CB_E_LIMIT, "--seq %lld: the model has %lld positions", (long long)o->seq, (long long)m->max_positions);
-    TRY(o->what.kind == TRAIN_MODULE ? pick_module(t, o->tuner, err) : pick_weights(t, &o->what, err));
+    TRY(o->what.kind == TRAIN_MODULE ? pick_modules(t, o, err) : pick_weights(t, &o->what, err));
     return training_groups(t, o, err);
 }
 
-/* What a kind of module does after each update. */
+/* What kinds of modules do after each update. */
 static enum cb_status module_updated(void *user, int64_t step, struct store *states, struct cb_err *err) {
     struct training *t = user;
-    return module_train_step(t->module, t->instance.store, states, step, err);
+    for (int i = 0; i < t->n_modules; i++) TRY(module_train_step(t->modules[i], t->instance.store, states, step, err));
+    return CB_OK;
 }
 
 enum cb_status training_plan(struct training *t, const struct training_options *o, struct cb_err *err) {
@@ -221,7 +234,8 @@ enum cb_status training_plan(struct training *t, const struct training_options *
     if (t->module) options.updated = module_updated;
     options.user = t;
     TRY(trainer_create(&t->trainer, t->pass.plan, t->params, t->n_params, &options, engine->pool, err));
-    return t->module ? module_train_begin(t->module, trainer_states(t->trainer), options.sched.steps, err) : CB_OK;
+    for (int i = 0; i < t->n_modules; i++) TRY(module_train_begin(t->modules[i], trainer_states(t->trainer), options.sched.steps, err));
+    return CB_OK;
 }
 
 void training_close(struct training *t) {

@@ -17,6 +17,9 @@ enum cb_status training_parse(const char *tuner, struct training_what *what, str
 
 struct training_options {
     const char *model, *modules, *tuner;
+    const char *const *sets;  // names of data sets, whose numbers go into the input task_ids; n_sets of them
+    int n_sets;
+    bool module_per_set;
     struct training_what what;  // training_parse of tuner
     int64_t batch, seq;
     int64_t target;  // of an encoder-decoder: labels a row; 0: seq
@@ -38,7 +41,9 @@ struct training_options {
 struct training {
     struct instance instance;
     struct pass pass;
-    struct module *module;  // the one being trained, owned by the instance's modules; NULL
+    struct module *module;  // the first of those being trained; NULL: none
+    struct module *const *modules;  // they, n_modules, owned by the instance
+    int n_modules;
     struct train_param *params;
     int n_params;
     struct trainer *trainer;

@@ -56,6 +56,12 @@ const struct option finetune_options[] = {
     {"text", OPTION_LIST, offsetof(struct train_options, text), "FILE", "the same as --data"},
     {"tuner", OPTION_TEXT, AT(tuner), "SPEC", "lora:r=8,alpha=16,targets=q_proj+v_proj, full, last:2, head, match:PATTERN (required)"},
     {"modules", OPTION_TEXT, AT(modules), "EXPR", "frozen modules on the model meanwhile"},
+    {"dataset", OPTION_LIST, offsetof(struct train_options, dataset), "NAME=FILE",
+     "several tasks at once, in place of --data; --valid takes NAME=FILE too"},
+    {"sampling", OPTION_TEXT, AT(sampling), "HOW",
+     "rows of a --dataset: by size (default), equal, temperature:T (size to the power of 1/T)"},
+    {"module-per-dataset", OPTION_FLAG, AT(module_per_set), NULL,
+     "a module for each --dataset, in DIR/NAME; DIR is all of them by task_ids"},
     {"chat-template", OPTION_TEXT, AT(chat_template), "FILE|NAME", "instead of the model's own; chatml, llama3, ..."},
     SHARED};
 
@@ -102,6 +108,8 @@ enum cb_status cli_train(struct cli *cli, struct train_options *o, const char *m
     o->api.plan_only = cli->plan_only;
     o->api.text = o->text.item;
     o->api.n_text = o->text.n;
+    o->api.sets = o->dataset.item;
+    o->api.n_sets = o->dataset.n;
     o->api.columns = o->column.item;
     o->api.n_columns = o->column.n;
     o->api.lr_scales = o->lr_scale.item;
@@ -110,7 +118,7 @@ enum cb_status cli_train(struct cli *cli, struct train_options *o, const char *m
     o->api.n_valid = o->valid.n;
     o->api.run_json = cli->run_json;
     if (!o->api.plan_only && !o->api.out) FAIL(err, CB_E_USAGE, "%s: --out DIR is missing", cli->command->name);
-    if (!o->api.plan_only && !o->text.n) FAIL(err, CB_E_USAGE, "%s: training data is missing", cli->command->name);
+    if (!o->api.plan_only && !o->text.n && !o->dataset.n) FAIL(err, CB_E_USAGE, "%s: training data is missing", cli->command->name);
     TRY(cli_engine(cli, !o->api.plan_only, &engine, err));
     enum cb_status status = cb_train(engine, &o->api, &result, err);
     cli_end_line(cli);

@@ -5,7 +5,7 @@
 
 struct train_options {
     struct cb_train_options api;
-    struct text_list text, valid, column, lr_scale;
+    struct text_list text, valid, dataset, column, lr_scale;
 };
 extern const struct option pretrain_options[], finetune_options[];
 /* Fills api from the arguments, runs it and prints the result. */

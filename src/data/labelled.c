@@ -10,7 +10,7 @@
 /* One example: its tokens lie in [begin, begin + n) of the lists of all. */
 struct example {
     int64_t begin;
-    int32_t n, label;
+    int32_t n, label, set;
     float value;
 };
 
@@ -78,6 +78,7 @@ struct build {
     struct encoder *encoder;
     struct token_list list;
     struct token_windows windows;
+    int set;  // of the file that is being read
     struct labels seen;  // labels in the order of their first sight; examples hold these numbers until the end
 };
 
@@ -133,7 +134,7 @@ static enum cb_status example_add(struct build *b, const int32_t *tags, int32_t 
         l->types[l->n_tokens + i] = b->list.token[from].type;
         l->tags[l->n_tokens + i] = tags ? tags[from] : LABELLED_IGNORE;
     }
-    l->example[l->info.n++] = (struct example){l->n_tokens, (int32_t)keep, label, value};
+    l->example[l->info.n++] = (struct example){l->n_tokens, (int32_t)keep, label, b->set, value};
     l->n_tokens += keep;
     l->info.cut += keep < n;
     if (keep > l->info.longest) l->info.longest = keep;
@@ -342,7 +343,10 @@ enum cb_status labelled_load(struct labelled **labelled, const char *const *path
     if (!l) FAIL(err, CB_E_MEMORY, "labelled data: out of memory");
     l->kind = o->kind;
     enum cb_status status = encoder_create(&b.encoder, tokenizer, err);
-    for (int i = 0; status == CB_OK && i < n; i++) status = read_file(&b, paths[i], err);
+    for (int i = 0; status == CB_OK && i < n; i++) {
+        b.set = o->sets ? o->sets[i] : 0;
+        status = read_file(&b, paths[i], err);
+    }
     if (status == CB_OK && !l->info.n) status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: no examples", n ? paths[0] : "data");
     if (status == CB_OK) status = labels_settle(&b, err);
     if (status == CB_OK) hash_all(l);
@@ -389,6 +393,28 @@ static void row_fill(const struct labelled *l, const struct labelled_batch *to, 
     for (int k = 0; k < to->n_fields; k++) to->field[k][row] = e ? to->number[k][e - l->example] : 0;
     if (l->kind == LABELLED_CLASS) to->labels[row] = e ? e->label : LABELLED_IGNORE;
     if (l->kind == LABELLED_NUMBER) to->values[row] = e ? e->value : 0;
+    if (to->sets) to->sets[row] = e ? e->set : 0;
+}
+
+/* The first example whose set is not below: they do not fall. */
+static int64_t set_begin(const struct labelled *l, int set) {
+    int64_t low = 0, high = l->info.n;
+    while (low < high) {
+        const int64_t middle = low + (high - low) / 2;
+        if (l->example[middle].set < set)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+int64_t labelled_set_size(const struct labelled *l, int set) { return set_begin(l, set + 1) - set_begin(l, set); }
+
+void labelled_fill_row(const struct labelled *l, const struct labelled_batch *to, int64_t row, int set, uint64_t seed, int64_t index) {
+    const int64_t first = set_begin(l, set);
+    const uint64_t n = (uint64_t)(set_begin(l, set + 1) - first), at = (uint64_t)index;
+    row_fill(l, to, row, &l->example[first + (int64_t)permute(at % n, n, seed ^ (uint64_t)set, at / n)]);
 }
 
 void labelled_fill(const struct labelled *l, const struct labelled_batch *to, uint64_t seed, int64_t index) {

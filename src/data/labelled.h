@@ -28,6 +28,7 @@ struct labelled_options {
         *known;  // the model's own, of which each label must be one; NULL: those found, in the order of their names or numbers
     int64_t seq;  // longer examples are cut to it
     int64_t pad;  // of the labels to be
+    const int *sets;  // the data set of each path, from 0, not falling; NULL: all are of one
 };
 
 struct labelled;
@@ -44,6 +45,8 @@ struct labelled_info {
     uint64_t hash;  // of all ids and labels
 };
 const struct labelled_info *labelled_info(const struct labelled *labelled);
+/* Examples of one data set. */
+int64_t labelled_set_size(const struct labelled *labelled, int set);
 /* Borrowed; empty where the labels are numbers. */
 const struct labels *labelled_labels(const struct labelled *labelled);
 
@@ -59,6 +62,7 @@ struct labelled_batch {
     int32_t *ids, *mask, *types;  // (B,T)
     int32_t *labels;  // (B) of classes, (B,T) of tags: the first token of each word has its tag
     float *values;  // (B) of numbers
+    int32_t *sets;  // (B): the data set of each row; nullable
     int32_t pad;
     int32_t *field[LABELLED_FIELDS];  // (B), n_fields of them: the rows' numbers by `number`, 0 in rows of padding
     int32_t *number[LABELLED_FIELDS];  // of every example, by labelled_field
@@ -67,6 +71,9 @@ struct labelled_batch {
 /* Rows [first, first + B) of an epoch after another, each in an order of its own; a pure function of seed and index. Nullable: rows, the number of the
    example in each row. */
 void labelled_fill(const struct labelled *labelled, const struct labelled_batch *to, uint64_t seed, int64_t index);
+/* Row `row` of a batch: what labelled_fill would give row `index` of a run on one data set alone. */
+void labelled_fill_row(const struct labelled *labelled, const struct labelled_batch *to, int64_t row, int set, uint64_t seed,
+                       int64_t index);
 /* The same in order, from example `first` on; rows after the end are padding without labels. */
 void labelled_fill_from(const struct labelled *labelled, const struct labelled_batch *to, int64_t first);
 #endif

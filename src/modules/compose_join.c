@@ -135,8 +135,8 @@ void compose_flow_split(struct compose_join *j, const struct expression *e) {
 /* Each row takes what its child makes of it. */
 void compose_flow_route(struct compose_join *j, const struct expression *e) {
     struct cb_tensor *ids = compose_row_numbers(&j->c, e);
-    const struct compose_join start = *j;
     block_enter(j, e);
+    const struct compose_join start = *j;
     for (int i = 0; i < e->n && ids; i++) {
         struct compose_join child = start;
         child_apply(&child, e, e->child[i]);

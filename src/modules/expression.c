@@ -235,19 +235,24 @@ static struct expression *first_leaf(struct expression *e) {
 }
 
 /* Where all rows have one value of a field, what routes by it is that value's module, the base where there is none; and where all have one of task_ids, what
-   chooses by these is the child of that number. */
+   chooses by these is the child of that number or name. */
 static enum cb_status route_settle(struct parser *p, struct expression *e) {
     const char *name = e->field ? e->field : e->block && e->block->chooses ? "task_ids" : NULL;
     const int64_t number = name ? table_get(&p->fields, name, strlen(name)) : -1;
     struct expression chosen = {.module = -1, .own = -1, .weight = 1, .scale = 1, .name = "base"};
     if (number < 0) return CB_OK;
     const char *value = p->definition[number].text;
-    char *end;
-    const long task = strtol(value, &end, 10);
-    if (!e->field && (!*value || *end || task < 0 || task >= e->n))
-        FAIL(p->err, CB_E_USAGE, "%s: %s: task_ids: found %.40s; wanted 0 to %d", p->what, e->block->name, value, e->n - 1);
-    for (int i = 0; i < e->n; i++)
-        if (e->field ? strcmp(e->value[i], value) == 0 : i == task) chosen = *e->child[i];
+    int task = -1;
+    for (int i = 0; i < e->n; i++) {
+        char digits[16];
+        snprintf(digits, sizeof digits, "%d", i);
+        const char *own = e->field ? e->value[i] : e->child[i]->name;
+        if ((own && strcmp(own, value) == 0) || (!e->field && strcmp(digits, value) == 0)) task = i;
+    }
+    if (!e->field && task < 0)
+        FAIL(p->err, CB_E_USAGE, "%s: %s: task_ids: found %.40s; wanted 0 to %d, or a module's name", p->what, e->block->name, value,
+             e->n - 1);
+    if (task >= 0) chosen = *e->child[task];
     // a head that goes with the first of all
     const char *head = first_leaf(e)->head;
     *e = chosen;

@@ -39,6 +39,7 @@ struct module_fresh {
     const char *spec, *name, *base;
     uint64_t seed;
     const char *task_type;  // of the configuration; NULL: the tuner's usual
+    const char *label;  // the name within the files of the adapters library, where the spec gives none; NULL: its name here
     const char *const *save;  // modules that are trained whole beside it, as modules_to_save; n_save of them
     int n_save;
     /* Ids of a text that a tuner begins with; NULL: such are refused. *ids: owned by the caller, free(). */

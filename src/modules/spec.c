@@ -257,6 +257,8 @@ enum cb_status module_add_scale(const struct module *m, struct store *store, str
 /* What is not in the spec: the task, and modules to save beside those that it names. */
 static enum cb_status fresh_add(json_t *config, const struct module_fresh *fresh, struct cb_err *err) {
     bool ok = !fresh->task_type || json_object_set_new(config, "task_type", json_string(fresh->task_type)) == 0;
+    if (ok && fresh->label && json_object_get(config, "config") && !json_object_get(config, "name"))
+        ok = json_object_set_new(config, "name", json_string(fresh->label)) == 0;
     json_t *save = json_object_get(config, "modules_to_save");
     if (ok && fresh->n_save && !json_is_array(save)) {
         ok = json_object_set_new(config, "modules_to_save", json_array()) == 0;

@@ -253,3 +253,124 @@ TEST(regimes, fusions_that_make_no_sense_are_refused) {
     CHECK_FAILS(cb_eval_text(p.engine, &eo, &r, &err), CB_E_USAGE, "no folder");
     place_close(&p);
 }
+
+/* ---- several tasks at once */
+/* Options of two data sets. */
+static struct cb_train_options two_sets(const struct place *p, const char *tuner, const char *out, const char *a, const char *b) {
+    static char text[2][300];
+    static const char *sets[2] = {text[0], text[1]};
+    snprintf(text[0], sizeof text[0], "one=%s", a);
+    snprintf(text[1], sizeof text[1], "two=%s", b);
+    struct cb_train_options o = options(p, tuner, NULL, out);
+    o.sets = sets;
+    o.n_sets = 2;
+    return o;
+}
+
+TEST(regimes, each_task_has_a_module_of_its_own) {
+    static const char *const kinds[] = {"lora:r=4", "seq_bn:reduction_factor=4"};
+    struct place p;
+    struct cb_err err;
+    place_open(&p);
+    char *rows = file_put(p.folder, "rows.jsonl", "{\"task_ids\": 1}\n{\"task_ids\": 0}\n", 34);
+    for (int i = 0; i < 2; i++) {
+        char out[20], parted[20], path[60];
+        snprintf(out, sizeof out, "~/all%d", i);
+        snprintf(parted, sizeof parted, "~/parted%d", i);
+        struct cb_train_options o = two_sets(&p, kinds[i], out, p.text, p.other);
+        const char *const valid[] = {o.sets[1], o.sets[0]};
+        o.module_per_set = true;
+        o.sampling = "temperature:2";
+        o.valid = valid;
+        o.n_valid = 2;
+        o.eval_every = 3;
+        CHECK_OK(train(&p, o, NULL, &err));
+        train_parted(&p, o, parted, NULL);
+        for (int k = 0; k < 2; k++) {
+            snprintf(path, sizeof path, "%s/%s", out, k ? "two" : "one");
+            const char *whole = in_place(&p, path);
+            snprintf(path, sizeof path, "%s/%s", parted, k ? "two" : "one");
+            const char *name = i ? "adapter.safetensors" : "adapter_model.safetensors";
+            CHECK(same_file(whole, in_place(&p, path), name), "%s: another run", kinds[i]);
+        }
+        // adapter_setup.json by rows: the first row through the second module; each as alone
+        snprintf(path, sizeof path, "%s/one", out);
+        struct tensors *both = logits(&p, out, rows), *one = logits(&p, path, NULL);
+        snprintf(path, sizeof path, "@task_ids=two\n%s", out);
+        struct tensors *named = logits(&p, path, NULL);
+        snprintf(path, sizeof path, "%s/two", out);
+        struct tensors *two = logits(&p, path, NULL);
+        const struct tensor *b = tensors_find(both, "logits"), *x = tensors_find(one, "logits"), *y = tensors_find(two, "logits");
+        const int64_t n = type_elements(&b->type) / 2;
+        double worst = 0, apart = 0;
+        for (int64_t k = 0; k < n; k++) {
+            const float *all = tensor_data(b), *first = tensor_data(x), *second = tensor_data(y);
+            worst = fmax(worst, fmax(fabs(all[k] - second[k]), fabs(all[n + k] - first[n + k])));
+            apart = fmax(apart, fabs(first[k] - second[k]));
+        }
+        CHECK(worst < 1e-5 && apart > 1e-3, "%s: error %g, modules apart by %g", kinds[i], worst, apart);
+        CHECK(same_logits(named, two), "%s: a task by its name", kinds[i]);
+        tensors_destroy(&both);
+        tensors_destroy(&one);
+        tensors_destroy(&two);
+        tensors_destroy(&named);
+    }
+    free(rows);
+    place_close(&p);
+}
+
+/* Labels of all sets make one head; each module has a copy of it. */
+TEST(regimes, labelled_tasks_are_learnt_together) {
+    struct place p;
+    struct cb_err err;
+    place_open(&p);
+    struct cb_train_options o = two_sets(&p, "lora:r=4", "~/all", p.ends, p.colours);
+    o.task = "classify";
+    o.seq = 0;
+    o.steps = 80;
+    o.batch = 8;
+    o.lr = 1e-2;
+    o.sampling = "equal";
+    o.module_per_set = true;
+    CHECK_OK(train(&p, o, NULL, &err));
+    const char *data = p.colours;
+    struct cb_eval_options eo = {
+        .model = p.model, .modules = in_place(&p, "@task_ids=1\n~/all"), .text = &data, .n_text = 1, .task = "classify"};
+    struct cb_task_result r;
+    CHECK_OK(cb_eval_task(p.engine, &eo, &r, &err));
+    CHECK(r.n == 90 && r.accuracy > 0.8, "accuracy %g", r.accuracy);
+    data = p.ends;
+    eo.modules = in_place(&p, "~/all/one");
+    CHECK_OK(cb_eval_task(p.engine, &eo, &r, &err));
+    CHECK(r.n == 60 && r.accuracy > 0.8, "accuracy %g", r.accuracy);
+    // one module for both, whose rows say which task they are of (Poly)
+    o = two_sets(&p, "poly:r=2,tasks=2,skills=3", "~/poly", p.ends, p.colours);
+    o.task = "classify";
+    o.seq = 0;
+    CHECK_OK(train(&p, o, NULL, &err));
+    train_parted(&p, o, "~/poly_parted", NULL);
+    CHECK(same_file(o.out, in_place(&p, "~/poly_parted"), "adapter_model.safetensors"));
+    place_close(&p);
+}
+
+TEST(regimes, data_sets_that_make_no_sense_are_refused) {
+    struct place p;
+    struct cb_err err;
+    place_open(&p);
+    for (int i = 0; i < 8; i++) {
+        struct cb_train_options o = two_sets(&p, "lora:r=2", "~/out", p.text, p.other);
+        const char *valid[] = {o.sets[0]}, *words = "", *data = NULL;
+        const char *odd[2] = {o.sets[0], "../x=file"};
+        if (i == 0) o.sets = odd, words = "NAME=FILE";
+        if (i == 1) odd[1] = "run=file", o.sets = odd, words = "own folder";
+        if (i == 2) o.sampling = "temperature:0", words = "--sampling";
+        if (i == 3) o.valid = valid, o.n_valid = 1, words = "none of --dataset two";
+        if (i == 4) o.tuner = "full", o.module_per_set = true, words = "trains no module";
+        if (i == 5) data = p.text, words = "one of them";
+        if (i == 6) o.n_sets = 0, o.sampling = "equal", data = p.text, words = "wanted --dataset";
+        if (i == 7) o.sample_every = 1, words = "--sample-every";
+        CHECK(train(&p, o, data, &err) != CB_OK && strstr(err.message, words), "%d: %s", i, err.message);
+        CHECK(!io_is_folder(in_place(&p, "~/out")), "%d: a folder was made", i);
+    }
+    place_close(&p);
+}
