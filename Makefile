@@ -20,8 +20,8 @@ ifeq ($(MAKELEVEL),0)
 MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 1)
 endif
 
-# Kernel files of other processors are left out, of the build and of the registries.
-MACHINE := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null)))
+# Kernel files of other processors are left out, of the build and of the registries. Before a compiler is installed this machine is asked.
+MACHINE := $(or $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null))),$(shell uname -m))
 FOREIGN := $(if $(filter x86_64 amd64,$(MACHINE)),%_neon.c,%_avx2.c %_avx512.c) $(if $(filter x86_64 amd64 aarch64 arm64,$(MACHINE)),,%_neon.c)
 files = $(sort $(filter-out $(FOREIGN),$(wildcard $(1))))
 
@@ -41,6 +41,7 @@ all: $(LIB) $(SHARED) $(COMMAND)
 $(BUILD)/.setup-build $(BUILD)/.setup-test: $(BUILD)/.setup-%: tools/setup.sh
 	@CC="$(CC)" tools/setup.sh $*
 	@mkdir -p $(BUILD) && touch $@
+$(BUILD)/.setup-test: | $(BUILD)/.setup-build
 
 # ---- generated: attribute structs, and one list per registry (a folder and a prefix)
 define REGISTRY
@@ -64,7 +65,7 @@ $(GEN)/attrs.h: $(OP_FILES) tools/gen_attrs.sh src/ops
 	@tools/gen_attrs.sh h $(OP_FILES) /dev/null > $@.tmp && { cmp -s $@.tmp $@ && rm $@.tmp || mv $@.tmp $@; }
 $(GEN)/attrs.c: $(GEN)/attrs.h
 	@tools/gen_attrs.sh c $(OP_FILES) /dev/null > $@
-$(GEN)/attrs.o: $(GEN)/attrs.c $(BUILD)/.flags
+$(GEN)/attrs.o: $(GEN)/attrs.c $(BUILD)/.flags | $(BUILD)/.setup-build
 	$(call say,CC $<)$(CC) $(CB_CFLAGS) -c $< -o $@
 src/ops src/data src/backend/cpu src/models src/modules src/merge src/train src/cli:
 	@mkdir -p $@
