@@ -146,6 +146,7 @@ struct cb_train_options {
     const char *const *sets;
     int n_sets;
     const char *sampling;
+    int64_t adapter_drop; /* AdapterDrop: in each batch the module is left out of the first 0 to this many layers, drawn anew; 0: never */
     bool module_per_set; /* OUT/NAME: a module for each set's rows, and OUT/adapter_setup.json, which is all of them (MultiTask) */
     const char *tuner; /* "lora:r=8,alpha=16", "full", "last:2", "head", "match:PATTERN" over names of weights; NULL: pretrain */
     const char *const *lr_scales; /* "PATTERN=X": parameters whose names match learn at X times the rate; the last that matches counts */

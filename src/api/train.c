@@ -2,6 +2,7 @@
 #include "api/train.h"
 #include "text/chat.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include "api/components.h"
 #include "api/files.h"
 #include "api/training.h"
+#include "base/rng.h"
 #include "io/file.h"
 #include "modules/expression.h"
 #include "train/ckpt.h"
@@ -23,12 +25,19 @@ static enum cb_status check_counts(const struct cb_train_options *o, struct cb_e
     const struct {
         const char *name;
         int64_t value, max;
-    } counts[] = {{"--batch", o->batch, INT32_MAX},           {"--seq", o->seq, INT32_MAX},
-                  {"--accumulate", o->accumulate, 1 << 20},   {"--keep", o->keep, INT32_MAX},
-                  {"--steps", o->steps, INT64_MAX},           {"--tokens", o->tokens, INT64_MAX},
-                  {"--epochs", o->epochs, INT64_MAX},         {"--eval-every", o->eval_every, INT64_MAX},
-                  {"--save-every", o->save_every, INT64_MAX}, {"--sample-every", o->sample_every, INT64_MAX},
-                  {"--patience", o->patience, INT64_MAX},     {"--unfreeze", o->unfreeze, 1 << 30},
+    } counts[] = {{"--batch", o->batch, INT32_MAX},
+                  {"--seq", o->seq, INT32_MAX},
+                  {"--accumulate", o->accumulate, 1 << 20},
+                  {"--keep", o->keep, INT32_MAX},
+                  {"--steps", o->steps, INT64_MAX},
+                  {"--tokens", o->tokens, INT64_MAX},
+                  {"--epochs", o->epochs, INT64_MAX},
+                  {"--eval-every", o->eval_every, INT64_MAX},
+                  {"--save-every", o->save_every, INT64_MAX},
+                  {"--sample-every", o->sample_every, INT64_MAX},
+                  {"--patience", o->patience, INT64_MAX},
+                  {"--unfreeze", o->unfreeze, 1 << 30},
+                  {"--adapter-drop", o->adapter_drop, 1 << 30},
                   {"--stop-after", o->stop_after, INT64_MAX}};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         if (counts[i].value < 0 || counts[i].value > counts[i].max)
@@ -112,6 +121,9 @@ static enum cb_status next_batch(void *user, int64_t index, struct cb_err *err) 
     else
         TRY(run_text_batch(r, index, err));
     set_inputs_fill(&r->row_sets);
+    int32_t *drop = pass_data(p, MODULE_DROP_INPUT);
+    struct rng rng = rng_make(r->engine->options.seed ^ rng_hash(MODULE_DROP_INPUT), (uint64_t)index);
+    if (drop) *drop = (int32_t)rng_below(&rng, (uint64_t)r->o->adapter_drop + 1);
     if (r->o->teacher) TRY(teacher_run(&r->training.teacher, p, err));
     return CB_OK;
 }
@@ -155,10 +167,30 @@ static void warn(void *user, const char *line) { engine_warn(((struct run *)user
 /* Writes the trained thing: a model folder or an adapter folder. */
 static json_t *number_or_null(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
+/* All bits of the modules that were on the model and are not trained; *n: their tensors. */
+static uint64_t frozen_modules(const struct run *r, int *n) {
+    const struct instance *in = &r->training.instance;
+    uint64_t h = 0xCBF29CE484222325ull;
+    *n = 0;
+    for (int i = 0; i < in->list.n - r->training.n_modules; i++)
+        for (int k = 0; k < module_n_params(in->modules[i]); k++, ++*n) {
+            const struct store_entry *entry = store_find(in->store, module_param(in->modules[i], k)->name);
+            const unsigned char *bytes = entry ? entry->data : NULL;
+            for (int64_t b = 0; bytes && b < entry->bytes; b++) h = (h ^ bytes[b]) * 0x100000001B3ull;  // FNV-1a
+        }
+    return h;
+}
+
 static enum cb_status write_card(const struct run *r, const struct module *module, const char *folder, const struct loop_event *e,
                                  struct cb_err *err) {
     json_t *metrics = json_pack("{s:I, s:o, s:o, s:o}", "steps", (json_int_t)e->step, "loss", number_or_null(e->result.loss), "valid_loss",
                                 number_or_null(e->valid_loss), "best_valid_loss", number_or_null(e->best_loss));
+    int n;
+    const uint64_t hash = frozen_modules(r, &n);
+    if (hash != r->frozen) FAIL(err, CB_E_ARGUMENT, "training: modules that were frozen have changed");
+    if (n && json_object_set_new(metrics, "frozen_modules",
+                                 json_sprintf("%d tensors, hash %016" PRIx64 ", bit-equal before and after", n, hash)) != 0)
+        FAIL(err, CB_E_MEMORY, "training: out of memory");
     json_t *data = json_object_get(r->identity, "training data");
     return card_write(&r->training.instance, folder, module, json_incref(data), metrics, r->o->modules, r->o->run_json, err);
 }
@@ -248,6 +280,8 @@ static enum cb_status train(struct run *r, struct cb_train_result *result, struc
                                 .warn = warn,
                                 .sample = o->sample_every > 0 && r->data.tokenizer && !r->task ? run_sample : NULL};
     struct loop_outcome outcome;
+    int n_frozen;
+    r->frozen = frozen_modules(r, &n_frozen);
     TRY(run_identity_data(r, err));
     lo.identity = r->identity;
     TRY(files_write_text(r->run_folder, "run.json", o->run_json, err));
@@ -308,6 +342,7 @@ static enum cb_status run_train(struct run *r, struct cb_train_result *result, s
     const struct cb_train_options *o = r->o;
     struct training_options to = {.model = o->model, .modules = o->modules, .tuner = o->tuner, .labels_given = true, .train_mode = true};
     to.module_per_set = o->module_per_set;
+    to.adapter_drop = o->adapter_drop;
     TRY(training_parse(o->tuner, &r->what, err));
     to.what = r->what;
     to.lr_scales = o->lr_scales;

@@ -29,6 +29,7 @@ struct run {
     struct model_as as;
     struct labelled_batch rows;  // inputs of the plan, of a labelled task
     struct task_eval eval;
+    uint64_t frozen;  // a hash of the modules that are not trained
     struct set_inputs row_sets, valid_sets;  // of the plans of steps and of validation
     bool go_on;
     bool made_out;  // OUT was not there before

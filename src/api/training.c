@@ -114,6 +114,10 @@ static enum cb_status pick_modules(struct training *t, const struct training_opt
     t->modules = in->modules + in->list.n - t->n_modules;
     t->module = t->modules[0];
     for (int k = 0; k < t->n_modules; k++) n += (size_t)module_n_params(t->modules[k]);
+    if (o->adapter_drop > training_layers(in->model))
+        FAIL(err, CB_E_USAGE, "--adapter-drop %lld: the model has %lld layers", (long long)o->adapter_drop,
+             (long long)training_layers(in->model));
+    for (int k = 0; k < t->n_modules && o->adapter_drop > 0; k++) TRY(module_set_drop(t->modules[k], o->tuner, err));
     t->params = calloc(n, sizeof *t->params);
     if (!t->params) FAIL(err, CB_E_MEMORY, "training: out of memory");
     for (int k = 0; k < t->n_modules; k++)
@@ -208,6 +212,7 @@ enum cb_status training_open(struct training *t, struct cb_engine *engine, const
     const struct model *m = t->instance.model;
     t->instance.gives_fields = o->task != NULL;
     t->instance.gives_tasks = o->n_sets > 0;
+    if (o->adapter_drop && o->what.kind != TRAIN_MODULE) FAIL(err, CB_E_USAGE, "--adapter-drop: --tuner %s trains no module", o->tuner);
     if (o->module_per_set && o->what.kind != TRAIN_MODULE)
         FAIL(err, CB_E_USAGE, "--module-per-dataset: --tuner %s trains no module", o->tuner);
     if (o->task) t->instance.task_type = o->task->peft_type;

@@ -20,6 +20,7 @@ struct training_options {
     const char *const *sets;  // names of data sets, whose numbers go into the input task_ids; n_sets of them
     int n_sets;
     bool module_per_set;
+    int64_t adapter_drop;
     struct training_what what;  // training_parse of tuner
     int64_t batch, seq;
     int64_t target;  // of an encoder-decoder: labels a row; 0: seq

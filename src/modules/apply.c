@@ -10,8 +10,15 @@ const struct tuner_site *module_site(const struct module *m, const char *name) {
     return k < 0 ? NULL : &m->sites[k];
 }
 
-struct cb_tensor *module_scale(const struct module *m, struct nn *nn) {
-    return graph_param(nn->g, m->scale_name, type_make(CB_DTYPE_F32, 0, NULL));
+/* With AdapterDrop in training 0 in the first layers, as many as the input says. */
+struct cb_tensor *module_scale(const struct module *m, const struct tuner_site *site, struct nn *nn) {
+    struct cb_graph *g = nn->g;
+    struct cb_tensor *scale = graph_param(g, m->scale_name, type_make(CB_DTYPE_F32, 0, NULL));
+    if (!nn->train || !m->drops || site->site.depth < 0) return scale;
+    const int32_t layer = site->site.depth;
+    const struct cb_type one = type_make(CB_DTYPE_I32, 0, NULL);
+    struct cb_tensor *is_in = op_compare(g, "ge", graph_const(g, one, &layer), graph_input(g, MODULE_DROP_INPUT, one));
+    return op_where(g, is_in, scale, graph_const_f32(g, 0));
 }
 
 /* The copy that stands for the model's own weight or bias at a site; NULL: none. */
@@ -36,9 +43,9 @@ struct cb_tensor *module_defined(const struct module *m, const struct tuner_site
     const bool turned = is_turned(site, nn);
     if (graph_is_bad(nn->g, p)) return p;
     if (p->type.dtype != CB_DTYPE_F32) p = op_cast(nn->g, p, CB_DTYPE_F32);
-    if (is_bias) return m->tuner->bias(m, site, nn, p, module_scale(m, nn));
+    if (is_bias) return m->tuner->bias(m, site, nn, p, module_scale(m, site, nn));
     if (turned) p = op_transpose(nn->g, p, 0, 1);
-    p = m->tuner->weight(m, site, nn, p, module_scale(m, nn));
+    p = m->tuner->weight(m, site, nn, p, module_scale(m, site, nn));
     return turned ? op_transpose(nn->g, p, 0, 1) : p;
 }
 
@@ -144,8 +151,8 @@ static struct cb_tensor *added_alone(struct compose *c, const struct module *m, 
     const bool is_table = s->kind == NN_EMBEDDING;
     const int64_t shape[2] = {is_table ? s->in : s->out, is_table ? s->out : s->in};
     struct cb_tensor *zero = graph_const_f32(g, 0), *w = NULL, *b = NULL;
-    if (m->tuner->weight) w = m->tuner->weight(m, site, c->nn, op_expand(g, zero, 2, shape), module_scale(m, c->nn));
-    if (m->tuner->bias && s->bias) b = m->tuner->bias(m, site, c->nn, op_expand(g, zero, 1, &s->out), module_scale(m, c->nn));
+    if (m->tuner->weight) w = m->tuner->weight(m, site, c->nn, op_expand(g, zero, 2, shape), module_scale(m, site, c->nn));
+    if (m->tuner->bias && s->bias) b = m->tuner->bias(m, site, c->nn, op_expand(g, zero, 1, &s->out), module_scale(m, site, c->nn));
     if (w) return op_add(g, y, is_table ? op_embedding(g, w, x) : op_linear(g, x, w, b, false));
     return b ? op_add(g, y, b) : y;
 }
@@ -157,7 +164,7 @@ static struct cb_tensor *module_alone(struct compose *c, const struct module *m,
     const struct tuner *t = m->tuner;
     const bool has_copies = swap_of(m, c->name, "weight") || swap_of(m, c->name, "bias");
     const bool defines = site && is_by_weight(m, site), has_input = site && t->input && !defines && c->own_input;
-    if (has_input) x = t->input(m, site, c->nn, x, module_scale(m, c->nn));
+    if (has_input) x = t->input(m, site, c->nn, x, module_scale(m, site, c->nn));
     const bool is_matrix = c->site->kind == NN_LINEAR || c->site->kind == NN_HEAD || c->site->kind == NN_EMBEDDING;
     if (defines && m->is_additive && !has_copies && !has_input && is_matrix) return added_alone(c, m, site, x, y);
     if (has_copies || has_input || defines) {
@@ -165,7 +172,7 @@ static struct cb_tensor *module_alone(struct compose *c, const struct module *m,
         y = y == c->plain ? z : op_add(g, y, op_sub(g, z, c->plain));
     }
     y = tuner_rows_apply(m, c->nn, c->site, x, y);
-    return site && t->delta && !defines && !graph_is_bad(g, y) ? t->delta(m, site, c->nn, x, y, module_scale(m, c->nn)) : y;
+    return site && t->delta && !defines && !graph_is_bad(g, y) ? t->delta(m, site, c->nn, x, y, module_scale(m, site, c->nn)) : y;
 }
 
 bool module_groups(const struct compose *c, const struct module *m) {
@@ -178,10 +185,10 @@ bool module_groups(const struct compose *c, const struct module *m) {
 struct cb_tensor *compose_module(struct compose *c, const struct module *m, struct cb_tensor *x, struct cb_tensor *y) {
     const struct tuner_site *site = module_site(m, c->name);
     const bool by_weight = site && !c->own_weights ? goes_by_weight(c, m, site) : site && is_by_weight(m, site);
-    if (!c->site) return site && m->tuner->input && !by_weight ? m->tuner->input(m, site, c->nn, y, module_scale(m, c->nn)) : y;
+    if (!c->site) return site && m->tuner->input && !by_weight ? m->tuner->input(m, site, c->nn, y, module_scale(m, site, c->nn)) : y;
     if (c->own_weights) return module_alone(c, m, site, x, y);
     y = tuner_rows_apply(m, c->nn, c->site, x, y);
-    return site && m->tuner->delta && !by_weight ? m->tuner->delta(m, site, c->nn, x, y, module_scale(m, c->nn)) : y;
+    return site && m->tuner->delta && !by_weight ? m->tuner->delta(m, site, c->nn, x, y, module_scale(m, site, c->nn)) : y;
 }
 
 /* ---- the hook */

@@ -8,7 +8,17 @@
 #include "ops/ops.h"
 
 /* ---- who has a site */
+/* The layer of a site by the modules that have it; -1: outside the layers, or of none. */
+static int64_t layer_of(const struct compose *c, const struct expression *e) {
+    const struct tuner_site *site = e->module >= 0 ? module_site(c->list->modules[e->module], c->name) : NULL;
+    int64_t layer = site ? site->site.depth : -1;
+    for (int i = 0; i < e->n && layer < 0; i++) layer = layer_of(c, e->child[i]);
+    return layer;
+}
+
 bool compose_touches(const struct compose *c, const struct expression *e) {
+    const int64_t layer = e->block && e->block->drops ? layer_of(c, e) : -1;
+    if (layer >= 0 && layer < e->number[0]) return false;
     const int own = e->block ? e->own : e->module;
     if (own >= 0 && module_touches(c->list->modules[own], c->name)) return true;
     for (int i = 0; i < e->n; i++)
@@ -79,6 +89,11 @@ static bool is_added(const struct compose *c) {
 static struct cb_tensor *sum_apply(struct compose *c, const struct expression *e, struct cb_tensor *x, struct cb_tensor *y) {
     for (int i = 0; i < e->n; i++) y = compose_apply(c, e->child[i], x, y);
     return y;
+}
+
+static enum cb_status drop_check(struct expression *e, const char *where, struct cb_err *err) {
+    if (e->n_numbers != 1) FAIL(err, CB_E_USAGE, "%s: drop: found %d numbers; wanted how many layers, drop(a; 2)", where, e->n_numbers);
+    return CB_OK;
 }
 
 /* ---- stack: what comes out of one goes into the next */
@@ -211,7 +226,7 @@ static struct cb_tensor *group_apply(struct compose *c, struct groups *s, const 
     int64_t plain[CB_MAX_RANK];
     if (!scale || !k) return scale ? y : graph_fail(g, CB_E_MEMORY, "%s: no memory", c->name);
     memcpy(plain, y->type.dim, sizeof plain);
-    for (int i = 0; i <= s->e->n; i++) scale[i] = i < s->e->n && s->module[i] ? module_scale(s->module[i], c->nn) : zero;
+    for (int i = 0; i <= s->e->n; i++) scale[i] = i < s->e->n && s->module[i] ? module_scale(s->module[i], s->site[i], c->nn) : zero;
     struct cb_tensor *scales = op_reshape(g, op_stack(g, s->e->n + 1, scale, 0), 2, (const int64_t[]){s->e->n + 1, 1});
     const struct tuner_group group = {s->e->n, s->module, s->site, s->index, s->slot, scales};
     const int64_t rows = type_elements(&y->type) / (c->n_rows * (out ? out : 1));
@@ -519,6 +534,15 @@ static const struct block table[] = {
      .options = compose_arrow_options,
      .check = compose_arrow_check,
      .apply = compose_arrow},
+    {.name = "drop",
+     .syntax = "drop(a; 2)",
+     .doc = "a without the first 2 layers (AdapterDrop)",
+     .takes_numbers = true,
+     .adds = true,
+     .drops = true,
+     .check = drop_check,
+     .apply = sum_apply,
+     .flow = compose_flow_chain},
 };
 
 const struct block *blocks(int *n) {

@@ -43,7 +43,7 @@ static bool expert_read(struct compose *c, const struct module *m, struct expert
         graph_fail(c->nn->g, CB_E_UNSUPPORTED, "%s: arrow: %s is not plain LoRA of a linear layer there", c->name, m->name);
         return false;
     }
-    *x = (struct expert){tuner_leaf(m, site, 0, c->nn), tuner_leaf(m, site, 1, c->nn), site->scale, module_scale(m, c->nn)};
+    *x = (struct expert){tuner_leaf(m, site, 0, c->nn), tuner_leaf(m, site, 1, c->nn), site->scale, module_scale(m, site, c->nn)};
     return true;
 }
 

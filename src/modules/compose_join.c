@@ -16,7 +16,7 @@ static void enter(struct compose_join *j, const struct module *m) {
 static void change(struct compose_join *j, const struct module *m) {
     const struct tuner_site *site = module_site(m, j->c.name);
     if (!site || !m->tuner->join || graph_is_bad(j->c.nn->g, j->flow.hidden)) return;
-    m->tuner->join->change(m, site, j->c.nn, &j->flow, module_scale(m, j->c.nn));
+    m->tuner->join->change(m, site, j->c.nn, &j->flow, module_scale(m, site, j->c.nn));
     j->last = m;
 }
 

@@ -152,7 +152,7 @@ struct cb_tensor *compose_hidden(struct nn *nn, const struct module_list *list, 
 /* ---- what all rows of a batch share */
 static enum cb_status check(const struct module_list *list, const struct expression *e, bool is_whole, struct cb_err *err) {
     if (e->block) {
-        const bool passes = is_whole && (e->block->adds || e->block->is_lone) && e->weight == 1;
+        const bool passes = is_whole && (e->block->adds || e->block->is_lone) && !e->block->drops && e->weight == 1;
         for (int i = 0; i < e->n; i++) TRY(check(list, e->child[i], passes, err));
         return CB_OK;
     }

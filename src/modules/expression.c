@@ -424,7 +424,7 @@ static enum cb_status fields_keep(struct parser *p, struct expression *e) {
 }
 
 bool expression_is_sum(const struct expression *e) {
-    if (e->block && !e->block->adds) return false;
+    if (e->block && (!e->block->adds || e->block->drops)) return false;
     for (int i = 0; i < e->n; i++)
         if (!expression_is_sum(e->child[i])) return false;
     return true;

@@ -77,6 +77,7 @@ struct block {
     bool chooses;  // by a number that each row has in an input
     bool adds;  // its children act in place, one after the other, and pass weights on
     bool brings_head;  // its own weights do: children come without theirs
+    bool drops;  // its children are not in the first layers, as many as its number says
     bool is_lone;  // where one child alone has a site it acts in place
     /* Checks and completes the numbers; NULL: nothing to do. */
     enum cb_status (*check)(struct expression *e, const char *where, struct cb_err *err);

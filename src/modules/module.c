@@ -434,4 +434,10 @@ int64_t module_parameters(const struct module *module) {
 int64_t module_rows(const struct module *module) { return module->n_rows + module->n_late; }
 int64_t module_positions(const struct module *module) { return module->n_rows + module->n_past; }
 int64_t module_tasks(const struct module *module) { return module->tuner->tasks ? module->tuner->tasks(module) : 0; }
+enum cb_status module_set_drop(struct module *m, const char *spec, struct cb_err *err) {
+    if (!m->tuner->scaling || m->tuner->of_block)
+        FAIL(err, CB_E_UNSUPPORTED, "--adapter-drop: a module of kind %s (%s) cannot be left out of a layer", m->tuner->name, spec);
+    m->drops = true;
+    return CB_OK;
+}
 bool module_scales(const struct module *module) { return module->tuner->scaling != NULL; }

@@ -137,6 +137,10 @@ int64_t module_rows(const struct module *module);
 int64_t module_positions(const struct module *module);
 /* How many tasks it knows, one of which each row's number in the input task_ids names; 0: it does not read them. */
 int64_t module_tasks(const struct module *module);
+/* AdapterDrop (Ruckle et al. 2021): graphs for training get the input MODULE_DROP_INPUT, i32 (), how many of the first layers the module is left out of now.
+   Refused where that means nothing. spec: for messages. */
+#define MODULE_DROP_INPUT "adapter_drop"
+enum cb_status module_set_drop(struct module *module, const char *spec, struct cb_err *err);
 /* Whether a scale other than 1 means something. */
 bool module_scales(const struct module *module);
 int module_n_sites(const struct module *module);

@@ -29,8 +29,8 @@ enum cb_status module_param_fill(const struct module *module, const struct tuner
                                  void *data, struct cb_err *err);
 /* The scale's entry, with the value 1. */
 enum cb_status module_add_scale(const struct module *module, struct store *store, struct cb_err *err);
-/* The leaf of its run-time scale. */
-struct cb_tensor *module_scale(const struct module *module, struct nn *nn);
+/* Its run-time scale at one of its sites. */
+struct cb_tensor *module_scale(const struct module *module, const struct tuner_site *site, struct nn *nn);
 /* The module's part at a site; NULL: none. */
 const struct tuner_site *module_site(const struct module *module, const char *name);
 /* A weight or bias as the module's definition has it, in the orientation of p. */

@@ -140,6 +140,7 @@ struct module {
     const char *rows_alone;  // a table whose rows change at some of the sites that read it; NULL: none
     const char *scale_name;  // of the scale's entry
     const char *warning;
+    bool drops;  // in training it is left out of the first layers, as many as an input says
     bool is_fresh;  // made from a spec, not read from a file
     int64_t n_rows, n_past;  // virtual tokens; positions that its prefixes count as
     int64_t n_late, rows_at;  // virtual tokens that come after the embeddings, before row rows_at

@@ -374,3 +374,79 @@ TEST(regimes, data_sets_that_make_no_sense_are_refused) {
     }
     place_close(&p);
 }
+
+/* ---- beside older modules */
+TEST(regimes, older_modules_stay_bit_for_bit) {
+    struct place p;
+    struct cb_err err;
+    place_open(&p);
+    CHECK_OK(train(&p, options(&p, "lora:r=2", NULL, "~/old"), p.text, &err));
+    CHECK_OK(train(&p, options(&p, "seq_bn:reduction_factor=4", "~/old", "~/older"), p.text, &err));
+    struct tensors *before = logits(&p, "stack(~/old, ~/older)", NULL);
+    struct cb_train_options o = options(&p, "lora:r=4", "stack(~/old, ~/older)", "~/new");
+    CHECK_OK(train(&p, o, p.other, &err));
+    train_parted(&p, o, "~/parted", p.other);
+    CHECK(same_file(o.out, in_place(&p, "~/parted"), "adapter_model.safetensors"));
+    // alone, and as the rows of their own task beside the new one
+    struct tensors *after = logits(&p, "stack(~/old, ~/older)", NULL), *all = logits(&p, "sum(stack(~/old, ~/older), ~/new)", NULL);
+    struct tensors *routed = logits(&p, "@task=old\nroute(by=task; old=stack(~/old, ~/older), new=sum(stack(~/old, ~/older), ~/new))", NULL);
+    CHECK(same_logits(before, after) && same_logits(before, routed) && !same_logits(before, all));
+    char *card = io_path_join(o.out, "card.json"), *text;
+    size_t n;
+    CHECK_OK(io_read_file(&text, &n, card, 1 << 20, &err));
+    CHECK(strstr(text, "bit-equal before and after"), "%s", text);
+    free(text);
+    free(card);
+    struct tensors *files[] = {before, after, all, routed};
+    for (int i = 0; i < 4; i++) tensors_destroy(&files[i]);
+    place_close(&p);
+}
+
+/* ---- AdapterDrop */
+TEST(regimes, modules_are_left_out_of_the_first_layers) {
+    // acting by outputs, by weights, and where outputs join the stream
+    static const char *const kinds[] = {"lora:r=2", "lora:r=2,dora=true", "seq_bn:reduction_factor=4"};
+    struct place p;
+    struct cb_err err;
+    place_open(&p);
+    struct tensors *base = logits(&p, "base", NULL);
+    for (int i = 0; i < 3; i++) {
+        char out[20], parted[20], text[80];
+        snprintf(out, sizeof out, "~/kind%d", i);
+        snprintf(parted, sizeof parted, "~/parted%d", i);
+        struct cb_train_options o = options(&p, kinds[i], NULL, out);
+        o.adapter_drop = 2;
+        CHECK_OK(train(&p, o, p.text, &err));
+        train_parted(&p, o, parted, p.text);
+        CHECK(same_file(o.out, in_place(&p, parted), i == 2 ? "adapter.safetensors" : "adapter_model.safetensors"), "%s", kinds[i]);
+        struct tensors *dropped[3], *whole = logits(&p, out, NULL);
+        for (int k = 0; k < 3; k++) {
+            snprintf(text, sizeof text, "drop(%s; %d)", out, k);
+            dropped[k] = logits(&p, text, NULL);
+        }
+        CHECK(same_logits(dropped[0], whole) && same_logits(dropped[2], base), "%s: of no layer or of all", kinds[i]);
+        CHECK(!same_logits(dropped[1], whole) && !same_logits(dropped[1], base), "%s: of one layer", kinds[i]);
+        for (int k = 0; k < 3; k++) tensors_destroy(&dropped[k]);
+        // training without it is another run
+        o.adapter_drop = 0;
+        o.out = in_place(&p, "~/always");
+        CHECK(i || train(&p, o, p.text, &err) == CB_OK, "%s", err.message);
+        CHECK(i || !same_file(in_place(&p, out), o.out, "adapter_model.safetensors"), "the module was never left out");
+        tensors_destroy(&whole);
+    }
+    // the second layer's module alone is the module of which the first was never there
+    struct cb_train_options o = options(&p, "lora:r=2,layers=1", NULL, "~/second");
+    CHECK_OK(train(&p, o, p.text, &err));
+    struct tensors *second = logits(&p, "~/second", NULL), *same = logits(&p, "drop(~/second; 1)", NULL);
+    CHECK(same_logits(second, same), "a layer that the module does not have");
+    o = options(&p, "lora:r=2", NULL, "~/out");
+    o.adapter_drop = 3;
+    CHECK_FAILS(train(&p, o, p.text, &err), CB_E_USAGE, "2 layers");
+    o.adapter_drop = 1;
+    o.tuner = "prefix:n=2";
+    CHECK_FAILS(train(&p, o, p.text, &err), CB_E_UNSUPPORTED, "cannot be left out");
+    tensors_destroy(&second);
+    tensors_destroy(&same);
+    tensors_destroy(&base);
+    place_close(&p);
+}

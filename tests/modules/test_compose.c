@@ -57,6 +57,8 @@ TEST(compose, refused_expressions) {
         {"batch(a, b; 1, -2)", "a whole number", CB_E_USAGE},
         {"batch(a, b; 1, 99999999999)", "a whole number", CB_E_USAGE},
         {"split(a, b, c; 1)", "how many positions", CB_E_USAGE},
+        {"drop(a)", "how many layers", CB_E_USAGE},
+        {"drop(a; -1)", "a whole number", CB_E_USAGE},
         {"avg(1*a, -1*b)", "cannot be made to sum to 1", CB_E_USAGE},
         {"arrow(a, b; top_k=0)", "whole number from 1", CB_E_USAGE},
         {"arrow(a, b; temperature=x)", "found 'x'", CB_E_USAGE},
