@@ -113,6 +113,7 @@ static enum cb_status pick_modules(struct training *t, const struct training_opt
         TRY(instance_new_module(in, o->tuner, &t->module, err));
     t->modules = in->modules + in->list.n - t->n_modules;
     t->module = t->modules[0];
+    for (int k = 1; k < t->n_modules; k++) TRY(module_share(t->modules[k], t->modules[0], in->store, err));
     for (int k = 0; k < t->n_modules; k++) n += (size_t)module_n_params(t->modules[k]);
     if (o->adapter_drop > training_layers(in->model))
         FAIL(err, CB_E_USAGE, "--adapter-drop %lld: the model has %lld layers", (long long)o->adapter_drop,
@@ -124,6 +125,9 @@ static enum cb_status pick_modules(struct training *t, const struct training_opt
         for (int i = 0; i < module_n_params(t->modules[k]); i++) {
             if (!module_param(t->modules[k], i)->is_trained) continue;
             struct store_entry *entry = store_find(in->store, module_param(t->modules[k], i)->name);
+            bool is_listed = false;  // of another module too
+            for (int j = 0; k && j < t->n_params; j++) is_listed |= t->params[j].value == entry;
+            if (is_listed) continue;
             t->params[t->n_params++] = (struct train_param){.value = entry, .decay = entry->type.rank > 1, .lr_scale = 1};
         }
     return CB_OK;
@@ -184,7 +188,7 @@ static enum cb_status build(struct training *t, const struct training_options *o
     if (o->teacher) TRY(teacher_open(&t->teacher, t->instance.engine, o->teacher, o->as, &plain, err));
     TRY(add_gradients(t, t->pass.graph, loss, o->trainer.accumulate, err));
     trainer_bytes(t->params, t->n_params, &o->trainer, &t->gradients_bytes, &t->states_bytes);
-    if (t->module) t->states_bytes += module_train_bytes(t->module);
+    for (int i = 0; i < t->n_modules; i++) t->states_bytes += module_train_bytes(t->modules[i]);
     t->weights_bytes = instance_weight_bytes(&t->instance);
     for (int i = 0; i < t->n_params; i++) t->trainable += type_elements(&t->params[i].value->type);
     t->total = model_parameters(t->instance.model) + (t->module ? t->trainable : 0);

@@ -433,6 +433,19 @@ int64_t module_parameters(const struct module *module) {
 }
 int64_t module_rows(const struct module *module) { return module->n_rows + module->n_late; }
 int64_t module_positions(const struct module *module) { return module->n_rows + module->n_past; }
+enum cb_status module_share(struct module *m, const struct module *with, struct store *store, struct cb_err *err) {
+    for (int i = 0; m->tuner->shares && m->tuner == with->tuner && i < m->n_params && i < with->n_params; i++) {
+        struct module_param *p = &m->params[i].public;
+        const struct module_param *other = &with->params[i].public;
+        if (!m->tuner->shares(m, &m->params[i]) || !type_equal(&p->type, &other->type)) continue;
+        const char *name = arena_strdup(m->arena, other->name);
+        if (!name) FAIL(err, CB_E_MEMORY, "%s: no memory for a name", m->name);
+        store_remove(store, p->name);
+        p->name = name;
+    }
+    return CB_OK;
+}
+
 int64_t module_tasks(const struct module *module) { return module->tuner->tasks ? module->tuner->tasks(module) : 0; }
 enum cb_status module_set_drop(struct module *m, const char *spec, struct cb_err *err) {
     if (!m->tuner->scaling || m->tuner->of_block)

@@ -135,6 +135,8 @@ int64_t module_parameters(const struct module *module);
 /* Virtual tokens that it puts before the tokens; with the positions that its prefixes count as. */
 int64_t module_rows(const struct module *module);
 int64_t module_positions(const struct module *module);
+/* Parameters that tasks of its kind have in common (MTL-LoRA's A and B) become those of another fresh module of the same spec. */
+enum cb_status module_share(struct module *module, const struct module *with, struct store *store, struct cb_err *err);
 /* How many tasks it knows, one of which each row's number in the input task_ids names; 0: it does not read them. */
 int64_t module_tasks(const struct module *module);
 /* AdapterDrop (Ruckle et al. 2021): graphs for training get the input MODULE_DROP_INPUT, i32 (), how many of the first layers the module is left out of now.

@@ -242,6 +242,8 @@ struct tuner {
     bool (*by_weight)(const struct module *module, const struct tuner_site *site);
     /* The model runs twice: what is made of the last hidden states x of the first time, nn->survey in the second. */
     struct cb_tensor *(*survey)(const struct module *module, struct nn *nn, struct cb_tensor *x);
+    /* Whether modules of several tasks that are trained together have one parameter in common. NULL: none. */
+    bool (*shares)(const struct module *module, const struct tuner_param *param);
     /* How many tasks a row's number in the input task_ids may name: 0 to one less. NULL: the input is not read. */
     int64_t (*tasks)(const struct module *module);
     /* Whether what a file gave for frozen parameters can be used (indices that lie in range). NULL: always. */

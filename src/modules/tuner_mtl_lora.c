@@ -36,6 +36,13 @@ static struct cb_tensor *weight(const struct module *m, const struct tuner_site 
     return op_add(nn->g, w, op_mul(nn->g, op_scale(nn->g, ad_lora_product(m, site, nn), site->scale, 0), scale));
 }
 
+/* A and B: of all tasks that are trained together. */
+static bool shares(const struct module *m, const struct tuner_param *param) {
+    const size_t n = strlen(param->public.key);
+    (void)m;
+    return n > 7 && (strcmp(param->public.key + n - 7, ".lora_A") == 0 || strcmp(param->public.key + n - 7, ".lora_B") == 0);
+}
+
 static const struct tuner_option options[] = {
     {"r", "r", TUNER_INT, "rank"},
     {"alpha", "alpha", TUNER_INT, "the change is scaled by alpha / r"},
@@ -78,4 +85,5 @@ const struct tuner tuner_mtl_lora = {
     .delta = delta,
     .weight = weight,
     .refuses_fold = ad_lora_refuses_fold,
+    .shares = shares,
 };

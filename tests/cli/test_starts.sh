@@ -51,6 +51,20 @@ finetune b mtl_lora:r=2,ups=2,name=b,matrix=linear
 grep -qF '"architecture": "mtl_lora"' a/adapter_config.json || say "mtl_lora: $(cat a/adapter_config.json)"
 right eval m --modules 'multitask(a, b)' --field task_ids=1 --text text
 right merge m --modules b --out merged_b
+# trained together, tasks have A and B in common: fewer numbers than two modules have, and each works alone as in the whole
+trainable() { sed 's/.*"trainable": \([0-9]*\).*/\1/' out; }
+head -n 150 text >one.txt
+tail -n 150 text >two.txt
+right plan finetune m --tuner mtl_lora:r=2,ups=2 --text text --out x --steps 4 --batch 4 --seq 16 --json
+alone=$(trainable)
+together="finetune m --tuner mtl_lora:r=2,ups=2 --dataset one=one.txt --dataset two=two.txt --module-per-dataset --steps 4 --batch 4 --seq 16"
+# shellcheck disable=SC2086
+right plan $together --out x --json
+[ "$(trainable)" -lt $((2 * alone)) ] || say "mtl_lora: nothing is shared, $(trainable) of 2 x $alone"
+# shellcheck disable=SC2086
+right $together --out both --save-every 2 --quiet
+right eval m --modules both --field task_ids=two --text two.txt
+right eval m --modules both/two --text two.txt
 
 # ---- AdaLoRA keeps two numbers for each that is trained, beside the optimiser's two: the plan counts them
 right plan finetune m --tuner adalora:r=4,tinit=1,tfinal=1 --text text --out x --steps 6 --batch 2 --seq 16 --json
