@@ -13,7 +13,8 @@
 /* Defined in tests/plain_main.c. */
 void plain_register(const char *suite, const char *name, void (*body)(void));
 void plain_fail(const char *file, int line, const char *text) __attribute__((noreturn));
-#define TEST(suite, name)                                                                                                              \
+#define TEST(suite, name) TEST_WITHIN(0, suite, name)
+#define TEST_WITHIN(seconds, suite, name)                                                                                              \
     static void test_##suite##_##name(void);                                                                                           \
     __attribute__((constructor)) static void register_##suite##_##name(void) { plain_register(#suite, #name, test_##suite##_##name); } \
     static void test_##suite##_##name(void)
@@ -27,9 +28,21 @@ void plain_fail(const char *file, int line, const char *text) __attribute__((nor
     } while (0)
 #else
 #include <criterion/criterion.h>
-#define TEST(suite, name) Test(suite, name, .timeout = 300)
+#define TEST_WITHIN(seconds, suite, name) Test(suite, name, .timeout = (seconds))
+#define TEST(suite, name) TEST_WITHIN(300, suite, name)
 #define CHECK(condition, ...) cr_assert((condition), "" __VA_ARGS__)
 #endif
+
+/* A test of `make test-long` alone, which sets CAMBIUM_LONG. */
+#define TEST_LONG(suite, name)                                               \
+    static void long_##suite##_##name(void);                                 \
+    TEST_WITHIN(7200, suite, name) {                                         \
+        if (getenv("CAMBIUM_LONG"))                                          \
+            long_##suite##_##name();                                         \
+        else                                                                 \
+            fprintf(stderr, #suite "/" #name ": in make test-long alone\n"); \
+    }                                                                        \
+    static void long_##suite##_##name(void)
 
 /* A call that must succeed / fail with a code and words in its message. `err` must be a struct cb_err in scope, zeroed. */
 #define CHECK_OK(call)                                                                       \

@@ -93,6 +93,7 @@ interop: all $(if $(PYTHON),,$(BUILD)/interop-venv/.ready)
 
 test-long:
 	@$(MAKE) test-quick-sanitized
+	@CAMBIUM_LONG=1 $(MAKE) T=modules/test_tuners test
 	@$(MAKE) BUILD=$(BUILD)-oom CFLAGS="$(SANITIZED)" SANITIZE="-fsanitize=address,undefined" GEMM_FLAGS="$(CHEAP_GEMM)" test-oom
 	@$(MAKE) test-crash
 	@$(MAKE) fuzz

@@ -127,6 +127,31 @@ enum cb_status task_read_labels(struct labels *labels, const struct task *task, 
     return status;
 }
 
+/* A module of the adapters library with a copy of the model's own head: the library takes the number of labels, and their names, from beside that copy. */
+static enum cb_status write_head_labels(const struct labels *labels, const char *folder, struct cb_err *err) {
+    char *path = io_path_join(folder, "head_config.json"), *text = NULL;
+    size_t n;
+    json_t *file = NULL, *numbers = json_object();
+    enum cb_status status = path && numbers ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: out of memory", folder);
+    const bool is_there = status == CB_OK && io_is_file(path);
+    if (is_there) status = io_read_file(&text, &n, path, LABELS_LIMIT, err);
+    if (is_there && status == CB_OK) status = json_parse_object(&file, text, n, path, err);
+    free(text);
+    text = NULL;
+    if (status == CB_OK && file && json_is_null(json_object_get(file, "config"))) {
+        bool ok = json_object_set_new(file, "num_labels", json_integer(labels->n ? labels->n : 1)) == 0;
+        for (int i = 0; ok && i < labels->n; i++) ok = json_object_set_new(numbers, labels->name[i], json_integer(i)) == 0;
+        ok = ok && (!labels->n || json_object_set(file, "label2id", numbers) == 0);
+        status = ok ? json_dump(&text, file, 2, err) : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: out of memory", folder);
+        if (status == CB_OK) status = files_write_text(folder, "head_config.json", text, err);
+    }
+    free(text);
+    json_decref(numbers);
+    json_decref(file);
+    free(path);
+    return status;
+}
+
 enum cb_status task_write_labels(const struct labels *labels, const struct task *task, const char *folder, struct cb_err *err) {
     json_t *list = json_array(), *object = json_object();
     char *text = NULL;
@@ -137,6 +162,7 @@ enum cb_status task_write_labels(const struct labels *labels, const struct task 
     enum cb_status status =
         ok ? json_dump(&text, object, 2, err) : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: out of memory", folder);
     if (status == CB_OK) status = files_write_text(folder, "labels.json", text, err);
+    if (status == CB_OK) status = write_head_labels(labels, folder, err);
     free(text);
     json_decref(list);
     json_decref(object);

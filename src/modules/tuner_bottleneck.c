@@ -357,7 +357,7 @@ static const char *const cases[] = {"seq_bn:reduction_factor=4",
                                     "double_seq_bn:reduction_factor=0:3+default:5,ln_after=true,use_gating=true",
                                     "par_bn:reduction_factor=3,scaling=channel",
                                     "seq_bn_inv:reduction_factor=4",
-                                    "compacter:reduction_factor=3,phm_dim=2,factorized_phm_rule=true",
+                                    "compacter:reduction_factor=4,phm_dim=2,factorized_phm_rule=true",
                                     NULL};
 static const struct tuner_join join = {enter, change, leave};
 

@@ -6,6 +6,7 @@ import adapters
 import numpy as np
 import peft
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from .adapters import randomise, with_adapter
@@ -143,6 +144,10 @@ LIBRARY = {
         [("bert", "DoRAConfig", dict()), ("bert", "DvoRAConfig", dict())],
     ),
     "ad_ia3": ([("gpt2", "ad_ia3"), ("llama", "ad_ia3"), ("bert", "ad_ia3:output_lora=true")], [("gpt2", "IA3Config", dict()), ("bert", "IA3Config", dict())]),
+    "mtl_lora": (
+        [("bert", "mtl_lora:r=4"), ("bert", "mtl_lora:r=4,ups=2"), ("bert", "mtl_lora:r=4,matrix=linear")],
+        [("bert", "MTLLoRAConfig", dict(r=3, n_up_projection=2))],
+    ),
     "ad_prefix": (
         [("gpt2", "ad_prefix:n=3,bottleneck=8"), ("llama", "ad_prefix:n=3,bottleneck=8"), ("bert", "ad_prefix:n=2,flat=true"),
          ("bert", "ad_prefix:n=4,bottleneck=8,use_gating=true")],
@@ -165,9 +170,11 @@ LIBRARY = {
     ),
 }  # fmt: skip
 
-# Tuners whose folders no library has; fusion is weights of an expression over other modules.
-OWN = {"bitfit", "diff", "sft", "said", "fusion"}
+# Tuners whose folders no library has (hyper is exported as LoRA or bottlenecks); fusion is weights of an expression over other modules.
+OWN = {"bitfit", "diff", "sft", "said", "hyper", "fusion"}
 
+# A library's own words for what it cannot make or read: kinds of layers, and MTL-LoRA's linear matrix, whose making ends in an error.
+CANNOT = ("not supported", "cannot assign parameters before Module.__init__() call")
 # What holds for a row that passes.
 NOTES = {
     "direft": "the library takes every file of a DiReFT for a NoReFT, its own too: ours was read into a unit that it made itself",
@@ -177,12 +184,22 @@ NOTES = {
 LIKE = "The {a} tree bears {n} {b} apples."
 
 
+# ---- heads that a labelled task brings: the class that PEFT's module stands on, and what Cambium trains; the adapters library has classes of its own
+LABELLED = {
+    "PEFT": [("bert", "BertForSequenceClassification", spec) for spec in ("lora:r=4", "ia3", "prefix:n=3")],
+    "adapters": [("bert", "BertAdapterModel", spec) for spec in ("seq_bn:reduction_factor=4", "ad_lora:r=4", "loreft:r=2")],
+}
+
+
 class Bases:
     """The bases, each made when it is first asked for; two experts for X-LoRA."""
 
     def __init__(self, cambium, folder):
         self.cambium, self.folder, self.made = cambium, folder, set()
         self.text = folder / "text.txt"
+        self.labelled = folder / "labelled.jsonl"
+        rows = [{"text": LIKE.format(a=a, n=n, b="red"), "label": a} for n in range(20) for a in ("old", "young", "lost")]
+        self.labelled.write_text("\n".join(map(json.dumps, rows)))
         self.text.write_text("\n".join(LIKE.format(a=a, n=n, b=b) for n in range(40) for a, b in [("old", "red"), ("young", "green")]))
 
     def once(self, path, *arguments):
@@ -199,9 +216,9 @@ class Bases:
     def expert(self, n):
         return self.once(self.folder / f"expert{n}", *self.finetune("llama", f"lora:r={n + 2},alpha=8,targets=q_proj+v_proj"), "--seed", n)
 
-    def finetune(self, family, spec):
-        return ("finetune", self.base(family), "--tuner", spec, "--data", self.text, "--steps", 6, "--lr", "0.02", "--batch", 4, "--seq", 24,
-                "--quiet")  # fmt: skip
+    def finetune(self, family, spec, data=None, *options):
+        return ("finetune", self.base(family), "--tuner", spec, "--data", data or self.text, "--steps", 6, "--lr", "0.02", "--batch", 4,
+                "--seq", 24, "--quiet", *options)  # fmt: skip
 
     def load(self, family):
         model = load(self.base(family), BASES[family][0])
@@ -307,8 +324,8 @@ def check(table, bases, library, read, tuner, family, what, direction, make, out
         given = inputs(plain, tuner)
         try:
             model = read(bases, family, out)
-        except (TypeError, ValueError) as error:
-            if "not supported" not in str(error):
+        except (AttributeError, TypeError, ValueError) as error:
+            if not any(words in str(error) for words in CANNOT):
                 raise
             return table.skipped(kind, tuner, what, direction, f"{library}: {str(error).splitlines()[0]}")
         wanted, tolerance = reference(model, given)
@@ -332,6 +349,24 @@ def check_tuner(table, bases, library, read, make, tuner, trained, made, folder)
             table.same(f"tuner of {library}", tuner, tuner, direction, "no comparison passed")
 
 
+def check_labelled(table, bases, library, family, name, spec, out):
+    """The module with its head on a base that has none: the library adds ours to the class of the task."""
+    kind, what, direction = f"tuner of {library}", f"{name}: {spec}, trained with a head", f"Cambium trained, {library} ran"
+    with table.case(kind, "heads", what, direction):
+        bases.cambium.run(*bases.finetune(family, spec, bases.labelled, "--task", "classify"), "--out", out)
+        if library == "PEFT":
+            plain = getattr(transformers, name).from_pretrained(bases.base(family), num_labels=3)
+            model = with_adapter(plain, out)
+        else:
+            model = getattr(adapters, name).from_pretrained(bases.base(family))
+            model.load_adapter(str(out), use_safetensors=True, set_active=True)
+            model.eval()
+        given = inputs(model, spec)
+        wanted, tolerance = reference(model, given)
+        worst, key = compare(bases.cambium.forward(bases.base(family), given, "--modules", out), wanted, given)
+        table.numbers(kind, "heads", what, direction, worst, tolerance, key)
+
+
 def run(table, cambium, folder):
     bases = Bases(cambium, folder)
     listed = json.loads(cambium.run("list", "tuners", "--json"))["tuners"]
@@ -346,3 +381,5 @@ def run(table, cambium, folder):
             place.mkdir(parents=True, exist_ok=True)
             with table.case(f"tuner of {library}", tuner, tuner, "both"):
                 check_tuner(table, bases, library, read, make, tuner, trained, made, place)
+        for n, (family, name, spec) in enumerate(LABELLED[library]):
+            check_labelled(table, bases, library, family, name, spec, folder / f"{library}-labelled{n}")
