@@ -101,12 +101,13 @@ def labelled(o, name, train, valid, test):
     return {part: write_records(o.out / "data" / f"{name}-{part}.jsonl", rows) for part, rows in parts}
 
 
-def reviews(o, language):
-    """Reviews as text: eight tenths to learn, one to choose by, one for the table."""
+def reviews(o, language, most=1 << 20):
+    """Reviews as text: eight tenths to learn, of the ninth some characters to choose by, of the last twice as many for the table."""
     lines = read(o.data / f"reviews_{language}" / f"reviews_{language}_400k.txt").split("\n")
     a, b = int(len(lines) * 0.8), int(len(lines) * 0.9)
     parts = {"train": lines[:a], "valid": lines[a:b], "test": lines[b:]}
-    return {part: write_text(o.out / "data" / f"reviews-{language}-{part}.txt", "\n".join(text) + "\n") for part, text in parts.items()}
+    most = {"train": None, "valid": most, "test": 2 * most}
+    return {part: write_text(o.out / "data" / f"reviews-{language}-{part}.txt", ("\n".join(text) + "\n")[: most[part]]) for part, text in parts.items()}
 
 
 # ---- tables

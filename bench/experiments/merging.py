@@ -7,9 +7,13 @@ import itertools
 
 from experiment import cambium, options, once, forget_checkpoints, read, reviews, side_by_side, write_text
 
-METHODS = {"task_arithmetic": [None], "ties": [0.5, 0.9], "dare_linear": [0.5, 0.9]}
+METHODS = {"task_arithmetic": False, "ties": True, "dare_linear": True}  # whether it has a density
 OTHERS = {"novels": ("text_english_novels", "valid.txt.zst"), "C": ("text_c_source", "valid.txt.zst"), "mathematics": ("text_math_latex", "valid.txt.zst")}
 LANGUAGES = ("en", "ru")
+
+
+def numbers(text):
+    return [float(x) for x in text.split(",")]
 
 
 def loss(o, model, text):
@@ -54,13 +58,13 @@ def kept(o, losses, model, part):
 
 def merges(o, losses, tuned):
     lines = ["| method | lambda | density | kept of en | kept of ru |", "|---|---|---|---|---|"]
-    for method, densities in METHODS.items():
+    for method, has_density in METHODS.items():
         def shares(setting):
             name = "-".join(map(str, setting))
             return once(o.out / "merged" / f"{method}-{name}.json",
                         lambda: kept(o, losses, merge(o, method, tuned, settings_of(method, *setting)), "valid"))
 
-        settings = list(itertools.product((0.6, 0.8, 1.0, 1.2), densities))
+        settings = list(itertools.product(numbers(o.strengths), numbers(o.densities) if has_density else [None]))
         best = max(settings, key=lambda s: min(shares(s)))
         en, ru = kept(o, losses, merge(o, method, tuned, settings_of(method, *best)), "test")
         lines.append(f"| {method} | {best[0]} | {best[1] or ''} | {100 * en:.1f}% | {100 * ru:.1f}% |")
@@ -70,7 +74,7 @@ def merges(o, losses, tuned):
 
 def connection(o, tuned):
     def curve(language):
-        return cambium(o, "merge", "--connect", *tuned, "--text", o.texts[language]["test"], "--seq", "256", "--out", o.out / f"connect-{language}")
+        return cambium(o, "merge", "--connect", *tuned, "--text", o.texts[language]["valid"], "--seq", "256", "--out", o.out / f"connect-{language}")
 
     lines = []
     for language, r in zip(LANGUAGES, side_by_side(o, curve, LANGUAGES)):
@@ -82,17 +86,21 @@ def negation(o, tuned):
     """The strength is the largest under which the first halves of the other domains' texts change by at most 1%."""
     halves = {}
     for name, place in OTHERS.items():
-        text = read(o.data.joinpath(*place))[:120000]
-        halves[name] = [write_text(o.out / "data" / f"{name}-{i}.txt", part) for i, part in enumerate((text[:60000], text[60000:]))]
+        text = read(o.data.joinpath(*place))[: 2 * o.characters]
+        halves[name] = [write_text(o.out / "data" / f"{name}-{i}.txt", part) for i, part in enumerate((text[: o.characters], text[o.characters :]))]
     halves["reviews_en"] = [o.texts["en"]["valid"], o.texts["en"]["test"]]
     halves["reviews_ru"] = [o.texts["ru"]["valid"], o.texts["ru"]["test"]]
 
+    before = {}
+
     def changes(model, half):
-        found = side_by_side(o, lambda n: (loss(o, o.base, halves[n][half]), loss(o, model, halves[n][half])), halves)
-        return {n: after / before - 1 for n, (before, after) in zip(halves, found)}
+        if half not in before:
+            before[half] = side_by_side(o, lambda n: loss(o, o.base, halves[n][half]), halves)
+        after = side_by_side(o, lambda n: loss(o, model, halves[n][half]), halves)
+        return {n: x / y - 1 for n, x, y in zip(halves, after, before[half])}
 
     best, least = None, float("inf")
-    for strength in (0.25, 0.5, 1.0, 2.0):
+    for strength in numbers(o.negations):
         model = merge(o, "task_arithmetic", [tuned[1]], {"parameters.lambda": -strength, "parameters.normalize": "false"})
         found = once(o.out / "merged" / f"negation-{strength}.json", lambda: changes(model, 0))
         print(strength, found, flush=True)
@@ -104,8 +112,8 @@ def negation(o, tuned):
 
 
 def main():
-    o = options(__doc__, steps=60, lr=3e-4)
-    o.texts = {language: reviews(o, language) for language in LANGUAGES}
+    o = options(__doc__, steps=60, lr=3e-4, characters=20000, strengths="0.8,1.0,1.2", densities="0.5,0.9", negations="0.25,0.5,1.0")
+    o.texts = {language: reviews(o, language, o.characters) for language in LANGUAGES}
     tuned = side_by_side(o, lambda l: tune(o, o.texts, l), LANGUAGES)
     models = {"base": o.base, **dict(zip(LANGUAGES, tuned))}
     keys = [(m, l, part) for m in models for l in LANGUAGES for part in ("valid", "test")]

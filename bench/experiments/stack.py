@@ -2,7 +2,7 @@
 """A Russian language module under a task module that was trained in English, against the task module alone, in Russian.
 
 stack.py BASE DATA OUT: a bottleneck with an invertible adapter learns Russian prose as a language model (and one English novels); task modules learn the
-sentiment of English review sentences on the base and over the English module; they are asked about Russian restaurant reviews. OUT/stack.md."""
+sentiment of English review sentences on the base and over the English module (--over-english 0: not the latter); they are asked about Russian restaurant reviews. OUT/stack.md."""
 import json
 
 from experiment import cambium, labelled, mean_and_error, options, once, forget_checkpoints, read, shuffled, side_by_side, write_records, write_table, write_text
@@ -13,7 +13,7 @@ TASK = ["--task", "classify"]
 def english(o):
     lines = read(o.data / "reviews_en" / "sentence_polarity.jsonl.zst").splitlines()
     rows = shuffled({"text": r["text"], "label": str(r["label"])} for r in map(json.loads, lines))
-    return labelled(o, "polarity", rows[1000:], rows[:500], rows[500:1000])
+    return labelled(o, "polarity", rows[1000:], rows[:500], rows[500 : 500 + o.test_examples])
 
 
 def russian(o):
@@ -63,17 +63,20 @@ def ask(o, modules, records, seq):
 
 
 def main():
-    o = options(__doc__, steps=100, language_steps=100, characters=2000000, tuner="seq_bn")
+    o = options(__doc__, steps=100, language_steps=100, characters=2000000, tuner="seq_bn", test_examples=500, over_english=1)
     data, restaurants = english(o), russian(o)
     corpora = [("ru", o.data / "text_russian_literature" / "prose_train.txt.zst"), ("en", o.data / "text_english_novels" / "train.txt.zst")]
-    ru, en = side_by_side(o, lambda c: language(o, *c), corpora)
-    wanted = [(under, seed) for seed in range(1, o.seeds + 1) for under in (None, en)]
+    ru, *en = side_by_side(o, lambda c: language(o, *c), corpora[: 1 + o.over_english])
+    en = en[0] if en else None
+    wanted = [(under, seed) for seed in range(1, o.seeds + 1) for under in dict.fromkeys((None, en))]
     tasks = dict(zip(wanted, side_by_side(o, lambda w: task(o, data, *w), wanted)))
     # what is asked: the name, what the task module was trained over, the stack it is asked under (the task module is {}), and of what
     questions = [("task", None, "{}", "en"), ("task over en", en, f'stack("{en}", {{}})', "en"), ("task", None, "{}", "ru"),
                  ("task, ru under it", None, f'stack("{ru}", {{}})', "ru"), ("task over en, alone", en, "{}", "ru"),
                  ("task over en, en under it", en, f'stack("{en}", {{}})', "ru"), ("task over en, ru in its place", en, f'stack("{ru}", {{}})', "ru")]
     rows = []
+    if not en:
+        questions = [q for q in questions if "over en" not in q[0]]
     for name, under, expression, asked in questions:
         texts, seq = (data["test"], 64) if asked == "en" else (restaurants, 128)
         found = side_by_side(o, lambda seed: ask(o, expression.format(f'"{tasks[under, seed]}"' if "stack" in expression else tasks[under, seed]), texts, seq),

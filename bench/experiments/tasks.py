@@ -2,12 +2,12 @@
 """The two best tuners of each family (by validation data of SST-2, at most 4% of the parameters) beside full fine-tuning and the last layers, on AG News,
 RuCoLA, named entities of CoNLL-2002 (Spanish) and reviews as text.
 
-tasks.py BASE DATA OUT, after tuners.py with the same OUT. OUT/tasks.md: the tables, and whether the best of each family (by validation data) is within 1%
+tasks.py BASE DATA OUT, after tuners.py with the same OUT; or with --tuners "SPEC SPEC ..." at the usual rates. --only names one task. OUT/tasks.md: the tables, and whether the best of each family (by validation data) is within 1%
 of full fine-tuning or within two standard errors of the difference."""
 import json
 import statistics
 
-from entrants import FUNCTIONS, INPUTS, PARAMETERS, folder
+from entrants import ENTRANTS, FUNCTIONS, INPUTS, PARAMETERS, folder
 from experiment import cambium, labelled, mean_and_error, options, once, forget_checkpoints, reviews, shuffled, side_by_side, table, read
 
 MOST = 0.04
@@ -43,7 +43,7 @@ TASKS = {
     "AG News": (agnews, ["--task", "classify", "--batch", "16", "--seq", "32"], "accuracy"),
     "RuCoLA": (rucola, ["--task", "classify", "--batch", "16", "--seq", "24"], "mcc"),
     "CoNLL-2002, Spanish": (conll, ["--task", "tag", "--batch", "16", "--seq", "48"], "f1"),
-    "reviews_en": (lambda o: reviews(o, "en"), ["--batch", "8", "--seq", "64"], "loss"),
+    "reviews_en": (lambda o: reviews(o, "en", o.characters), ["--batch", "8", "--seq", "64"], "loss"),
 }
 
 
@@ -106,10 +106,13 @@ def run_task(o, name, entrants):
 
 
 def main():
-    o = options(__doc__, steps=60, test_examples=500)
-    rows = json.loads((o.out / "tuners.json").read_text())
-    entrants = [r for r in rows if r["spec"] in ("full", "last:2")] + [r for f in (PARAMETERS, INPUTS, FUNCTIONS) for r in best(rows, f, 2)]
-    lines = [line for name in TASKS for line in run_task(o, name, entrants)]
+    o = options(__doc__, steps=60, test_examples=500, characters=20000, tuners="", only="")
+    if o.tuners:
+        entrants = [{"family": family, "rate": rate, "spec": spec} for family, rate, spec in ENTRANTS if spec in o.tuners.split()]
+    else:
+        rows = json.loads((o.out / "tuners.json").read_text())
+        entrants = [r for r in rows if r["spec"] in ("full", "last:2")] + [r for f in (PARAMETERS, INPUTS, FUNCTIONS) for r in best(rows, f, 2)]
+    lines = [line for name in TASKS if o.only in ("", name) for line in run_task(o, name, entrants)]
     (o.out / "tasks.md").write_text("\n".join(lines), encoding="utf-8")
     print("\n".join(lines))
 

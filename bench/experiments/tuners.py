@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Every tuner beside full fine-tuning, the last layers and the head, at one budget, on phrases of SST-2.
 
-tuners.py BASE DATA OUT: rates are chosen on a part of the training data (the loss after --search-steps steps, seed 1), then each tuner is trained
---seeds times by `cambium compare`. OUT/tuners.md is the table, OUT/tuners.json what tasks.py takes its tuners and rates from."""
+tuners.py BASE DATA OUT: rates are chosen on a part of the training data (the loss after --search-steps steps, seed 1; 0: the usual rate of the
+tuner's kind is taken), then each tuner is trained --seeds times by `cambium compare`. OUT/tuners.md is the table, OUT/tuners.json what tasks.py takes its tuners and rates from."""
 import json
 import shutil
 
@@ -30,6 +30,8 @@ def prepare(o):
 def search(o, data, entrant):
     """The rate of the least loss on validation data."""
     family, usual, spec = entrant
+    if not o.search_steps:
+        return {"family": family, "spec": spec, "rate": usual}
 
     def losses():
         found = {}
@@ -56,7 +58,7 @@ def train(o, data, entrant):
         forget_checkpoints(out)
         return r
 
-    r = {**entrant, **once(o.out / "runs" / f"{folder(entrant['spec'])}.json", row)}
+    r = {**entrant, **once(o.out / "runs" / f"{folder(entrant['spec'])}-{o.seeds}.json", row)}
     print(f"{r['spec']}: valid {r['valid']:.4f} test {r['test']:.4f} +- {r['error']}", flush=True)
     return r
 
@@ -69,7 +71,7 @@ def main():
     (o.out / "tuners.json").write_text(json.dumps(rows, indent=1))
     rows.sort(key=lambda r: -r["test"])
     write_table(o.out / "tuners.md", ["tuner", "family", "rate", "valid", "test", "s.e.", "trained", "step ms", "memory MiB", "file kB"],
-                [[f"`{r['spec']}`", r["family"], f"{r['rate']:g}", f"{r['valid']:.3f}", f"{r['test']:.3f}", f"{r['error']:.3f}",
+                [[f"`{r['spec']}`", r["family"], f"{r['rate']:g}", f"{r['valid']:.3f}", f"{r['test']:.3f}", f"{r['error'] or 0:.3f}",
                   f"{100 * r['trainable'] / r['total']:.3g}%", f"{r['step_ms']:.0f}", f"{r['planned_bytes'] / 2**20:.0f}", f"{r['file_bytes'] / 1000:.0f}"]
                  for r in rows])
 
