@@ -29,6 +29,8 @@ def options(about, **more):
 def cambium(o, *words):
     """Runs a verb on one thread; its result as a dictionary."""
     words = [str(w) for w in words]
+    if words[0] == "finetune":  # a run that was stopped begins again
+        shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)
     run = subprocess.run([o.cambium, *words, "--threads", "1", "--json", "--quiet"], capture_output=True, text=True)
     if run.returncode:
         raise RuntimeError(" ".join(words) + "\n" + run.stderr)
