@@ -26,7 +26,7 @@ struct pool {
     _Alignas(64) _Atomic int64_t n_tiles;
     _Atomic int64_t first;  // number of the job's tile 0
     _Atomic(void *) context;
-    _Atomic uint64_t subnormals;  // mode of the caller
+    _Atomic uint32_t subnormals;  // mode of the caller
     void (*_Atomic tile)(void *context, int64_t i, int thread);
     _Alignas(64) atomic_int n_sleeping;
     atomic_bool caller_sleeps, stop;
@@ -68,7 +68,7 @@ static void share_work(struct pool *pool, int owner, int thread) {
         int64_t first = atomic_load_explicit(&pool->first, memory_order_acquire);
         void *context = atomic_load_explicit(&pool->context, memory_order_acquire);
         void (*tile)(void *, int64_t, int) = atomic_load_explicit(&pool->tile, memory_order_acquire);
-        uint64_t subnormals = atomic_load_explicit(&pool->subnormals, memory_order_acquire);
+        uint32_t subnormals = atomic_load_explicit(&pool->subnormals, memory_order_acquire);
         if (i == CLOSED || i >= share_end(total, owner, pool->n_threads)) return;
         // a newer job makes this fail: what was just read then counts for nothing
         if (!atomic_compare_exchange_weak_explicit(next, &state, state + 1, memory_order_acq_rel, memory_order_acquire)) continue;

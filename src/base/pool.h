@@ -12,7 +12,7 @@ int pool_threads(const struct pool *pool);
 
 /* Runs tile(context, i, thread) for each i in [0, n_tiles), each once, on any thread (0 <= thread < pool_threads), and returns when all are
    done. Each thread begins with its own share of neighbouring tiles, in increasing order, then helps the others. Not reentrant: one caller at
-   a time, tiles do not call it. n_tiles <= 1 or one thread runs inline. All threads treat
-   subnormal numbers as the caller does. Allocates nothing. */
+   a time, tiles do not call it. n_tiles <= 1 or one thread runs inline. Results too
+   small for normal numbers are zeros on all threads if they are on the caller's. Allocates nothing. */
 void pool_run(struct pool *pool, int64_t n_tiles, void (*tile)(void *context, int64_t i, int thread), void *context);
 #endif

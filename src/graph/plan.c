@@ -142,7 +142,7 @@ enum cb_status plan_run(struct plan *plan, struct pool *pool, struct cb_err *err
     if (plan->options.backend && !plan->options.backend->runs)
         FAIL(err, CB_E_UNSUPPORTED, "plan: backend '%s' runs nothing", plan->options.backend->name);
     if (!plan->is_resolved || (plan->n_steps && plan->steps[0].node && plan->steps[0].call.pool != pool)) TRY(resolve(plan, pool, err));
-    const uint64_t subnormals = subnormal_flush();
+    const uint32_t subnormals = subnormal_flush();
     int64_t begin = plan->is_profiled ? now_ns() : 0;
     for (int s = 0; s < plan->n_steps; s++) {
         struct step *step = &plan->steps[s];

@@ -40,7 +40,7 @@ void plan_bind(struct plan *plan, int slot, void *data);
 /* Buffer of a slot: what was bound, or the plan's own. NULL: a param not yet bound. */
 void *plan_data(struct plan *plan, int slot);
 
-/* Runs all steps; subnormal numbers are zeros meanwhile. Allocates nothing. pool: at most options.n_threads threads. */
+/* Runs all steps; results too small for normal numbers are zeros meanwhile. Allocates nothing. pool: at most options.n_threads threads. */
 enum cb_status plan_run(struct plan *plan, struct pool *pool, struct cb_err *err);
 
 /* Bytes. inside: activations, inputs, outputs, constants and workspace that the plan itself holds. */

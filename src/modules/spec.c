@@ -260,7 +260,8 @@ static enum cb_status fresh_add(json_t *config, const struct module_fresh *fresh
     if (ok && fresh->label && json_object_get(config, "config") && !json_object_get(config, "name"))
         ok = json_object_set_new(config, "name", json_string(fresh->label)) == 0;
     json_t *save = json_object_get(config, "modules_to_save");
-    if (fresh->n_save && json_object_get(config, "head"))
+    const json_t *head = json_object_get(config, "head");
+    if (fresh->n_save && head && !json_is_null(head))
         FAIL(err, CB_E_USAGE, "--tuner %s: the module brings a head, and so does the task; wanted one of them", fresh->spec);
     if (ok && fresh->n_save && !json_is_array(save)) {
         ok = json_object_set_new(config, "modules_to_save", json_array()) == 0;

@@ -93,7 +93,7 @@ bool opt_state_type(const struct optimizer *opt, const struct cb_type *param, in
 void opt_apply(const struct optimizer *opt, const struct opt_range *range, const struct cb_type *type, struct pool *pool) {
     int64_t n = type_elements(type);
     struct apply a = {opt, range, n};
-    const uint64_t subnormals = subnormal_flush();  // the moments of what is rarely met fade away
+    const uint32_t subnormals = subnormal_flush();  // the moments of what is rarely met fade away
     if (opt->update_tensor) {
         struct opt_range whole = *range;
         whole.begin = 0;

@@ -95,7 +95,7 @@ TEST(hyper, is_trained_by_the_field_of_each_row) {
     struct place p;
     struct cb_err err;
     place_open(&p);
-    CHECK_OK(train(&p, hyper, p.train, 300, &err));
+    CHECK_OK(train(&p, hyper, p.train, 600, &err));
     const double both = accuracy(&p, p.out, p.both), lie = accuracy(&p, p.out, p.lie), ru = accuracy(&p, p.out, p.ru);
     CHECK(both > 0.9 && ru > 0.9 && lie < 0.2, "accuracy %g, of one language %g, told to be the other %g", both, ru, lie);
     // what is written for one value is that value's, whatever the rows say

@@ -389,7 +389,8 @@ TEST(regimes, older_modules_stay_bit_for_bit) {
     CHECK(same_file(o.out, in_place(&p, "~/parted"), "adapter_model.safetensors"));
     // alone, and as the rows of their own task beside the new one
     struct tensors *after = logits(&p, "stack(~/old, ~/older)", NULL), *all = logits(&p, "sum(stack(~/old, ~/older), ~/new)", NULL);
-    struct tensors *routed = logits(&p, "@task=old\nroute(by=task; old=stack(~/old, ~/older), new=sum(stack(~/old, ~/older), ~/new))", NULL);
+    struct tensors *routed =
+        logits(&p, "@task=old\nroute(by=task; old=stack(~/old, ~/older), new=sum(stack(~/old, ~/older), ~/new))", NULL);
     CHECK(same_logits(before, after) && same_logits(before, routed) && !same_logits(before, all));
     char *card = io_path_join(o.out, "card.json"), *text;
     size_t n;

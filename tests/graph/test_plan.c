@@ -107,7 +107,7 @@ TEST(plan, sums_of_products_add_in_place) {
     pool_destroy(&pool);
 }
 
-/* A plan takes subnormal numbers for zeros and leaves its caller's arithmetic as it was. */
+/* A plan makes zeros of subnormal results and leaves its caller's arithmetic as it was. */
 TEST(plan, subnormal_numbers_are_zeros_inside) {
     struct cb_graph *g;
     struct plan *plan;
@@ -119,7 +119,7 @@ TEST(plan, subnormal_numbers_are_zeros_inside) {
     graph_output(g, op_mul(g, x, x), "y");
     struct plan_options o = cpu_options();
     CHECK_OK(plan_create(&plan, g, &o, &err));
-    const uint64_t before = subnormal_mode();
+    const uint32_t before = subnormal_mode();
     for (int i = 0; i < 4; i++) slot_floats(plan, "x")[i] = 0x1p-65f;
     CHECK_OK(plan_run(plan, pool, &err));
     CHECK(subnormal_mode() == before);
