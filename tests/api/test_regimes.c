@@ -272,7 +272,7 @@ TEST(regimes, each_task_has_a_module_of_its_own) {
     struct place p;
     struct cb_err err;
     place_open(&p);
-    char *rows = file_put(p.folder, "rows.jsonl", "{\"task_ids\": 1}\n{\"task_ids\": 0}\n", 34);
+    char *rows = file_put(p.folder, "rows.jsonl", "{\"task_ids\": 1}\n{\"task_ids\": 0}\n", 32);
     for (int i = 0; i < 2; i++) {
         char out[20], parted[20], path[60];
         snprintf(out, sizeof out, "~/all%d", i);
