@@ -77,6 +77,10 @@ static const struct shape shapes[] = {
     {"prefill mlp down", 128, 768, 3072, false, false, CB_DTYPE_F32, false},
     {"prefill (n,k)", 128, 3072, 768, false, true, CB_DTYPE_F32, false},
     {"prefill f16", 256, 3072, 768, false, true, CB_DTYPE_F16, false},
+    {"prefill mlp up f32", 512, 4864, 896, false, true, CB_DTYPE_F32, false},
+    {"prefill mlp up q4_0", 512, 4864, 896, false, true, CB_DTYPE_Q4_0, false},
+    {"prefill mlp down q4_0", 512, 896, 4864, false, true, CB_DTYPE_Q4_0, false},
+    {"prefill out q4_0", 512, 896, 896, false, true, CB_DTYPE_Q4_0, false},
 };
 
 /* Seconds: of this process's work where it has one thread (others may share the machine), else of the clock. */
