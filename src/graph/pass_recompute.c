@@ -12,10 +12,13 @@ struct sets {
     struct cb_tensor **again;  // the recomputed copy
 };
 
+/* What the backward pass reads in place of t. */
+static struct cb_tensor *read_again(const struct sets *s, struct cb_tensor *t) { return t && s->again[t->id] ? s->again[t->id] : t; }
+
 /* A copy of a node at the end of the node list (graph_sort moves it before its first reader). */
 static struct node *node_again(struct cb_graph *g, struct node *node, struct sets *s) {
     struct cb_tensor *in[OP_MAX_IN];
-    for (int k = 0; k < node->n_in; k++) in[k] = node->in[k] && s->again[node->in[k]->id] ? s->again[node->in[k]->id] : node->in[k];
+    for (int k = 0; k < node->n_in; k++) in[k] = read_again(s, node->in[k]);
     const char *old = g->scope;
     g->scope = node->name;
     struct cb_tensor *t = graph_node(g, node->op, node->attrs, node->n_in, in);
@@ -67,11 +70,10 @@ enum cb_status pass_recompute(struct cb_graph *g) {
             if (!copy) break;
             s.again[node->out[0]->id] = copy->out[0];
             s.backward[node->out[0]->id] = false;  // the copy is made from what is kept; the first result may be forgotten
-            for (int j = g->backward_begin; j < n_nodes; j++)
-                for (int k = 0; k < g->nodes[j]->n_in; k++)
-                    if (g->nodes[j]->in[k] == node->out[0]) g->nodes[j]->in[k] = copy->out[0];
             changed = true;
         }
+        for (int i = end; i < n_nodes; i++)
+            for (int k = 0; k < g->nodes[i]->n_in; k++) g->nodes[i]->in[k] = read_again(&s, g->nodes[i]->in[k]);
     }
     free(s.backward);
     free(s.forward);

@@ -3,14 +3,15 @@
 #include <string.h>
 
 #include "graph/op.h"
+#include "graph/replace.h"
 
-/* Whether node depends on the outputs of `on`. seen: one byte a node, zeroed. */
-static bool depends(const struct node *node, const struct node *on, unsigned char *seen) {
+/* Whether node depends on `on` once the replacements are made. begin: nodes before it read neither them nor `on`. seen: one byte a node, zeroed. */
+static bool depends(const struct node *node, const struct node *on, struct cb_tensor *const *by, int begin, unsigned char *seen) {
     if (node == on) return true;
-    if (seen[node->id] || node->id < on->id) return false;
+    if (seen[node->id] || node->id < begin) return false;
     seen[node->id] = 1;
     for (int k = 0; k < node->n_in; k++)
-        if (node->in[k] && depends(node->in[k]->node, on, seen)) return true;
+        if (node->in[k] && depends(graph_replacement(by, node->in[k])->node, on, by, begin, seen)) return true;
     return false;
 }
 
@@ -31,21 +32,22 @@ static struct node *forward_of(const struct cb_graph *g, const struct node *back
 
 enum cb_status pass_replay(struct cb_graph *g) {
     if (g->err.code) return g->err.code;
-    bool changed = false;
-    for (int i = 0; i < g->n_nodes; i++) {
+    struct cb_tensor **by = calloc((size_t)g->n_tensors + 1, sizeof *by);
+    unsigned char *seen = malloc((size_t)g->n_nodes + 1);
+    int first = g->n_nodes;  // of the nodes that were replaced
+    if (!by || !seen) graph_fail(g, CB_E_MEMORY, "graph: out of memory");
+    for (int i = 0; !g->err.code && i < g->n_nodes; i++) {
         struct node *back = g->nodes[i], *forward = back->op->replays ? forward_of(g, back) : NULL;
         if (!forward) continue;
-        unsigned char *seen = calloc((size_t)g->n_nodes, 1);
-        if (!seen) return graph_fail(g, CB_E_MEMORY, "graph: out of memory"), g->err.code;
-        bool loops = depends(back, forward, seen);
-        free(seen);
-        if (loops) continue;
-        for (int j = 0; j < g->n_nodes; j++)
-            for (int k = 0; k < g->nodes[j]->n_in; k++)
-                if (g->nodes[j]->in[k] == forward->out[0]) g->nodes[j]->in[k] = back->out[0];
-        for (int j = 0; j < g->n_outputs; j++)
-            if (g->outputs[j].tensor == forward->out[0]) g->outputs[j].tensor = back->out[0];
-        changed = true;
+        memset(seen, 0, (size_t)g->n_nodes);
+        const int begin = forward->id < first ? forward->id : first;
+        if (depends(back, forward, by, begin, seen)) continue;
+        by[forward->out[0]->id] = back->out[0];
+        first = begin;
     }
-    return changed ? graph_sort(g) : CB_OK;
+    const bool changed = first < g->n_nodes;
+    if (changed) graph_replace(g, by);
+    free(by);
+    free(seen);
+    return changed ? graph_sort(g) : g->err.code;
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "graph/op.h"
+#include "graph/replace.h"
 
 /* How often each tensor is read, by nodes and as output; by id. */
 static int *readers(const struct cb_graph *g) {
@@ -23,28 +24,26 @@ static bool is_part(const struct cb_tensor *t, const struct node *sum, const int
 /* Whether it has room for something to add to. */
 static bool is_open(const struct node *node) { return node->op->accumulate - 1 < node->n_in && !node->in[node->op->accumulate - 1]; }
 
-static void replace(struct cb_graph *g, const struct cb_tensor *old, struct cb_tensor *by, int *n_readers) {
-    for (int i = 0; i < g->n_nodes; i++)
-        for (int k = 0; k < g->nodes[i]->n_in; k++)
-            if (g->nodes[i]->in[k] == old) g->nodes[i]->in[k] = by;
-    for (int i = 0; i < g->n_outputs; i++)
-        if (g->outputs[i].tensor == old) g->outputs[i].tensor = by;
-    n_readers[by->id] = n_readers[old->id];
-}
-
 enum cb_status pass_sum(struct cb_graph *g) {
     if (g->err.code) return g->err.code;
     int *n_readers = readers(g);
-    if (!n_readers) return graph_fail(g, CB_E_MEMORY, "graph: out of memory"), g->err.code;
-    for (int i = 0; i < g->n_nodes; i++) {
-        struct node *sum = g->nodes[i];
+    struct cb_tensor **by = calloc((size_t)g->n_tensors + 1, sizeof *by);
+    if (!n_readers || !by) graph_fail(g, CB_E_MEMORY, "graph: out of memory");
+    for (int i = 0; !g->err.code && i < g->n_nodes; i++) {
+        const struct node *sum = g->nodes[i];
         if (strcmp(sum->op->name, "add") != 0 || !n_readers[sum->out[0]->id]) continue;
-        struct cb_tensor *first = sum->in[0], *last = sum->in[1];
-        if (first->node->id > last->node->id) first = sum->in[1], last = sum->in[0];
+        struct cb_tensor *first = graph_replacement(by, sum->in[0]), *last = graph_replacement(by, sum->in[1]);
+        if (first->node->id > last->node->id) {
+            struct cb_tensor *t = first;
+            first = last, last = t;
+        }
         if (first == last || !is_part(first, sum, n_readers) || !is_part(last, sum, n_readers) || !is_open(last->node)) continue;
         last->node->in[last->node->op->accumulate - 1] = first;
-        replace(g, sum->out[0], last, n_readers);
+        n_readers[last->id] = n_readers[sum->out[0]->id];
+        by[sum->out[0]->id] = last;
     }
+    if (!g->err.code) graph_replace(g, by);
     free(n_readers);
-    return CB_OK;
+    free(by);
+    return g->err.code;
 }

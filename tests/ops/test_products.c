@@ -194,6 +194,35 @@ TEST(op_products, loss_comes_from_the_gradient_node) {
     }
 }
 
+/* Each loss is the other's seed: at most one of them can come from its gradient's node. */
+TEST(op_products, losses_multiplied) {
+    float loss[2], dx[9 * 32], both[9 * 32];
+    char *text = NULL;
+    struct cb_err err = {0};
+    struct cb_graph *g = NULL;
+    struct plan *plan = NULL;
+    CHECK_OK(graph_create(&g, ops_table(), &err));
+    struct cb_tensor *x = graph_input(g, "x", (struct cb_type)F32(9, 32)), *w = graph_input(g, "w", (struct cb_type)F32(8, 32));
+    struct cb_tensor *labels = graph_input(g, "labels", (struct cb_type)I32(9)), *grad = NULL;
+    struct cb_tensor *first = op_linear_cross_entropy(g, x, w, NULL, labels, false, 0, "mean"), *doubled = op_scale(g, first, 2, 0);
+    struct cb_tensor *y = op_mul(g, doubled, op_linear_cross_entropy(g, x, w, NULL, labels, false, 0, "sum"));
+    CHECK_OK(graph_grad(g, y, NULL, 1, &x, NULL, &grad));
+    graph_output(g, y, "loss");
+    graph_output(g, grad, "dx");
+    CHECK_OK(run(g, &plan, fill_waves, &err));
+    loss[1] = *data_of(plan, "loss");
+    memcpy(both, data_of(plan, "dx"), sizeof both);
+    plan_destroy(&plan);
+    graph_destroy(&g);
+    check_head(CB_DTYPE_F32, false, &loss[0], dx, &text);
+    free(text);
+    // 2 m (9 m), with m the mean of the 9 rows' losses
+    CHECK(fabsf(loss[1] - 18 * loss[0] * loss[0]) < 1e-3f * loss[1], "loss %g; %g wanted", (double)loss[1],
+          (double)(18 * loss[0] * loss[0]));
+    for (int k = 0; k < 9 * 32; k++)
+        CHECK(fabsf(both[k] - 36 * loss[0] * dx[k]) < 1e-3f, "dx[%d] is %g; %g wanted", k, (double)both[k], (double)(36 * loss[0] * dx[k]));
+}
+
 TEST(op_products, einsum_refuses) {
     static const char *const bad[] = {"ij,jk", "ij->ik", "ijk->i", "ij->ii", "i->i", "1j->j", "ij->", "......->", "ij->j,"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
