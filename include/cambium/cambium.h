@@ -338,7 +338,7 @@ enum cb_status cb_merge(struct cb_engine *engine, const struct cb_merge_options 
 struct cb_combine_options {
     const char *recipe; /* a YAML file in mergekit's form, of model folders or of LoRA folders; NULL: method, models and base */
     const char *method; /* "linear", "ties", ... as cb_list("merges") has them */
-    const char *const *models; /* folders */
+    const char *const *models; /* folders, or .gguf files of models */
     int n_models;
     const char *base; /* what differences are taken from; nullable where the method needs none */
     const char *const *set; /* changes of the recipe: "parameters.t=0.3", "models.0.parameters.weight=[0, 1]" */
@@ -356,6 +356,7 @@ struct cb_combine_result {
     int64_t tensors, parameters, bytes, layers; /* of modules: sites, parameters, bytes, 0 */
     int64_t rank; /* of modules: the largest; of models 0 */
     double max_error; /* largest change by the number type; of modules: of a weight's change, by what a lower rank leaves out */
+    double relative_error; /* of models: root mean square of the changes by the number type, over that of the values that changed type */
     double identity; /* largest change where every model is the first; NaN for modules */
     double sign_conflicts; /* share of the elements changed by several models where their signs differ; NaN without a base */
     int64_t peak_bytes; /* of this process */

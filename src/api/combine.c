@@ -200,7 +200,7 @@ static enum cb_status combine_models(struct combining *c, struct cb_err *err) {
         FAIL(err, CB_E_UNSUPPORTED, "%s: chat_template '%.60s': wanted auto, or the template itself", c->recipe->name,
              c->recipe->chat_template);
     TRY(merge_recipe_check(c->recipe, method->options, merge_option_known, warn, c->engine, err));
-    TRY(merge_plan_open(&c->plan, c->recipe, method, err));
+    TRY(merge_plan_open(&c->plan, c->recipe, method, combine_format(o->out), err));
     TRY(check_vocabularies(c, &tokenizer, err));
     struct merge_run run = {.pool = c->engine->pool,
                             .seed = c->engine->options.seed,
@@ -210,15 +210,23 @@ static enum cb_status combine_models(struct combining *c, struct cb_err *err) {
     TRY(combine_inputs_open(&c->inputs, c->engine, o, &c->plan, err));
     run.alignment = combine_alignment(&c->inputs);
     run.statistics = combine_statistics(&c->inputs);
-    TRY(merge_write(&c->plan, &run, o->out, &report, err));
-    TRY(write_rest(c, tokenizer, err));
-    *c->result = (struct cb_combine_result){.tensors = report.tensors,
-                                            .parameters = report.parameters,
-                                            .bytes = report.bytes,
-                                            .layers = c->plan.n_layers,
-                                            .max_error = report.max_error,
-                                            .identity = report.identity,
-                                            .sign_conflicts = NAN};
+    if (gguf_is_path(o->out)) {
+        struct combine_gguf file = {.path = o->out, .vocabulary = tokenizer, .run = &run, .max_bytes = o->shard_bytes};
+        TRY(combine_recipe_type(&file.recipe, c->recipe, err));
+        TRY(combine_write_gguf(c->engine, &c->plan, &file, &report, err));
+    } else {
+        TRY(merge_write(&c->plan, &run, o->out, &report, err));
+        TRY(write_rest(c, tokenizer, err));
+    }
+    *c->result =
+        (struct cb_combine_result){.tensors = report.tensors,
+                                   .parameters = report.parameters,
+                                   .bytes = report.bytes,
+                                   .layers = c->plan.n_layers,
+                                   .max_error = report.max_error,
+                                   .relative_error = report.value_squares > 0 ? sqrt(report.error_squares / report.value_squares) : 0,
+                                   .identity = report.identity,
+                                   .sign_conflicts = NAN};
     if (report.has_conflicts)
         c->result->sign_conflicts = report.shared_elements ? (double)report.conflicts / (double)report.shared_elements : 0;
     return CB_OK;

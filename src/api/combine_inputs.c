@@ -62,7 +62,8 @@ static enum cb_status measure_all(struct combine_inputs *c, struct cb_engine *en
     if (!o->n_text) FAIL(err, CB_E_USAGE, "%s: measures each model on text; wanted --text FILE", plan->method->name);
     if (o->align)
         FAIL(err, CB_E_UNSUPPORTED, "%s: with --align; wanted one of them (align first, then merge the result)", plan->method->name);
-    TRY(io_mkdirs(o->out, err));
+    const bool is_file = gguf_is_path(o->out);
+    if (!is_file) TRY(io_mkdirs(o->out, err));
     TRY(instance_open(&c->sites, engine, plan->models[plan->donor].path, NULL, err));
     TRY(instance_sites(&c->sites, err));
     struct measure_options mo = {.text = o->text, .n_text = o->n_text, .samples = o->samples ? o->samples : SAMPLES};
@@ -70,7 +71,7 @@ static enum cb_status measure_all(struct combine_inputs *c, struct cb_engine *en
     for (int i = 0; i < plan->n_models; i++) {
         char path[4200];
         // mapped, so the name may go at once
-        snprintf(path, sizeof path, "%.4000s/%s-%d.safetensors", o->out, kind, i);
+        snprintf(path, sizeof path, "%.4000s%c%s-%d.safetensors", o->out, is_file ? '.' : '/', kind, i);
         enum cb_status status = measure_model(engine, plan->models[i].path, &mo, path, err);
         if (status == CB_OK) status = tensors_open(&c->measured[i], path, err);
         unlink(path);

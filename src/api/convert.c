@@ -20,14 +20,14 @@ struct conversion {
 
 /* ---- to GGUF */
 
-enum cb_status convert_save_gguf(struct cb_engine *engine, const char *from, const char *to, const struct model *model,
-                                 const struct gguf_part *parts, const struct gguf_recipe *recipe, int64_t split_bytes,
+enum cb_status convert_save_gguf(struct cb_engine *engine, const struct gguf_origin *from, const struct gguf_target *to,
+                                 const struct model *model, const struct gguf_part *parts, const struct gguf_recipe *recipe,
                                  struct gguf_saved *saved, struct cb_err *err) {
     const struct gguf_arch *arch = gguf_arch_of(model);
     struct gguf_builder *keys = NULL;
     TRY(gguf_builder_create(&keys, err));
     enum cb_status status = gguf_model_keys(keys, from, arch, model, gguf_file_type(parts, model, recipe), engine, err);
-    if (status == CB_OK) status = gguf_save(to, keys, arch, model, parts, split_bytes, engine->pool, saved, err);
+    if (status == CB_OK) status = gguf_save(to, keys, arch, model, parts, saved, err);
     gguf_builder_destroy(&keys);
     return status;
 }
@@ -36,6 +36,8 @@ static enum cb_status to_gguf(struct conversion *c, struct cb_convert_result *re
     const struct gguf_arch *arch = gguf_arch_of(c->model);
     char known[200];
     struct gguf_saved saved = {0};
+    const struct gguf_origin from = {c->o->in, c->o->in};
+    const struct gguf_target to = {.path = c->o->out, .max_bytes = c->o->split_bytes, .pool = c->engine->pool};
     if (!arch)
         FAIL(err, CB_E_UNSUPPORTED, "%s: family %s has no GGUF architecture; wanted one of %s", c->o->in, c->model->family->name,
              gguf_arch_names(known));
@@ -43,8 +45,7 @@ static enum cb_status to_gguf(struct conversion *c, struct cb_convert_result *re
     if (!parts) FAIL(err, CB_E_MEMORY, "convert: out of memory");
     for (int i = 0; i < c->model->n_weights; i++) parts[i].entry = store_find(c->store, c->model->weights[i].name);
     enum cb_status status = gguf_choose(parts, arch, c->model, c->recipe, err);
-    if (status == CB_OK)
-        status = convert_save_gguf(c->engine, c->o->in, c->o->out, c->model, parts, c->recipe, c->o->split_bytes, &saved, err);
+    if (status == CB_OK) status = convert_save_gguf(c->engine, &from, &to, c->model, parts, c->recipe, &saved, err);
     free(parts);
     *result = (struct cb_convert_result){saved.bytes, saved.n_tensors, saved.n_files, saved.max_error};
     return status;

@@ -15,14 +15,25 @@ static bool is_of_file(const char *key) {
     return !strncmp(key, "split.", 6);
 }
 
-static enum cb_status copy_keys(struct gguf_builder *keys, const char *path, struct cb_err *err) {
+/* The keys of a file: those of its vocabulary, the others, or both. The number of layers is the model's. */
+static enum cb_status copy_keys(struct gguf_builder *keys, const char *path, bool vocabulary, bool others, const struct model *model,
+                                struct cb_err *err) {
     struct gguf *g;
     TRY(gguf_open(&g, path, err));
-    for (int i = 0; i < gguf_n_keys(g); i++)
-        if (!is_of_file(gguf_key_at(g, i)->name)) gguf_put_key(keys, gguf_key_at(g, i));
+    for (int i = 0; i < gguf_n_keys(g); i++) {
+        const struct gguf_key *key = gguf_key_at(g, i);
+        const char *dot = strchr(key->name, '.');
+        if (is_of_file(key->name) || !(strncmp(key->name, "tokenizer.", 10) ? others : vocabulary)) continue;
+        if (dot && !strcmp(dot, ".block_count"))
+            gguf_put_int(keys, key->name, GGUF_U32, model->n_layer);
+        else
+            gguf_put_key(keys, key);
+    }
     gguf_destroy(&g);
     return CB_OK;
 }
+
+static bool is_file(const char *path) { return gguf_is_path(path) && !io_is_folder(path); }
 
 /* The last part of a path without its ending. */
 static void title_of(const char *path, char out[128]) {
@@ -33,16 +44,17 @@ static void title_of(const char *path, char out[128]) {
     snprintf(out, 128, "%.*s", (int)(n - begin < 120 ? n - begin : 120), path + begin);
 }
 
-enum cb_status gguf_model_keys(struct gguf_builder *keys, const char *path, const struct gguf_arch *arch, const struct model *model,
-                               int file_type, struct cb_engine *engine, struct cb_err *err) {
+enum cb_status gguf_model_keys(struct gguf_builder *keys, const struct gguf_origin *from, const struct gguf_arch *arch,
+                               const struct model *model, int file_type, struct cb_engine *engine, struct cb_err *err) {
     char title[128];
-    const bool is_file = gguf_is_path(path) && !io_is_folder(path);
-    title_of(path, title);
-    if (is_file)
-        TRY(copy_keys(keys, path, err));
+    const bool is_one = !strcmp(from->path, from->vocabulary);
+    title_of(from->path, title);
+    if (is_file(from->path))
+        TRY(copy_keys(keys, from->path, is_one, true, model, err));
     else
         TRY(gguf_put_config(keys, arch, model, title, err));
     gguf_put_int(keys, "general.file_type", GGUF_U32, file_type);
     gguf_put_int(keys, "general.quantization_version", GGUF_U32, QUANTIZATION_VERSION);
-    return is_file ? CB_OK : gguf_put_vocabulary(keys, path, model, engine, err);
+    if (!is_file(from->vocabulary)) return gguf_put_vocabulary(keys, from->vocabulary, model, engine, err);
+    return is_one ? CB_OK : copy_keys(keys, from->vocabulary, true, false, model, err);
 }

@@ -215,6 +215,8 @@ static enum cb_status to_gguf(struct merge *m, struct cb_err *err) {
     struct store *kept = NULL;
     struct model *model = NULL;
     struct gguf_saved saved = {0};
+    const struct gguf_origin from = {o->model, o->model};
+    const struct gguf_target to = {.path = o->out, .max_bytes = o->shard_bytes, .pool = m->engine->pool};
     char known[300];
     if (o->dtype && !recipe) FAIL(err, CB_E_USAGE, "--dtype %s: wanted one of %s", o->dtype, gguf_recipe_names(known));
     if (!gguf_arch_of(m->in.model)) FAIL(err, CB_E_UNSUPPORTED, "%s: no GGUF architecture", m->in.model->family->name);
@@ -223,7 +225,7 @@ static enum cb_status to_gguf(struct merge *m, struct cb_err *err) {
     enum cb_status status = parts ? store_create(&kept, err) : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "merge: out of memory");
     if (status == CB_OK) status = model_load(&model, kept, o->model, err);
     if (status == CB_OK) status = parts_make(m, kept, parts, recipe, err);
-    if (status == CB_OK) status = convert_save_gguf(m->engine, o->model, o->out, m->in.model, parts, recipe, o->shard_bytes, &saved, err);
+    if (status == CB_OK) status = convert_save_gguf(m->engine, &from, &to, m->in.model, parts, recipe, &saved, err);
     model_destroy(&model);
     store_destroy(&kept);
     free(parts);

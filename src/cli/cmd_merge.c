@@ -25,8 +25,9 @@ static const struct option options[] = {
     {"samples", OPTION_POSITIVE, AT(samples), "N", "rows of --text that models are measured on (default 64)"},
     {"seq", OPTION_POSITIVE, AT(seq), "N", "tokens a row of --connect (default: the model's context, at most 1024)"},
     {"batch", OPTION_POSITIVE, AT(batch), "N", "rows at once of --connect (default 8)"},
-    {"out", OPTION_TEXT, AT(fold.out), "DIR", "model folder, or .gguf file, or module folder to write"},
+    {"out", OPTION_TEXT, AT(fold.out), "DIR", "model folder, or .gguf file of a model, or module folder to write"},
     {"dtype", OPTION_TEXT, AT(fold.dtype), "NAME", "number type of the result (default: as stored, or as the recipe says)"},
+    {"quantize", OPTION_TEXT, AT(fold.dtype), "NAME", "the same, as of convert: the kind of a .gguf file, q8_0, q4_k_m, ..."},
     {"split", OPTION_SIZE, AT(fold.shard_bytes), "SIZE", "largest shard, e.g. 2GiB (default: one file; recipes: 5 GB)"},
     {NULL, OPTION_FLAG, 0, NULL, NULL}};
 
@@ -37,6 +38,7 @@ static const struct field fold_fields[] = {{"max_error", FIELD_NUMBER, R(max_err
                                            {NULL, FIELD_INT, 0}};
 #define C(field) offsetof(struct cb_combine_result, field)
 static const struct field combine_fields[] = {{"max_error", FIELD_NUMBER, C(max_error)},
+                                              {"relative_error", FIELD_NUMBER, C(relative_error)},
                                               {"identity", FIELD_NUMBER, C(identity)},
                                               {"sign_conflicts", FIELD_NUMBER, C(sign_conflicts)},
                                               {"tensors", FIELD_INT, C(tensors)},

@@ -105,7 +105,8 @@ void map_release(struct map **map) {
 void map_forget(const struct map *map, const void *data, size_t begin, size_t n) {
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)data + begin;
     // whole pages alone: others hold what lies beside
-    const uintptr_t first = (from + page - 1) / page * page, last = (from + n) / page * page;
+    const uintptr_t end = (uintptr_t)map->data + map->size;
+    const uintptr_t first = (from + page - 1) / page * page, last = (from + n < end ? from + n : end) / page * page;
     if (map->mapped && last > first) madvise((void *)first, last - first, MADV_DONTNEED);
 }
 

@@ -32,7 +32,7 @@ struct merge_input {
     const void *data;
     enum cb_dtype dtype;
     const struct map *map;  // that data lies in; NULL: memory
-    const int32_t *rows, *cols;  // row r of the input is row rows[r] of data, column c is column cols[c]; NULL: as they lie
+    const int32_t *rows, *cols;  // row r of the input is row rows[r] of data, column c is column cols[c]; NULL: as they lie. cols: no blocks
 };
 
 /* Masks of random methods that were drawn elsewhere, n bytes each (1: kept). NULL: drawn here, by seed, tensor and model. */

@@ -57,23 +57,28 @@ enum cb_status merge_dtype(enum cb_dtype *dtype, const char *name, const char *w
 
 /* ---- models */
 
-/* The folder as it is named from here, or from where the recipe lies. */
+static bool is_model(const struct merge_plan *plan, const char *path) {
+    return io_is_folder(path) || (plan->format && plan->format->is_model(path));
+}
+
+/* The folder or file as it is named from here, or from where the recipe lies. */
 static enum cb_status find_folder(struct merge_plan *plan, const char *written, const char **path, struct cb_err *err) {
     const char *recipe = plan->recipe->name, *slash = strrchr(recipe, '/');
     *path = written;
-    if (io_is_folder(written)) return CB_OK;
+    if (is_model(plan, written)) return CB_OK;
     char *beside = slash && *written != '/' ? arena_printf(plan->arena, "%.*s/%s", (int)(slash - recipe), recipe, written) : NULL;
-    if (beside && io_is_folder(beside)) {
+    if (beside && is_model(plan, beside)) {
         *path = beside;
         return CB_OK;
     }
     if (strchr(written, '+'))
         FAIL(err, CB_E_UNSUPPORTED, "%s: model %s: a model with an adapter; wanted a folder (fold it first: merge MODEL --modules ADAPTER)",
              recipe, written);
-    FAIL(err, CB_E_IO, "%s: model %s: no such folder here%s; wanted a model folder", recipe, written, slash ? " or beside the recipe" : "");
+    FAIL(err, CB_E_IO, "%s: model %s: no such folder here%s; wanted a model folder%s", recipe, written,
+         slash ? " or beside the recipe" : "", plan->format ? " or a .gguf file" : "");
 }
 
-static enum cb_status read_config(struct merge_plan *plan, struct merge_model *m, struct cb_err *err) {
+static enum cb_status open_folder(struct merge_plan *plan, struct merge_model *m, struct cb_err *err) {
     char *text;
     size_t n;
     m->config_path = arena_printf(plan->arena, "%s/config.json", m->path);
@@ -82,21 +87,35 @@ static enum cb_status read_config(struct merge_plan *plan, struct merge_model *m
     enum cb_status status = json_parse_config(&m->config, text, n, m->config_path, err);
     free(text);
     TRY(status);
-    return json_get_bool(&m->tied, m->config, m->config_path, "tie_word_embeddings", false, err);
+    TRY(tensors_open(&m->tensors, m->path, err));
+    struct merge_tensor *all = arena_array(plan->arena, (size_t)tensors_count(m->tensors) + 1, sizeof *all);
+    if (!all) FAIL(err, CB_E_MEMORY, "%s: out of memory", m->path);
+    for (int i = 0; i < tensors_count(m->tensors); i++) {
+        const struct tensor *t = tensors_at(m->tensors, i);
+        all[i] = (struct merge_tensor){.name = t->name, .type = t->type, .stored = t, .offset = t->offset};
+    }
+    m->tensor = all;
+    m->n_tensors = tensors_count(m->tensors);
+    return CB_OK;
+}
+
+static const struct merge_tensor *own_tensor(const struct merge_model *m, const char *name) {
+    const int64_t i = table_get(&m->by_name, name, strlen(name));
+    return i < 0 ? NULL : &m->tensor[i];
 }
 
 /* Names of checkpoints of one family differ by a prefix: files of the bare body lack it. */
 static enum cb_status find_prefix(struct merge_plan *plan, struct merge_model *m, struct cb_err *err) {
-    const struct tensors *first = plan->models[0].tensors;
+    const struct merge_model *first = &plan->models[0];
     m->prefix = "";
-    if (m == &plan->models[0]) return CB_OK;
-    for (int i = 0; i < tensors_count(m->tensors); i++)
-        if (tensors_find(first, tensors_at(m->tensors, i)->name)) return CB_OK;
+    if (m == first) return CB_OK;
+    for (int i = 0; i < m->n_tensors; i++)
+        if (own_tensor(first, m->tensor[i].name)) return CB_OK;
     for (int side = 0; side < 2; side++) {
-        const struct tensors *longer = side ? first : m->tensors, *shorter = side ? m->tensors : first;
-        for (int i = 0; i < tensors_count(longer); i++) {
-            const char *name = tensors_at(longer, i)->name, *dot = strchr(name, '.');
-            if (!dot || !tensors_find(shorter, dot + 1)) continue;
+        const struct merge_model *longer = side ? first : m, *shorter = side ? m : first;
+        for (int i = 0; i < longer->n_tensors; i++) {
+            const char *name = longer->tensor[i].name, *dot = strchr(name, '.');
+            if (!dot || !own_tensor(shorter, dot + 1)) continue;
             m->prefix = arena_strndup(plan->arena, name, (size_t)(dot - name) + 1);
             m->lacks_prefix = side;
             if (!m->prefix) FAIL(err, CB_E_MEMORY, "%s: out of memory", m->path);
@@ -114,17 +133,22 @@ static enum cb_status add_model(struct merge_plan *plan, const char *written, st
     TRY(find_folder(plan, written, &path, err));
     *m = (struct merge_model){.path = path, .written = written};
     plan->n_models++;
-    TRY(read_config(plan, m, err));
-    TRY(tensors_open(&m->tensors, path, err));
-    for (int i = 0; i < tensors_count(m->tensors); i++) {
+    if (io_is_folder(path))
+        TRY(open_folder(plan, m, err));
+    else
+        TRY(plan->format->open(m, plan->arena, err));
+    TRY(json_get_bool(&m->tied, m->config, m->config_path, "tie_word_embeddings", false, err));
+    for (int i = 0; i < m->n_tensors; i++) {
         size_t begin, end;
-        const int64_t layer = merge_layer_of(tensors_at(m->tensors, i)->name, &begin, &end);
+        const char *name = m->tensor[i].name;
+        const int64_t layer = merge_layer_of(name, &begin, &end);
         if (layer >= m->n_layers) m->n_layers = layer + 1;
+        TRY(table_put(&m->by_name, name, strlen(name), i, err));
     }
     TRY(find_prefix(plan, m, err));
     const char *type = json_string_value(json_object_get(m->config, "model_type"));
     const char *want = json_string_value(json_object_get(plan->models[0].config, "model_type"));
-    if (type && want && strcmp(type, want))
+    if (type && want && strcmp(type, want) && !(plan->format && plan->format->same_kind(type, want)))
         FAIL(err, CB_E_SHAPE, "%s: a %s; wanted a %s as %s", m->config_path, type, want, plan->models[0].path);
     return CB_OK;
 }
@@ -136,10 +160,10 @@ int merge_plan_model(const struct merge_plan *plan, const char *written) {
 }
 
 /* The embeddings of a model whose head is tied to them. */
-static const struct tensor *tied_head(const struct merge_model *m) {
+static const struct merge_tensor *tied_head(const struct merge_model *m) {
     static const char *const names[] = {"embed_tokens.weight", "wte.weight", "word_embeddings.weight", "shared.weight", "embed_in.weight"};
-    for (int i = 0; m->tied && i < tensors_count(m->tensors); i++) {
-        const struct tensor *t = tensors_at(m->tensors, i);
+    for (int i = 0; m->tied && i < m->n_tensors; i++) {
+        const struct merge_tensor *t = &m->tensor[i];
         for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
             const size_t n = strlen(t->name), e = strlen(names[k]);
             if (n >= e && !strcmp(t->name + n - e, names[k])) return t;
@@ -149,8 +173,8 @@ static const struct tensor *tied_head(const struct merge_model *m) {
 }
 
 /* The model's tensor of that name of the first model. */
-static const struct tensor *find_tensor(const struct merge_model *m, const char *name) {
-    const struct tensor *t = tensors_find(m->tensors, name);
+static const struct merge_tensor *find_tensor(const struct merge_model *m, const char *name) {
+    const struct merge_tensor *t = own_tensor(m, name);
     char other[1024];
     if (!t && *m->prefix) {
         const size_t n = strlen(m->prefix);
@@ -160,7 +184,7 @@ static const struct tensor *find_tensor(const struct merge_model *m, const char 
             snprintf(other, sizeof other, "%s", name + n);
         else
             other[0] = 0;
-        t = tensors_find(m->tensors, other);
+        t = own_tensor(m, other);
     }
     return t || !strstr(name, "lm_head.weight") ? t : tied_head(m);
 }
@@ -174,10 +198,12 @@ static bool same_shape(const struct cb_type *a, const struct cb_type *b) {
     return true;
 }
 
-static enum cb_status check_shape(const struct merge_model *first, const struct tensor *a, const struct merge_model *m,
-                                  const struct tensor *b, struct cb_err *err) {
+static bool is_real(enum cb_dtype dtype) { return dtype_of(dtype)->is_float || dtype_of(dtype)->is_quantised; }
+
+static enum cb_status check_shape(const struct merge_model *first, const struct merge_tensor *a, const struct merge_model *m,
+                                  const struct merge_tensor *b, struct cb_err *err) {
     char text[2][TYPE_TEXT];
-    if (same_shape(&a->type, &b->type) && dtype_of(a->type.dtype)->is_float == dtype_of(b->type.dtype)->is_float) return CB_OK;
+    if (same_shape(&a->type, &b->type) && is_real(a->type.dtype) == is_real(b->type.dtype)) return CB_OK;
     FAIL(err, CB_E_SHAPE, "%s: %s: found %s; wanted %s as in %s%s", m->path, b->name, type_text(&b->type, text[0]),
          type_text(&a->type, text[1]), first->path,
          merge_is_vocabulary(b->name) ? " (models of different vocabularies cannot be merged)" : "");
@@ -190,14 +216,14 @@ static const char *renumber(struct merge_plan *plan, const char *name, int64_t l
     return arena_printf(plan->arena, "%.*s%lld%s", (int)begin, name, (long long)layer, name + end);
 }
 
-/* The number type of a result's tensor: as the recipe says, else as the donor (the base, the first) has it. */
-static enum cb_status output_dtype(const struct merge_plan *plan, const struct tensor *stored, enum cb_dtype *dtype, struct cb_err *err) {
+/* The number type of a result's tensor in a folder: as the recipe says, else as the donor (the base, the first) has it, blocks as f32. */
+static enum cb_status output_dtype(const struct merge_plan *plan, enum cb_dtype stored, enum cb_dtype *dtype, struct cb_err *err) {
     const struct merge_recipe *r = plan->recipe;
-    *dtype = stored->type.dtype;
-    if (!dtype_of(*dtype)->is_float) return CB_OK;
-    if (r->out_dtype || r->dtype) return merge_dtype(dtype, r->out_dtype ? r->out_dtype : r->dtype, r->name, err);
-    if (!dtype_of(*dtype)->from_f32) *dtype = CB_DTYPE_F32;
-    return CB_OK;
+    *dtype = stored;
+    if (!is_real(stored)) return CB_OK;
+    if (dtype_of(stored)->is_quantised || !dtype_of(stored)->from_f32) *dtype = CB_DTYPE_F32;
+    if (plan->format && plan->format->chooses_types) return CB_OK;
+    return r->out_dtype || r->dtype ? merge_dtype(dtype, r->out_dtype ? r->out_dtype : r->dtype, r->name, err) : CB_OK;
 }
 
 /* One more tensor, named as in the slice's first model there; layer: of the result, at: in the slice. */
@@ -216,6 +242,7 @@ static enum cb_status add_output(struct merge_plan *plan, const struct merge_sli
     o->tensor = arena_array(plan->arena, (size_t)n + 1, sizeof *o->tensor);
     if (!o->name || !o->tensor) FAIL(err, CB_E_MEMORY, "merge: out of memory");
     const struct merge_model *first = NULL;
+    int donor = 0;
     for (int i = 0; i < n + has_extra; i++) {
         const struct merge_source *s = i < n ? &slice->sources[i] : NULL;
         const struct merge_model *m = s ? &plan->models[merge_plan_model(plan, s->model)] : &plan->models[plan->base];
@@ -228,9 +255,11 @@ static enum cb_status add_output(struct merge_plan *plan, const struct merge_sli
             TRY(check_shape(first, o->tensor[0], m, o->tensor[i], err));
         else
             first = m;
+        if (m == &plan->models[plan->donor]) donor = i;
     }
     o->type = o->tensor[0]->type;
-    TRY(output_dtype(plan, o->tensor[0], &o->type.dtype, err));
+    o->stored = o->tensor[donor]->type.dtype;
+    TRY(output_dtype(plan, o->stored, &o->type.dtype, err));
     plan->n_outputs++;
     return CB_OK;
 }
@@ -252,8 +281,8 @@ static enum cb_status add_slice(struct merge_plan *plan, const struct merge_slic
             FAIL(err, CB_E_SHAPE, "%s: %s: found %lld layers; wanted %lld", plan->recipe->name, o->path, (long long)o->n_layers,
                  (long long)(other->last < 0 ? n : other->last));
     }
-    for (int i = 0; i < tensors_count(m->tensors); i++) {
-        const char *name = tensors_at(m->tensors, i)->name;
+    for (int i = 0; i < m->n_tensors; i++) {
+        const char *name = m->tensor[i].name;
         size_t begin, end;
         const int64_t layer = merge_layer_of(name, &begin, &end);
         if (layer < first || layer >= first + n) continue;
@@ -268,8 +297,8 @@ static enum cb_status add_slice(struct merge_plan *plan, const struct merge_slic
 static enum cb_status add_outside(struct merge_plan *plan, bool before, struct cb_err *err) {
     const struct merge_slice *slice = &plan->recipe->slices[before ? 0 : plan->recipe->n_slices - 1];
     const struct merge_model *m = &plan->models[merge_plan_model(plan, slice->sources[0].model)];
-    for (int i = 0; i < tensors_count(m->tensors); i++) {
-        const char *name = tensors_at(m->tensors, i)->name;
+    for (int i = 0; i < m->n_tensors; i++) {
+        const char *name = m->tensor[i].name;
         size_t begin, end;
         if (merge_layer_of(name, &begin, &end) >= 0 || is_before_layers(name) != before || is_left_out(plan, name)) continue;
         TRY(add_output(plan, slice, name, -1, 0, before ? 0 : 1, err));
@@ -283,8 +312,8 @@ static enum cb_status check_stacks(const struct merge_plan *plan, struct cb_err 
         const struct merge_model *m = &plan->models[k];
         const char *stack = NULL;
         size_t length = 0, begin, end;
-        for (int i = 0; i < tensors_count(m->tensors); i++) {
-            const char *name = tensors_at(m->tensors, i)->name;
+        for (int i = 0; i < m->n_tensors; i++) {
+            const char *name = m->tensor[i].name;
             if (merge_layer_of(name, &begin, &end) < 0) continue;
             if (stack && (begin != length || strncmp(stack, name, length)))
                 FAIL(err, CB_E_UNSUPPORTED, "%s: layers %.*s* and %.*s*; slices want models of one stack", m->path, (int)length, stack,
@@ -302,8 +331,8 @@ static enum cb_status check_others(const struct merge_plan *plan, struct cb_err 
     const struct merge_model *first = &plan->models[merge_plan_model(plan, plan->recipe->slices[0].sources[0].model)];
     for (int k = 0; k < plan->n_models; k++) {
         const struct merge_model *m = &plan->models[k];
-        for (int i = 0; i < tensors_count(m->tensors) && m != first; i++) {
-            const char *name = tensors_at(m->tensors, i)->name;
+        for (int i = 0; i < m->n_tensors && m != first; i++) {
+            const char *name = m->tensor[i].name;
             char other[1024];
             snprintf(other, sizeof other, "%s%s", m->lacks_prefix ? m->prefix : "", name);
             const size_t n = m->lacks_prefix || strncmp(name, m->prefix, strlen(m->prefix)) ? 0 : strlen(m->prefix);
@@ -347,15 +376,18 @@ static enum cb_status open_all(struct merge_plan *plan, struct cb_err *err) {
 }
 
 enum cb_status merge_plan_open(struct merge_plan *plan, const struct merge_recipe *recipe, const struct merge_method *method,
-                               struct cb_err *err) {
-    *plan = (struct merge_plan){.recipe = recipe, .method = method, .base = -1};
+                               const struct merge_format *format, struct cb_err *err) {
+    *plan = (struct merge_plan){.recipe = recipe, .method = method, .format = format, .base = -1};
     return open_all(plan, err);
 }
 
 void merge_plan_close(struct merge_plan *plan) {
     for (int i = 0; i < plan->n_models; i++) {
-        tensors_destroy(&plan->models[i].tensors);
-        json_decref(plan->models[i].config);
+        struct merge_model *m = &plan->models[i];
+        if (m->file) plan->format->close(m);
+        tensors_destroy(&m->tensors);
+        table_deinit(&m->by_name);
+        json_decref(m->config);
     }
     plan->n_models = 0;
     free(plan->outputs);

@@ -1,34 +1,63 @@
 /* The models of a recipe, opened, and what of them makes each tensor of the result. */
 #ifndef MERGE_MODELS_H
 #define MERGE_MODELS_H
+#include "base/table.h"
 #include "io/safetensors.h"
 #include "merge/recipe.h"
 
-/* One model folder. */
+/* One tensor of a model, named and shaped as a checkpoint of its family has it. */
+struct merge_tensor {
+    const char *name;
+    struct cb_type type;
+    const struct tensor *stored;
+    int64_t offset;  // of its bytes in the map
+    const void *place;  // its values lie otherwise than the shape says: what the format's read wants; NULL: as they should
+};
+
+/* One model: a folder, or a file of another format. */
 struct merge_model {
     const char *path, *written;  // where it was found; as the recipe has it
-    struct tensors *tensors;
+    struct tensors *tensors;  // of a folder; NULL: of another format
+    const struct merge_tensor *tensor;
+    int n_tensors;
+    struct table by_name;
     json_t *config;  // config.json
     const char *config_path;
+    void *file;  // the format's own
     const char *prefix;  // that names of this model have more than those of the first ("transformer."); "": none
     bool lacks_prefix;  // or less
     int64_t n_layers;  // 0: no numbered layers
     bool tied;  // tie_word_embeddings
 };
 
+/* Models in files of another format, and results in one: what their maker knows of them. */
+struct merge_format {
+    bool (*is_model)(const char *path);
+    /* Sets tensor, n_tensors, config and config_path of a model, and whatever else it needs in file. What is made lives in arena, or goes with close. */
+    enum cb_status (*open)(struct merge_model *model, struct arena *arena, struct cb_err *err);
+    void (*close)(struct merge_model *model);
+    /* A whole tensor that has a place, in its checkpoint's order. */
+    void (*read)(const struct merge_model *model, const struct merge_tensor *tensor, float *out);
+    /* Whether a model of one model_type may be one of the other: formats that have one name for several. */
+    bool (*same_kind)(const char *model_type, const char *other);
+    bool chooses_types;  // the result is no folder: whoever writes it chooses number types
+};
+
 /* What one tensor of the result is made of. */
 struct merge_output {
     const char *name;
     struct cb_type type;  // as it will be stored
+    enum cb_dtype stored;  // as the base (or the first model) has it
     const struct merge_slice *slice;
     double t;  // its layer's place in the slice
-    const struct tensor **tensor;  // of each source of the slice, the base behind them where it is not among them
+    const struct merge_tensor **tensor;  // of each source of the slice, the base behind them where it is not among them
     int64_t layer;  // of the result, -1: none
 };
 
 struct merge_plan {
     const struct merge_recipe *recipe;
     const struct merge_method *method;
+    const struct merge_format *format;  // NULL: folders alone
     struct merge_model models[MERGE_MAX_MODELS + 2];
     int n_models;
     int donor;  // the base, or the first model: whose configuration and tokenizer the result has
@@ -40,9 +69,9 @@ struct merge_plan {
 };
 
 /* Opens every model of a recipe and lists the tensors of the result. Models of different shapes, missing tensors and unknown number types are refused. recipe
-   and method are borrowed. Free with merge_plan_close, also after a failure. */
+   method and format are borrowed. Free with merge_plan_close, also after a failure. Nullable: format. */
 enum cb_status merge_plan_open(struct merge_plan *plan, const struct merge_recipe *recipe, const struct merge_method *method,
-                               struct cb_err *err);
+                               const struct merge_format *format, struct cb_err *err);
 void merge_plan_close(struct merge_plan *plan);
 /* Number of a recipe's model among those opened; -1 where it is not. Nullable: written. */
 int merge_plan_model(const struct merge_plan *plan, const char *written);
@@ -81,10 +110,20 @@ struct merge_run {
 struct merge_report {
     int64_t tensors, parameters, bytes;
     double max_error;  // largest change by the number type of the result
+    double error_squares, value_squares;  // sums of the squares of these changes, and of the values
     double identity;  // largest change where every model is the first one
     int64_t conflicts, shared_elements;  // elements where differences of both signs meet, of those where several are not 0
     bool has_conflicts;  // the method works on differences
 };
+/* The values of a result, tensor by tensor, for whoever writes it in a format of its own. Every option is checked first. plan, run and report are borrowed; report
+   is filled on the way. Owned by caller, free with merge_reader_destroy. */
+struct merge_reader;
+enum cb_status merge_reader_create(struct merge_reader **reader, const struct merge_plan *plan, const struct merge_run *run,
+                                   struct merge_report *report, struct cb_err *err);
+void merge_reader_destroy(struct merge_reader **reader);
+/* Elements [first, first + n) of a tensor of floating point. Calls go forward through a tensor. */
+enum cb_status merge_reader_read(struct merge_reader *reader, const struct merge_output *output, int64_t first, int64_t n, float *out,
+                                 struct cb_err *err);
 /* Merges tensor by tensor into FOLDER/model.safetensors or its shards, each of which appears whole. */
 enum cb_status merge_write(const struct merge_plan *plan, const struct merge_run *run, const char *folder, struct merge_report *report,
                            struct cb_err *err);

@@ -9,7 +9,7 @@
 /* Elements of each tensor that the identity test merges. */
 enum { PROBE = 1 << 16 };
 
-struct writer {
+struct merge_reader {
     const struct merge_plan *plan;
     const struct merge_run *run;
     struct merge_report *report;
@@ -18,34 +18,58 @@ struct writer {
     struct merge_input model[MERGE_MAX_MODELS + 1], base, statistic[MERGE_MAX_MODELS];
     int number[MERGE_MAX_MODELS + 1];  // in the plan, of each model of the job
     double shared[MERGE_MAX_OPTIONS], own[MERGE_MAX_MODELS + 1][MERGE_MAX_OPTIONS];
+    float *whole[MERGE_MAX_MODELS + 2];  // tensors that lie in an order of their own, as they should
+    int n_whole;
     float *piece;
     int64_t done, total;
 };
 
 enum { PIECE = 1 << 16 };
 
-static struct merge_input input_of(const struct writer *w, int number, const struct tensor *t, const char *name) {
-    struct merge_input in = {w->plan->models[number].path, tensor_data(t), t->type.dtype, t->map, NULL, NULL};
-    if (w->run->alignment) w->run->alignment->set(w->run->alignment->context, number, name, &in);
-    return in;
+static void set_order(const struct merge_reader *w, int number, const char *name, struct merge_input *in) {
+    if (w->run->alignment) w->run->alignment->set(w->run->alignment->context, number, name, in);
+}
+
+/* A tensor as the job reads it: where it lies, or, where it lies in another order, or in blocks whose columns change places, copied. */
+static enum cb_status input_of(struct merge_reader *w, int number, const struct merge_tensor *t, const char *name, struct merge_input *in,
+                               struct cb_err *err) {
+    const struct merge_model *m = &w->plan->models[number];
+    const struct map *map = t->stored->map;
+    *in = (struct merge_input){m->path, map_data(map) + t->offset, t->type.dtype, map, NULL, NULL};
+    set_order(w, number, name, in);
+    if (!t->place && !(in->cols && dtype_of(t->type.dtype)->is_quantised)) return CB_OK;
+    const int64_t n = type_elements(&t->type);
+    float *whole = malloc((size_t)n * sizeof *whole + 1);
+    if (!whole) FAIL(err, CB_E_MEMORY, "%s: %s: no memory to merge it", m->path, t->name);
+    w->whole[w->n_whole++] = whole;
+    if (t->place)
+        w->plan->format->read(m, t, whole);
+    else
+        dtype_of(in->dtype)->to_f32(whole, in->data, n);
+    map_forget(map, in->data, 0, (size_t)type_bytes(&t->type));
+    in->data = whole;
+    in->dtype = CB_DTYPE_F32;
+    in->map = NULL;
+    return CB_OK;
 }
 
 /* One model into the job: the base by itself, or first, as the method wants it. */
-static enum cb_status add_input(struct writer *w, const struct merge_output *o, int i, struct cb_err *err) {
+static enum cb_status add_input(struct merge_reader *w, const struct merge_output *o, int i, struct cb_err *err) {
     const struct merge_plan *plan = w->plan;
     const struct merge_source *s = i < o->slice->n_sources ? &o->slice->sources[i] : NULL;
     const struct merge_method *m = plan->method;
     const int number = s ? merge_plan_model(plan, s->model) : plan->base;
-    const struct merge_input in = input_of(w, number, o->tensor[i], o->name);
+    struct merge_input in;
     struct merge_job *job = &w->job;
     const bool is_base = number == plan->base;
+    // a base that is also listed comes once
+    if (is_base && (job->base || (job->n_models && w->number[0] == number))) return CB_OK;
+    TRY(input_of(w, number, o->tensor[i], o->name, &in, err));
     if (is_base && m->base != MERGE_BASE_FIRST) {
         w->base = in;
         job->base = &w->base;
         return CB_OK;
     }
-    // a base that is also listed comes once
-    if (is_base && job->n_models && w->number[0] == number) return CB_OK;
     if (job->n_models == MERGE_MAX_MODELS) FAIL(err, CB_E_LIMIT, "%s: more than %d models", plan->recipe->name, MERGE_MAX_MODELS);
     int at = job->n_models++;
     if (is_base) {
@@ -62,7 +86,7 @@ static enum cb_status add_input(struct writer *w, const struct merge_output *o, 
     return CB_OK;
 }
 
-static enum cb_status add_statistics(struct writer *w, const struct merge_output *o, struct cb_err *err) {
+static enum cb_status add_statistics(struct merge_reader *w, const struct merge_output *o, struct cb_err *err) {
     const struct merge_statistics *s = w->run->statistics;
     if (!w->plan->method->statistic) return CB_OK;
     if (!s) FAIL(err, CB_E_USAGE, "%s: no %s of the models; wanted it", w->plan->method->name, w->plan->method->statistic);
@@ -79,16 +103,15 @@ static enum cb_status add_statistics(struct writer *w, const struct merge_output
         if (!type_equal(&want, &t->type))
             FAIL(err, CB_E_SHAPE, "%s: %s: found %s; wanted %s", w->model[k].model, t->name, type_text(&t->type, text[0]),
                  type_text(&want, text[1]));
-        w->statistic[k] = w->plan->method->statistic_in_tiles
-                              ? input_of(w, w->number[k], t, o->name)
-                              : (struct merge_input){w->model[k].model, tensor_data(t), t->type.dtype, t->map, NULL, NULL};
+        w->statistic[k] = (struct merge_input){w->model[k].model, tensor_data(t), t->type.dtype, t->map, NULL, NULL};
+        if (w->plan->method->statistic_in_tiles) set_order(w, w->number[k], o->name, &w->statistic[k]);
     }
     w->job.statistic = w->statistic;
     return CB_OK;
 }
 
 /* Every input is the first model: what comes out should be that model again. */
-static enum cb_status test_identity(struct writer *w, struct cb_err *err) {
+static enum cb_status test_identity(struct merge_reader *w, struct cb_err *err) {
     struct merge_input same[MERGE_MAX_MODELS];
     struct merge_job job = w->job;
     const int last = job.type.rank - 1;
@@ -120,14 +143,15 @@ static enum cb_status test_identity(struct writer *w, struct cb_err *err) {
     return status;
 }
 
-static void close_job(struct writer *w) {
+static void close_job(struct merge_reader *w) {
     w->report->conflicts += w->job.conflicts;
     w->report->shared_elements += w->job.shared_elements;
     merge_end(&w->job);
+    while (w->n_whole) free(w->whole[--w->n_whole]);
     w->current = NULL;
 }
 
-static enum cb_status open_job(struct writer *w, const struct merge_output *o, struct cb_err *err) {
+static enum cb_status open_job(struct merge_reader *w, const struct merge_output *o, struct cb_err *err) {
     const struct merge_plan *plan = w->plan;
     const struct merge_method *m = plan->method;
     const bool has_extra = plan->base >= 0 && !plan->recipe->is_sliced;
@@ -153,35 +177,52 @@ static enum cb_status open_job(struct writer *w, const struct merge_output *o, s
 }
 
 /* Whole numbers (indices, masks) are not merged: all models must have the same ones. */
-static enum cb_status copy_whole(const struct writer *w, const struct merge_output *o, char *out, int64_t first, int64_t n,
+static enum cb_status copy_whole(const struct merge_reader *w, const struct merge_output *o, char *out, int64_t first, int64_t n,
                                  struct cb_err *err) {
     const int64_t size = dtype_of(o->type.dtype)->block_bytes;
-    for (int i = 1; i < o->slice->n_sources; i++)
-        if (o->tensor[i]->bytes != o->tensor[0]->bytes ||
-            memcmp(tensor_data(o->tensor[i]), tensor_data(o->tensor[0]), (size_t)o->tensor[0]->bytes))
+    const struct tensor *from = o->tensor[0]->stored;
+    for (int i = 1; i < o->slice->n_sources; i++) {
+        const struct tensor *other = o->tensor[i]->stored;
+        if (other->bytes != from->bytes || memcmp(tensor_data(other), tensor_data(from), (size_t)from->bytes))
             FAIL(err, CB_E_DTYPE, "%s: %s: whole numbers that differ between models; wanted the same ones", w->plan->recipe->name, o->name);
-    memcpy(out, (const char *)tensor_data(o->tensor[0]) + first * size, (size_t)(n * size));
+    }
+    memcpy(out, (const char *)tensor_data(from) + first * size, (size_t)(n * size));
     return CB_OK;
 }
 
+enum cb_status merge_reader_read(struct merge_reader *w, const struct merge_output *o, int64_t first, int64_t n, float *out,
+                                 struct cb_err *err) {
+    if (!dtype_of(o->type.dtype)->is_float) FAIL(err, CB_E_DTYPE, "%s: whole numbers; wanted floating point", o->name);
+    if (w->current != o) TRY(open_job(w, o, err));
+    return merge_read(&w->job, first, n, out, err);
+}
+
+/* What the number type of the result does to a piece of values. */
+static void measure(struct merge_report *r, const struct dtype *d, const void *stored, const float *values, int64_t n) {
+    float back[256];
+    for (int64_t i = 0; i < n; i += 256) {
+        const int64_t few = n - i < 256 ? n - i : 256;
+        d->to_f32(back, (const char *)stored + i * d->block_bytes, few);
+        for (int64_t j = 0; j < few; j++) {
+            const double value = (double)values[i + j], error = fabs((double)back[j] - value);
+            r->max_error = fmax(r->max_error, error);
+            r->error_squares += error * error;
+            r->value_squares += value * value;
+        }
+    }
+}
+
 static enum cb_status fill(void *context, void *out, const struct tensor_item *item, int64_t first, int64_t n, struct cb_err *err) {
-    struct writer *w = context;
+    struct merge_reader *w = context;
     const struct merge_output *o = item->source;
     const struct dtype *d = dtype_of(o->type.dtype);
-    float back[256];
     if (!d->is_float) return copy_whole(w, o, out, first, n, err);
-    if (w->current != o) TRY(open_job(w, o, err));
     for (int64_t at = 0; at < n; at += PIECE) {
         const int64_t some = n - at < PIECE ? n - at : PIECE;
         char *to = (char *)out + at * d->block_bytes;
-        TRY(merge_read(&w->job, first + at, some, w->piece, err));
+        TRY(merge_reader_read(w, o, first + at, some, w->piece, err));
         d->from_f32(to, w->piece, some);
-        for (int64_t i = 0; o->type.dtype != CB_DTYPE_F32 && i < some; i += 256) {
-            const int64_t few = some - i < 256 ? some - i : 256;
-            d->to_f32(back, to + i * d->block_bytes, few);
-            for (int64_t j = 0; j < few; j++)
-                w->report->max_error = fmax(w->report->max_error, fabs((double)back[j] - (double)w->piece[i + j]));
-        }
+        if (o->type.dtype != CB_DTYPE_F32) measure(w->report, d, to, w->piece, some);
     }
     w->done += n * d->block_bytes;
     if (w->run->progress && !w->run->progress(w->run->user, w->done, w->total)) FAIL(err, CB_E_STOPPED, "merge: stopped on request");
@@ -204,16 +245,35 @@ static enum cb_status check_options(const struct merge_plan *plan, struct cb_err
     return CB_OK;
 }
 
+enum cb_status merge_reader_create(struct merge_reader **reader, const struct merge_plan *plan, const struct merge_run *run,
+                                   struct merge_report *report, struct cb_err *err) {
+    *reader = NULL;
+    TRY(check_options(plan, err));
+    *report = (struct merge_report){0};
+    struct merge_reader *w = calloc(1, sizeof *w);
+    if (w) *w = (struct merge_reader){.plan = plan, .run = run, .report = report, .piece = malloc(PIECE * sizeof(float))};
+    *reader = w;
+    if (w && w->piece) return CB_OK;
+    merge_reader_destroy(reader);
+    FAIL(err, CB_E_MEMORY, "merge: out of memory");
+}
+
+void merge_reader_destroy(struct merge_reader **reader) {
+    struct merge_reader *w = *reader;
+    if (!w) return;
+    close_job(w);
+    free(w->piece);
+    free(w);
+    *reader = NULL;
+}
+
 enum cb_status merge_write(const struct merge_plan *plan, const struct merge_run *run, const char *folder, struct merge_report *report,
                            struct cb_err *err) {
-    TRY(check_options(plan, err));
-    struct writer *w = calloc(1, sizeof *w);
+    struct merge_reader *w;
+    TRY(merge_reader_create(&w, plan, run, report, err));
     struct tensor_item *items = calloc((size_t)plan->n_outputs + 1, sizeof *items);
     json_t *metadata = json_pack("{s:s}", "format", "pt");
-    *report = (struct merge_report){0};
-    enum cb_status status = CB_OK;
-    if (w) *w = (struct writer){.plan = plan, .run = run, .report = report, .piece = malloc(PIECE * sizeof(float))};
-    if (!w || !items || !metadata || !w->piece) status = err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "merge: out of memory");
+    enum cb_status status = items && metadata ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "merge: out of memory");
     for (int i = 0; i < plan->n_outputs && status == CB_OK; i++) {
         const struct merge_output *o = &plan->outputs[i];
         items[i] = (struct tensor_item){.name = o->name, .type = o->type, .source = (void *)o};
@@ -221,15 +281,10 @@ enum cb_status merge_write(const struct merge_plan *plan, const struct merge_run
         report->parameters += type_elements(&o->type);
         report->bytes += type_bytes(&o->type);
     }
-    if (status == CB_OK) {
-        w->total = report->bytes;
-        status = tensors_write_sharded(folder, "model", items, plan->n_outputs, run->shard_bytes, metadata, fill, w, err);
-        if (w->job.work) close_job(w);
-        merge_end(&w->job);
-    }
+    w->total = report->bytes;
+    if (status == CB_OK) status = tensors_write_sharded(folder, "model", items, plan->n_outputs, run->shard_bytes, metadata, fill, w, err);
+    merge_reader_destroy(&w);
     json_decref(metadata);
     free(items);
-    if (w) free(w->piece);
-    free(w);
     return status;
 }

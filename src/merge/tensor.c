@@ -22,21 +22,38 @@ struct merge_work {
 
 /* ---- reading */
 
+/* n values from the first on, as they lie; blocks are read from their beginnings. */
+static void read_range(const struct merge_input *in, int64_t first, int64_t n, float *out) {
+    const struct dtype *d = dtype_of(in->dtype);
+    const char *data = in->data;
+    float block[256];  // the longest there are
+    while (first % d->block && n > 0) {
+        const int64_t at = first % d->block, some = d->block - at < n ? d->block - at : n;
+        d->to_f32(block, data + first / d->block * d->block_bytes, d->block);
+        memcpy(out, block + at, (size_t)some * sizeof *out);
+        first += some, out += some, n -= some;
+    }
+    const int64_t whole = n / d->block * d->block;
+    if (whole > 0) d->to_f32(out, data + first / d->block * d->block_bytes, whole);
+    if (whole >= n) return;
+    d->to_f32(block, data + (first + whole) / d->block * d->block_bytes, d->block);
+    memcpy(out + whole, block, (size_t)(n - whole) * sizeof *out);
+}
+
 /* Columns of one row through a map of columns. */
 static void gather(const struct merge_input *in, int64_t cols, int64_t row, int64_t first, int64_t n, float *out) {
     const struct dtype *d = dtype_of(in->dtype);
-    const char *from = (const char *)in->data + row * cols * d->block_bytes;
+    const char *from = (const char *)in->data + row * cols / d->block * d->block_bytes;
     if (!in->cols) {
-        d->to_f32(out, from + first * d->block_bytes, n);
+        read_range(in, row * cols + first, n, out);
         return;
     }
     for (int64_t i = 0; i < n; i++) d->to_f32(out + i, from + (int64_t)in->cols[first + i] * d->block_bytes, 1);
 }
 
 void merge_input_read(const struct merge_input *in, int64_t cols, int64_t first, int64_t n, float *out) {
-    const struct dtype *d = dtype_of(in->dtype);
     if (!in->rows && !in->cols) {
-        d->to_f32(out, (const char *)in->data + first * d->block_bytes, n);
+        read_range(in, first, n, out);
         return;
     }
     while (n > 0) {
@@ -113,11 +130,11 @@ static enum cb_status check_finite(const struct merge_job *job, struct cb_err *e
 
 /* Gives pages that were read back to the system. */
 static void forget(const struct merge_job *job, const struct merge_input *in, int64_t first, int64_t n) {
-    const int64_t bytes = dtype_of(in->dtype)->block_bytes;
+    const struct dtype *d = dtype_of(in->dtype);
     if (!in->map) return;
     if (in->rows) first = 0, n = job->n;  // rows lie anywhere
     if (n > job->n - first) n = job->n - first;
-    map_forget(in->map, in->data, (size_t)(first * bytes), (size_t)(n * bytes));
+    map_forget(in->map, in->data, (size_t)(first / d->block * d->block_bytes), (size_t)(n / d->block * d->block_bytes));
 }
 
 static void forget_all(const struct merge_job *job, int64_t first, int64_t n) {

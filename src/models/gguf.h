@@ -83,10 +83,15 @@ struct gguf_recipe {
 const struct gguf_recipe *gguf_recipe_find(const char *name);
 const char *gguf_recipe_names(char text[300]);
 
-/* One weight of model->weights: where its values are, and the type in which the file gets it. */
+/* One weight of model->weights: where its values are, and the type in which the file gets it. An entry without data is asked of gguf_target's values. */
 struct gguf_part {
     const struct store_entry *entry;
     enum cb_dtype dtype;
+};
+/* Values that are made when they are written: n elements of a weight from the first on, in its checkpoint's order. Calls go forward through a weight. */
+struct gguf_values {
+    enum cb_status (*read)(void *context, const char *weight, int64_t first, int64_t n, float *out, struct cb_err *err);
+    void *context;
 };
 /* The types by a recipe; NULL: as stored (vectors: f32). Rows that no block fits get the nearest type that does. parts[i].entry: set. */
 enum cb_status gguf_choose(struct gguf_part *parts, const struct gguf_arch *arch, const struct model *model,
@@ -96,14 +101,36 @@ int gguf_file_type(const struct gguf_part *parts, const struct model *model, con
 struct gguf_saved {
     int64_t bytes;  // of the tensors
     double max_error;  // largest change of a number
+    double error_squares, value_squares;  // sums of the squares of these changes, and of the numbers
     int n_tensors, n_files;
 };
-/* Writes the model under the names and in the layout of its architecture; what is not changed in type keeps its bytes. Nullable: pool. */
 struct pool;
-enum cb_status gguf_save(const char *path, const struct gguf_builder *keys, const struct gguf_arch *arch, const struct model *model,
-                         const struct gguf_part *parts, int64_t max_bytes, struct pool *pool, struct gguf_saved *saved, struct cb_err *err);
+struct gguf_target {
+    const char *path;
+    int64_t max_bytes;  // of a part; 0: one file
+    struct pool *pool;  // NULL: none
+    const struct gguf_values *values;  // NULL: every entry has data
+};
+/* Writes the model under the names and in the layout of its architecture; what is not changed in type keeps its bytes. */
+enum cb_status gguf_save(const struct gguf_target *target, const struct gguf_builder *keys, const struct gguf_arch *arch,
+                         const struct model *model, const struct gguf_part *parts, struct gguf_saved *saved, struct cb_err *err);
 
-/* gguf_load.c: model_load of a .gguf file. Blocks stay as they are stored, mapped; rows of permuted heads are copied in their type, vectors that are changed are f32.
+/* gguf_load.c: where a weight of a model lies in a file. */
+struct gguf_place {
+    const struct model_weight *weight;
+    const struct gguf_name *row;
+    const struct tensor *tensor;
+    int64_t expert;  // whose part of the tensor
+};
+/* One place a weight. Missing, unexpected and wrong-shaped tensors are one CB_E_FORMAT that lists them by the file's names. */
+enum cb_status gguf_find_places(struct gguf_place *places, const struct gguf_arch *arch, const struct model *model,
+                                const struct tensors *tensors, struct cb_err *err);
+/* Offset in the map of a weight's bytes. */
+int64_t gguf_place_offset(const struct gguf_place *place);
+/* Whether the bytes there are the weight's values in its checkpoint's order; else gguf_place_read brings them into it, as f32. */
+bool gguf_place_is_plain(const struct gguf_place *place, const struct model *model);
+void gguf_place_read(float *out, const struct gguf_place *place, const struct model *model);
+/* model_load of a .gguf file. Blocks stay as they are stored, mapped; rows of permuted heads are copied in their type, vectors that are changed are f32.
    Missing, unexpected and wrong-shaped tensors are one CB_E_FORMAT that lists them by the file's names. */
 enum cb_status gguf_load_model(struct model **model, struct store *store, const char *path, struct cb_err *err);
 /* Whether an open file claims to hold a model, rather than some tensors or keys. */

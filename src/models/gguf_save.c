@@ -132,9 +132,10 @@ struct source {
 };
 
 struct saving {
-    struct pool *pool;
-    float *piece;
-    double max_error;
+    const struct gguf_target *target;
+    float *piece, *whole;
+    const struct store_entry *held;  // whose values are in whole, in their checkpoint's order
+    struct gguf_saved *saved;
 };
 
 /* The entry's row of the file's row r. */
@@ -151,18 +152,37 @@ static const struct store_entry *entry_of(const struct source *s, int64_t *r) {
     return s->experts ? s->experts[at / s->expert_rows] : s->entry;
 }
 
+/* A weight whose values are made for it, whole: its rows or columns go into the file in another order. */
+static enum cb_status hold(struct saving *saving, const struct source *s, const struct store_entry *entry, struct cb_err *err) {
+    const int64_t n = s->rows * s->columns;
+    if (saving->held == entry) return CB_OK;
+    free(saving->whole);
+    saving->held = NULL;
+    if (!(saving->whole = malloc((size_t)n * sizeof *saving->whole))) FAIL(err, CB_E_MEMORY, "%s: no memory to turn it", entry->name);
+    TRY(saving->target->values->read(saving->target->values->context, entry->name, 0, n, saving->whole, err));
+    saving->held = entry;
+    return CB_OK;
+}
+
 /* n values of the file's row r from column c, as f32. */
-static void read_part(const struct source *s, float *out, int64_t r, int64_t c, int64_t n) {
+static enum cb_status read_part(struct saving *saving, const struct source *s, float *out, int64_t r, int64_t c, int64_t n,
+                                struct cb_err *err) {
     int64_t row = r;
     const struct store_entry *entry = entry_of(s, &row);
-    const struct dtype *kind = dtype_of(entry->type.dtype);
-    const char *data = entry->data;
-    if (s->across) {
+    const struct gguf_values *values = saving->target->values;
+    const bool is_made = !entry->data, is_held = is_made && (s->across || s->heads);
+    if (is_held) TRY(hold(saving, s, entry, err));
+    const struct dtype *kind = dtype_of(is_held ? CB_DTYPE_F32 : entry->type.dtype);
+    const char *data = is_held ? (const char *)saving->whole : entry->data;
+    if (is_made && !is_held) {
+        TRY(values->read(values->context, entry->name, row * s->columns + c, n, out, err));
+    } else if (s->across) {
         for (int64_t i = 0; i < n; i++) kind->to_f32(out + i, data + ((c + i) * s->rows + r) * kind->block_bytes, 1);
     } else {
         kind->to_f32(out, data + (row * s->columns + c) / kind->block * kind->block_bytes, n);
     }
     for (int64_t i = 0; s->row->plus != 0 && i < n; i++) out[i] += s->row->plus;
+    return CB_OK;
 }
 
 /* Encodes a piece in tiles, and measures what that changes. */
@@ -171,7 +191,7 @@ struct encoding {
     char *out;
     const struct dtype *kind;
     int64_t n, step;
-    double error[TILES];
+    double error[TILES], error_squares[TILES], value_squares[TILES];
 };
 
 static void encode_tile(void *context, int64_t tile, int thread) {
@@ -184,7 +204,12 @@ static void encode_tile(void *context, int64_t tile, int thread) {
         char *out = e->out + i / e->kind->block * e->kind->block_bytes;
         e->kind->from_f32(out, e->in + i, n);
         e->kind->to_f32(back, out, n);
-        for (int64_t k = 0; k < n; k++) e->error[tile] = fmax(e->error[tile], fabs((double)back[k] - (double)e->in[i + k]));
+        for (int64_t k = 0; k < n; k++) {
+            const double value = (double)e->in[i + k], error = fabs((double)back[k] - value);
+            e->error[tile] = fmax(e->error[tile], error);
+            e->error_squares[tile] += error * error;
+            e->value_squares[tile] += value * value;
+        }
     }
 }
 
@@ -192,7 +217,7 @@ static enum cb_status fill(void *context, void *out, const struct tensor_item *i
     struct saving *saving = context;
     const struct source *s = item->source;
     const struct dtype *kind = dtype_of(item->type.dtype);
-    const bool keeps = item->type.dtype == s->entry->type.dtype && !s->mixed && !s->across && s->row->plus == 0;
+    const bool keeps = s->entry->data && item->type.dtype == s->entry->type.dtype && !s->mixed && !s->across && s->row->plus == 0;
     if (!keeps && !kind->from_f32) FAIL(err, CB_E_DTYPE, "%s: %s has no encoder; wanted a type that has one", item->name, kind->name);
     for (int64_t i = first; i < first + n;) {
         const int64_t r = i / s->columns, c = i % s->columns, left = first + n - i, count = left < s->columns - c ? left : s->columns - c;
@@ -203,18 +228,24 @@ static enum cb_status fill(void *context, void *out, const struct tensor_item *i
             memcpy((char *)out + (i - first) / kind->block * kind->block_bytes,
                    (const char *)entry->data + at / kind->block * kind->block_bytes, (size_t)(count / kind->block * kind->block_bytes));
         else
-            read_part(s, saving->piece + (i - first), r, c, count);
+            TRY(read_part(saving, s, saving->piece + (i - first), r, c, count, err));
         i += count;
     }
     if (keeps) return CB_OK;
     struct encoding e = {.in = saving->piece, .out = out, .kind = kind, .n = n};
     e.step = (n / TILES / 1024 + 1) * 1024;
     const int64_t tiles = (n + e.step - 1) / e.step;
-    if (saving->pool)
-        pool_run(saving->pool, tiles, encode_tile, &e);
+    if (saving->target->pool)
+        pool_run(saving->target->pool, tiles, encode_tile, &e);
     else
         for (int64_t t = 0; t < tiles; t++) encode_tile(&e, t, 0);
-    for (int t = 0; t < TILES; t++) saving->max_error = fmax(saving->max_error, e.error[t]);
+    for (int t = 0; t < TILES; t++) {
+        saving->saved->max_error = fmax(saving->saved->max_error, e.error[t]);
+        // what is written as it is does not count
+        if (item->type.dtype == CB_DTYPE_F32) continue;
+        saving->saved->error_squares += e.error_squares[t];
+        saving->saved->value_squares += e.value_squares[t];
+    }
     return CB_OK;
 }
 
@@ -311,9 +342,10 @@ static enum cb_status item_make(struct tensor_item *item, struct source *s, stru
     return CB_OK;
 }
 
-static enum cb_status save(const char *path, const struct gguf_builder *keys, const struct gguf_arch *arch, const struct model *m,
-                           const struct gguf_part *parts, int64_t max_bytes, struct saving *saving, struct arena *arena,
-                           struct gguf_saved *saved, struct cb_err *err) {
+static enum cb_status save(struct saving *saving, const struct gguf_builder *keys, const struct gguf_arch *arch, const struct model *m,
+                           const struct gguf_part *parts, struct arena *arena, struct cb_err *err) {
+    const char *path = saving->target->path;
+    struct gguf_saved *saved = saving->saved;
     struct tensor_item *items = arena_array(arena, (size_t)m->n_weights + 3, sizeof *items);
     struct source *sources = arena_array(arena, (size_t)m->n_weights + 1, sizeof *sources);
     saving->piece = malloc(sizeof(float) << 18);
@@ -341,21 +373,20 @@ static enum cb_status save(const char *path, const struct gguf_builder *keys, co
         items[n++] = (struct tensor_item){
             .name = "rope_freqs.weight", .type = type_make(CB_DTYPE_F32, 1, (int64_t[]){m->head_dim / 2}), .data = divisors};
     for (int i = 0; i < n; i++) saved->bytes += type_bytes(&items[i].type);
-    TRY(gguf_write_split(path, keys, items, n, max_bytes, fill, saving, &saved->n_files, err));
+    TRY(gguf_write_split(path, keys, items, n, saving->target->max_bytes, fill, saving, &saved->n_files, err));
     saved->n_tensors = n;
-    saved->max_error = saving->max_error;
     return CB_OK;
 }
 
-enum cb_status gguf_save(const char *path, const struct gguf_builder *keys, const struct gguf_arch *arch, const struct model *m,
-                         const struct gguf_part *parts, int64_t max_bytes, struct pool *pool, struct gguf_saved *saved,
-                         struct cb_err *err) {
-    struct saving saving = {.pool = pool};
+enum cb_status gguf_save(const struct gguf_target *target, const struct gguf_builder *keys, const struct gguf_arch *arch,
+                         const struct model *m, const struct gguf_part *parts, struct gguf_saved *saved, struct cb_err *err) {
+    struct saving saving = {.target = target, .saved = saved};
     struct arena *arena = arena_create();
     *saved = (struct gguf_saved){0};
-    if (!arena) FAIL(err, CB_E_MEMORY, "%s: out of memory", path);
-    enum cb_status status = save(path, keys, arch, m, parts, max_bytes, &saving, arena, saved, err);
+    if (!arena) FAIL(err, CB_E_MEMORY, "%s: out of memory", target->path);
+    enum cb_status status = save(&saving, keys, arch, m, parts, arena, err);
     free(saving.piece);
+    free(saving.whole);
     arena_destroy(&arena);
     return status;
 }

@@ -187,6 +187,9 @@ enum cb_status model_init_weight(const struct model_weight *weight, struct store
 /* The description alone, of a folder or a .gguf file. */
 enum cb_status model_describe(struct model **model, const char *path, struct cb_err *err);
 
+/* The name under which a weight is written: a body alone lacks its prefix. Borrowed from weight. */
+const char *model_file_name(const struct model *model, const char *weight);
+
 /* save.c: config.json, generation_config.json where there is one, and model.safetensors (or shards of at most shard_bytes; 0: one file) as Transformers
    writes them: a tied head is left out. dtype: CB_DTYPE_COUNT keeps the entries' types. Loading and saving again gives the same bytes. */
 enum cb_status model_save(const struct model *model, const struct store *store, const char *folder, int64_t shard_bytes,

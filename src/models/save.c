@@ -13,14 +13,17 @@ struct pick {
     enum cb_dtype dtype;  // CB_DTYPE_COUNT: as stored
 };
 
+const char *model_file_name(const struct model *model, const char *weight) {
+    const char *prefix = model->family->prefix;
+    const size_t n = strlen(prefix);
+    return model->class->head == &model_head_states && strncmp(weight, prefix, n) == 0 ? weight + n : weight;
+}
+
 static bool weight_pick(void *context, const struct store_entry *entry, const char **name, enum cb_dtype *dtype) {
     const struct pick *pick = context;
     const char *repeated = pick->model->repeated;
     if (!model_find_weight(pick->model, entry->name) && !(repeated && strcmp(entry->name, repeated) == 0)) return false;
-    // a body alone is written without its prefix
-    const char *prefix = pick->model->family->prefix;
-    size_t n = strlen(prefix);
-    if (pick->model->class->head == &model_head_states && strncmp(entry->name, prefix, n) == 0) *name = entry->name + n;
+    *name = model_file_name(pick->model, entry->name);
     if (pick->dtype != CB_DTYPE_COUNT) *dtype = pick->dtype;
     return true;
 }

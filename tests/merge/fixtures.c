@@ -165,7 +165,7 @@ enum cb_status merge_json(json_t *root, const char *folder, int threads, const s
     const struct merge_method *method = status == CB_OK ? merge_method_find(recipe->method) : NULL;
     if (status == CB_OK && !method) status = err_set(err, CB_E_NAME, __FILE__, __LINE__, "merge_method %s: unknown", recipe->method);
     if (status == CB_OK) status = merge_recipe_check(recipe, method->options, merge_option_known, NULL, NULL, err);
-    if (status == CB_OK) status = merge_plan_open(&plan, recipe, method, err);
+    if (status == CB_OK) status = merge_plan_open(&plan, recipe, method, NULL, err);
     if (status == CB_OK) status = merge_write(&plan, &run, folder, report ? report : &ignored, err);
     merge_plan_close(&plan);
     merge_recipe_destroy(&recipe);

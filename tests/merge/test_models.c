@@ -174,7 +174,7 @@ TEST(merge_models, layers_are_stacked_and_the_configuration_says_so) {
     root = json_loads(text, 0, NULL);
     CHECK_OK(merge_json(root, b.out, 2, NULL, NULL, &err));
     CHECK_OK(merge_recipe_create(&recipe, root, "recipe", &err));
-    CHECK_OK(merge_plan_open(&plan, recipe, merge_method_find("passthrough"), &err));
+    CHECK_OK(merge_plan_open(&plan, recipe, merge_method_find("passthrough"), NULL, &err));
     CHECK_OK(merge_plan_config(&plan, &config, &err));
     CHECK(json_integer_value(json_object_get(config, "num_hidden_layers")) == 5, "layers");
     CHECK(!strcmp(json_string_value(json_object_get(config, "dtype")), "bfloat16"), "dtype");
@@ -297,7 +297,7 @@ TEST(merge_models, number_types_shards_and_bare_names) {
     CHECK_OK(merge_json(root, b.out, 2, NULL, NULL, &err));
     CHECK_OK(pool_create(&run.pool, 2, &err));
     CHECK_OK(merge_recipe_create(&recipe, root, "recipe", &err));
-    CHECK_OK(merge_plan_open(&plan, recipe, merge_method_find("linear"), &err));
+    CHECK_OK(merge_plan_open(&plan, recipe, merge_method_find("linear"), NULL, &err));
     CHECK_OK(merge_write(&plan, &run, other, &r, &err));
     CHECK(io_is_file(path_of(other, "model.safetensors.index.json")), "an index");
     CHECK(tensors_gap(b.out, other) == 0, "shards hold the same");
