@@ -44,7 +44,7 @@ static struct cb_tensor *logits_make(const struct model *model, struct nn *nn, s
 struct cb_tensor *model_features_last(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
                                       struct cb_tensor *x) {
     struct cb_graph *g = nn->g;
-    const int64_t t = io->tokens, row[2] = {1, t}, flat[2] = {io->batch * t, x->type.dim[2]};
+    const int64_t t = io->tokens, row[2] = {1, t};
     struct cb_tensor *last = model_counting(g, io->batch, t - 1, 0);
     if (model->pad >= 0 && model->pad <= INT32_MAX) {
         // the largest t whose id is not padding
@@ -53,22 +53,21 @@ struct cb_tensor *model_features_last(const struct model *model, struct nn *nn, 
         struct cb_tensor *place = op_reshape(g, model_counting(g, t, 0, 1), 2, row);
         last = op_argmax(g, op_mul(g, op_cast(g, is_token, CB_DTYPE_I32), place), 1, 1, false);
     }
-    return op_embedding(g, op_reshape(g, x, 2, flat), op_add(g, last, model_counting(g, io->batch, 0, t)));
+    return nn_rows(nn, x, op_add(g, last, model_counting(g, io->batch, 0, t)));
 }
 
 struct cb_tensor *model_features_first(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
                                        struct cb_tensor *x) {
     (void)model;
     (void)leaves;
-    return op_reshape(nn->g, op_slice(nn->g, x, 1, 0, 1, 1), 2, (const int64_t[]){io->batch, x->type.dim[2]});
+    return graph_is_bad(nn->g, x) ? x : nn_rows(nn, x, model_counting(nn->g, io->batch, 0, x->type.dim[1]));
 }
 
 /* ---- the next token */
 struct cb_tensor *model_rows_pick(struct nn *nn, struct model_io *io, struct cb_tensor *x) {
     struct cb_graph *g = nn->g;
     struct cb_tensor *last = model_input(nn, io, "last", 1, &io->batch, 0, x->type.dim[1] - nn->n_rows, false);
-    const int64_t flat[2] = {io->batch * x->type.dim[1], x->type.dim[2]};
-    return op_embedding(g, op_reshape(g, x, 2, flat), op_add(g, last, model_counting(g, io->batch, nn->n_rows, x->type.dim[1])));
+    return nn_rows(nn, x, op_add(g, last, model_counting(g, io->batch, nn->n_rows, x->type.dim[1])));
 }
 
 /* (B,T,N) or (B,T) without its first or last step, rows joined. */

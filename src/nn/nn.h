@@ -254,6 +254,10 @@ struct cb_tensor *nn_attention(struct nn *nn, struct cb_tensor *q, struct cb_ten
 /* Queries, keys and values (B,T,H,D) of a projection x (B,T,H 3 D) that holds them head by head. */
 void nn_split_heads(struct nn *nn, struct cb_tensor *x, int64_t heads, struct cb_tensor *qkv[3]);
 
+/* rows.c: chosen rows (B,C) of x (B,T,C); rows: i32 (B), their numbers among all B T. What made x row by row is built again for them alone: of a last
+   layer behind its attention nothing else is then computed, unless something else reads it. */
+struct cb_tensor *nn_rows(struct nn *nn, struct cb_tensor *x, struct cb_tensor *rows);
+
 /* moe.c: a mixture of experts (Shazeer et al. 2017), each a gated MLP; a token goes to the top_k experts that its router scores highest. */
 struct nn_moe {
     const char *name;  // path of the block

@@ -230,6 +230,12 @@ static const struct op_case cases[] = {
     {0},
 };
 
+/* A weight's product: each row of a gives its own. */
+static unsigned by_row(const struct node *node) {
+    const struct attr_matmul *attrs = node->attrs;
+    return attrs->trans_a || node->in[B]->type.rank > 2 ? 0 : 1u << A | 1u << ACC;
+}
+
 static const struct op matmul_op = {
     .name = "matmul",
     .doc =
@@ -244,6 +250,7 @@ static const struct op matmul_op = {
     .grad = grad,
     .ref = ref,
     .ref_work = ref_work,
+    .by_row = by_row,
     .flops = flops,
     .accumulate = ACC + 1,
     .tolerance = 2e-5,

@@ -39,6 +39,12 @@ static enum cb_status infer_norm(const struct node *node, struct cb_type *out, i
     return ops_check_vector(node, 2, columns_of(out), err);
 }
 
+/* Of a norm: x. */
+static unsigned by_row(const struct node *node) {
+    (void)node;
+    return 1;
+}
+
 /* dx, and with params one vector for each further output name. */
 static enum cb_status infer_grad(const struct node *node, bool params, struct cb_type *out, int *n_out, struct cb_err *err) {
     TRY(check_row(node, err));
@@ -112,6 +118,7 @@ static const struct op norm_layer_norm = {
     .infer = infer_norm,
     .grad = grad_layer_norm,
     .ref = ref_layer_norm,
+    .by_row = by_row,
     .flops = flops_norm,
     .inplace = {1},
     .cases = cases_layer_norm};
@@ -250,6 +257,7 @@ static const struct op norm_rms_norm = {
     .infer = infer_norm,
     .grad = grad_rms_norm,
     .ref = ref_rms_norm,
+    .by_row = by_row,
     .flops = flops_norm,
     .inplace = {1},
     .cases = cases_rms_norm};

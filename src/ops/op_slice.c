@@ -287,6 +287,11 @@ static const struct op_case cases_split[] = {{.name = "three", .attrs = PARTS(1,
                                              {.name = "empty", .attrs = PARTS(1, 1, 2), .in = {CASE_F32(0, 3)}},
                                              {.name = NULL}};
 static const char *const out_parts[] = {"part", NULL};
+static unsigned split_by_row(const struct node *node) {
+    const struct attr_split *attrs = node->attrs;
+    return attrs->axis == node->in[0]->type.rank - 1;
+}
+
 static const struct op slice_split = {.name = "split",
                                       .doc = "x cut along an axis into parts of given sizes; one output each.",
                                       .in_names = in_x,
@@ -298,6 +303,7 @@ static const struct op slice_split = {.name = "split",
                                       .infer = infer_split,
                                       .grad = grad_split,
                                       .ref = ref_split,
+                                      .by_row = split_by_row,
                                       .cases = cases_split};
 
 struct cb_tensor *op_split(struct cb_graph *g, struct cb_tensor *x, int axis, int n, const int64_t *sizes) {

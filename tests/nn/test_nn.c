@@ -96,6 +96,55 @@ TEST(nn, every_site_once) {
     tiny_close(&t);
 }
 
+/* Products of a graph by whether they give one row of each sequence. */
+static int products(const struct cb_graph *g, bool of_one_row) {
+    unsigned char *read = calloc((size_t)g->n_tensors, 1);
+    int n = 0;
+    for (int i = 0; i < g->n_outputs; i++) read[g->outputs[i].tensor->id] = 1;
+    for (int i = g->n_nodes - 1; i >= 0; i--) {
+        const struct node *node = g->nodes[i];
+        if (!read[node->out[0]->id]) continue;
+        for (int k = 0; k < node->n_in; k++)
+            if (node->in[k]) read[node->in[k]->id] = 1;
+        const struct cb_type *y = &node->out[0]->type;
+        if (strcmp(node->op->name, "matmul") == 0) n += of_one_row == (y->rank == 3 && y->dim[1] == 1);
+    }
+    free(read);
+    return n;
+}
+
+/* Of the last layer nothing but keys, values and queries is computed for rows that nobody reads. */
+TEST(nn, chosen_rows) {
+    static const struct {
+        const char *family;
+        int one_row, whole;  // products; the head is one of the whole: it gives (B,V)
+    } cases[] = {{"gpt2", 3, 1 + 5}, {"llama", 4, 3 + 7 + 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct cb_err err = {0};
+        struct tiny t;
+        struct runner all, last;
+        CHECK_OK(tiny_open(&t, cases[i].family, NULL, &err));
+        CHECK_OK(tiny_run(&t, &all, NULL, false, (struct model_io){.batch = 2, .tokens = 8, .want_logits = true}, &err));
+        CHECK_OK(
+            tiny_run(&t, &last, NULL, false, (struct model_io){.batch = 2, .tokens = 8, .want_logits = true, .last_only = true}, &err));
+        int32_t *row = runner_data(&last, "last");
+        row[0] = 2, row[1] = 7;
+        CHECK_OK(runner_run(&last, &err));
+        const int64_t v = t.model->vocab;
+        const float *want = runner_data(&all, "logits"), *have = runner_data(&last, "logits");
+        double worst = 0;
+        for (int64_t b = 0; b < 2; b++)
+            for (int64_t k = 0; k < v; k++) worst = fmax(worst, fabs(have[b * v + k] - want[(b * 8 + row[b]) * v + k]));
+        CHECK(worst < 1e-5, "%s: %g", cases[i].family, worst);
+        CHECK(products(last.g, true) == cases[i].one_row && products(last.g, false) == cases[i].whole, "%s: %d of one row, %d",
+              cases[i].family, products(last.g, true), products(last.g, false));
+        CHECK(products(all.g, true) == 0);
+        runner_destroy(&all);
+        runner_destroy(&last);
+        tiny_close(&t);
+    }
+}
+
 TEST(nn, loss_without_logits) {
     struct cb_err err = {0};
     struct tiny t;
