@@ -344,6 +344,7 @@ struct cb_combine_options {
     const char *const *set; /* changes of the recipe: "parameters.t=0.3", "models.0.parameters.weight=[0, 1]" */
     int n_set;
     const char *dtype; /* of the result; NULL: as the recipe says */
+    const char *tokenizer; /* "union", "base" or a model's path: whose tokens the result has, rows by token; NULL: as the recipe says */
     const char *out;
     int64_t shard_bytes; /* largest file; 0: 5 GB */
     bool align; /* hidden units and heads of every model are put in the order that fits the first model best */

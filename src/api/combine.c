@@ -5,15 +5,12 @@
 
 #include "api/combine.h"
 #include "api/files.h"
-#include "base/table.h"
 #include "io/file.h"
 #include "io/yaml.h"
 #include "merge/lora.h"
 #include "merge/models.h"
-#include "text/tokenizer.h"
 
 #define RECIPE_LIMIT ((size_t)1 << 24)
-#define TOKENIZER_LIMIT ((size_t)1 << 30)
 /* Largest file where none is asked for, as mergekit and Transformers have it. */
 #define SHARD_BYTES 5000000000
 
@@ -24,6 +21,8 @@ struct combining {
     json_t *root;
     char *text;  // of the recipe's file; NULL: none
     struct merge_recipe *recipe;
+    struct combine_vocabulary vocabulary;
+    struct merge_format format;
     struct merge_plan plan;
     struct combine_inputs inputs;
 };
@@ -67,86 +66,11 @@ static enum cb_status read_recipe(struct combining *c, struct cb_err *err) {
             FAIL(err, CB_E_MEMORY, "merge: out of memory");
     }
     for (int i = 0; i < o->n_set; i++) TRY(merge_recipe_set(c->root, o->set[i], err));
-    if (o->dtype && json_object_set_new(c->root, "out_dtype", json_string(o->dtype)))
+    if (o->tokenizer) json_object_del(c->root, "tokenizer");
+    if ((o->dtype && json_object_set_new(c->root, "out_dtype", json_string(o->dtype))) ||
+        (o->tokenizer && json_object_set_new(c->root, "tokenizer_source", json_string(o->tokenizer))))
         FAIL(err, CB_E_FORMAT, "merge: the recipe is no mapping");
     return merge_recipe_create(&c->recipe, c->root, o->recipe ? o->recipe : "merge", err);
-}
-
-/* ---- vocabularies */
-
-/* Whether two folders have the same tokenizer.json, byte for byte: the usual case, without reading what they mean. */
-static bool same_file(const char *a, const char *b) {
-    struct cb_err ignored = {0};
-    char *path[2] = {io_path_join(a, "tokenizer.json"), io_path_join(b, "tokenizer.json")}, *bytes[2] = {NULL, NULL};
-    size_t n[2] = {0, 0};
-    bool same = path[0] && path[1] && io_is_file(path[0]) && io_is_file(path[1]);
-    for (int i = 0; i < 2 && same; i++) same = io_read_file(&bytes[i], &n[i], path[i], TOKENIZER_LIMIT, &ignored) == CB_OK;
-    same = same && n[0] == n[1] && !memcmp(bytes[0], bytes[1], n[0]);
-    for (int i = 0; i < 2; i++) {
-        free(path[i]);
-        free(bytes[i]);
-    }
-    return same;
-}
-
-/* Each id must be the same token in both; one may have more of them. */
-static enum cb_status compare_tokenizers(const struct combining *c, const char *a, const char *b, struct cb_err *err) {
-    struct tokenizer *x = NULL, *y = NULL;
-    enum cb_status status = files_load_tokenizer(&x, a, err);
-    if (status == CB_OK) status = files_load_tokenizer(&y, b, err);
-    const int32_t nx = status == CB_OK ? tokenizer_size(x) : 0, ny = status == CB_OK ? tokenizer_size(y) : 0;
-    for (int32_t i = 0; i < nx && i < ny; i++) {
-        size_t n, m;
-        const char *s = tokenizer_token(x, i, &n), *t = tokenizer_token(y, i, &m);
-        if ((!s && !t) || (s && t && n == m && !memcmp(s, t, n))) continue;
-        status = err_set(err, CB_E_SHAPE, __FILE__, __LINE__, "%s: token %d is '%.*s', in %s it is '%.*s'; wanted models of one vocabulary",
-                         b, (int)i, t ? (int)(m < 60 ? m : 60) : 0, t ? t : "", a, s ? (int)(n < 60 ? n : 60) : 0, s ? s : "");
-        break;
-    }
-    if (status == CB_OK && nx != ny) engine_warn(c->engine, "%s: %d tokens, %s has %d: those of %s are kept", b, (int)ny, a, (int)nx, a);
-    tokenizer_destroy(&x);
-    tokenizer_destroy(&y);
-    return status;
-}
-
-/* The folder whose tokenizer the result has: the donor's, or as the recipe says. */
-static enum cb_status tokenizer_folder(const struct combining *c, const char **folder, struct cb_err *err) {
-    const char *source = c->recipe->tokenizer_source;
-    const struct merge_plan *plan = &c->plan;
-    *folder = plan->models[plan->donor].path;
-    if (!source || !strcmp(source, "base")) {
-        if (source && !c->recipe->base) FAIL(err, CB_E_USAGE, "%s: tokenizer_source: base, and no base_model; wanted one", c->recipe->name);
-        return CB_OK;
-    }
-    if (strcmp(source, "union")) {
-        const int i = merge_plan_model(plan, source);
-        *folder = i < 0 ? source : plan->models[i].path;
-        if (!files_have_tokenizer(*folder)) FAIL(err, CB_E_IO, "%s: tokenizer_source %s: no tokenizer there", c->recipe->name, source);
-        return CB_OK;
-    }
-    // the union of vocabularies that agree is the largest of them
-    int32_t most = 0;
-    for (int i = 0; i < plan->n_models; i++) {
-        struct tokenizer *t;
-        if (!files_have_tokenizer(plan->models[i].path)) continue;
-        TRY(files_load_tokenizer(&t, plan->models[i].path, err));
-        if (tokenizer_size(t) > most) {
-            most = tokenizer_size(t);
-            *folder = plan->models[i].path;
-        }
-        tokenizer_destroy(&t);
-    }
-    return CB_OK;
-}
-
-static enum cb_status check_vocabularies(const struct combining *c, const char **folder, struct cb_err *err) {
-    TRY(tokenizer_folder(c, folder, err));
-    for (int i = 0; i < c->plan.n_models && files_have_tokenizer(*folder); i++) {
-        const char *other = c->plan.models[i].path;
-        if (!strcmp(other, *folder) || !files_have_tokenizer(other) || same_file(*folder, other)) continue;
-        TRY(compare_tokenizers(c, *folder, other, err));
-    }
-    return CB_OK;
 }
 
 /* ---- models */
@@ -167,32 +91,60 @@ static enum cb_status write_json(const char *folder, const char *name, const jso
     return status;
 }
 
-/* Everything of the folder but the weights. */
-static enum cb_status write_rest(const struct combining *c, const char *tokenizer, struct cb_err *err) {
-    const struct cb_combine_options *o = c->o;
-    const char *donor = c->plan.models[c->plan.donor].path, *template = c->recipe->chat_template;
-    json_t *config = NULL;
+/* generation_config.json of the donor, its ids of tokens as the result counts them. */
+static enum cb_status write_generation(const struct combining *c, struct cb_err *err) {
+    char *path = io_path_join(c->plan.models[c->plan.donor].path, "generation_config.json"), *text = NULL;
+    json_t *json = NULL;
     size_t n;
+    enum cb_status status = path ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "merge: out of memory");
+    const bool is_there = path && io_is_file(path), is_moved = c->plan.vocabulary != NULL;
+    if (is_there) status = io_read_file(&text, &n, path, RECIPE_LIMIT, err);
+    if (status == CB_OK && is_there && is_moved) status = json_parse_config(&json, text, n, path, err);
+    if (status == CB_OK && json) status = combine_move_tokens(json, &c->plan, err);
+    if (status == CB_OK && json) status = write_json(c->o->out, "generation_config.json", json, err);
+    if (status == CB_OK && !json) status = files_write_text(c->o->out, "generation_config.json", text, err);
+    json_decref(json);
+    free(text);
+    free(path);
+    return status;
+}
+
+/* Everything of the folder but the weights. */
+static enum cb_status write_rest(const struct combining *c, struct cb_err *err) {
+    const struct cb_combine_options *o = c->o;
+    const char *template = c->recipe->chat_template;
+    json_t *config = NULL;
     enum cb_status status = merge_plan_config(&c->plan, &config, err);
+    if (status == CB_OK) status = combine_move_tokens(config, &c->plan, err);
     if (status == CB_OK) status = write_json(o->out, "config.json", config, err);
     json_decref(config);
     TRY(status);
-    char *generation = io_path_join(donor, "generation_config.json"), *text = NULL;
-    if (generation && io_is_file(generation)) status = io_read_file(&text, &n, generation, RECIPE_LIMIT, err);
-    if (status == CB_OK) status = files_write_text(o->out, "generation_config.json", text, err);
-    free(text);
-    free(generation);
-    TRY(status);
-    TRY(files_copy_tokenizer(tokenizer, o->out, NULL, err));
+    TRY(write_generation(c, err));
+    TRY(combine_write_vocabulary(&c->vocabulary, o->out, err));
     if (template && strcmp(template, "auto")) TRY(files_write_text(o->out, "chat_template.jinja", template, err));
     TRY(files_write_text(o->out, "mergekit_config.yml", c->text, err));
     return files_write_text(o->out, "run.json", o->run_json, err);
 }
 
+/* Into a GGUF file; a union's tokenizer is written beside it for the while, as a folder's is read. */
+static enum cb_status write_file(const struct combining *c, const struct merge_run *run, struct merge_report *report, struct cb_err *err) {
+    const struct cb_combine_options *o = c->o;
+    struct combine_gguf file = {.path = o->out, .vocabulary = c->vocabulary.folder, .run = run, .max_bytes = o->shard_bytes};
+    char folder[4200];
+    TRY(combine_recipe_type(&file.recipe, c->recipe, err));
+    if (!c->vocabulary.json) return combine_write_gguf(c->engine, &c->plan, &file, report, err);
+    if (snprintf(folder, sizeof folder, "%s.tokenizer", o->out) >= (int)sizeof folder) FAIL(err, CB_E_LIMIT, "--out: the path is too long");
+    TRY(io_mkdirs(folder, err));
+    file.vocabulary = folder;
+    enum cb_status status = combine_write_vocabulary(&c->vocabulary, folder, err);
+    if (status == CB_OK) status = combine_write_gguf(c->engine, &c->plan, &file, report, err);
+    files_remove_tokenizer(folder);
+    return status;
+}
+
 static enum cb_status combine_models(struct combining *c, struct cb_err *err) {
     const struct cb_combine_options *o = c->o;
     const struct merge_method *method = merge_method_find(c->recipe->method);
-    const char *tokenizer;
     struct merge_report report;
     if (!method)
         FAIL(err, CB_E_NAME, "%s: merge_method '%.60s': unknown; `cambium list merges` shows them", c->recipe->name, c->recipe->method);
@@ -200,8 +152,10 @@ static enum cb_status combine_models(struct combining *c, struct cb_err *err) {
         FAIL(err, CB_E_UNSUPPORTED, "%s: chat_template '%.60s': wanted auto, or the template itself", c->recipe->name,
              c->recipe->chat_template);
     TRY(merge_recipe_check(c->recipe, method->options, merge_option_known, warn, c->engine, err));
-    TRY(merge_plan_open(&c->plan, c->recipe, method, combine_format(o->out), err));
-    TRY(check_vocabularies(c, &tokenizer, err));
+    c->vocabulary.engine = c->engine;
+    c->format = combine_format(o->out, &c->vocabulary);
+    TRY(merge_plan_open(&c->plan, c->recipe, method, &c->format, err));
+    TRY(combine_check_vocabulary(&c->vocabulary, &c->plan, err));
     struct merge_run run = {.pool = c->engine->pool,
                             .seed = c->engine->options.seed,
                             .progress = progress,
@@ -211,12 +165,10 @@ static enum cb_status combine_models(struct combining *c, struct cb_err *err) {
     run.alignment = combine_alignment(&c->inputs);
     run.statistics = combine_statistics(&c->inputs);
     if (gguf_is_path(o->out)) {
-        struct combine_gguf file = {.path = o->out, .vocabulary = tokenizer, .run = &run, .max_bytes = o->shard_bytes};
-        TRY(combine_recipe_type(&file.recipe, c->recipe, err));
-        TRY(combine_write_gguf(c->engine, &c->plan, &file, &report, err));
+        TRY(write_file(c, &run, &report, err));
     } else {
         TRY(merge_write(&c->plan, &run, o->out, &report, err));
-        TRY(write_rest(c, tokenizer, err));
+        TRY(write_rest(c, err));
     }
     *c->result =
         (struct cb_combine_result){.tensors = report.tensors,
@@ -273,6 +225,7 @@ enum cb_status cb_combine(struct cb_engine *engine, const struct cb_combine_opti
     result->peak_bytes = engine_peak_bytes();
     combine_inputs_close(&c.inputs);
     merge_plan_close(&c.plan);
+    free(c.vocabulary.json);
     merge_recipe_destroy(&c.recipe);
     json_decref(c.root);
     free(c.text);

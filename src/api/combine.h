@@ -22,9 +22,25 @@ void combine_inputs_close(struct combine_inputs *inputs);
 const struct merge_alignment *combine_alignment(const struct combine_inputs *inputs);
 const struct merge_statistics *combine_statistics(const struct combine_inputs *inputs);
 
+/* ---- combine_vocabulary.c */
+/* Whose tokens the result has. */
+struct combine_vocabulary {
+    struct cb_engine *engine;
+    const char *folder;  // whose tokenizer it is; with json: whose settings go with it
+    char *json;  // tokenizer.json of a union; NULL: the folder's own. Owned, free()
+};
+/* A merge_format's vocabulary: what a recipe's tokenizer_source asks for. context: a combine_vocabulary. */
+enum cb_status combine_find_vocabulary(void *context, struct merge_plan *plan, struct cb_err *err);
+/* Models whose rows are taken as they lie must have the same token under each id. */
+enum cb_status combine_check_vocabulary(struct combine_vocabulary *vocabulary, const struct merge_plan *plan, struct cb_err *err);
+/* Ids of a configuration (keys that end in token_id) as the result counts them. */
+enum cb_status combine_move_tokens(json_t *config, const struct merge_plan *plan, struct cb_err *err);
+/* The files of the tokenizer into a folder. */
+enum cb_status combine_write_vocabulary(const struct combine_vocabulary *vocabulary, const char *folder, struct cb_err *err);
+
 /* ---- combine_gguf.c */
 /* How models of .gguf files are read, for a result in a folder or in such a file. */
-const struct merge_format *combine_format(const char *out);
+struct merge_format combine_format(const char *out, struct combine_vocabulary *vocabulary);
 /* The kind of file that a recipe's out_dtype or dtype asks for; NULL: the base's types. */
 enum cb_status combine_recipe_type(const struct gguf_recipe **recipe, const struct merge_recipe *merge, struct cb_err *err);
 struct combine_gguf {

@@ -70,10 +70,16 @@ static bool same_kind(const char *model_type, const char *other) {
     return a && b && !strcmp(a, b);
 }
 
-static const struct merge_format folders = {is_model, open_source, close_source, read_source, same_kind, false};
-static const struct merge_format files = {is_model, open_source, close_source, read_source, same_kind, true};
-
-const struct merge_format *combine_format(const char *out) { return gguf_is_path(out) ? &files : &folders; }
+struct merge_format combine_format(const char *out, struct combine_vocabulary *vocabulary) {
+    return (struct merge_format){.is_model = is_model,
+                                 .open = open_source,
+                                 .close = close_source,
+                                 .read = read_source,
+                                 .same_kind = same_kind,
+                                 .vocabulary = combine_find_vocabulary,
+                                 .context = vocabulary,
+                                 .chooses_types = gguf_is_path(out)};
+}
 
 /* ---- writing */
 
@@ -149,6 +155,7 @@ static enum cb_status write_file(struct writing *w, struct cb_engine *engine, st
     struct gguf_saved saved = {0};
     json_t *config = NULL;
     enum cb_status status = merge_plan_config(w->plan, &config, err);
+    if (status == CB_OK) status = combine_move_tokens(config, w->plan, err);
     if (status == CB_OK) status = model_from_config(&w->model, config, from.path, err);
     json_decref(config);
     TRY(status);

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "api/gguf_arrays.h"
 #include "io/file.h"
@@ -49,16 +50,48 @@ static enum cb_status convert_file(const char *from, const char *to, bool *done,
     return status;
 }
 
+/* Parts of a tokenizer, and what goes with one. */
+static const char *const part_names[] = {"merges.txt", "vocab.bpe", "added_tokens.json"};
+static const char *const setting_names[] = {"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"};
+enum { N_PART_NAMES = sizeof part_names / sizeof *part_names, N_SETTING_NAMES = sizeof setting_names / sizeof *setting_names };
+
+/* i-th of all of them. */
+static const char *file_name(size_t i) {
+    if (i < N_TOKENIZER_NAMES) return tokenizer_names[i];
+    return i < N_TOKENIZER_NAMES + N_PART_NAMES ? part_names[i - N_TOKENIZER_NAMES] : setting_names[i - N_TOKENIZER_NAMES - N_PART_NAMES];
+}
+enum { N_FILE_NAMES = N_TOKENIZER_NAMES + N_PART_NAMES + N_SETTING_NAMES };
+
+enum cb_status files_copy_settings(const char *from, const char *to, struct cb_err *err) {
+    if (!io_is_folder(from)) return gguf_is_path(from) ? gguf_write_tokenizer(from, to, NULL, err) : CB_OK;
+    for (size_t i = 0; i < N_SETTING_NAMES; i++) {
+        char *source = io_path_join(from, setting_names[i]), *target = io_path_join(to, setting_names[i]);
+        enum cb_status status = source && target ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "tokenizer: out of memory");
+        if (status == CB_OK && io_is_file(source)) status = copy_file(source, target, err);
+        free(source);
+        free(target);
+        TRY(status);
+    }
+    return CB_OK;
+}
+
+void files_remove_tokenizer(const char *folder) {
+    for (size_t i = 0; i < N_FILE_NAMES; i++) {
+        char *path = io_path_join(folder, file_name(i));
+        if (path) unlink(path);
+        free(path);
+    }
+    rmdir(folder);
+}
+
 enum cb_status files_copy_tokenizer(const char *from, const char *to, bool *found, struct cb_err *err) {
-    static const char *const more[] = {"merges.txt",        "vocab.bpe",          "tokenizer_config.json", "special_tokens_map.json",
-                                       "added_tokens.json", "chat_template.jinja"};
     bool is_folder = io_is_folder(from), done = false;
     if (!is_folder && gguf_is_path(from)) return gguf_write_tokenizer(from, to, found, err);
     if (!is_folder && io_is_file(from)) TRY(convert_file(from, to, &done, err));
     if (found) *found = done;
-    size_t n = done ? 0 : is_folder ? N_TOKENIZER_NAMES + sizeof more / sizeof *more : 1;
+    size_t n = done ? 0 : is_folder ? N_FILE_NAMES : 1;
     for (size_t i = 0; i < n; i++) {
-        const char *name = i < N_TOKENIZER_NAMES ? tokenizer_names[i] : more[i - N_TOKENIZER_NAMES];
+        const char *name = file_name(i);
         char *source = is_folder ? io_path_join(from, name) : strdup(from), *target = io_path_join(to, name);
         enum cb_status status = source && target ? CB_OK : CB_E_MEMORY;
         if (status == CB_OK && io_is_file(source) && strcmp(source, target) != 0) {

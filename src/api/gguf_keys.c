@@ -15,7 +15,7 @@ static bool is_of_file(const char *key) {
     return !strncmp(key, "split.", 6);
 }
 
-/* The keys of a file: those of its vocabulary, the others, or both. The number of layers is the model's. */
+/* The keys of a file: those of its vocabulary, the others, or both. The numbers of layers and tokens are the model's. */
 static enum cb_status copy_keys(struct gguf_builder *keys, const char *path, bool vocabulary, bool others, const struct model *model,
                                 struct cb_err *err) {
     struct gguf *g;
@@ -26,6 +26,8 @@ static enum cb_status copy_keys(struct gguf_builder *keys, const char *path, boo
         if (is_of_file(key->name) || !(strncmp(key->name, "tokenizer.", 10) ? others : vocabulary)) continue;
         if (dot && !strcmp(dot, ".block_count"))
             gguf_put_int(keys, key->name, GGUF_U32, model->n_layer);
+        else if (dot && !strcmp(dot, ".vocab_size"))
+            gguf_put_int(keys, key->name, GGUF_U32, model->vocab);
         else
             gguf_put_key(keys, key);
     }

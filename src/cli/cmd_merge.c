@@ -4,7 +4,7 @@
 
 struct arguments {
     struct cb_merge_options fold;  // whose out and shard_bytes serve all
-    const char *recipe, *method, *base, *extract;
+    const char *recipe, *method, *base, *extract, *tokenizer;
     struct text_list set, text;
     int64_t samples, seq, batch;
     bool align, connect;
@@ -20,6 +20,8 @@ static const struct option options[] = {
     {"set", OPTION_LIST, AT(set), "KEY=VALUE", "change the recipe: parameters.t=0.3 models.0.parameters.weight=0.7 dtype=bfloat16"},
     {"extract", OPTION_TEXT, AT(extract), "SPEC", "a LoRA that does what the training of MODEL did: r=16,exclude=mlp,embeddings=true"},
     {"connect", OPTION_FLAG, AT(connect), NULL, "loss of --text at 11 points between two models"},
+    {"tokenizer", OPTION_TEXT, AT(tokenizer), "NAME",
+     "union, base, or one of the models: whose tokens the result has where the models number them differently"},
     {"align", OPTION_FLAG, AT(align), NULL, "first put hidden units and heads of the models in the order of the first one"},
     {"text", OPTION_LIST, AT(text), "FILE", "texts for --connect, and for methods that measure models (fisher, regmean)"},
     {"samples", OPTION_POSITIVE, AT(samples), "N", "rows of --text that models are measured on (default 64)"},
@@ -81,6 +83,7 @@ static enum cb_status combine(struct cli *cli, struct cb_engine *engine, struct 
                                    .set = a->set.item,
                                    .n_set = a->set.n,
                                    .dtype = a->fold.dtype,
+                                   .tokenizer = a->tokenizer,
                                    .out = a->fold.out,
                                    .shard_bytes = a->fold.shard_bytes,
                                    .align = a->align,

@@ -26,13 +26,21 @@ enum merge_base {
     MERGE_BASE_WANTED,  // x are differences from it
 };
 
+/* What stands in for rows that a model has not: n of their values from the first on. A vector's rows are its numbers. */
+struct merge_absent {
+    void (*read)(const struct merge_absent *absent, int64_t row, int64_t first, int64_t n, float *out);
+};
+
 /* Values of one model: a tensor of its file, or numbers in memory. */
 struct merge_input {
     const char *model;  // for messages, and the name of its masks
     const void *data;
     enum cb_dtype dtype;
     const struct map *map;  // that data lies in; NULL: memory
-    const int32_t *rows, *cols;  // row r of the input is row rows[r] of data, column c is column cols[c]; NULL: as they lie. cols: no blocks
+    const int32_t *rows,
+        *cols;  // row r of the input is row rows[r] of data, column c is column cols[c]; NULL: as they lie. cols: no blocks
+    const struct merge_absent *absent;  // rows (of a vector: columns) whose number is negative; NULL: there are none
+    int64_t n;  // elements of data, where rows are taken from a tensor of another height; 0: the job's
 };
 
 /* Masks of random methods that were drawn elsewhere, n bytes each (1: kept). NULL: drawn here, by seed, tensor and model. */

@@ -138,6 +138,7 @@ static enum cb_status add_model(struct merge_plan *plan, const char *written, st
     else
         TRY(plan->format->open(m, plan->arena, err));
     TRY(json_get_bool(&m->tied, m->config, m->config_path, "tie_word_embeddings", false, err));
+    m->vocab = json_integer_value(json_object_get(m->config, "vocab_size"));
     for (int i = 0; i < m->n_tensors; i++) {
         size_t begin, end;
         const char *name = m->tensor[i].name;
@@ -189,6 +190,15 @@ static const struct merge_tensor *find_tensor(const struct merge_model *m, const
     return t || !strstr(name, "lm_head.weight") ? t : tied_head(m);
 }
 
+/* The axis of a tensor that counts tokens: rows of embeddings and heads, biases of heads; -1: none. */
+static int vocabulary_axis(const struct merge_model *m, const struct merge_tensor *t) {
+    const struct cb_type *type = &t->type;
+    const bool is_named = merge_is_vocabulary(t->name) || strstr(t->name, "final_logits_bias");
+    if (!m->vocab || !is_named || strstr(t->name, "transform") || type->rank < 1 || type->rank > 2) return -1;
+    if (type->dim[0] == m->vocab) return 0;
+    return type->rank == 2 && type->dim[0] == 1 && type->dim[1] == m->vocab ? 1 : -1;
+}
+
 /* ---- tensors of the result */
 
 static bool same_shape(const struct cb_type *a, const struct cb_type *b) {
@@ -201,12 +211,16 @@ static bool same_shape(const struct cb_type *a, const struct cb_type *b) {
 static bool is_real(enum cb_dtype dtype) { return dtype_of(dtype)->is_float || dtype_of(dtype)->is_quantised; }
 
 static enum cb_status check_shape(const struct merge_model *first, const struct merge_tensor *a, const struct merge_model *m,
-                                  const struct merge_tensor *b, struct cb_err *err) {
+                                  const struct merge_tensor *b, int axis, struct cb_err *err) {
     char text[2][TYPE_TEXT];
-    if (same_shape(&a->type, &b->type) && is_real(a->type.dtype) == is_real(b->type.dtype)) return CB_OK;
+    struct cb_type type = b->type;
+    // rows by token may differ in number, where both have them
+    const bool fits = axis < 0 || vocabulary_axis(m, b) == axis;
+    if (axis >= 0 && fits) type.dim[axis] = a->type.dim[axis];
+    if (fits && same_shape(&a->type, &type) && is_real(a->type.dtype) == is_real(b->type.dtype)) return CB_OK;
     FAIL(err, CB_E_SHAPE, "%s: %s: found %s; wanted %s as in %s%s", m->path, b->name, type_text(&b->type, text[0]),
          type_text(&a->type, text[1]), first->path,
-         merge_is_vocabulary(b->name) ? " (models of different vocabularies cannot be merged)" : "");
+         merge_is_vocabulary(b->name) ? " (models of different vocabularies want tokenizer_source)" : "");
 }
 
 /* The name of a source's tensor: that of the slice's first model with this one's layer in it. */
@@ -242,7 +256,7 @@ static enum cb_status add_output(struct merge_plan *plan, const struct merge_sli
     o->tensor = arena_array(plan->arena, (size_t)n + 1, sizeof *o->tensor);
     if (!o->name || !o->tensor) FAIL(err, CB_E_MEMORY, "merge: out of memory");
     const struct merge_model *first = NULL;
-    int donor = 0;
+    int donor = 0, axis = -1;
     for (int i = 0; i < n + has_extra; i++) {
         const struct merge_source *s = i < n ? &slice->sources[i] : NULL;
         const struct merge_model *m = s ? &plan->models[merge_plan_model(plan, s->model)] : &plan->models[plan->base];
@@ -252,12 +266,23 @@ static enum cb_status add_output(struct merge_plan *plan, const struct merge_sli
             FAIL(err, CB_E_NAME, "%s: no tensor %s, which %s has; wanted models of the same tensors", m->path, own,
                  first ? first->path : plan->models[0].path);
         if (first)
-            TRY(check_shape(first, o->tensor[0], m, o->tensor[i], err));
+            TRY(check_shape(first, o->tensor[0], m, o->tensor[i], axis, err));
         else
-            first = m;
+            first = m, axis = plan->vocabulary ? vocabulary_axis(m, o->tensor[0]) : -1;
         if (m == &plan->models[plan->donor]) donor = i;
     }
     o->type = o->tensor[0]->type;
+    if (axis >= 0) {
+        // rows by token, from all models that are open
+        o->type.dim[axis] = plan->vocabulary->n;
+        o->rows_of = arena_array(plan->arena, (size_t)plan->n_models, sizeof *o->rows_of);
+        if (!o->rows_of) FAIL(err, CB_E_MEMORY, "merge: out of memory");
+        for (int i = 0; i < plan->n_models; i++) {
+            const struct merge_model *m = &plan->models[i];
+            const struct merge_tensor *rows = find_tensor(m, name);
+            if (rows && vocabulary_axis(m, rows) == axis) o->rows_of[i] = rows;
+        }
+    }
     o->stored = o->tensor[donor]->type.dtype;
     TRY(output_dtype(plan, o->stored, &o->type.dtype, err));
     plan->n_outputs++;
@@ -368,6 +393,7 @@ static enum cb_status open_all(struct merge_plan *plan, struct cb_err *err) {
     plan->donor = r->base ? merge_plan_model(plan, r->base) : 0;
     TRY(check_base(plan, err));
     TRY(check_stacks(plan, err));
+    if (plan->format && plan->format->vocabulary) TRY(plan->format->vocabulary(plan->format->context, plan, err));
     TRY(add_outside(plan, true, err));
     for (int i = 0; i < r->n_slices; i++) TRY(add_slice(plan, &r->slices[i], err));
     TRY(add_outside(plan, false, err));
@@ -427,6 +453,8 @@ enum cb_status merge_plan_config(const struct merge_plan *plan, json_t **out, st
         if (json_object_set_new(config, layer_keys[i], json_integer(plan->n_layers))) FAIL(err, CB_E_MEMORY, "merge: out of memory");
         TRY(config_lists(plan, config, old, err));
     }
+    if (plan->vocabulary && json_object_set_new(config, "vocab_size", json_integer(plan->vocabulary->n)))
+        FAIL(err, CB_E_MEMORY, "merge: out of memory");
     // what the weights are stored in, under the name that the donor's file has for it
     enum cb_dtype dtype = CB_DTYPE_COUNT;
     for (int i = 0; i < plan->n_outputs && dtype == CB_DTYPE_COUNT; i++)

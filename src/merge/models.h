@@ -24,12 +24,22 @@ struct merge_model {
     json_t *config;  // config.json
     const char *config_path;
     void *file;  // the format's own
+    int64_t vocab;  // vocab_size; 0: none
     const char *prefix;  // that names of this model have more than those of the first ("transformer."); "": none
     bool lacks_prefix;  // or less
     int64_t n_layers;  // 0: no numbered layers
     bool tied;  // tie_word_embeddings
 };
 
+/* The tokens of a result whose models number them differently: for each its row in every model, and what stands in for those that a model has not. */
+struct merge_vocabulary {
+    int64_t n;  // rows of the result
+    const int32_t *row[MERGE_MAX_MODELS + 2];  // [model][token]; -1: it has none
+    const int32_t *source;  // [token]: whose row models without one take: a model's number, or one of these
+};
+enum { MERGE_MEAN_ROW = -1, MERGE_ZERO_ROW = -2 };
+
+struct merge_plan;
 /* Models in files of another format, and results in one: what their maker knows of them. */
 struct merge_format {
     bool (*is_model)(const char *path);
@@ -40,6 +50,9 @@ struct merge_format {
     void (*read)(const struct merge_model *model, const struct merge_tensor *tensor, float *out);
     /* Whether a model of one model_type may be one of the other: formats that have one name for several. */
     bool (*same_kind)(const char *model_type, const char *other);
+    /* Called when all models are open: sets plan->vocabulary where their tokens are to be brought together. */
+    enum cb_status (*vocabulary)(void *context, struct merge_plan *plan, struct cb_err *err);
+    void *context;  // of vocabulary
     bool chooses_types;  // the result is no folder: whoever writes it chooses number types
 };
 
@@ -52,6 +65,8 @@ struct merge_output {
     double t;  // its layer's place in the slice
     const struct merge_tensor **tensor;  // of each source of the slice, the base behind them where it is not among them
     int64_t layer;  // of the result, -1: none
+    const struct merge_tensor *
+        *rows_of;  // [models]: a tensor of rows of tokens, as each model has it (NULL: it has none); NULL: no such tensor
 };
 
 struct merge_plan {
@@ -62,6 +77,7 @@ struct merge_plan {
     int n_models;
     int donor;  // the base, or the first model: whose configuration and tokenizer the result has
     int base;  // -1: none
+    const struct merge_vocabulary *vocabulary;  // NULL: all models have the same
     struct merge_output *outputs;
     int n_outputs, room;
     int64_t n_layers;  // of the result

@@ -18,7 +18,14 @@ struct merge_reader {
     struct merge_input model[MERGE_MAX_MODELS + 1], base, statistic[MERGE_MAX_MODELS];
     int number[MERGE_MAX_MODELS + 1];  // in the plan, of each model of the job
     double shared[MERGE_MAX_OPTIONS], own[MERGE_MAX_MODELS + 1][MERGE_MAX_OPTIONS];
-    float *whole[MERGE_MAX_MODELS + 2];  // tensors that lie in an order of their own, as they should
+    struct absent {
+        struct merge_absent absent;
+        const struct merge_vocabulary *vocabulary;
+        struct merge_input model[MERGE_MAX_MODELS + 2];  // the plan's, as they lie; without data where one has no such tensor
+        int n_models;
+        int64_t width;  // numbers a token
+    } absent;  // of a tensor of rows of tokens
+    float *whole[2 * MERGE_MAX_MODELS + 4];  // tensors that lie in an order of their own, as they should
     int n_whole;
     float *piece;
     int64_t done, total;
@@ -30,14 +37,20 @@ static void set_order(const struct merge_reader *w, int number, const char *name
     if (w->run->alignment) w->run->alignment->set(w->run->alignment->context, number, name, in);
 }
 
+/* Whether a tensor's rows are tokens; else, where it has tokens, its numbers are. */
+static bool has_rows(const struct merge_plan *plan, const struct merge_output *o) {
+    return o->type.rank == 2 && o->type.dim[0] == plan->vocabulary->n;
+}
+
 /* A tensor as the job reads it: where it lies, or, where it lies in another order, or in blocks whose columns change places, copied. */
-static enum cb_status input_of(struct merge_reader *w, int number, const struct merge_tensor *t, const char *name, struct merge_input *in,
-                               struct cb_err *err) {
+static enum cb_status input_of(struct merge_reader *w, int number, const struct merge_tensor *t, const struct merge_output *o,
+                               struct merge_input *in, struct cb_err *err) {
     const struct merge_model *m = &w->plan->models[number];
     const struct map *map = t->stored->map;
-    *in = (struct merge_input){m->path, map_data(map) + t->offset, t->type.dtype, map, NULL, NULL};
-    set_order(w, number, name, in);
-    if (!t->place && !(in->cols && dtype_of(t->type.dtype)->is_quantised)) return CB_OK;
+    *in = (struct merge_input){.model = m->path, .data = map_data(map) + t->offset, .dtype = t->type.dtype, .map = map};
+    set_order(w, number, o->name, in);
+    const bool by_column = in->cols || (o->rows_of && !has_rows(w->plan, o));
+    if (!t->place && !(by_column && dtype_of(t->type.dtype)->is_quantised)) return CB_OK;
     const int64_t n = type_elements(&t->type);
     float *whole = malloc((size_t)n * sizeof *whole + 1);
     if (!whole) FAIL(err, CB_E_MEMORY, "%s: %s: no memory to merge it", m->path, t->name);
@@ -53,6 +66,36 @@ static enum cb_status input_of(struct merge_reader *w, int number, const struct 
     return CB_OK;
 }
 
+/* Rows of tokens that a model has not: another's, or their mean. */
+static void read_absent(const struct merge_absent *absent, int64_t row, int64_t first, int64_t n, float *out) {
+    const struct absent *a = (const struct absent *)absent;
+    const struct merge_vocabulary *v = a->vocabulary;
+    const int32_t source = v->source[row];
+    float part[256];
+    int count = 0;
+    memset(out, 0, (size_t)n * sizeof *out);
+    for (int k = 0; k < a->n_models && source != MERGE_ZERO_ROW; k++) {
+        if (!a->model[k].data || v->row[k][row] < 0 || (source >= 0 && source != k)) continue;
+        count++;
+        for (int64_t i = 0; i < n; i += 256) {
+            const int64_t some = n - i < 256 ? n - i : 256;
+            merge_input_read(&a->model[k], a->width, v->row[k][row] * a->width + first + i, some, part);
+            for (int64_t j = 0; j < some; j++) out[i + j] += part[j];
+        }
+    }
+    for (int64_t i = 0; count > 1 && i < n; i++) out[i] /= (float)count;
+}
+
+/* Every model's rows of tokens, for those that others have not. */
+static enum cb_status open_absent(struct merge_reader *w, const struct merge_output *o, struct cb_err *err) {
+    const struct merge_plan *plan = w->plan;
+    w->absent = (struct absent){.absent = {read_absent}, .vocabulary = plan->vocabulary, .n_models = plan->n_models};
+    w->absent.width = has_rows(plan, o) ? o->type.dim[1] : 1;
+    for (int k = 0; k < plan->n_models; k++)
+        if (o->rows_of[k]) TRY(input_of(w, k, o->rows_of[k], o, &w->absent.model[k], err));
+    return CB_OK;
+}
+
 /* One model into the job: the base by itself, or first, as the method wants it. */
 static enum cb_status add_input(struct merge_reader *w, const struct merge_output *o, int i, struct cb_err *err) {
     const struct merge_plan *plan = w->plan;
@@ -64,7 +107,16 @@ static enum cb_status add_input(struct merge_reader *w, const struct merge_outpu
     const bool is_base = number == plan->base;
     // a base that is also listed comes once
     if (is_base && (job->base || (job->n_models && w->number[0] == number))) return CB_OK;
-    TRY(input_of(w, number, o->tensor[i], o->name, &in, err));
+    TRY(input_of(w, number, o->tensor[i], o, &in, err));
+    if (o->rows_of) {
+        const int32_t *row = plan->vocabulary->row[number];
+        if (has_rows(plan, o))
+            in.rows = row;
+        else
+            in.cols = row;
+        in.absent = &w->absent.absent;
+        in.n = type_elements(&o->tensor[i]->type);
+    }
     if (is_base && m->base != MERGE_BASE_FIRST) {
         w->base = in;
         job->base = &w->base;
@@ -103,7 +155,7 @@ static enum cb_status add_statistics(struct merge_reader *w, const struct merge_
         if (!type_equal(&want, &t->type))
             FAIL(err, CB_E_SHAPE, "%s: %s: found %s; wanted %s", w->model[k].model, t->name, type_text(&t->type, text[0]),
                  type_text(&want, text[1]));
-        w->statistic[k] = (struct merge_input){w->model[k].model, tensor_data(t), t->type.dtype, t->map, NULL, NULL};
+        w->statistic[k] = (struct merge_input){.model = w->model[k].model, .data = tensor_data(t), .dtype = t->type.dtype, .map = t->map};
         if (w->plan->method->statistic_in_tiles) set_order(w, w->number[k], o->name, &w->statistic[k]);
     }
     w->job.statistic = w->statistic;
@@ -126,8 +178,8 @@ static enum cb_status test_identity(struct merge_reader *w, struct cb_err *err) 
     if (rows == 1 && cols > PROBE) cols = PROBE;
     job.type = type_make(CB_DTYPE_F32, 2, (const int64_t[]){rows, cols});
     if (same[0].rows || same[0].cols || w->job.type.rank < 2) {
-        // a vector stays one; permuted inputs are read as they lie: the test is of the method
-        for (int k = 0; k < job.n_models; k++) same[k].rows = same[k].cols = NULL;
+        // a vector stays one; permuted inputs are read as they lie: the test is of the method. Rows of tokens are found by their numbers alone
+        for (int k = 0; k < job.n_models && !same[0].absent; k++) same[k].rows = same[k].cols = NULL;
         if (w->job.type.rank < 2) job.type = type_make(CB_DTYPE_F32, 1, &cols);
     }
     const int64_t n = rows * cols;
@@ -168,6 +220,7 @@ static enum cb_status open_job(struct merge_reader *w, const struct merge_output
     for (int k = 0; k < MERGE_MAX_OPTIONS && m->options[k].name; k++)
         if (!m->options[k].per_model)
             TRY(merge_recipe_value(plan->recipe, o->slice, NULL, &m->options[k], o->name, o->t, &w->shared[k], err));
+    if (o->rows_of) TRY(open_absent(w, o, err));
     for (int i = 0; i < o->slice->n_sources + has_extra; i++) TRY(add_input(w, o, i, err));
     TRY(add_statistics(w, o, err));
     if (w->job.base || m->base == MERGE_BASE_WANTED) w->report->has_conflicts = true;

@@ -48,7 +48,13 @@ static void gather(const struct merge_input *in, int64_t cols, int64_t row, int6
         read_range(in, row * cols + first, n, out);
         return;
     }
-    for (int64_t i = 0; i < n; i++) d->to_f32(out + i, from + (int64_t)in->cols[first + i] * d->block_bytes, 1);
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t c = in->cols[first + i];
+        if (c < 0)
+            in->absent->read(in->absent, first + i, 0, 1, out + i);
+        else
+            d->to_f32(out + i, from + c * d->block_bytes, 1);
+    }
 }
 
 void merge_input_read(const struct merge_input *in, int64_t cols, int64_t first, int64_t n, float *out) {
@@ -58,7 +64,10 @@ void merge_input_read(const struct merge_input *in, int64_t cols, int64_t first,
     }
     while (n > 0) {
         int64_t row = first / cols, at = first % cols, some = cols - at < n ? cols - at : n;
-        gather(in, cols, in->rows ? in->rows[row] : row, at, some, out);
+        if (in->rows && in->rows[row] < 0)
+            in->absent->read(in->absent, row, at, some, out);
+        else
+            gather(in, cols, in->rows ? in->rows[row] : row, at, some, out);
         first += some;
         out += some;
         n -= some;
@@ -132,8 +141,9 @@ static enum cb_status check_finite(const struct merge_job *job, struct cb_err *e
 static void forget(const struct merge_job *job, const struct merge_input *in, int64_t first, int64_t n) {
     const struct dtype *d = dtype_of(in->dtype);
     if (!in->map) return;
-    if (in->rows) first = 0, n = job->n;  // rows lie anywhere
-    if (n > job->n - first) n = job->n - first;
+    const int64_t all = in->n ? in->n : job->n;
+    if (in->rows || in->n) first = 0, n = all;  // rows lie anywhere
+    if (n > all - first) n = all - first;
     map_forget(in->map, in->data, (size_t)(first / d->block * d->block_bytes), (size_t)(n / d->block * d->block_bytes));
 }
 
