@@ -257,7 +257,7 @@ TEST(merge_vocabulary, what_is_refused) {
     CHECK_FAILS(merge(&b, two, 2, NULL, "base", "out", &err), CB_E_USAGE, "no base_model");
     CHECK_FAILS(merge(&b, two, 2, NULL, "nowhere", "out", &err), CB_E_IO, "no tokenizer");
     CHECK_OK(io_write_file(path_of(at(&b, "b"), "tokenizer.json"), "{}", 2, &err));
-    CHECK_FAILS(merge(&b, two, 2, NULL, "union", "out", &err), CB_E_UNSUPPORTED, "model");
+    CHECK_FAILS(merge(&b, two, 2, NULL, "union", "out", &err), CB_E_FORMAT, "model");
     remove(path_of(at(&b, "b"), "tokenizer.json"));
     CHECK_FAILS(merge(&b, two, 2, NULL, "union", "out", &err), CB_E_IO, "one of every model");
     bench_close(&b);
