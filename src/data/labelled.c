@@ -1,65 +1,10 @@
 /* Labelled examples: records read, labels numbered, texts and words encoded; then batches. */
-#include "data/labelled.h"
-
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/labelled_private.h"
 #include "data/permute.h"
-
-/* One example: its tokens lie in [begin, begin + n) of the lists of all. */
-struct example {
-    int64_t begin;
-    int32_t n, label, set;
-    float value;
-};
-
-/* A field of the records beside what is learnt: the values found, and each example's number among them, -1: none. */
-struct field {
-    char *name;
-    struct labels values;
-    int32_t *number;
-    bool is_left_out;  // too many values: names of examples, free text
-};
-enum { FIELDS_MOST = 64, FIELD_VALUES_MOST = 256 };
-
-struct labelled {
-    enum labelled_kind kind;
-    struct field field[FIELDS_MOST];
-    int n_fields;
-    struct labels labels;
-    struct example *example;
-    int32_t *ids, *types, *tags;  // of all tokens; tags of LABELLED_TAGS alone
-    int64_t n_tokens, tokens_size, examples_size;
-    struct labelled_info info;
-};
-
-/* ---- names of labels */
-void labels_deinit(struct labels *labels) {
-    for (int i = 0; i < labels->n; i++) free(labels->name[i]);
-    free(labels->name);
-    table_deinit(&labels->index);
-    *labels = (struct labels){0};
-}
-
-int labels_find(const struct labels *labels, const char *name) { return (int)table_get(&labels->index, name, strlen(name)); }
-
-enum cb_status labels_add(struct labels *labels, const char *name, struct cb_err *err) {
-    enum { MOST = 1 << 16 };
-    if (labels->n == MOST) FAIL(err, CB_E_LIMIT, "labels: more than %d different ones; are they numbers (--task regress)?", MOST);
-    if (labels->n == labels->size) {
-        int size = labels->size ? 2 * labels->size : 16;
-        char **grown = realloc(labels->name, (size_t)size * sizeof *grown);
-        if (!grown) FAIL(err, CB_E_MEMORY, "labels: out of memory");
-        labels->name = grown;
-        labels->size = size;
-    }
-    char *own = strdup(name);
-    if (!own) FAIL(err, CB_E_MEMORY, "labels: out of memory");
-    const int number = labels->n++;
-    labels->name[number] = own;
-    return labels_find(labels, own) < 0 ? table_put(&labels->index, own, strlen(own), number, err) : CB_OK;
-}
 
 /* Whole numbers by value, before words by their bytes. */
 static int compare_names(const void *a, const void *b) {
@@ -72,18 +17,8 @@ static int compare_names(const void *a, const void *b) {
 }
 
 /* ---- reading */
-struct build {
-    struct labelled *out;
-    const struct labelled_options *o;
-    struct encoder *encoder;
-    struct token_list list;
-    struct token_windows windows;
-    int set;  // of the file that is being read
-    struct labels seen;  // labels in the order of their first sight; examples hold these numbers until the end
-};
-
-static enum cb_status grow(struct labelled *l, int64_t tokens, struct cb_err *err) {
-    if (l->info.n == l->examples_size) {
+enum cb_status labelled_grow(struct labelled *l, int64_t tokens, struct cb_err *err) {
+    if (l->n_rows == l->examples_size) {
         int64_t size = l->examples_size ? 2 * l->examples_size : 256;
         struct example *grown = realloc(l->example, (size_t)size * sizeof *grown);
         if (!grown) FAIL(err, CB_E_MEMORY, "labelled data: out of memory");
@@ -98,9 +33,9 @@ static enum cb_status grow(struct labelled *l, int64_t tokens, struct cb_err *er
     if (l->n_tokens + tokens <= l->tokens_size) return CB_OK;
     int64_t size = l->tokens_size ? l->tokens_size : 4096;
     while (size < l->n_tokens + tokens) size *= 2;
-    int32_t **lists[3] = {&l->ids, &l->types, &l->tags};
-    for (int i = 0; i < 3; i++) {
-        int32_t *grown = realloc(*lists[i], (size_t)size * sizeof *grown);
+    void **lists[] = {(void **)&l->ids, (void **)&l->types, (void **)&l->tags, (void **)&l->from, (void **)&l->to};
+    for (int i = 0; i < (l->kind == LABELLED_SPAN ? 5 : 3); i++) {
+        void *grown = realloc(*lists[i], (size_t)size * sizeof(int32_t));
         if (!grown) FAIL(err, CB_E_MEMORY, "labelled data: out of memory");
         *lists[i] = grown;
     }
@@ -125,7 +60,7 @@ static enum cb_status number_of(struct build *b, const char *name, const char *w
 static enum cb_status example_add(struct build *b, const int32_t *tags, int32_t label, float value, struct cb_err *err) {
     struct labelled *l = b->out;
     int64_t n = (int64_t)b->list.n, keep = n < b->o->seq ? n : b->o->seq;
-    TRY(grow(l, keep, err));
+    TRY(labelled_grow(l, keep, err));
     for (int64_t i = 0; i < keep; i++) {
         // what is cut off is the text's end: the specials at the end stay
         int64_t from = i;
@@ -134,74 +69,10 @@ static enum cb_status example_add(struct build *b, const int32_t *tags, int32_t 
         l->types[l->n_tokens + i] = b->list.token[from].type;
         l->tags[l->n_tokens + i] = tags ? tags[from] : LABELLED_IGNORE;
     }
-    l->example[l->info.n++] = (struct example){l->n_tokens, (int32_t)keep, label, b->set, value};
+    l->example[l->n_rows++] = (struct example){.begin = l->n_tokens, .n = (int32_t)keep, .label = label, .set = b->set, .value = value};
     l->n_tokens += keep;
     l->info.cut += keep < n;
     if (keep > l->info.longest) l->info.longest = keep;
-    return CB_OK;
-}
-
-/* A field that is seen for the first time: no example before had it. NULL: no memory. */
-static struct field *field_add(struct labelled *l, const char *name) {
-    struct field *f = &l->field[l->n_fields];
-    *f = (struct field){.name = strdup(name), .number = malloc((size_t)l->examples_size * sizeof *f->number)};
-    l->n_fields++;
-    if (!f->name || !f->number) return NULL;
-    for (int64_t i = 0; i < l->info.n; i++) f->number[i] = -1;
-    return f;
-}
-
-/* Strings of the last example's record that are not learnt. */
-static enum cb_status fields_keep(struct labelled *l, const struct record *r, struct cb_err *err) {
-    const char *key;
-    json_t *value;
-    const int64_t at = l->info.n - 1;
-    for (int i = 0; i < l->n_fields; i++) l->field[i].number[at] = -1;
-    json_object_foreach((json_t *)r->object, key, value) {
-        struct field *f = NULL;
-        if (!json_is_string(value) || record_uses(r->shape, key)) continue;
-        for (int i = 0; i < l->n_fields && !f; i++)
-            if (strcmp(l->field[i].name, key) == 0) f = &l->field[i];
-        if (!f && l->n_fields == FIELDS_MOST) continue;
-        if (!f && !(f = field_add(l, key))) FAIL(err, CB_E_MEMORY, "labelled data: out of memory");
-        int number = f->is_left_out ? -1 : labels_find(&f->values, json_string_value(value));
-        f->is_left_out |= number < 0 && f->values.n == FIELD_VALUES_MOST;
-        if (f->is_left_out) continue;
-        if (number < 0) {
-            number = f->values.n;
-            TRY(labels_add(&f->values, json_string_value(value), err));
-        }
-        f->number[at] = number;
-    }
-    return CB_OK;
-}
-
-enum cb_status labelled_field(int32_t **numbers, const struct labelled *l, const char *field, const char *const *names, int n,
-                              struct cb_err *err) {
-    const struct field *f = NULL;
-    int32_t map[FIELD_VALUES_MOST];
-    *numbers = NULL;
-    for (int i = 0; i < l->n_fields && !f; i++)
-        if (strcmp(l->field[i].name, field) == 0) f = &l->field[i];
-    if (!f) FAIL(err, CB_E_FORMAT, "data: found no example with a string %s; wanted one in each", field);
-    if (f->is_left_out) FAIL(err, CB_E_LIMIT, "data: %s: found more than %d values; wanted a field of few", field, FIELD_VALUES_MOST);
-    for (int i = 0; i < f->values.n; i++) {
-        map[i] = -1;
-        for (int k = 0; k < n; k++)
-            if (strcmp(f->values.name[i], names[k]) == 0) map[i] = k;
-    }
-    if (!(*numbers = malloc((size_t)l->info.n * sizeof **numbers + 1))) FAIL(err, CB_E_MEMORY, "labelled data: out of memory");
-    for (int64_t i = 0; i < l->info.n; i++) {
-        const int32_t number = f->number[i];
-        if (number >= 0 && map[number] >= 0) {
-            (*numbers)[i] = map[number];
-            continue;
-        }
-        free(*numbers);
-        *numbers = NULL;
-        FAIL(err, CB_E_FORMAT, "data: example %lld: %s: found %.60s; wanted one of %d values (%.60s, ...)", (long long)i + 1, field,
-             number < 0 ? "nothing" : f->values.name[number], n, n ? names[0] : "none");
-    }
     return CB_OK;
 }
 
@@ -274,14 +145,34 @@ static enum cb_status add_words(struct build *b, const struct record *r, const c
     return status;
 }
 
+static bool is_json(const char *path) {
+    static const char *const ends[] = {".json", ".json.gz", ".json.zst"};
+    const size_t n = strlen(path);
+    bool is = false;
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) is |= n > strlen(ends[i]) && strcmp(path + n - strlen(ends[i]), ends[i]) == 0;
+    return is;
+}
+
 static enum cb_status read_file(struct build *b, const char *path, struct cb_err *err) {
+    static const struct {
+        enum record_shape shape;
+        enum cb_status (*add)(struct build *b, const struct record *r, const char *where, struct cb_err *err);
+        const char *json;  // format of files that are called .json; NULL: JSON Lines
+    } kinds[] = {[LABELLED_CLASS] = {RECORD_LABEL, add_sequence, NULL},
+                 [LABELLED_NUMBER] = {RECORD_LABEL, add_sequence, NULL},
+                 [LABELLED_TAGS] = {RECORD_TAGS, add_words, NULL},
+                 [LABELLED_SPAN] = {RECORD_QUESTION, labelled_add_span, "squad"},
+                 [LABELLED_CHOICE] = {RECORD_CHOICE, labelled_add_choice, NULL}};
     struct records *records;
+    const struct reader_kind *format = NULL;
     const struct record *r;
     char where[600];
-    int64_t n = b->out->info.n;
-    TRY(records_open(&records, path, NULL, &b->o->records, err));
+    int64_t n = b->out->n_rows;
+    const char *named = b->o->records.format ? b->o->records.format : is_json(path) ? kinds[b->o->kind].json : NULL;
+    if (named) TRY(reader_by_format(&format, named, err));
+    TRY(records_open(&records, path, format, &b->o->records, err));
     enum cb_status status = records_next(records, &r, err);
-    const enum record_shape wanted = b->o->kind == LABELLED_TAGS ? RECORD_TAGS : RECORD_LABEL;
+    const enum record_shape wanted = kinds[b->o->kind].shape;
     for (; status == CB_OK && r; status = status == CB_OK ? records_next(records, &r, err) : status) {
         snprintf(where, sizeof where, "%.500s: line %lld", path, (long long)r->line);
         if (r->shape != wanted)
@@ -289,10 +180,10 @@ static enum cb_status read_file(struct build *b, const char *path, struct cb_err
                 err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: found a record of %s; wanted %s (--column KEY=COLUMN names columns)",
                         where, record_shape_text(r->shape), record_shape_text(wanted));
         else
-            status = wanted == RECORD_TAGS ? add_words(b, r, where, err) : add_sequence(b, r, where, err);
+            status = kinds[b->o->kind].add(b, r, where, err);
         // one without tokens is none
-        if (status == CB_OK && b->out->info.n > n) status = fields_keep(b->out, r, err);
-        n = b->out->info.n;
+        if (status == CB_OK && b->out->n_rows > n) status = labelled_fields_keep(b->out, r, b->out->n_rows - n, err);
+        n = b->out->n_rows;
         if (status != CB_OK) break;
     }
     records_close(&records);
@@ -313,7 +204,7 @@ static enum cb_status labels_settle(struct build *b, struct cb_err *err) {
     for (int i = 0; status == CB_OK && i < from->n; i++) status = labels_add(&l->labels, order[i], err);
     free(order);
     if (status != CB_OK || b->o->known) return status;
-    for (int64_t i = 0; i < l->info.n && l->kind == LABELLED_CLASS; i++)
+    for (int64_t i = 0; i < l->n_rows && l->kind == LABELLED_CLASS; i++)
         l->example[i].label = labels_find(&l->labels, b->seen.name[l->example[i].label]);
     for (int64_t i = 0; i < l->n_tokens && l->kind == LABELLED_TAGS; i++)
         if (l->tags[i] >= 0) l->tags[i] = labels_find(&l->labels, b->seen.name[l->tags[i]]);
@@ -324,13 +215,14 @@ static void hash_all(struct labelled *l) {
     uint64_t h = 0xCBF29CE484222325ull;
     for (int64_t i = 0; i < l->n_tokens; i++)
         h = (h ^ (uint32_t)l->ids[i] ^ (uint64_t)(uint32_t)l->tags[i] << 32) * 0x100000001B3ull, h ^= h >> 29;
-    for (int64_t i = 0; i < l->info.n; i++) {
+    for (int64_t i = 0; i < l->n_rows; i++) {
         uint32_t bits;
         memcpy(&bits, &l->example[i].value, sizeof bits);
+        if (l->kind == LABELLED_SPAN) bits ^= (uint32_t)l->example[i].end;
         h = (h ^ (uint32_t)l->example[i].label ^ (uint64_t)bits << 32 ^ (uint64_t)l->example[i].n) * 0x100000001B3ull, h ^= h >> 29;
     }
     for (int k = 0; k < l->n_fields; k++)
-        for (int64_t i = 0; i < l->info.n && !l->field[k].is_left_out; i++)
+        for (int64_t i = 0; i < l->n_rows && !l->field[k].is_left_out; i++)
             h = (h ^ (uint32_t)l->field[k].number[i]) * 0x100000001B3ull, h ^= h >> 29;
     l->info.hash = h;
 }
@@ -347,6 +239,8 @@ enum cb_status labelled_load(struct labelled **labelled, const char *const *path
         b.set = o->sets ? o->sets[i] : 0;
         status = read_file(&b, paths[i], err);
     }
+    l->info.n = l->item ? l->info.n : l->n_rows;
+    l->info.rows = l->info.rows > 1 ? l->info.rows : 1;
     if (status == CB_OK && !l->info.n) status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: no examples", n ? paths[0] : "data");
     if (status == CB_OK) status = labels_settle(&b, err);
     if (status == CB_OK) hash_all(l);
@@ -373,11 +267,29 @@ void labelled_destroy(struct labelled **labelled) {
     free(l->ids);
     free(l->types);
     free(l->tags);
+    free(l->from);
+    free(l->to);
+    free(l->item);
+    for (int64_t i = 0; i < l->info.questions; i++) {
+        json_decref(l->question[i].context);
+        json_decref(l->question[i].answers);
+        json_decref(l->question[i].id);
+    }
+    free(l->question);
     free(l);
 }
 
 const struct labelled_info *labelled_info(const struct labelled *l) { return &l->info; }
 const struct labels *labelled_labels(const struct labelled *l) { return &l->labels; }
+const struct labelled_question *labelled_question(const struct labelled *l, int64_t row) { return &l->question[l->example[row].question]; }
+
+bool labelled_bytes(const struct labelled *l, int64_t row, int64_t t, uint32_t *begin, uint32_t *end) {
+    const struct example *e = &l->example[row];
+    if (t < e->context_begin || t >= e->context_end) return false;
+    *begin = l->from[e->begin + t];
+    *end = l->to[e->begin + t];
+    return true;
+}
 
 /* ---- batches */
 /* Row of a batch from an example; NULL: padding. */
@@ -393,7 +305,23 @@ static void row_fill(const struct labelled *l, const struct labelled_batch *to, 
     for (int k = 0; k < to->n_fields; k++) to->field[k][row] = e ? to->number[k][e - l->example] : 0;
     if (l->kind == LABELLED_CLASS) to->labels[row] = e ? e->label : LABELLED_IGNORE;
     if (l->kind == LABELLED_NUMBER) to->values[row] = e ? e->value : 0;
+    // places behind the row are learnt by nothing
+    if (to->start) to->start[row] = e ? e->label : (int32_t)to->seq;
+    if (to->end) to->end[row] = e ? e->end : (int32_t)to->seq;
+    if (to->choices) to->choices[row] = e != NULL;
     if (to->sets) to->sets[row] = e ? e->set : 0;
+}
+
+/* The rows of an example at its place in a batch; negative: padding. */
+static void item_fill(const struct labelled *l, const struct labelled_batch *to, int64_t place, int64_t item) {
+    const int64_t rows = l->info.rows, first = l->item && item >= 0 ? l->item[item] : item;
+    const int64_t n = item < 0 ? 0 : !l->item ? 1 : (item + 1 < l->info.n ? l->item[item + 1] : l->n_rows) - first;
+    for (int64_t i = 0; i < rows; i++) row_fill(l, to, place * rows + i, i < n ? &l->example[first + i] : NULL);
+    if (l->kind != LABELLED_CHOICE) return;
+    to->labels[place] = n ? l->example[first].label : LABELLED_IGNORE;
+    if (!n) to->choices[place * rows] = 1;
+    // what stands in for choices that there are none of belongs to the example's set
+    for (int64_t i = n; to->sets && n && i < rows; i++) to->sets[place * rows + i] = l->example[first].set;
 }
 
 /* The first example whose set is not below: they do not fall. */
@@ -401,7 +329,7 @@ static int64_t set_begin(const struct labelled *l, int set) {
     int64_t low = 0, high = l->info.n;
     while (low < high) {
         const int64_t middle = low + (high - low) / 2;
-        if (l->example[middle].set < set)
+        if (l->example[l->item ? l->item[middle] : middle].set < set)
             low = middle + 1;
         else
             high = middle;
@@ -411,19 +339,19 @@ static int64_t set_begin(const struct labelled *l, int set) {
 
 int64_t labelled_set_size(const struct labelled *l, int set) { return set_begin(l, set + 1) - set_begin(l, set); }
 
-void labelled_fill_row(const struct labelled *l, const struct labelled_batch *to, int64_t row, int set, uint64_t seed, int64_t index) {
+void labelled_fill_row(const struct labelled *l, const struct labelled_batch *to, int64_t place, int set, uint64_t seed, int64_t index) {
     const int64_t first = set_begin(l, set);
     const uint64_t n = (uint64_t)(set_begin(l, set + 1) - first), at = (uint64_t)index;
-    row_fill(l, to, row, &l->example[first + (int64_t)permute(at % n, n, seed ^ (uint64_t)set, at / n)]);
+    item_fill(l, to, place, first + (int64_t)permute(at % n, n, seed ^ (uint64_t)set, at / n));
 }
 
 void labelled_fill(const struct labelled *l, const struct labelled_batch *to, uint64_t seed, int64_t index) {
-    for (int64_t row = 0; row < to->batch; row++) {
-        uint64_t at = (uint64_t)(index * to->batch + row), n = (uint64_t)l->info.n;
-        row_fill(l, to, row, &l->example[permute(at % n, n, seed, at / n)]);
+    for (int64_t place = 0; place < to->batch; place++) {
+        uint64_t at = (uint64_t)(index * to->batch + place), n = (uint64_t)l->info.n;
+        item_fill(l, to, place, (int64_t)permute(at % n, n, seed, at / n));
     }
 }
 
 void labelled_fill_from(const struct labelled *l, const struct labelled_batch *to, int64_t first) {
-    for (int64_t row = 0; row < to->batch; row++) row_fill(l, to, row, first + row < l->info.n ? &l->example[first + row] : NULL);
+    for (int64_t place = 0; place < to->batch; place++) item_fill(l, to, place, first + place < l->info.n ? first + place : -1);
 }

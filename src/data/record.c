@@ -18,6 +18,8 @@ static const struct {
     [RECORD_IDS] = {"input_ids", {"input_ids", "ids", "labels"}},
     [RECORD_LABEL] = {"text and label", {"text", "text_b", "label"}},
     [RECORD_TAGS] = {"tokens and tags", {"tokens", "tags", "text"}},
+    [RECORD_QUESTION] = {"context, question and answers", {"context", "question", "answers", "id", "is_impossible"}},
+    [RECORD_CHOICE] = {"a question with choices and label", {"text", "question", "sent1", "choices", "label"}},
     [RECORD_PIXELS] = {"pixels", {"pixels", "label"}},
 };
 
@@ -143,6 +145,64 @@ static enum cb_status label_check(struct record_checker *c, const json_t *label,
                   err);
 }
 
+// One answer to a question: its text, and the character of the context at which it stands.
+static enum cb_status answer_check(const json_t *text, const json_t *start, size_t i, const char *where, struct cb_err *err) {
+    char name[40];
+    snprintf(name, sizeof name, "answers.text[%zu]", i);
+    if (!json_is_string(text) || !json_string_length(text)) return refuse(where, name, text, "a text", err);
+    snprintf(name, sizeof name, "answers.answer_start[%zu]", i);
+    if (json_is_integer(start) && json_integer_value(start) >= 0) return CB_OK;
+    return refuse(where, name, start, "a number of characters from 0", err);
+}
+
+static enum cb_status question_check(const json_t *object, const char *where, struct cb_err *err) {
+    static const char wanted[] = "lists text and answer_start, or a list of pairs of these";
+    const json_t *answers = json_object_get(object, "answers"), *texts = json_object_get(answers, "text"),
+                 *starts = json_object_get(answers, "answer_start"), *id = json_object_get(object, "id");
+    const char *text;
+    size_t n;
+    TRY(string_get(&text, &n, object, where, "context", err));
+    TRY(string_get(&text, &n, object, where, "question", err));
+    if (id && !json_is_string(id)) return refuse(where, "id", id, "a string", err);
+    if (json_is_object(answers) && !json_is_array(texts)) return refuse(where, "answers.text", texts, "a list of texts", err);
+    if (json_is_object(answers) && (!json_is_array(starts) || json_array_size(starts) != json_array_size(texts)))
+        return refuse(where, "answers.answer_start", starts, "a list with a number for each text", err);
+    if (!json_is_object(answers) && !json_is_array(answers)) return refuse(where, "answers", answers, wanted, err);
+    for (size_t i = 0; i < json_array_size(texts ? texts : answers); i++) {
+        const json_t *one = json_array_get(answers, i);
+        TRY(answer_check(texts ? json_array_get(texts, i) : json_object_get(one, "text"),
+                         texts ? json_array_get(starts, i) : json_object_get(one, "answer_start"), i, where, err));
+    }
+    return CB_OK;
+}
+
+// What the choices follow may be under several keys; the label counts them from 0, also as a table writes it.
+static enum cb_status choice_check(const json_t *object, const char *where, struct cb_err *err) {
+    static const char *const keys[] = {"text", "question", "sent1"};
+    const json_t *choices = json_object_get(object, "choices"), *label = json_object_get(object, "label");
+    const size_t n = json_array_size(choices);
+    bool has_text = false;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const json_t *text = json_object_get(object, keys[i]);
+        if (text && !json_is_string(text)) return refuse(where, keys[i], text, "a string", err);
+        has_text |= text != NULL;
+    }
+    if (!has_text) return refuse(where, "question", NULL, "a string (or text, sent1)", err);
+    if (n < 2 || n > RECORD_CHOICES_MOST) {
+        char wanted[60];
+        snprintf(wanted, sizeof wanted, "a list of 2 to %d texts", RECORD_CHOICES_MOST);
+        return refuse(where, "choices", choices, wanted, err);
+    }
+    for (size_t i = 0; i < n; i++)
+        if (!json_is_string(json_array_get(choices, i))) return refuse(where, "choices", json_array_get(choices, i), "texts", err);
+    char *end = NULL, wanted[60];
+    const char *digits = json_string_value(label);
+    const long long number = digits ? strtoll(digits, &end, 10) : json_is_integer(label) ? json_integer_value(label) : -1;
+    if (number >= 0 && (uint64_t)number < n && (!digits || (end != digits && !*end))) return CB_OK;
+    snprintf(wanted, sizeof wanted, "the number of a choice, 0 to %zu", n - 1);
+    return refuse(where, "label", label, wanted, err);
+}
+
 // Lists of lists, each of as many; at the innermost numbers.
 static bool is_grid(const json_t *value, int depth) {
     if (!json_is_array(value)) return json_is_number(value);
@@ -187,15 +247,17 @@ static enum cb_status shape_find(enum record_shape *shape, const json_t *object,
         const char *key;
         enum record_shape shape;
     } by_key[] = {
-        {"messages", RECORD_MESSAGES},  {"conversations", RECORD_SHAREGPT}, {"prompt", RECORD_PROMPT}, {"completion", RECORD_PROMPT},
-        {"instruction", RECORD_ALPACA}, {"input_ids", RECORD_IDS},          {"ids", RECORD_IDS},       {"tags", RECORD_TAGS},
-        {"text", RECORD_TEXT},          {"pixels", RECORD_PIXELS},
+        {"messages", RECORD_MESSAGES},  {"conversations", RECORD_SHAREGPT}, {"prompt", RECORD_PROMPT},  {"completion", RECORD_PROMPT},
+        {"instruction", RECORD_ALPACA}, {"input_ids", RECORD_IDS},          {"ids", RECORD_IDS},        {"tags", RECORD_TAGS},
+        {"text", RECORD_TEXT},          {"pixels", RECORD_PIXELS},          {"choices", RECORD_CHOICE}, {"answers", RECORD_QUESTION},
+        {"context", RECORD_QUESTION},
     };
     for (size_t i = 0; i < sizeof by_key / sizeof *by_key; i++) {
         if (!json_object_get(object, by_key[i].key)) continue;
         *shape = by_key[i].shape;
         if (*shape == RECORD_PROMPT && json_is_array(json_object_get(object, "prompt"))) *shape = RECORD_MESSAGES;
         if (*shape == RECORD_TEXT && json_object_get(object, "label")) *shape = RECORD_LABEL;
+        if (*shape == RECORD_LABEL && json_is_array(json_object_get(object, "choices"))) *shape = RECORD_CHOICE;
         return CB_OK;
     }
     char found[JSON_TEXT] = "no keys", key[JSON_TEXT];
@@ -251,6 +313,8 @@ enum cb_status record_check(struct record_checker *c, struct record *r, const ch
             break;
         case RECORD_SHAREGPT: TRY(sharegpt_check(json_object_get(o, "conversations"), where, err)); break;
         case RECORD_IDS: TRY(ids_record_check(o, where, err)); break;
+        case RECORD_QUESTION: TRY(question_check(o, where, err)); break;
+        case RECORD_CHOICE: TRY(choice_check(o, where, err)); break;
         case RECORD_PIXELS: TRY(pixels_check(c, o, where, err)); break;
         case RECORD_SHAPES: break;
     }

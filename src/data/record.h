@@ -13,9 +13,12 @@ enum record_shape {
     RECORD_IDS,  // input_ids (or ids), labels of the same length where there are any
     RECORD_LABEL,  // text, label: an integer, float or string, the same kind throughout
     RECORD_TAGS,  // tokens: a list of words, and a list of tags of the same length
+    RECORD_QUESTION,  // context, question, answers: an object of lists text and answer_start (in characters), or a list of such pairs; none: no answer
+    RECORD_CHOICE,  // text, question or sent1 (or several of them), choices: a list of texts, label: the number of the right one, from 0
     RECORD_PIXELS,  // pixels: rows of numbers (of channels), and a label where there is one
     RECORD_SHAPES,
 };
+#define RECORD_CHOICES_MOST 1024
 /* The keys in words: "text", "prompt and completion", ... */
 const char *record_shape_text(enum record_shape shape);
 /* Whether a key belongs to a shape; others are left out. */

@@ -65,7 +65,7 @@ const char *records_left_out(const struct records *records, int64_t *empty_rows)
 // Keys of lists: a table may hold them as JSON text.
 static bool holds_list(const char *key) {
     static const char *const keys[] = {"messages",  "conversations", "tools",  "prompt", "completion",
-                                       "input_ids", "labels",        "tokens", "tags"};
+                                       "input_ids", "labels",        "tokens", "tags",   "choices"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!strcmp(keys[i], key)) return true;
     return false;
