@@ -93,8 +93,9 @@ static void list_models(struct listing *l) {
         json_object_set_new(more, "model_types", strings(all[i]->model_types));
         json_t *classes = json_array();
         char name[MODEL_CLASS_NAME];
-        for (const struct model_class *const *c = all[i]->classes; *c; c++)
-            if (model_class_name(name, all[i], *c)) json_array_append_new(classes, json_string(name));
+        const struct model_class *class;
+        for (int k = 0; (class = model_class_at(all[i], k)); k++)
+            if (model_class_name(name, all[i], class)) json_array_append_new(classes, json_string(name));
         json_object_set_new(more, "architectures", classes);
         add(l, all[i]->name, all[i]->doc, more);
     }

@@ -38,7 +38,8 @@ static void tagging(struct nn *nn, struct model_io *io, struct cb_tensor *y) {
 }
 
 static void choice(struct nn *nn, struct model_io *io, struct cb_tensor *y) {
-    const int64_t n = nn->hook.head->n_labels;
+    // one score a row: any number of choices will do
+    const int64_t n = io->choices > 1 ? io->choices : nn->hook.head->n_labels;
     if (io->batch % n)
         graph_fail(nn->g, CB_E_SHAPE, "model: batch %lld of %lld choices each; wanted a multiple", (long long)io->batch, (long long)n);
     else

@@ -1,4 +1,6 @@
 /* Heads and classes that families share: the next token, a label or number a sequence, a label a token, a span, a choice among candidates. */
+#include <string.h>
+
 #include "models/model.h"
 #include "ops/losses.h"
 #include "ops/ops.h"
@@ -249,6 +251,12 @@ void model_choice_outputs(struct nn *nn, struct model_io *io, struct cb_tensor *
     struct cb_graph *g = nn->g;
     const int64_t rows = io->batch / n;
     io->logits = op_reshape(g, scores, 2, (const int64_t[]){rows, n});
+    if (io->choice_mask) {
+        const int32_t none = 0;
+        struct cb_tensor *mask = model_input(nn, io, "choice_mask", 2, (const int64_t[]){rows, n}, 0, 2, false);
+        mask = op_compare(g, "ne", mask, graph_const(g, type_make(CB_DTYPE_I32, 0, NULL), &none));
+        io->logits = op_where(g, mask, io->logits, graph_const_f32(g, -1e30f));
+    }
     if (io->want_logits) model_head_output(nn, io, io->logits, "logits");
     if (io->want_loss) io->loss = op_cross_entropy(g, io->logits, model_input(nn, io, "labels", 1, &rows, 0, n, true), "mean");
 }
@@ -278,4 +286,26 @@ const struct model_class model_class_last = {"ForSequenceClassification", &model
 const struct model_class model_class_tokens = {"ForTokenClassification", &model_head_tokens, .linear = "classifier"};
 const struct model_class model_class_scores = {"ForTokenClassification", &model_head_tokens, .linear = "score"};
 const struct model_class model_class_span = {"ForQuestionAnswering", &model_head_span, .linear = "qa_outputs"};
+/* Transformers has none of decoders; this one is a score of the last row, as theirs of sequences. */
+static const struct model_class model_class_choice = {"ForMultipleChoice", &model_head_choice, .linear = "score", .bias = "",
+                                                      .features = model_features_last};
 const struct model_class model_class_states = {.name = "Model", .head = &model_head_states};
+
+const struct model_class *model_class_at(const struct family *family, int i) {
+    static const struct model_class *const any[] = {&model_class_last, &model_class_scores, &model_class_span, &model_class_choice};
+    int n = 0;
+    for (; family->classes[n]; n++)
+        if (n == i) return family->classes[n];
+    for (size_t k = 0; k < sizeof any / sizeof *any && !family->bidirectional; k++) {
+        bool is_own = false;
+        for (int c = 0; family->classes[c]; c++) is_own |= model_class_is(family->classes[c], any[k]->name);
+        if (!is_own && n++ == i) return any[k];
+    }
+    return NULL;
+}
+
+/* "ForSequenceClassification" is "TextForSequenceClassification" too. */
+bool model_class_is(const struct model_class *class, const char *name) {
+    const size_t n = strlen(class->name), end = strlen(name);
+    return n >= end && strcmp(class->name + n - end, name) == 0;
+}

@@ -188,14 +188,15 @@ enum cb_status model_load(struct model **model, struct store *store, const char 
 
 /* ---- with another head */
 static const struct model_class *class_named(const struct family *family, const char *name) {
-    const struct model_class *const *c = family->classes;
-    while (*c && strcmp((*c)->name, name) != 0) c++;
-    return *c;
+    int i = 0;
+    while (model_class_at(family, i) && !model_class_is(model_class_at(family, i), name)) i++;
+    return model_class_at(family, i);
 }
 
 /* The file's labels are those wanted, or it names none. */
 static enum cb_status labels_compare(const struct model *file, const struct model_as *as, const char *folder, struct cb_err *err) {
     const json_t *names = json_object_get(file->config, "id2label");
+    if (!file->class->head->has_labels) return CB_OK;
     if (file->n_labels != as->n_labels)
         FAIL(err, CB_E_ARGUMENT, "%s: found a head of %lld labels; the data have %d", folder, (long long)file->n_labels, as->n_labels);
     for (int i = 0; names && as->labels && i < as->n_labels; i++) {

@@ -136,6 +136,10 @@ void model_destroy(struct model **model);
    *config: owned by caller, free with json_decref. */
 enum cb_status model_default_config(json_t **config, const struct family *family, const char *changes, struct cb_err *err);
 
+/* heads.c: the family's classes, then, of one whose rows see those before them, heads that others have and it has not; NULL after the last. */
+const struct model_class *model_class_at(const struct family *family, int i);
+/* Whether a class is of the name ("ForQuestionAnswering"), alone or behind the family's own words. */
+bool model_class_is(const struct model_class *class, const char *name);
 /* "BertForMaskedLM"; false where that is too long. */
 bool model_class_name(char name[MODEL_CLASS_NAME], const struct family *family, const struct model_class *class);
 
@@ -219,6 +223,7 @@ struct model_io {
     bool labels_shifted;  // causal models: labels[t] is the target of row t; else, as in Transformers, of row t-1
     bool float_labels;  // of a sequence: (B,labels) probabilities where the configuration leaves the problem open
     int64_t choices;  // rows of the batch that are one question's candidates; 0: 1
+    bool choice_mask;  // input choice_mask (B / choices,choices): 1 a candidate, 0 a row that is none
     bool last_only;  // logits (B,V) of one row each, chosen by input "last" (B): the token's number
     int64_t cache;  // capacity of the key-value cache; 0: none. Adds input "start" (B), params and outputs cache.<layer>.k and .v
     /* Virtual tokens of a hook stand before the T tokens: outputs have n + T rows, labels and answers are those of the tokens. With a cache they are n of

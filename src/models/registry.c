@@ -230,9 +230,10 @@ static enum cb_status class_parse(struct model *m, const char *name, struct cb_e
     const char *wanted = first ? json_string_value(first) : NULL;
     char text[JSON_TEXT], list[400] = "", known[MODEL_CLASS_NAME];
     size_t used = 0;
-    for (const struct model_class *const *c = m->family->classes; *c && !m->class; c++) {
-        if (!model_class_name(known, m->family, *c)) FAIL(err, CB_E_LIMIT, "%s: the name of a class is too long", known);
-        if (!first || (wanted && strcmp(known, wanted) == 0)) TRY(class_set(m, *c, known, err));
+    const struct model_class *c;
+    for (int i = 0; (c = model_class_at(m->family, i)) && !m->class; i++) {
+        if (!model_class_name(known, m->family, c)) FAIL(err, CB_E_LIMIT, "%s: the name of a class is too long", known);
+        if (!first || (wanted && strcmp(known, wanted) == 0)) TRY(class_set(m, c, known, err));
         if (used + strlen(known) + 3 < sizeof list)
             used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", known);
     }
