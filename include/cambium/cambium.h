@@ -153,7 +153,7 @@ struct cb_train_options {
     int n_lr_scales;
     int64_t unfreeze; /* gradual unfreezing: steps until the layer before learns too; 0: all learn at once */
     const char *modules; /* modules that are on the model, frozen, while training */
-    /* "classify", "regress", "tag": labelled examples, with a head of their own; "text", or "chat": conversations, of which the assistant's part is learnt; "mlm": hidden tokens;
+    /* "classify", "regress", "tag", "qa", "choice": labelled examples, with a head of their own; "text", or "chat": conversations, of which the assistant's part is learnt; "mlm": hidden tokens;
        "span-corruption": of encoder-decoders with sentinels, spans of plain text; NULL: by the model and the data */
     const char *task;
     const char *teacher; /* a model whose distribution is learnt beside the labels; NULL: none. Of text and of labelled tasks */
@@ -167,6 +167,7 @@ struct cb_train_options {
     const char *format; /* of the files named: "text", "jsonl", "csv", "parquet", "conll"; NULL: by their names */
     int64_t steps, tokens, epochs; /* how long; one of them */
     int64_t batch, seq, accumulate; /* 8, the model's context at most 1024, 1 */
+    int64_t stride; /* of "qa": tokens between the windows of a long context; 0: two thirds of a window */
     const char *optimizer; /* "adamw" (default), "sgd:momentum=0.9", ... */
     double lr, min_lr; /* 0: the optimiser's usual */
     const char *schedule; /* "cosine" (default) */
@@ -202,7 +203,7 @@ struct cb_eval_options {
     const char *model, *modules;
     const char *const *text;
     int n_text;
-    int64_t seq, stride, batch; /* the model's context; seq; 8 */
+    int64_t seq, stride, batch; /* the model's context; seq (of "qa", as in training); 8 */
     const char *invalid;
     const char *task, *chat_template; /* as of training; of conversations what the assistant says is scored */
     const char *mask; /* of masked language models, as of training; the loss is that of the hidden tokens */
@@ -210,6 +211,9 @@ struct cb_eval_options {
     const char *const *columns;
     int n_columns;
     const char *separator, *format;
+    int64_t answer_tokens; /* of "qa": the most that an answer may have; 0: 30 */
+    const char *
+        submission; /* of labelled tasks: a file for the guesses. Of "qa" SQuAD's {"id": "answer"}, else {"label": ...} or {"tags": [...]}, one a line */
 };
 struct cb_eval_result {
     int64_t tokens, bytes, words;
@@ -218,11 +222,12 @@ struct cb_eval_result {
 enum cb_status cb_eval_text(struct cb_engine *engine, const struct cb_eval_options *options, struct cb_eval_result *result,
                             struct cb_err *err);
 
-/* ---- evaluation: a labelled task. options->task: "classify", "regress" or "tag"; text: records with labels. The labels are those of the model, or of
+/* ---- evaluation: a labelled task. options->task: "classify", "regress", "tag", "qa" or "choice"; text: records with labels. The labels are those of the model, or of
    the labels.json beside a module, else those of the data. Measures that a task does not have are NaN. */
 struct cb_task_result {
-    int64_t n; /* examples */
-    double loss, accuracy, f1, mcc, pearson, spearman, seconds; /* f1: the mean over classes; of tags, of whole entities */
+    int64_t n; /* examples; of "qa", questions */
+    double loss, accuracy, f1, exact_match, mcc, pearson, spearman,
+        seconds; /* f1: the mean over classes; of tags, of whole entities; of answers, of words */
 };
 /* Whether a task of this name learns from labelled examples. Nullable: task. */
 bool cb_task_is_labelled(const char *task);
@@ -237,11 +242,11 @@ struct cb_compare_options {
     int n_tuners;
     const char *const *text, *const *valid, *const *test; /* labelled examples; test: nullable */
     int n_text, n_valid, n_test;
-    int64_t steps, seeds, batch, seq; /* steps a run; 1; 8; the longest example */
+    int64_t steps, seeds, batch, seq, stride; /* steps a run; 1; 8; the longest example; as in training */
     double seconds; /* in place of steps: as many as fit, by the time of five */
     double lr; /* 0: the tuner's usual */
-    const char
-        *metric; /* "accuracy", "f1", "mcc", "pearson", "spearman", "loss" (negative); NULL: accuracy, of tags f1, of numbers pearson */
+    const char *
+        metric; /* "accuracy", "f1", "exact_match", "mcc", "pearson", "spearman", "loss" (negative); NULL: accuracy, of tags and answers f1, of numbers pearson */
     const char *const *columns;
     int n_columns;
     const char *separator, *format;

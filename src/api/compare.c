@@ -27,28 +27,31 @@ struct comparison {
     uint64_t seed;  // of the engine, before
 };
 
+static const struct {
+    const char *name;
+    size_t at;
+    double sign;
+} metrics[] = {{"accuracy", offsetof(struct cb_task_result, accuracy), 1},
+               {"f1", offsetof(struct cb_task_result, f1), 1},
+               {"exact_match", offsetof(struct cb_task_result, exact_match), 1},
+               {"mcc", offsetof(struct cb_task_result, mcc), 1},
+               {"pearson", offsetof(struct cb_task_result, pearson), 1},
+               {"spearman", offsetof(struct cb_task_result, spearman), 1},
+               {"loss", offsetof(struct cb_task_result, loss), -1}};
+
 static double measure_of(const struct comparison *c, const struct cb_task_result *r) {
-    const char *name = c->o->metric                       ? c->o->metric
-                       : c->task->kind == LABELLED_TAGS   ? "f1"
-                       : c->task->kind == LABELLED_NUMBER ? "pearson"
-                                                          : "accuracy";
-    const struct {
-        const char *name;
-        double value;
-    } all[] = {{"accuracy", r->accuracy}, {"f1", r->f1},     {"mcc", r->mcc}, {"pearson", r->pearson},
-               {"spearman", r->spearman}, {"loss", -r->loss}};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if (strcmp(all[i].name, name) == 0) return all[i].value;
+    const char *name = c->o->metric ? c->o->metric : c->task->measure->metric;
+    for (size_t i = 0; i < sizeof metrics / sizeof *metrics; i++)
+        if (strcmp(metrics[i].name, name) == 0) return metrics[i].sign * *(const double *)((const char *)r + metrics[i].at);
     return NAN;
 }
 
 static enum cb_status check(const struct comparison *c, struct cb_err *err) {
     const struct cb_compare_options *o = c->o;
-    static const char *const metrics[] = {"accuracy", "f1", "mcc", "pearson", "spearman", "loss"};
     bool known = !o->metric;
-    for (size_t i = 0; !known && i < sizeof metrics / sizeof *metrics; i++) known = strcmp(metrics[i], o->metric) == 0;
-    if (!c->task) FAIL(err, CB_E_USAGE, "--task %s: wanted classify, regress or tag", o->task ? o->task : "(none)");
-    if (!known) FAIL(err, CB_E_USAGE, "--metric %s: wanted accuracy, f1, mcc, pearson, spearman or loss", o->metric);
+    for (size_t i = 0; !known && i < sizeof metrics / sizeof *metrics; i++) known = strcmp(metrics[i].name, o->metric) == 0;
+    if (!c->task) return task_unknown(o->task, "", err);
+    if (!known) FAIL(err, CB_E_USAGE, "--metric %s: wanted accuracy, f1, exact_match, mcc, pearson, spearman or loss", o->metric);
     if (!o->out) FAIL(err, CB_E_USAGE, "compare: --out DIR is missing");
     if (!o->n_tuners) FAIL(err, CB_E_USAGE, "compare: --tuner SPEC is missing; give it once for each (full, last:2, lora:r=8, ...)");
     if (!o->n_text || !o->n_valid) FAIL(err, CB_E_USAGE, "compare: --data and --valid are missing; wanted both");
@@ -87,6 +90,7 @@ static struct cb_train_options options_of(const struct comparison *c, const stru
                                      .format = o->format,
                                      .batch = o->batch,
                                      .seq = o->seq,
+                                     .stride = o->stride,
                                      .lr = e->lr > 0 ? e->lr : o->lr,
                                      .run_json = o->run_json};
 }
@@ -190,6 +194,7 @@ static enum cb_status score(const struct comparison *c, const char *out, const c
                                  .task = o->task,
                                  .batch = o->batch,
                                  .seq = o->seq,
+                                 .stride = o->stride,
                                  .columns = o->columns,
                                  .n_columns = o->n_columns,
                                  .separator = o->separator,

@@ -5,7 +5,7 @@
 
 #include "ops/ops.h"
 
-static const char *const shared_inputs[] = {"input_ids", "attention_mask", "token_type_ids", "segments", "position_ids"};
+static const char *const shared_inputs[] = {"input_ids", "attention_mask", "token_type_ids", "segments", "position_ids", "choice_mask"};
 
 enum cb_status teacher_open(struct teacher *t, struct cb_engine *engine, const char *model, const struct model_as *as,
                             const struct model_io *io, struct cb_err *err) {

@@ -1,28 +1,28 @@
-/* Measures of labelled tasks: accuracy, macro F1 and Matthews' correlation of classes, correlations of numbers, entity F1 of tags. */
+/* Measures of labelled tasks: accuracy, macro F1 and Matthews' correlation of classes, correlations of numbers, entity F1 of tags, accuracy of choices. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "api/task.h"
 
-enum cb_status measure_open(struct measure *m, enum labelled_kind kind, const struct labels *labels, int64_t examples, struct cb_err *err) {
-    *m = (struct measure){.kind = kind, .n_labels = labels->n, .labels = labels};
-    bool numbers = kind == LABELLED_NUMBER;
-    if (numbers &&
-        (!(m->truth = calloc((size_t)examples + 1, sizeof *m->truth)) || !(m->guess = calloc((size_t)examples + 1, sizeof *m->guess))))
-        FAIL(err, CB_E_MEMORY, "evaluation: out of memory");
-    if (numbers) return CB_OK;
-    if (labels->n > 4096) FAIL(err, CB_E_LIMIT, "evaluation: %d labels; at most 4096 are counted", labels->n);
-    m->confusion = calloc((size_t)labels->n * (size_t)labels->n + 1, sizeof *m->confusion);
-    if (!m->confusion) FAIL(err, CB_E_MEMORY, "evaluation: out of memory");
-    return CB_OK;
-}
-
 void measure_close(struct measure *m) {
+    json_decref(m->guesses);
     free(m->confusion);
     free(m->truth);
     free(m->guess);
     *m = (struct measure){0};
+}
+
+enum cb_status measure_guess(struct measure *m, const char *key, json_t *guess, struct cb_err *err) {
+    if (!m->guesses) m->guesses = key ? json_object() : json_array();
+    const bool failed = key ? json_object_set_new(m->guesses, key, guess) : json_array_append_new(m->guesses, guess);
+    if (failed) FAIL(err, CB_E_MEMORY, "evaluation: out of memory");
+    return CB_OK;
+}
+
+/* {"<key>": value} as a guess. */
+static enum cb_status guess_add(struct measure *m, const char *key, json_t *value, struct cb_err *err) {
+    return measure_guess(m, NULL, json_pack("{s:o}", key, value), err);
 }
 
 static int largest(const float *x, int n) {
@@ -77,24 +77,102 @@ static void spans_count(struct measure *m, const int *truth, const int *guess, i
     }
 }
 
-void measure_add(struct measure *m, const float *logits, int64_t n, const int32_t *truth, float value) {
-    if (m->kind == LABELLED_NUMBER) {
-        m->truth[m->n] = value;
-        m->guess[m->n++] = logits[0];
-        return;
+/* ---- batches */
+static enum cb_status open_classes(struct measure *m, const struct labelled_info *examples, struct cb_err *err) {
+    (void)examples;
+    if (m->n_labels > 4096) FAIL(err, CB_E_LIMIT, "evaluation: %d labels; at most 4096 are counted", m->n_labels);
+    m->confusion = calloc((size_t)m->n_labels * (size_t)m->n_labels + 1, sizeof *m->confusion);
+    if (!m->confusion) FAIL(err, CB_E_MEMORY, "evaluation: out of memory");
+    return CB_OK;
+}
+
+static enum cb_status open_numbers(struct measure *m, const struct labelled_info *examples, struct cb_err *err) {
+    m->truth = calloc((size_t)examples->n + 1, sizeof *m->truth);
+    m->guess = calloc((size_t)examples->n + 1, sizeof *m->guess);
+    if (!m->truth || !m->guess) FAIL(err, CB_E_MEMORY, "evaluation: out of memory");
+    return CB_OK;
+}
+
+static enum cb_status open_nothing(struct measure *m, const struct labelled_info *examples, struct cb_err *err) {
+    (void)m;
+    (void)examples;
+    (void)err;
+    return CB_OK;
+}
+
+static void learnt_add(struct measure *m, double loss, int64_t learnt) {
+    m->loss += learnt ? loss * (double)learnt : 0;
+    m->learnt += learnt;
+}
+
+static int count_one(struct measure *m, const float *logits, int truth) {
+    const int guess = largest(logits, m->n_labels);
+    m->confusion[(int64_t)truth * m->n_labels + guess]++;
+    m->right += guess == truth;
+    m->n++;
+    return guess;
+}
+
+static enum cb_status add_classes(struct measure *m, const struct measured *b, struct cb_err *err) {
+    for (int64_t i = 0; i < b->n; i++) {
+        const int guess = count_one(m, b->logits + i * m->n_labels, b->batch->labels[i]);
+        if (m->wants_guesses) TRY(guess_add(m, "label", json_string(m->labels->name[guess]), err));
     }
-    int *rows = m->kind == LABELLED_TAGS ? calloc(2 * (size_t)n + 1, sizeof *rows) : NULL;
+    learnt_add(m, b->loss, b->n);
+    return CB_OK;
+}
+
+/* Rows after the end are none of the mean of squared errors. */
+static enum cb_status add_numbers(struct measure *m, const struct measured *b, struct cb_err *err) {
+    for (int64_t i = 0; i < b->n; i++) {
+        const double gap = (double)b->logits[i] - b->batch->values[i];
+        m->loss += gap * gap;
+        m->truth[m->n] = b->batch->values[i];
+        m->guess[m->n++] = b->logits[i];
+        if (m->wants_guesses) TRY(guess_add(m, "label", json_real(b->logits[i]), err));
+    }
+    m->learnt += b->n;
+    return CB_OK;
+}
+
+/* One row: guesses of its words, beside their truth. */
+static enum cb_status add_words(struct measure *m, const struct measured *b, int64_t row, int *truth, int *guess, struct cb_err *err) {
+    const float *logits = b->logits + row * measured_rows(b) * m->n_labels;
+    const int32_t *labels = b->batch->labels + row * b->batch->seq;
     int64_t words = 0;
-    for (int64_t i = 0; i < n; i++) {
-        if (truth[i] < 0) continue;
-        int guess = largest(logits + i * m->n_labels, m->n_labels);
-        m->confusion[(int64_t)truth[i] * m->n_labels + guess]++;
-        m->right += guess == truth[i];
-        m->n++;
-        if (rows) rows[words] = truth[i], rows[n + words++] = guess;
+    for (int64_t t = 0; t < b->batch->seq; t++) {
+        if (labels[t] < 0) continue;
+        truth[words] = labels[t];
+        guess[words++] = count_one(m, logits + measured_place(b, t) * m->n_labels, labels[t]);
     }
-    if (rows) spans_count(m, rows, rows + n, words);
+    spans_count(m, truth, guess, words);
+    if (!m->wants_guesses) return CB_OK;
+    json_t *tags = json_array();
+    for (int64_t i = 0; i < words; i++) json_array_append_new(tags, json_string(m->labels->name[guess[i]]));
+    return guess_add(m, "tags", tags, err);
+}
+
+static enum cb_status add_tags(struct measure *m, const struct measured *b, struct cb_err *err) {
+    int *rows = calloc(2 * (size_t)b->batch->seq + 1, sizeof *rows);
+    if (!rows) FAIL(err, CB_E_MEMORY, "evaluation: out of memory");
+    const int64_t before = m->n;
+    enum cb_status status = CB_OK;
+    for (int64_t i = 0; status == CB_OK && i < b->n; i++) status = add_words(m, b, i, rows, rows + b->batch->seq, err);
+    learnt_add(m, b->loss, m->n - before);
     free(rows);
+    return status;
+}
+
+static enum cb_status add_choices(struct measure *m, const struct measured *b, struct cb_err *err) {
+    const int64_t width = labelled_info(b->data)->rows;
+    for (int64_t i = 0; i < b->n; i++) {
+        const int guess = largest(b->logits + i * width, (int)width);
+        m->right += guess == b->batch->labels[i];
+        m->n++;
+        if (m->wants_guesses) TRY(guess_add(m, "label", json_integer(guess), err));
+    }
+    learnt_add(m, b->loss, b->n);
+    return CB_OK;
 }
 
 /* ---- results */
@@ -141,7 +219,10 @@ static double spearman(const struct measure *m) {
 }
 
 /* Matthews' correlation of several classes (Gorodkin 2004), and the mean of the classes' F1. */
-static void classes_finish(const struct measure *m, struct cb_task_result *r) {
+static enum cb_status finish_classes(struct measure *m, struct cb_task_result *r, struct cb_err *err) {
+    (void)err;
+    if (!m->n) return CB_OK;
+    r->accuracy = (double)m->right / (double)m->n;
     double s = (double)m->n, pt = 0, pp = 0, tt = 0, f1 = 0;
     int known = 0;
     for (int k = 0; k < m->n_labels; k++) {
@@ -160,17 +241,31 @@ static void classes_finish(const struct measure *m, struct cb_task_result *r) {
     double below = sqrt((s * s - pp) * (s * s - tt));
     r->mcc = below > 0 ? ((double)m->right * s - pt) / below : 0;
     r->f1 = known ? f1 / known : NAN;
+    return CB_OK;
 }
 
-void measure_finish(const struct measure *m, struct cb_task_result *r) {
-    r->accuracy = r->f1 = r->mcc = r->pearson = r->spearman = NAN;
-    if (!m->n) return;
-    if (m->kind == LABELLED_NUMBER) {
-        r->pearson = correlation(m->truth, m->guess, m->n);
-        r->spearman = spearman(m);
-        return;
-    }
-    r->accuracy = (double)m->right / (double)m->n;
-    if (m->kind == LABELLED_CLASS) classes_finish(m, r);
-    if (m->kind == LABELLED_TAGS) r->f1 = m->spans + m->found ? 2.0 * (double)m->both / (double)(m->spans + m->found) : 1;
+static enum cb_status finish_numbers(struct measure *m, struct cb_task_result *r, struct cb_err *err) {
+    (void)err;
+    r->pearson = correlation(m->truth, m->guess, m->n);
+    r->spearman = spearman(m);
+    return CB_OK;
 }
+
+static enum cb_status finish_tags(struct measure *m, struct cb_task_result *r, struct cb_err *err) {
+    (void)err;
+    if (!m->n) return CB_OK;
+    r->accuracy = (double)m->right / (double)m->n;
+    r->f1 = m->spans + m->found ? 2.0 * (double)m->both / (double)(m->spans + m->found) : 1;
+    return CB_OK;
+}
+
+static enum cb_status finish_choices(struct measure *m, struct cb_task_result *r, struct cb_err *err) {
+    (void)err;
+    r->accuracy = m->n ? (double)m->right / (double)m->n : NAN;
+    return CB_OK;
+}
+
+const struct measure_kind measure_classes = {"accuracy", open_classes, add_classes, finish_classes};
+const struct measure_kind measure_numbers = {"pearson", open_numbers, add_numbers, finish_numbers};
+const struct measure_kind measure_tags = {"f1", open_classes, add_tags, finish_tags};
+const struct measure_kind measure_choices = {"accuracy", open_nothing, add_choices, finish_choices};

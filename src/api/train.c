@@ -63,8 +63,7 @@ enum cb_status run_sizes(struct run *r, struct cb_err *err) {
     for (size_t i = 0; o->task && i < sizeof tasks / sizeof *tasks; i++)
         if (strcmp(o->task, tasks[i]) == 0) return CB_OK;
     r->task = task_find(o->task);
-    if (o->task && !r->task) FAIL(err, CB_E_USAGE, "--task %s: wanted text, chat, mlm, span-corruption, classify, regress or tag", o->task);
-    return CB_OK;
+    return o->task && !r->task ? task_unknown(o->task, "text, chat, mlm, span-corruption, ", err) : CB_OK;
 }
 
 static enum cb_status run_steps(struct run *r, struct cb_err *err) {
@@ -372,7 +371,7 @@ static enum cb_status run_train(struct run *r, struct cb_train_result *result, s
         to.as = &r->as;
         to.seq = r->seq;
         to.labels_given = false;
-        to.has_pairs = labelled_info(r->data.examples)->has_pairs;
+        to.examples = labelled_info(r->data.examples);
     }
     to.sets = r->data.sets.names;
     to.n_sets = r->data.sets.is_named ? r->data.sets.n : 0;
@@ -391,9 +390,11 @@ static enum cb_status run_train(struct run *r, struct cb_train_result *result, s
         return o->dump ? plan_dump(r->training.pass.plan, &result->dump, err) : CB_OK;
     }
     const bool has_fields = r->task != NULL;
-    TRY(set_inputs_open(&r->row_sets, &r->training.pass, &r->training.instance, &r->data.sets, r->batch, has_fields, err));
+    const int64_t rows = r->batch * (r->task ? labelled_info(r->data.examples)->rows : 1);
+    const int64_t valid_rows = r->batch * (r->data.valid_examples ? labelled_info(r->data.valid_examples)->rows : 1);
+    TRY(set_inputs_open(&r->row_sets, &r->training.pass, &r->training.instance, &r->data.sets, rows, has_fields, err));
     struct pass *valid = r->task ? &r->eval.pass : &r->score.pass;
-    if (has_valid(r)) TRY(set_inputs_open(&r->valid_sets, valid, &r->training.instance, &r->data.sets, r->batch, has_fields, err));
+    if (has_valid(r)) TRY(set_inputs_open(&r->valid_sets, valid, &r->training.instance, &r->data.sets, valid_rows, has_fields, err));
     if (r->task) {
         r->rows = task_batch(&r->training.pass, r->task, r->batch, r->seq, (int32_t)r->training.instance.model->pad);
         TRY(task_batch_fields(&r->rows, &r->training.pass, &r->training.instance, r->data.examples, err));

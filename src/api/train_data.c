@@ -196,6 +196,7 @@ static enum cb_status examples_make(struct run *r, struct labelled **examples, b
     int *sets, n;
     struct labelled_options lo = {
         .kind = r->task->kind, .known = known, .seq = o->seq && o->seq < context ? o->seq : context, .pad = task_pad(r->data.tokenizer)};
+    lo.stride = o->stride;
     lo.records = (struct records_options){.columns = o->columns, .n_columns = o->n_columns, .separator = o->separator, .format = o->format};
     data_invalid_by_name(&lo.records.invalid, o->invalid);
     enum cb_status status = sets_paths(&r->data.sets, valid, &paths, &sets, &n, err);
@@ -203,14 +204,17 @@ static enum cb_status examples_make(struct run *r, struct labelled **examples, b
     if (status == CB_OK) status = labelled_load(examples, paths, n, r->data.tokenizer, &lo, err);
     const struct labelled_info *info = status == CB_OK ? labelled_info(*examples) : NULL;
     char text[200];
-    if (info)
-        snprintf(text, sizeof text, "%s: %lld examples, %d labels, the longest of %lld tokens", n ? paths[0] : "", (long long)info->n,
+    if (info && info->questions)
+        snprintf(text, sizeof text, "%.100s: %lld questions in %lld windows, the longest of %lld tokens", n ? paths[0] : "",
+                 (long long)info->questions, (long long)info->n, (long long)info->longest);
+    else if (info)
+        snprintf(text, sizeof text, "%.100s: %lld examples, %d labels, the longest of %lld tokens", n ? paths[0] : "", (long long)info->n,
                  labelled_labels(*examples)->n, (long long)info->longest);
     free(paths);
     free(sets);
     TRY(status);
     note(r->engine, text);
-    if (info->cut) engine_warn(r->engine, "%lld examples are longer than %lld tokens and are cut", (long long)info->cut, (long long)lo.seq);
+    task_say(r->engine, *examples, lo.seq);
     return CB_OK;
 }
 

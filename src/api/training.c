@@ -178,7 +178,7 @@ static enum cb_status build(struct training *t, const struct training_options *o
                           .position_ids = o->segments && !pairs,
                           .attention_mask = pairs,
                           .decoder_tokens = o->target};
-    if (o->task) io = task_io(t->instance.model, o->has_pairs, o->batch, o->seq);
+    if (o->task) io = task_io(t->instance.model, o->examples, o->batch, o->seq);
     TRY(pass_begin(&t->pass, &t->instance, &nn, err));
     nn.train = o->train_mode;
     const struct model_io plain = io;

@@ -29,7 +29,7 @@ struct training_options {
     bool train_mode;  // dropout
     const struct task *task;  // labelled examples, under the head that `as` names; NULL: text
     const struct model_as *as;
-    bool has_pairs;  // of texts, in the examples
+    const struct labelled_info *examples;  // of the task
     const char *teacher;  // a model that is distilled; NULL: none
     double distill, temperature;  // share of the teacher in the loss, and what both logits are divided by
     const char *const *lr_scales;  // "PATTERN=X"; n_lr_scales of them

@@ -34,7 +34,8 @@
         {"patience", OPTION_COUNT, AT(patience), "N", "stop after N validations without a better loss, keep the best"},                  \
         {"task", OPTION_TEXT, AT(task), "NAME",                                                                                          \
          "text, chat: learn what the assistant says, mlm: hidden tokens, span-corruption: T5's spans (default: by model and data); "     \
-         "classify, regress, tag: labelled examples"},                                                                                   \
+         "classify, regress, tag, qa, choice: labelled examples"},                                                                       \
+        {"stride", OPTION_POSITIVE, AT(stride), "N", "of qa: tokens between windows of a long context (default: two thirds of one)"},    \
         {"mask", OPTION_TEXT, AT(mask), "KIND", "what mlm hides: whole-word (default), token, span"},                                    \
         {"mask-rate", OPTION_ABOVE_ZERO, AT(mask_rate), "X", "share of the tokens that is hidden (default 0.15)"},                       \
         {"precision", OPTION_TEXT, AT(precision), "NAME", "f32 (default)"},                                                              \
