@@ -405,7 +405,8 @@ enum cb_status cb_connect(struct cb_engine *engine, const struct cb_connect_opti
 
 /* ---- between formats and number types */
 struct cb_convert_options {
-    const char *in; /* a model folder, a .gguf file (of a model or an adapter), or an adapter folder */
+    const char *
+        in; /* a model folder, a .gguf file (of a model or an adapter), an adapter folder, or several: a folder with adapter_setup.json, an expression */
     const char *out; /* a path that ends in .gguf, or a folder */
     const char *quantize; /* "q8_0", "q4_k", "f16", ...; folders: f32, f16, bf16. NULL: as stored (blocks become f32 in folders) */
     const char *model; /* what an adapter is for */

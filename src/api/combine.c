@@ -2,8 +2,10 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "api/combine.h"
+#include "api/convert.h"
 #include "api/files.h"
 #include "io/file.h"
 #include "io/yaml.h"
@@ -25,6 +27,7 @@ struct combining {
     struct merge_format format;
     struct merge_plan plan;
     struct combine_inputs inputs;
+    int n_plain;  // modules that were made plain LoRA
 };
 
 static void warn(void *user, const char *line) { engine_warn(user, "%s", line); }
@@ -186,14 +189,43 @@ static enum cb_status combine_models(struct combining *c, struct cb_err *err) {
 
 /* ---- modules */
 
+static const char *plain_folder(const struct combining *c, int i) { return arena_printf(c->recipe->arena, "%s.plain-%d", c->o->out, i); }
+
+/* A module whose start took a part of the base, as plain LoRA in a folder beside the result for the while. */
+static enum cb_status make_plain(void *context, const char *folder, const char **plain, struct cb_err *err) {
+    struct combining *c = context;
+    struct cb_convert_result ignored = {0};
+    *plain = plain_folder(c, c->n_plain);
+    if (!*plain) FAIL(err, CB_E_MEMORY, "merge: out of memory");
+    c->n_plain++;
+    return convert_adapter(c->engine, &(struct cb_convert_options){.in = folder, .out = *plain, .model = c->recipe->base}, &ignored, err);
+}
+
+static void remove_plain(const struct combining *c) {
+    static const char *const names[] = {"adapter_config.json", "adapter_model.safetensors", "labels.json"};
+    for (int i = 0; i < c->n_plain; i++) {
+        const char *folder = plain_folder(c, i);
+        for (size_t k = 0; folder && k < sizeof names / sizeof *names; k++) {
+            char *path = io_path_join(folder, names[k]);
+            if (path) unlink(path);
+            free(path);
+        }
+        if (folder) rmdir(folder);
+    }
+}
+
 static enum cb_status combine_modules(struct combining *c, struct cb_err *err) {
     const struct cb_combine_options *o = c->o;
     struct tensors *base = NULL;
     struct lora_report report;
     if (o->align || o->n_text) FAIL(err, CB_E_USAGE, "merge: --align and --text are for models; found modules");
-    if (c->recipe->base) TRY(tensors_open(&base, c->recipe->base, err));
+    // of a .gguf file no weights are read for DoRA
+    if (c->recipe->base && !gguf_is_path(c->recipe->base)) TRY(tensors_open(&base, c->recipe->base, err));
     struct lora_run run = {.pool = c->engine->pool, .seed = c->engine->options.seed, .base = base, .warn = warn, .user = c->engine};
+    if (c->recipe->base) run.make_plain = make_plain;
+    run.context = c;
     enum cb_status status = lora_merge(c->recipe, &run, o->out, &report, err);
+    remove_plain(c);
     tensors_destroy(&base);
     TRY(status);
     *c->result = (struct cb_combine_result){.tensors = report.sites,

@@ -122,6 +122,7 @@ enum cb_status cb_convert(struct cb_engine *engine, const struct cb_convert_opti
     if (o->split_bytes < 0) FAIL(err, CB_E_USAGE, "--split %lld: wanted bytes above 0", (long long)o->split_bytes);
     if (o->quantize && !(c.recipe = gguf_recipe_find(o->quantize)))
         FAIL(err, CB_E_USAGE, "--quantize %s: wanted one of %s", o->quantize, gguf_recipe_names(known));
+    if (convert_is_setup(o)) return convert_setup(engine, o, result, err);
     if (is_adapter(o->in)) return convert_adapter(engine, o, result, err);
     if (o->n_fields) FAIL(err, CB_E_USAGE, "--field %s: goes with an adapter; %s is none", o->fields[0], o->in);
     if (o->model) FAIL(err, CB_E_USAGE, "--model %s: goes with an adapter; %s is none", o->model, o->in);

@@ -7,6 +7,10 @@
 /* convert_lora.c: a LoRA adapter between a GGUF file and a PEFT folder. */
 enum cb_status convert_adapter(struct cb_engine *engine, const struct cb_convert_options *options, struct cb_convert_result *result,
                                struct cb_err *err);
+/* convert_setup.c: the modules of an expression or of a folder's adapter_setup.json, each into a folder of its own, and the file that puts them together. */
+bool convert_is_setup(const struct cb_convert_options *options);
+enum cb_status convert_setup(struct cb_engine *engine, const struct cb_convert_options *options, struct cb_convert_result *result,
+                             struct cb_err *err);
 /* gguf_keys.c. The keys of a model that comes from `path` and has the vocabulary of another (or of the same): a GGUF file's own, but for those of its number types,
    parts and layers; a folder's from its configuration and tokenizer. */
 struct gguf_origin {

@@ -28,6 +28,13 @@ static enum cb_status copy_file(const char *from, const char *to, struct cb_err 
     return status;
 }
 
+enum cb_status files_copy_into(const char *from, const char *folder, const char *name, struct cb_err *err) {
+    char *to = io_path_join(folder, name);
+    enum cb_status status = to ? copy_file(from, to, err) : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: out of memory", name);
+    free(to);
+    return status;
+}
+
 /* The files that a tokenizer is made of, and those that go with them. */
 static const char *const tokenizer_names[] = {"tokenizer.json",          "vocab.json",     "encoder.json",
                                               "tokenizer.model",         "tiktoken.model", "spiece.model",

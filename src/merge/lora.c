@@ -23,6 +23,24 @@ bool lora_is_folder(const char *path) {
     return found;
 }
 
+/* What a word of init_lora_weights does to the base, as PEFT has them; a trailing * stands for any ending. */
+static enum lora_start start_of(const json_t *config) {
+    static const struct {
+        const char *word;
+        enum lora_start start;
+    } rows[] = {{"gaussian", LORA_KEPT_BASE},      {"orthogonal", LORA_KEPT_BASE}, {"eva", LORA_KEPT_BASE},   {"mica", LORA_KEPT_BASE},
+                {"default", LORA_KEPT_BASE},       {"pissa", LORA_TOOK_PART},      {"olora", LORA_TOOK_PART}, {"corda", LORA_TOOK_PART},
+                {"pissa_niter_*", LORA_TOOK_PART}, {"loftq", LORA_QUANTISED_BASE}};
+    const json_t *value = json_object_get(config, "init_lora_weights");
+    const char *word = json_string_value(value);
+    if (!value || json_is_null(value) || json_is_boolean(value)) return LORA_KEPT_BASE;
+    for (size_t i = 0; word && i < sizeof rows / sizeof *rows; i++) {
+        const size_t n = strcspn(rows[i].word, "*");
+        if (!strncmp(word, rows[i].word, n) && (rows[i].word[n] || !word[n])) return rows[i].start;
+    }
+    return LORA_UNKNOWN_START;
+}
+
 static enum cb_status read_config(struct lora *l, struct arena *arena, struct cb_err *err) {
     char *text;
     size_t n;
@@ -36,6 +54,7 @@ static enum cb_status read_config(struct lora *l, struct arena *arena, struct cb
     if (strcmp(kind, "LORA")) FAIL(err, CB_E_UNSUPPORTED, "%s: peft_type: found %.60s; wanted LORA", path, kind);
     l->r = 8;
     l->alpha = 8;
+    l->start = start_of(l->config);
     TRY(json_get_int(&l->r, l->config, path, "r", 1, 1 << 20, false, err));
     TRY(json_get_float(&l->alpha, l->config, path, "lora_alpha", -1e12, 1e12, false, err));
     TRY(json_get_bool(&l->rslora, l->config, path, "use_rslora", false, err));

@@ -14,8 +14,17 @@ struct lora_pair {
     bool embedding;
 };
 
+/* What a module's start (init_lora_weights) did to the base that A and B were trained on. */
+enum lora_start {
+    LORA_KEPT_BASE,  // nothing: the change is scale B A
+    LORA_TOOK_PART,  // took the start's product off (PiSSA, OLoRA, CorDA): the change is scale (B A - B0 A0)
+    LORA_QUANTISED_BASE,  // LoftQ: scale B A is a change of what quantising left of the base
+    LORA_UNKNOWN_START,
+};
+
 struct lora {
     const char *path, *name;  // name: the last part of the path
+    enum lora_start start;
     struct tensors *tensors;
     json_t *config;
     struct lora_pair *pairs;
@@ -55,6 +64,9 @@ struct lora_run {
     uint64_t seed;
     const struct merge_masks *masks;
     const struct tensors *base;  // the model's weights, for DoRA; NULL: none
+    /* A folder with a module whose start took a part of the base, as plain LoRA; *plain lives as long as the run. NULL: such modules are refused. */
+    enum cb_status (*make_plain)(void *context, const char *folder, const char **plain, struct cb_err *err);
+    void *context;  // of make_plain
     void (*warn)(void *user, const char *line);  // NULL: none
     void *user;
 };

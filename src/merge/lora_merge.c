@@ -83,6 +83,49 @@ static enum cb_status find_method(struct lora_merging *m, struct cb_err *err) {
 
 /* ---- the modules */
 
+/* A module whose change is scale B A, or can be made so: of a base that its start has changed, sums of B A mean something else. */
+static enum cb_status settle_start(struct lora_merging *m, struct lora *l, struct cb_err *err) {
+    const char *word = json_string_value(json_object_get(l->config, "init_lora_weights")), *path = l->path, *name = l->name, *plain;
+    if (l->start == LORA_UNKNOWN_START)
+        FAIL(err, CB_E_UNSUPPORTED,
+             "%s: init_lora_weights: found %.60s: what it did to the base is not known; wanted the module as plain LoRA", path,
+             word ? word : "no word");
+    if (l->start == LORA_TOOK_PART) {
+        if (!m->run->make_plain)
+            FAIL(err, CB_E_UNSUPPORTED,
+                 "%s: init_lora_weights: found %s: its start took a part of the base's weights; wanted --base MODEL, or the module as "
+                 "plain LoRA "
+                 "(cambium convert MODULE DIR --model MODEL)",
+                 path, word);
+        TRY(m->run->make_plain(m->run->context, path, &plain, err));
+        lora_close(l);
+        TRY(lora_open(l, plain, m->arena, err));
+        l->path = path;
+        l->name = name;
+    }
+    return CB_OK;
+}
+
+/* What LoftQ left of the base is the same for all modules that quantise it alike in one step: later steps depend on A and B. */
+static enum cb_status check_quantised(const struct lora_merging *m, struct cb_err *err) {
+    const struct lora *first = &m->lora[0];
+    const json_t *want = json_object_get(first->config, "loftq_config");
+    for (int i = 0; i < m->n; i++) {
+        const struct lora *l = &m->lora[i];
+        const json_t *have = json_object_get(l->config, "loftq_config"), *steps = json_object_get(have, "loftq_iter");
+        if (l->start != LORA_QUANTISED_BASE && first->start != LORA_QUANTISED_BASE) continue;
+        if (l->start == first->start && (have == want || (have && want && json_equal((json_t *)have, (json_t *)want))) &&
+            (!steps || json_integer_value(steps) == 1))
+            continue;
+        FAIL(err, CB_E_UNSUPPORTED,
+             "%s: init_lora_weights loftq: A and B are a change of what quantising left of the base; wanted modules of one loftq_config "
+             "with "
+             "loftq_iter 1, as %s",
+             l->path, first->path);
+    }
+    return CB_OK;
+}
+
 static enum cb_status open_all(struct lora_merging *m, struct cb_err *err) {
     const struct merge_slice *s = &m->recipe->slices[0];
     if (s->n_sources > MERGE_MAX_MODELS) FAIL(err, CB_E_LIMIT, "%s: more than %d modules", m->recipe->name, MERGE_MAX_MODELS);
@@ -92,6 +135,7 @@ static enum cb_status open_all(struct lora_merging *m, struct cb_err *err) {
             slash && *path != '/' ? arena_printf(m->arena, "%.*s/%s", (int)(slash - m->recipe->name), m->recipe->name, path) : NULL;
         if (!io_is_folder(path) && beside && io_is_folder(beside)) path = beside;
         TRY(lora_open(&m->lora[m->n++], path, m->arena, err));
+        TRY(settle_start(m, &m->lora[i], err));
         const struct lora *l = &m->lora[i], *first = &m->lora[0];
         if (l->fan_in_fan_out != first->fan_in_fan_out)
             FAIL(err, CB_E_FORMAT, "%s: fan_in_fan_out is not that of %s; wanted modules of one base", l->path, first->path);
@@ -103,7 +147,7 @@ static enum cb_status open_all(struct lora_merging *m, struct cb_err *err) {
             m->run->warn(m->run->user, line);
         }
     }
-    return CB_OK;
+    return check_quantised(m, err);
 }
 
 /* Copies of a model's own tensors: from one module, or the same in all that have them. */
@@ -163,6 +207,9 @@ static enum cb_status write_result(struct lora_merging *m, const char *folder, s
     enum cb_status status = ok ? merge_targets(m, config, err) : out_of_memory(err);
     if (status == CB_OK && m->convention != LORA_PEFT)
         ok = !json_object_set_new(config, "use_rslora", json_false()) && !json_object_set_new(config, "use_dora", json_false());
+    // the result is no start of its own; a base that was quantised stays so
+    if (status == CB_OK && m->lora[0].start != LORA_QUANTISED_BASE && json_is_string(json_object_get(config, "init_lora_weights")))
+        ok = ok && !json_object_set_new(config, "init_lora_weights", json_true());
     if (status == CB_OK && has_bias) ok = ok && !json_object_set_new(config, "lora_bias", json_true());
     if (status == CB_OK && !ok) status = out_of_memory(err);
     if (status == CB_OK) status = lora_write(folder, m->out, m->n_out, m->whole, m->n_whole, config, true, err);
