@@ -2,6 +2,8 @@
    Notation: n models with values x_k (of theta_k, or, where there is a base theta_0, tau_k = theta_k - theta_0), of one tensor. */
 #ifndef MERGE_MERGE_H
 #define MERGE_MERGE_H
+#include <math.h>
+
 #include "base/arena.h"
 #include "base/dtype.h"
 #include "base/pool.h"
@@ -146,6 +148,13 @@ static inline bool merge_above(const struct merge_cut *cut, float key, int64_t i
     } k = {key};
     return k.u > cut->bits || (k.u == cut->bits && index <= cut->index);
 }
+
+/* ---- whole matrices (matrix.c), for methods that need a tensor at once: one in f64 at a time */
+/* factor times a model's values x, all rows cols of them, to out. */
+enum cb_status merge_whole(struct merge_job *job, int model, double factor, double *out, struct cb_err *err);
+/* out(m,n) += factor left(m,k) right(k,n), rows over the pool. turned: left is (k,m). */
+void merge_product(struct pool *pool, double *out, const double *left, bool turned, const double *right, int64_t m, int64_t k, int64_t n,
+                   double factor);
 
 /* ---- shared mathematics (combine.c) */
 enum merge_axis { MERGE_WHOLE, MERGE_ROWS, MERGE_COLUMNS };

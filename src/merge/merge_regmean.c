@@ -11,24 +11,6 @@ struct regmean {
     double weight[MERGE_MAX_MODELS];
 };
 
-struct product {
-    const double *gram, *w;  // (in,in), (in,out)
-    double *out;
-    int64_t in, n_out;
-    double weight;
-};
-
-/* A row of out += weight gram w. */
-static void product_row(void *context, int64_t i, int thread) {
-    const struct product *p = context;
-    double *out = p->out + i * p->n_out;
-    (void)thread;
-    for (int64_t k = 0; k < p->in; k++) {
-        const double g = p->weight * p->gram[i * p->in + k];
-        for (int64_t j = 0; j < p->n_out; j++) out[j] += g * p->w[k * p->n_out + j];
-    }
-}
-
 /* One model's Gram matrix, less of it beside the diagonal, and its weight as (in,out). */
 static void read_model(const struct merge_job *job, int k, int64_t in, int64_t n_out, double shrink, float *f, double *gram, double *w) {
     merge_input_read(&job->statistic[k], in, 0, in * in, f);
@@ -52,7 +34,7 @@ static enum cb_status solve(struct merge_job *job, struct regmean *s, int64_t in
         for (int64_t i = 0; i < in; i++) trace += gram[i * in + i];
         for (int64_t i = 0; i < in; i++) gram[i * in + i] += 1e-6 * trace / (double)in + 1e-30;
         for (int64_t i = 0; i < in * in; i++) sum[i] += s->weight[k] * gram[i];
-        pool_run(job->pool, in, product_row, &(struct product){gram, w, right, in, n_out, s->weight[k]});
+        merge_product(job->pool, right, gram, false, w, in, in, n_out, s->weight[k]);
     }
     free(f);
     TRY(lapack_solve_spd(sum, right, in, n_out, job->name, err));
