@@ -102,13 +102,18 @@ static void list_visit(const struct compose *c, compose_visit *visit, void *user
         if (module_touches(c->list->modules[i], c->name)) visit(user, c->list->modules[i]);
 }
 
-/* Whether a module that acts in place does so through the weight. */
+/* Whether a module that acts in place does so through the weight. What folding would lose is refused: a shift where the layer has no bias. */
 static bool goes_by_weight(const struct compose *c, const struct module *m, const struct tuner_site *site) {
     if (is_by_weight(m, site)) return true;
     if (!m->tuner->weight) return false;
     struct chain chain = {.name = c->name, .of = m, .last = -1};
     list_visit(c, chain_count, &chain);
-    return chain.at < chain.last;
+    if (chain.at >= chain.last) return false;
+    const char *reason = m->tuner->refuses_fold ? m->tuner->refuses_fold(m) : NULL;
+    if (reason)
+        graph_fail(c->nn->g, CB_E_UNSUPPORTED, "%s: %s: before a module that changes the weight it would have to act on that too: %s",
+                   m->name, c->name, reason);
+    return true;
 }
 
 /* The weight or bias of a module alone: its copy or the model's own, then its definition. */
