@@ -195,16 +195,18 @@ struct tuner {
     bool (*owns)(const json_t *method);
     const struct tuner_preset *presets;
     const struct tuner_option *options;
-    const char *defaults;  // a complete adapter_config.json as PEFT writes it; of the adapters library, the object "config"
-    size_t options_bytes;
+    const char *
+        defaults;  // a complete adapter_config.json as PEFT writes it; of the adapters library, the object "config". Its keys are those that are known
+    size_t options_bytes;  // of module->options; 0: it has none
     enum tuner_fresh fresh;
     bool takes_experts;  // input and delta change the rows of an expert's site alone (nn_product); else weight serves such sites
     bool
         is_additive;  // what weight and bias add does not depend on what they change: folding can be undone, scale 0 is the base bit for bit
     const char *scaling;  // what the run-time scale multiplies
     const char *prefix;  // of the keys of the file; NULL: "base_model.model."
-    const char *const *cases;  // specs for the generic tests, NULL-ended
-    /* Reads module->method into module->options. where: the file, for messages. */
+    const char *const *cases;  // specs for the generic tests, NULL-ended: each on every family, the first in every type too
+    /* Reads the tuner's own keys of module->method into module->options, zeroed bytes that it alone may write, by a cast. Those of targets, layers and
+       copies are read after it by others. where: the file, for messages. */
     enum cb_status (*parse)(struct module *module, const char *where, struct cb_err *err);
     /* Whether a site of this kind can be changed. */
     bool (*match)(const struct nn_site *site);
@@ -228,7 +230,7 @@ struct tuner {
     /* The new weight of w, f32: (out,in) of linear layers however they are stored, (rows,channels) of embeddings, (C) of norms. */
     struct cb_tensor *(*weight)(const struct module *module, const struct tuner_site *site, struct nn *nn, struct cb_tensor *w,
                                 struct cb_tensor *scale);
-    /* The new bias of b, f32 (out). */
+    /* The new bias of b, f32 (out). Not called where the layer has none: a tuner that adds to it then says so in refuses_fold. */
     struct cb_tensor *(*bias)(const struct module *module, const struct tuner_site *site, struct nn *nn, struct cb_tensor *b,
                               struct cb_tensor *scale);
     /* The value of a fresh site's TUNER_MADE parameter. */
@@ -284,7 +286,7 @@ struct tuner {
     enum cb_status (*of_block)(json_t *config, const struct module_fresh *fresh, const struct nn *sites, struct cb_err *err);
     /* Writes a folder of the kind's own. NULL: as the library of its configuration does. */
     enum cb_status (*save)(const struct module *module, const struct store *store, const char *folder, struct cb_err *err);
-    /* Why this module cannot be folded though it has weight or bias; NULL: it can. */
+    /* Why this module cannot be folded though it has weight or bias; NULL: it can. Nor can it then stand before a module that changes weights. */
     const char *(*refuses_fold)(const struct module *module);
 };
 
@@ -323,7 +325,7 @@ struct cb_tensor *tuner_bias(const struct tuner_site *site, struct nn *nn);
 const char *tuner_key(struct module *module, const struct tuner_site *site, const char *suffix, struct cb_err *err);
 /* The site's weight in the store as f32, (out,in) of linear layers, else as it is stored. *weight: owned by caller, free(). */
 enum cb_status tuner_base_weight(float **weight, const struct tuner_site *site, const struct store *store, struct cb_err *err);
-/* The graph's leaf of the site's i-th parameter. */
+/* The graph's leaf of the site's i-th parameter, in the order in which declare added them. */
 struct cb_tensor *tuner_leaf(const struct module *module, const struct tuner_site *site, int i, struct nn *nn);
 /* Its value: the leaf, or what `make` gives where that is its role, once a graph. */
 struct cb_tensor *tuner_value(const struct module *module, const struct tuner_site *site, int i, struct nn *nn);

@@ -34,7 +34,6 @@ const struct tuner tuner_bitfit = {
     .defaults =
         "{\"base_model_name_or_path\":null,\"exclude_modules\":null,\"inference_mode\":true,\"modules_to_save\":null,"
         "\"peft_type\":\"BITFIT\",\"revision\":null,\"target_modules\":null,\"task_type\":\"CAUSAL_LM\"}",
-    .options_bytes = 1,
     .fresh = TUNER_IS_BASE,
     .scaling = "nothing: new values stand for the old ones",
     .prefix = "",

@@ -55,13 +55,11 @@ static const char *refuses_fold(const struct module *m) {
 }
 
 static const struct tuner_option options[] = {
-    PARTS_TARGETS,
-    PARTS_EXCLUDE,
-    PARTS_LAYERS,
-    {"shift", "shift", TUNER_BOOL, "outputs are shifted too; without: scaled alone, which folds where layers have no bias"},
+    PARTS_TARGETS, PARTS_EXCLUDE,
+    PARTS_LAYERS,  {"shift", "shift", TUNER_BOOL, "outputs are shifted too; without: scaled alone, which folds where layers have no bias"},
     {0},
 };
-static const char *const cases[] = {"ssf", "ssf:shift=false", NULL};
+static const char *const cases[] = {"ssf:shift=false", "ssf", NULL};
 
 const struct tuner tuner_ssf = {
     .name = "ssf",
