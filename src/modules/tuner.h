@@ -195,8 +195,8 @@ struct tuner {
     bool (*owns)(const json_t *method);
     const struct tuner_preset *presets;
     const struct tuner_option *options;
-    const char *
-        defaults;  // a complete adapter_config.json, every known key in it, as PEFT writes it; of the adapters library, the object "config"
+    /* A complete adapter_config.json as PEFT writes it, every known key in it; of the adapters library, the object "config". */
+    const char *defaults;
     size_t options_bytes;  // of module->options; 0: it has none
     enum tuner_fresh fresh;
     bool takes_experts;  // input and delta change the rows of an expert's site alone (nn_product); else weight serves such sites
