@@ -7,16 +7,11 @@
 #include <string.h>
 
 #include "api/files.h"
+#include "base/hash.h"
 #include "io/file.h"
 #include "modules/tuner.h"
 
 enum { SPOTS = 8, SPOT = 256, CARD_LIMIT = 1 << 24 };  // of each weight, SPOT values at SPOTS places
-
-static uint64_t hash_more(uint64_t h, const void *bytes, size_t n) {
-    const unsigned char *p = bytes;
-    for (size_t i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001B3ull;  // FNV-1a
-    return h;
-}
 
 static uint64_t hash_values(uint64_t h, const struct store_entry *entry) {
     const struct dtype *type = dtype_of(entry->type.dtype);
@@ -25,20 +20,20 @@ static uint64_t hash_values(uint64_t h, const struct store_entry *entry) {
     for (int i = 0; i < SPOTS && (i == 0 || step); i++) {
         const int64_t first = i * step, left = n - first < SPOT ? (n - first) / type->block * type->block : SPOT;
         type->to_f32(values, (const char *)entry->data + first / type->block * type->block_bytes, left);
-        h = hash_more(h, values, (size_t)left * sizeof *values);
+        h = hash_bytes(h, values, (size_t)left * sizeof *values);
     }
     return h;
 }
 
 struct base_print base_print(const struct instance *in) {
-    struct base_print print = {0xCBF29CE484222325ull, 0xCBF29CE484222325ull, false};
+    struct base_print print = {HASH_START, HASH_START, false};
     for (int i = 0; i < in->model->n_weights; i++) {
         const struct model_weight *w = &in->model->weights[i];
         const struct store_entry *entry = store_find(in->store, w->name);
         // a fresh head is none of the base's
         if (!entry || !entry->data || entry->trainable || w->is_buffer) continue;
-        print.shapes = hash_more(print.shapes, w->name, strlen(w->name));
-        print.shapes = hash_more(print.shapes, w->type.dim, (size_t)w->type.rank * sizeof *w->type.dim);
+        print.shapes = hash_bytes(print.shapes, w->name, strlen(w->name));
+        print.shapes = hash_bytes(print.shapes, w->type.dim, (size_t)w->type.rank * sizeof *w->type.dim);
         print.is_quantised |= dtype_of(entry->type.dtype)->is_quantised;
         if (!entry->turned) print.values = hash_values(print.values, entry);
     }

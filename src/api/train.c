@@ -12,6 +12,7 @@
 #include "api/components.h"
 #include "api/files.h"
 #include "api/training.h"
+#include "base/hash.h"
 #include "base/rng.h"
 #include "io/file.h"
 #include "modules/expression.h"
@@ -169,13 +170,12 @@ static json_t *number_or_null(double x) { return isfinite(x) ? json_real(x) : js
 /* All bits of the modules that were on the model and are not trained; *n: their tensors. */
 static uint64_t frozen_modules(const struct run *r, int *n) {
     const struct instance *in = &r->training.instance;
-    uint64_t h = 0xCBF29CE484222325ull;
+    uint64_t h = HASH_START;
     *n = 0;
     for (int i = 0; i < in->list.n - r->training.n_modules; i++)
         for (int k = 0; k < module_n_params(in->modules[i]); k++, ++*n) {
             const struct store_entry *entry = store_find(in->store, module_param(in->modules[i], k)->name);
-            const unsigned char *bytes = entry ? entry->data : NULL;
-            for (int64_t b = 0; bytes && b < entry->bytes; b++) h = (h ^ bytes[b]) * 0x100000001B3ull;  // FNV-1a
+            if (entry && entry->data) h = hash_bytes(h, entry->data, (size_t)entry->bytes);
         }
     return h;
 }

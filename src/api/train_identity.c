@@ -4,15 +4,10 @@
 #include <string.h>
 
 #include "api/train.h"
+#include "base/hash.h"
 #include "train/ckpt.h"
 
 #define BLOCK 4096
-
-static uint64_t hash_more(uint64_t h, const void *bytes, size_t n) {
-    const unsigned char *p = bytes;
-    for (size_t i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001B3ull;  // FNV-1a
-    return h;
-}
 
 static void put(struct run *r, const char *key, json_t *value) {
     if (json_object_set_new(r->identity, key, value)) r->is_identity_short = true;
@@ -39,7 +34,7 @@ static void put_optimizer(struct run *r, const struct trainer_options *t) {
 static enum cb_status corpus_text(const struct corpus *corpus, json_t **text, struct cb_err *err) {
     int32_t ids[BLOCK];
     const struct corpus_info *info = corpus_info(corpus);
-    uint64_t h = 0xCBF29CE484222325ull;
+    uint64_t h = HASH_START;
     for (int64_t at = 0; at < info->tokens; at += BLOCK) {
         int64_t n = info->tokens - at < BLOCK ? info->tokens - at : BLOCK;
         TRY(corpus_read(corpus, ids, at, n, err));
@@ -59,16 +54,16 @@ static bool is_trained(const struct training *t, const struct store_entry *entry
 
 /* Weights that no checkpoint holds: names, sizes, and the first and last bytes of each. */
 static json_t *frozen_text(const struct training *t) {
-    uint64_t h = 0xCBF29CE484222325ull;
+    uint64_t h = HASH_START;
     int n = 0;
     for (int i = 0; i < store_count(t->instance.store); i++) {
         const struct store_entry *entry = store_at(t->instance.store, i);
         if (is_trained(t, entry) || !entry->data) continue;
         size_t bytes = (size_t)entry->bytes, part = bytes < BLOCK ? bytes : BLOCK;
-        h = hash_more(h, entry->name, strlen(entry->name));
-        h = hash_more(h, &entry->bytes, sizeof entry->bytes);
-        h = hash_more(h, entry->data, part);
-        h = hash_more(h, (const char *)entry->data + bytes - part, part);
+        h = hash_bytes(h, entry->name, strlen(entry->name));
+        h = hash_bytes(h, &entry->bytes, sizeof entry->bytes);
+        h = hash_bytes(h, entry->data, part);
+        h = hash_bytes(h, (const char *)entry->data + bytes - part, part);
         n++;
     }
     return json_sprintf("%d tensors, hash %016" PRIx64, n, h);

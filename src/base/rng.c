@@ -2,6 +2,9 @@
 #include "base/rng.h"
 
 #include <math.h>
+#include <string.h>
+
+#include "base/hash.h"
 
 struct rng_block rng_philox(uint64_t key, uint64_t counter_low, uint64_t counter_high) {
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
@@ -52,8 +55,4 @@ double rng_normal(struct rng *rng) {
     return sqrt(-2.0 * log(u)) * cos(6.283185307179586477 * v);
 }
 
-uint64_t rng_hash(const char *text) {
-    uint64_t hash = 0xcbf29ce484222325u;
-    for (; *text; text++) hash = (hash ^ (unsigned char)*text) * 0x100000001b3u;
-    return hash;
-}
+uint64_t rng_hash(const char *text) { return hash_bytes(HASH_START, text, strlen(text)); }

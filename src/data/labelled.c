@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "data/labelled_private.h"
 #include "data/permute.h"
 
@@ -212,18 +213,16 @@ static enum cb_status labels_settle(struct build *b, struct cb_err *err) {
 }
 
 static void hash_all(struct labelled *l) {
-    uint64_t h = 0xCBF29CE484222325ull;
-    for (int64_t i = 0; i < l->n_tokens; i++)
-        h = (h ^ (uint32_t)l->ids[i] ^ (uint64_t)(uint32_t)l->tags[i] << 32) * 0x100000001B3ull, h ^= h >> 29;
+    uint64_t h = HASH_START;
+    for (int64_t i = 0; i < l->n_tokens; i++) h = hash_word(h, (uint32_t)l->ids[i] ^ (uint64_t)(uint32_t)l->tags[i] << 32);
     for (int64_t i = 0; i < l->n_rows; i++) {
         uint32_t bits;
         memcpy(&bits, &l->example[i].value, sizeof bits);
         if (l->kind == LABELLED_SPAN) bits ^= (uint32_t)l->example[i].end;
-        h = (h ^ (uint32_t)l->example[i].label ^ (uint64_t)bits << 32 ^ (uint64_t)l->example[i].n) * 0x100000001B3ull, h ^= h >> 29;
+        h = hash_word(h, (uint32_t)l->example[i].label ^ (uint64_t)bits << 32 ^ (uint64_t)l->example[i].n);
     }
     for (int k = 0; k < l->n_fields; k++)
-        for (int64_t i = 0; i < l->n_rows && !l->field[k].is_left_out; i++)
-            h = (h ^ (uint32_t)l->field[k].number[i]) * 0x100000001B3ull, h ^= h >> 29;
+        for (int64_t i = 0; i < l->n_rows && !l->field[k].is_left_out; i++) h = hash_word(h, (uint32_t)l->field[k].number[i]);
     l->info.hash = h;
 }
 

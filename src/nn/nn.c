@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "ops/ops.h"
 
 struct nn nn_make(struct cb_graph *g) {
@@ -45,8 +46,7 @@ struct cb_tensor *nn_site_param(struct nn *nn, const char *site, const char *fie
 
 /* Where a name is in the table of sites, or would be. */
 static int *site_slot(const struct nn *nn, const char *name) {
-    uint64_t hash = 14695981039346656037u;  // FNV-1a
-    for (const char *c = name; *c; c++) hash = (hash ^ (unsigned char)*c) * 1099511628211u;
+    const uint64_t hash = hash_bytes(HASH_START, name, strlen(name));
     size_t mask = 2 * (size_t)nn->sites_size - 1, i = (hash ^ hash >> 32) & mask;
     while (nn->site_slots[i] && strcmp(nn->sites[nn->site_slots[i] - 1]->name, name) != 0) i = (i + 1) & mask;
     return &nn->site_slots[i];
