@@ -179,12 +179,20 @@ struct merge_family {
     bool divide_by_count;  // normalise by how many agree, not by their weights
     bool may_keep_none;  // the largest floor(density n), not at least one of them
 };
-/* Rows of a family's option table; v: the default. */
+/* Of its methods' descriptors, all but name, doc and options. */
+#define MERGE_FAMILY(keep_, sign_)                                              \
+    .base = MERGE_BASE_WANTED, .min_models = 1, .max_models = MERGE_MAX_MODELS, \
+    .kind = &(const struct merge_family){.keep = (keep_), .sign = (sign_)}, .prepare = merge_family_prepare, .apply = merge_family_apply
+/* Rows of its option table; v: the default. */
 extern const char *const merge_rescale_words[];
 #define MERGE_WEIGHT \
     { "weight", "factor of the model", NAN, -1e9, 1e9, true, NULL }
 #define MERGE_DENSITY \
     { "density", "share of tau that is kept; 1: all", 1, 0, 1, true, NULL }
+#define MERGE_EPSILON \
+    { "epsilon", "how far the chance to stay moves with the rank", 0.15, 0, 0.5, true, NULL }
+#define MERGE_GAMMA \
+    { "gamma", "share of the largest that is dropped", 0.01, 0, 1, true, NULL }
 #define MERGE_NORMALIZE(v) \
     { "normalize", "divide by the sum of the weights that took part", v, 0, 1, false, NULL }
 #define MERGE_RESCALE(v)                                                                                                                   \
