@@ -307,6 +307,11 @@ struct cb_tensor *ad_lora_added(const struct module *m, const struct tuner_site 
     return ad_lora_spread(site, nn, gate ? op_mul(g, y, gate) : y, -1, 0);
 }
 
+struct cb_tensor *ad_lora_delta(const struct module *m, const struct tuner_site *site, struct nn *nn, struct cb_tensor *x,
+                                struct cb_tensor *y, struct cb_tensor *scale) {
+    return op_add(nn->g, y, ad_lora_added(m, site, nn, x, scale));
+}
+
 struct cb_tensor *ad_lora_product(const struct module *m, const struct tuner_site *site, struct nn *nn) {
     const struct ad_lora *o = m->options;
     const struct ad_lora_place *p = site->own;
@@ -323,17 +328,14 @@ struct cb_tensor *ad_lora_product(const struct module *m, const struct tuner_sit
     return ad_lora_spread(site, nn, p->n == 1 ? piece[0] : op_concat(g, p->n, piece, 0), 0, 0);
 }
 
+struct cb_tensor *ad_lora_weight(const struct module *m, const struct tuner_site *site, struct nn *nn, struct cb_tensor *w,
+                                 struct cb_tensor *scale) {
+    return op_add(nn->g, w, op_mul(nn->g, op_scale(nn->g, ad_lora_product(m, site, nn), site->scale, 0), scale));
+}
+
 const struct tuner_option ad_lora_options[] = {
-    {"r", "r", TUNER_INT, "rank"},
-    {"alpha", "alpha", TUNER_INT, "the change is scaled by alpha / r"},
-    {"attn_matrices", "attn_matrices", TUNER_STRS, "q, k, v joined by +: of self-attention"},
-    {"selfattn_lora", "selfattn_lora", TUNER_BOOL, "in attention"},
-    {"intermediate_lora", "intermediate_lora", TUNER_BOOL, "in the feed-forward layer's first projection"},
-    {"output_lora", "output_lora", TUNER_BOOL, "in its second one"},
-    {"leave_out", "leave_out", TUNER_INTS, "layers without it, joined by +"},
-    {"dropout", "dropout", TUNER_REAL, "of the input, in training"},
-    {"use_gating", "use_gating", TUNER_BOOL, "a learned gate in place of alpha / r"},
-    {"init_weights", "init_weights", TUNER_STR, "lora, bert, ia3 or vera"},
+    AD_LORA_RANK,
+    AD_LORA_PLACES,
     {"vera_d", "vera_d", TUNER_REAL, "fresh diagonal of the vectors d of VeRA"},
     {"vera_b", "vera_b", TUNER_REAL, "fresh diagonal of the vectors b of VeRA"},
     {0},

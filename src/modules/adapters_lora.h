@@ -44,7 +44,24 @@ struct cb_tensor *ad_lora_product(const struct module *module, const struct tune
 struct cb_tensor *ad_lora_spread(const struct tuner_site *site, struct nn *nn, struct cb_tensor *parts, int axis, float fill);
 /* Mean gates of the changed parts, (B,1,width); NULL: none. */
 struct cb_tensor *ad_lora_gates(const struct module *module, const struct tuner_site *site, struct nn *nn, struct cb_tensor *x);
+/* For descriptors: the output and the weight with what is added. */
+struct cb_tensor *ad_lora_delta(const struct module *module, const struct tuner_site *site, struct nn *nn, struct cb_tensor *x,
+                                struct cb_tensor *y, struct cb_tensor *scale);
+struct cb_tensor *ad_lora_weight(const struct module *module, const struct tuner_site *site, struct nn *nn, struct cb_tensor *w,
+                                 struct cb_tensor *scale);
 extern const struct tuner_option ad_lora_options[];
+#define AD_LORA_RANK \
+    {"r", "r", TUNER_INT, "rank"}, { "alpha", "alpha", TUNER_INT, "the change is scaled by alpha / r" }
+#define AD_LORA_PLACES                                                                                          \
+    {"attn_matrices", "attn_matrices", TUNER_STRS, "q, k, v joined by +: of self-attention"},                   \
+        {"selfattn_lora", "selfattn_lora", TUNER_BOOL, "in attention"},                                         \
+        {"intermediate_lora", "intermediate_lora", TUNER_BOOL, "in the feed-forward layer's first projection"}, \
+        {"output_lora", "output_lora", TUNER_BOOL, "in its second one"},                                        \
+        {"leave_out", "leave_out", TUNER_INTS, "layers without it, joined by +"},                               \
+        {"dropout", "dropout", TUNER_REAL, "of the input, in training"},                                        \
+        {"use_gating", "use_gating", TUNER_BOOL, "a learned gate in place of alpha / r"}, {                     \
+        "init_weights", "init_weights", TUNER_STR, "lora, bert, ia3 or vera"                                    \
+    }
 #define AD_LORA_DEFAULTS                                                                                                                  \
     "{\"alpha\":8,\"architecture\":\"lora\",\"attn_matrices\":[\"q\",\"v\"],\"composition_mode\":\"add\",\"dropout\":0.0,\"dtype\":null," \
     "\"init_weights\":\"lora\",\"init_weights_seed\":null,\"intermediate_lora\":false,\"leave_out\":[],\"output_lora\":false,\"r\":8,"    \

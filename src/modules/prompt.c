@@ -47,6 +47,13 @@ enum cb_status prompt_settle(struct module *m, const struct nn *sites, int64_t c
     return CB_OK;
 }
 
+enum cb_status prompt_settle_hidden(struct module *m, int64_t *hidden, struct cb_err *err) {
+    if (!*hidden) *hidden = ((const struct prompt *)m->options)->channels;
+    if (m->is_fresh && json_object_set_new(m->config, "encoder_hidden_size", json_integer(*hidden)) != 0)
+        FAIL(err, CB_E_MEMORY, "%s: no memory for its configuration", m->name);
+    return CB_OK;
+}
+
 /* ---- parameters */
 enum cb_status prompt_add_table(struct module *m, struct tuner_site *site, int64_t rows, int64_t channels, bool is_made,
                                 struct tuner_param rest, struct cb_err *err) {

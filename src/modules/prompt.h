@@ -15,6 +15,8 @@ struct prompt {
 enum cb_status prompt_parse(struct module *module, const char *where, struct cb_err *err);
 /* Settles the sizes by the sites, of which a token is `channels` wide; a fresh module's are set in its configuration as PEFT sets them. */
 enum cb_status prompt_settle(struct module *module, const struct nn *sites, int64_t channels, int64_t heads, struct cb_err *err);
+/* The width of an encoder: the channels, where it is 0. */
+enum cb_status prompt_settle_hidden(struct module *module, int64_t *hidden, struct cb_err *err);
 /* The table (rows, channels) of the file as a parameter: trained, unless an encoder of a fresh module makes it (is_made). */
 enum cb_status prompt_add_table(struct module *module, struct tuner_site *site, int64_t rows, int64_t channels, bool is_made,
                                 struct tuner_param rest, struct cb_err *err);
@@ -30,6 +32,14 @@ enum cb_status prompt_add_linear(struct module *module, struct tuner_site *site,
 /* Rows of an embedding as a parameter's fresh value: of the module's text, cut or repeated, or of tokens drawn; times scale (0: 1). */
 enum cb_status prompt_fill(const struct module *module, const struct tuner_param *param, const struct nn_site *table, bool by_text,
                            double scale, struct store *store, uint64_t seed, float *to, struct cb_err *err);
+
+/* Options and keys of adapter_config.json that all of them have. */
+#define PROMPT_SAVE \
+    { "save", "modules_to_save", TUNER_STRS, "modules that are trained whole, as copies" }
+#define PROMPT_JSON                                                                                                   \
+    "\"auto_mapping\":null,\"base_model_name_or_path\":null,\"inference_mode\":true,\"modules_to_save\":null,"        \
+    "\"num_attention_heads\":null,\"num_layers\":null,\"num_transformer_submodules\":null,\"num_virtual_tokens\":20," \
+    "\"peft_version\":\"0.21.2\",\"revision\":null,\"task_type\":null,\"token_dim\":null"
 
 /* For descriptors: the tokens' embedding; why a module stays beside the weights. */
 bool prompt_match(const struct nn_site *site);

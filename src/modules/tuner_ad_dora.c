@@ -22,14 +22,14 @@ static struct cb_tensor *factor(const struct module *m, const struct tuner_site 
 static struct cb_tensor *delta(const struct module *m, const struct tuner_site *site, struct nn *nn, struct cb_tensor *x,
                                struct cb_tensor *y, struct cb_tensor *scale) {
     struct cb_graph *g = nn->g;
-    return op_mul(g, op_add(g, y, ad_lora_added(m, site, nn, x, scale)), factor(m, site, nn, tuner_base(site, nn), scale));
+    return op_mul(g, ad_lora_delta(m, site, nn, x, y, scale), factor(m, site, nn, tuner_base(site, nn), scale));
 }
 
 static struct cb_tensor *weight(const struct module *m, const struct tuner_site *site, struct nn *nn, struct cb_tensor *w,
                                 struct cb_tensor *scale) {
     struct cb_graph *g = nn->g;
-    struct cb_tensor *v = op_add(g, w, op_mul(g, op_scale(g, ad_lora_product(m, site, nn), site->scale, 0), scale));
-    return op_mul(g, v, op_reshape(g, factor(m, site, nn, w, scale), 2, (const int64_t[]){site->site.out, 1}));
+    return op_mul(g, ad_lora_weight(m, site, nn, w, scale),
+                  op_reshape(g, factor(m, site, nn, w, scale), 2, (const int64_t[]){site->site.out, 1}));
 }
 
 static struct cb_tensor *bias(const struct module *m, const struct tuner_site *site, struct nn *nn, struct cb_tensor *b,

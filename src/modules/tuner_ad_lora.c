@@ -3,21 +3,10 @@
 #include <string.h>
 
 #include "modules/adapters_lora.h"
-#include "ops/ops.h"
 
 static bool owns(const json_t *method) {
     const char *mode = json_string_value(json_object_get(method, "composition_mode"));
     return (!mode || strcmp(mode, "scale") != 0) && !json_is_true(json_object_get(method, "use_dora"));
-}
-
-static struct cb_tensor *delta(const struct module *m, const struct tuner_site *site, struct nn *nn, struct cb_tensor *x,
-                               struct cb_tensor *y, struct cb_tensor *scale) {
-    return op_add(nn->g, y, ad_lora_added(m, site, nn, x, scale));
-}
-
-static struct cb_tensor *weight(const struct module *m, const struct tuner_site *site, struct nn *nn, struct cb_tensor *w,
-                                struct cb_tensor *scale) {
-    return op_add(nn->g, w, op_mul(nn->g, op_scale(nn->g, ad_lora_product(m, site, nn), site->scale, 0), scale));
 }
 
 static const struct tuner_preset presets[] = {
@@ -44,7 +33,7 @@ const struct tuner tuner_ad_lora = {
     .match = ad_lora_match,
     .implied = ad_lora_implied,
     .declare = ad_lora_declare,
-    .delta = delta,
-    .weight = weight,
+    .delta = ad_lora_delta,
+    .weight = ad_lora_weight,
     .refuses_fold = ad_lora_refuses_fold,
 };

@@ -7,6 +7,7 @@
 
 #include "io/safetensors.h"
 #include "modules/adapters.h"
+#include "modules/prompt.h"
 #include "ops/ops.h"
 
 enum location { SELF, ENCODER, CROSS, LOCATIONS };
@@ -227,11 +228,6 @@ static struct cb_tensor *before(const struct module *m, const struct tuner_site 
     return op_mul(g, op_expand(g, rows, 4, wide), gate);
 }
 
-static const char *refuses_fold(const struct module *m) {
-    (void)m;
-    return "it acts on what attention reads";
-}
-
 static const struct tuner_option options[] = {
     {"n", "prefix_length", TUNER_INT, "rows before the keys and values of each attention"},
     {"bottleneck", "bottleneck_size", TUNER_INT, "width of the MLP that makes them"},
@@ -265,5 +261,5 @@ const struct tuner tuner_ad_prefix = {
     .declare_shared = declare_shared,
     .declare = declare,
     .before = before,
-    .refuses_fold = refuses_fold,
+    .refuses_fold = prompt_refuses_fold,
 };

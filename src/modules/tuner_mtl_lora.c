@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "modules/adapters_lora.h"
-#include "ops/ops.h"
 
 static enum cb_status parse(struct module *m, const char *where, struct cb_err *err) {
     struct ad_lora *o = (struct ad_lora *)m->options;
@@ -26,16 +25,6 @@ static enum cb_status parse(struct module *m, const char *where, struct cb_err *
     return CB_OK;
 }
 
-static struct cb_tensor *delta(const struct module *m, const struct tuner_site *site, struct nn *nn, struct cb_tensor *x,
-                               struct cb_tensor *y, struct cb_tensor *scale) {
-    return op_add(nn->g, y, ad_lora_added(m, site, nn, x, scale));
-}
-
-static struct cb_tensor *weight(const struct module *m, const struct tuner_site *site, struct nn *nn, struct cb_tensor *w,
-                                struct cb_tensor *scale) {
-    return op_add(nn->g, w, op_mul(nn->g, op_scale(nn->g, ad_lora_product(m, site, nn), site->scale, 0), scale));
-}
-
 /* A and B: of all tasks that are trained together. */
 static bool shares(const struct module *m, const struct tuner_param *param) {
     const size_t n = strlen(param->public.key);
@@ -44,19 +33,11 @@ static bool shares(const struct module *m, const struct tuner_param *param) {
 }
 
 static const struct tuner_option options[] = {
-    {"r", "r", TUNER_INT, "rank"},
-    {"alpha", "alpha", TUNER_INT, "the change is scaled by alpha / r"},
+    AD_LORA_RANK,
     {"ups", "n_up_projection", TUNER_INT, "up-projections, which each task weighs"},
     {"matrix", "task_specific_matrix_type", TUNER_STR, "a task's own between down and up: singular_values (a diagonal) or linear"},
     {"sharpness", "weights_sharpness", TUNER_REAL, "of the softmax over the up-projections: what its weights are divided by"},
-    {"attn_matrices", "attn_matrices", TUNER_STRS, "q, k, v joined by +: of self-attention"},
-    {"selfattn_lora", "selfattn_lora", TUNER_BOOL, "in attention"},
-    {"intermediate_lora", "intermediate_lora", TUNER_BOOL, "in the feed-forward layer's first projection"},
-    {"output_lora", "output_lora", TUNER_BOOL, "in its second one"},
-    {"leave_out", "leave_out", TUNER_INTS, "layers without it, joined by +"},
-    {"dropout", "dropout", TUNER_REAL, "of the input, in training"},
-    {"use_gating", "use_gating", TUNER_BOOL, "a learned gate in place of alpha / r"},
-    {"init_weights", "init_weights", TUNER_STR, "lora, bert, ia3 or vera"},
+    AD_LORA_PLACES,
     {0},
 };
 static const char *const cases[] = {"mtl_lora:r=2,alpha=4,ups=3,intermediate_lora=true,output_lora=true",
@@ -82,8 +63,8 @@ const struct tuner tuner_mtl_lora = {
     .match = ad_lora_match,
     .implied = ad_lora_implied,
     .declare = ad_lora_declare,
-    .delta = delta,
-    .weight = weight,
+    .delta = ad_lora_delta,
+    .weight = ad_lora_weight,
     .refuses_fold = ad_lora_refuses_fold,
     .shares = shares,
 };

@@ -44,9 +44,7 @@ static enum cb_status declare_shared(struct module *m, const struct nn *sites, s
         const struct nn_site *site = sites->sites[i];
         if (!match(site)) continue;
         TRY(prompt_settle(m, sites, site->out, sites->n_kv_head, err));
-        if (!o->hidden) o->hidden = o->prompt.channels;
-        if (m->is_fresh && json_object_set_new(m->config, "encoder_hidden_size", json_integer(o->hidden)) != 0)
-            FAIL(err, CB_E_MEMORY, "%s: no memory for its configuration", m->name);
+        TRY(prompt_settle_hidden(m, &o->hidden, err));
         if (o->prompt.layers < sites->n_layer)
             FAIL(err, CB_E_SHAPE, "%s: num_layers: found %lld; wanted %lld, as many as the model's", m->name, (long long)o->prompt.layers,
                  (long long)sites->n_layer);
@@ -90,7 +88,7 @@ static const struct tuner_option options[] = {
     {"projection", "prefix_projection", TUNER_BOOL, "an MLP makes them: steadier training, the file holds what it gives"},
     {"hidden", "encoder_hidden_size", TUNER_INT, "width of the MLP; else that of the keys"},
     {"init", "init_weights", TUNER_STR, "zero: the prefix begins at zero"},
-    {"save", "modules_to_save", TUNER_STRS, "modules that are trained whole, as copies"},
+    PROMPT_SAVE,
     {0},
 };
 static const char *const cases[] = {"prefix:n=3", "prefix:n=2,projection=true,hidden=8", NULL};
@@ -101,10 +99,7 @@ const struct tuner tuner_prefix = {
     .peft_type = "PREFIX_TUNING",
     .options = options,
     .defaults =
-        "{\"auto_mapping\":null,\"base_model_name_or_path\":null,\"encoder_hidden_size\":null,\"inference_mode\":true,"
-        "\"init_weights\":null,\"modules_to_save\":null,\"num_attention_heads\":null,\"num_layers\":null,"
-        "\"num_transformer_submodules\":null,\"num_virtual_tokens\":20,\"peft_type\":\"PREFIX_TUNING\","
-        "\"peft_version\":\"0.21.2\",\"prefix_projection\":false,\"revision\":null,\"task_type\":null,\"token_dim\":null}",
+        "{" PROMPT_JSON ",\"encoder_hidden_size\":null,\"init_weights\":null,\"peft_type\":\"PREFIX_TUNING\",\"prefix_projection\":false}",
     .options_bytes = sizeof(struct prefix_options),
     .fresh = TUNER_NOT_BASE,
     .prefix = "base_model.",

@@ -66,7 +66,7 @@ static enum cb_status declare(struct module *m, struct tuner_site *site, struct 
 static const struct tuner_option options[] = {
     {"n", "num_virtual_tokens", TUNER_INT, "virtual tokens"},
     {"init", "prompt_tuning_init", TUNER_STR, "RANDOM, SAMPLE_VOCAB (embeddings of tokens drawn) or TEXT (of those of text)"},
-    {"save", "modules_to_save", TUNER_STRS, "modules that are trained whole, as copies"},
+    PROMPT_SAVE,
     {"text", "prompt_tuning_init_text", TUNER_TEXT, "what the prompt begins as, with init=TEXT; the last option, commas are its own"},
     {0},
 };
@@ -77,12 +77,9 @@ const struct tuner tuner_prompt = {
     .doc = "Prompt tuning: trained embeddings of virtual tokens before those of the tokens.",
     .peft_type = "PROMPT_TUNING",
     .options = options,
-    .defaults =
-        "{\"auto_mapping\":null,\"base_model_name_or_path\":null,\"inference_mode\":true,\"modules_to_save\":null,"
-        "\"num_attention_heads\":null,\"num_layers\":null,\"num_transformer_submodules\":null,\"num_virtual_tokens\":20,"
-        "\"peft_type\":\"PROMPT_TUNING\",\"peft_version\":\"0.21.2\",\"prompt_tuning_init\":\"RANDOM\","
-        "\"prompt_tuning_init_text\":null,\"revision\":null,\"task_type\":null,\"token_dim\":null,\"tokenizer_kwargs\":null,"
-        "\"tokenizer_name_or_path\":null}",
+    .defaults = "{" PROMPT_JSON
+                ",\"peft_type\":\"PROMPT_TUNING\",\"prompt_tuning_init\":\"RANDOM\",\"prompt_tuning_init_text\":null,\"tokenizer_kwargs\":"
+                "null,\"tokenizer_name_or_path\":null}",
     .options_bytes = sizeof(struct prompt_options),
     .fresh = TUNER_NOT_BASE,
     .prefix = "base_model.",

@@ -40,10 +40,7 @@ static enum cb_status declare_shared(struct module *m, const struct nn *sites, s
     for (int i = 0; i < sites->n_sites; i++) {
         if (!sites->sites[i]->reads_tokens) continue;
         TRY(prompt_settle(m, sites, sites->sites[i]->out, sites->n_head, err));
-        if (!o->hidden) o->hidden = o->prompt.channels;
-        if (m->is_fresh && json_object_set_new(m->config, "encoder_hidden_size", json_integer(o->hidden)) != 0)
-            FAIL(err, CB_E_MEMORY, "%s: no memory for its configuration", m->name);
-        return CB_OK;
+        return prompt_settle_hidden(m, &o->hidden, err);
     }
     return CB_OK;
 }
@@ -110,7 +107,7 @@ static const struct tuner_option options[] = {
     {"hidden", "encoder_hidden_size", TUNER_INT, "width of the encoder; else the embedding's"},
     {"layers", "encoder_num_layers", TUNER_INT, "of the LSTM; the MLP has two hidden ones"},
     {"dropout", "encoder_dropout", TUNER_FLOAT, "between the LSTM's layers, in training"},
-    {"save", "modules_to_save", TUNER_STRS, "modules that are trained whole, as copies"},
+    PROMPT_SAVE,
     {0},
 };
 static const char *const cases[] = {"ptuning:n=3,hidden=16", "ptuning:n=4,hidden=6,encoder=LSTM", NULL};
@@ -120,11 +117,9 @@ const struct tuner tuner_ptuning = {
     .doc = "P-tuning: virtual tokens that an encoder makes; the file holds what it gives.",
     .peft_type = "P_TUNING",
     .options = options,
-    .defaults =
-        "{\"auto_mapping\":null,\"base_model_name_or_path\":null,\"encoder_dropout\":0.0,\"encoder_hidden_size\":null,"
-        "\"encoder_num_layers\":2,\"encoder_reparameterization_type\":\"MLP\",\"inference_mode\":true,\"modules_to_save\":null,"
-        "\"num_attention_heads\":null,\"num_layers\":null,\"num_transformer_submodules\":null,\"num_virtual_tokens\":20,"
-        "\"peft_type\":\"P_TUNING\",\"peft_version\":\"0.21.2\",\"revision\":null,\"task_type\":null,\"token_dim\":null}",
+    .defaults = "{" PROMPT_JSON
+                ",\"encoder_dropout\":0.0,\"encoder_hidden_size\":null,\"encoder_num_layers\":2,\"encoder_reparameterization_type\":"
+                "\"MLP\",\"peft_type\":\"P_TUNING\"}",
     .options_bytes = sizeof(struct ptuning_options),
     .fresh = TUNER_NOT_BASE,
     .prefix = "base_model.",
