@@ -29,12 +29,17 @@ static enum cb_status parse(struct module *m, const char *where, struct cb_err *
     return json_get_bool(&o->is_aware, m->config, where, "structure_aware", false, err);
 }
 
+/* The next power of two. */
+static int64_t padded(int64_t n) {
+    int64_t power = 1;
+    while (power < n) power *= 2;
+    return power;
+}
+
 /* Elements of the transform at a site: t fits in too. */
-static int64_t padded(const struct said_options *o, const struct nn_site *site) {
-    const int64_t most = site->in * site->out > o->d ? site->in * site->out : o->d;
-    int64_t n = 1;
-    while (n < most) n *= 2;
-    return n;
+static int64_t transformed(const struct said_options *o, const struct nn_site *site) {
+    const int64_t n = padded(site->in * site->out), c = padded(o->d);
+    return n > c ? n : c;
 }
 
 /* The random part of a site is drawn from the seed and its key. */
@@ -58,6 +63,7 @@ static enum cb_status random_fill(const struct module *m, const struct tuner_par
             place[i] = place[j];
             place[j] = kept;
         }
+        for (int64_t i = 0; i < n; i++) place[i] &= (int32_t)(padded(o->d) - 1);
         return CB_OK;
     }
     if (strstr(p->public.key, "said_signs")) {
@@ -85,13 +91,13 @@ static enum cb_status declare(struct module *m, struct tuner_site *site, struct 
     const int64_t in = site->site.in, out = site->site.out, one = 1;
     if (in >= INT32_MAX / 2 / out || (o->is_dense && o->d > INT64_MAX / 64 / (in * out)))
         FAIL(err, CB_E_LIMIT, "%s: a weight (%lld,%lld) is too large for the projection", site->site.name, (long long)out, (long long)in);
-    const int64_t n = padded(o, &site->site), dense[2] = {in * out, o->d};
+    const int64_t n = transformed(o, &site->site), c = padded(o->d), dense[2] = {in * out, o->d};
     struct tuner_param theta = {.public = {.key = "base_model.said_theta", .type = type_make(CB_DTYPE_F32, 1, &o->d)}};
     TRY(tuner_add(m, site, theta, NULL, err));
     if (o->is_dense) {
         TRY(add_random(m, site, "said_projection", type_make(CB_DTYPE_F32, 2, dense), err));
     } else {
-        TRY(add_random(m, site, "said_signs", type_make(CB_DTYPE_F32, 1, &n), err));
+        TRY(add_random(m, site, "said_signs", type_make(CB_DTYPE_F32, 1, &c), err));
         TRY(add_random(m, site, "said_places", type_make(CB_DTYPE_I32, 1, &n), err));
         TRY(add_random(m, site, "said_gauss", type_make(CB_DTYPE_F32, 1, &n), err));
     }
@@ -118,7 +124,7 @@ static struct cb_tensor *weight(const struct module *m, const struct tuner_site 
                                 struct cb_tensor *scale) {
     const struct said_options *o = m->options;
     struct cb_graph *g = nn->g;
-    const int64_t n = padded(o, &site->site), all = site->site.in * site->site.out;
+    const int64_t n = transformed(o, &site->site), c = padded(o->d), all = site->site.in * site->site.out;
     const struct cb_type type = w->type;
     struct cb_tensor *t = op_mul(g, tuner_leaf(m, site, SAID_THETA, nn), scale);
     if (o->is_aware) t = op_mul(g, t, tuner_leaf(m, site, site->n_params - 1, nn));
@@ -126,8 +132,9 @@ static struct cb_tensor *weight(const struct module *m, const struct tuner_site 
         t = op_matmul(g, tuner_leaf(m, site, 1, nn), op_reshape(g, t, 2, (int64_t[]){o->d, 1}), false, false);
         return op_add(g, w, op_reshape(g, t, type.rank, type.dim));
     }
-    t = op_pad(g, t, "constant", 0, 2, (int64_t[]){0, n - o->d});
-    t = hadamard(g, op_mul(g, t, tuner_leaf(m, site, SAID_SIGNS, nn)), n);
+    // behind its c leading elements S t is zero, of which H makes the same c numbers again and again: they are computed once, P takes places modulo c
+    t = op_pad(g, t, "constant", 0, 2, (int64_t[]){0, c - o->d});
+    t = hadamard(g, op_mul(g, t, tuner_leaf(m, site, SAID_SIGNS, nn)), c);
     t = op_index_select(g, t, tuner_leaf(m, site, SAID_PLACES, nn), 0);
     t = hadamard(g, op_mul(g, t, tuner_leaf(m, site, SAID_GAUSS, nn)), n);
     return op_add(g, w, op_reshape(g, op_slice(g, t, 0, 0, all, 1), type.rank, type.dim));
