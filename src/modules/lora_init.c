@@ -112,12 +112,11 @@ static enum cb_status pissa_a(const struct module *m, const struct tuner_param *
     struct lora_weight b;
     if (!(site->scale > 0)) FAIL(err, CB_E_FORMAT, "%s: lora_alpha: found %g; wanted one above 0", m->name, o->alpha);
     TRY(lora_weight_open(&b, m, param, store, err));
-    const int64_t k = b.in < b.out ? b.in : b.out;
-    double *u = lora_matrix(b.out, k, err), *s = lora_matrix(k, 1, err), *vt = lora_matrix(k, b.in, err);
+    double *u = lora_matrix(b.out, b.r, err), *s = lora_matrix(b.r, 1, err), *vt = lora_matrix(b.r, b.in, err);
     enum cb_status status = u && s && vt ? CB_OK : err->code;
     if (status == CB_OK)
         status = o->iterations ? svd_drawn(&b, o->iterations, seed, rng_hash(param->public.key), u, s, vt, site->site.name, err)
-                               : lapack_svd(b.w, b.out, b.in, u, s, vt, site->site.name, err);
+                               : lapack_svd_first(b.w, b.out, b.in, b.r, u, s, vt, site->site.name, err);
     for (int64_t i = 0; status == CB_OK && i < b.r * b.in; i++) ((float *)data)[i] = (float)(sqrt(s[i / b.in] / site->scale) * vt[i]);
     free(u), free(s), free(vt), free(b.w);
     return status;

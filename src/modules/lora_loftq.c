@@ -104,18 +104,16 @@ static enum cb_status quantise(float *w, const struct lora_weight *b, const stru
 }
 
 /* ---- by turns */
-/* Room for a decomposition of a matrix (out,in). */
+/* Room for the first r values of a matrix (out,in). */
 struct parts {
-    double *rest, *u, *s, *vt;  // (out,in), (out,k), (k), (k,in)
-    int64_t k;
+    double *rest, *u, *s, *vt;  // (out,in), (out,r), (r), (r,in)
 };
 
 static enum cb_status parts_open(struct parts *p, const struct lora_weight *b, struct cb_err *err) {
-    p->k = b->in < b->out ? b->in : b->out;
     p->rest = lora_matrix(b->out, b->in, err);
-    p->u = lora_matrix(b->out, p->k, err);
-    p->s = lora_matrix(p->k, 1, err);
-    p->vt = lora_matrix(p->k, b->in, err);
+    p->u = lora_matrix(b->out, b->r, err);
+    p->s = lora_matrix(b->r, 1, err);
+    p->vt = lora_matrix(b->r, b->in, err);
     return p->rest && p->u && p->s && p->vt ? CB_OK : err->code;
 }
 
@@ -129,10 +127,10 @@ static enum cb_status alternate(float *q, const struct lora_weight *b, struct pa
         TRY(quantise(q, b, o, name, err));
         if (turn + 1 == o->iterations) return CB_OK;
         for (int64_t i = 0; i < n; i++) p->rest[i] = b->w[i] - (double)q[i];
-        TRY(lapack_svd(p->rest, b->out, b->in, p->u, p->s, p->vt, name, err));
+        TRY(lapack_svd_first(p->rest, b->out, b->in, b->r, p->u, p->s, p->vt, name, err));
         for (int64_t i = 0; i < n; i++) {
             double kept = 0;
-            for (int64_t k = 0; k < b->r; k++) kept += p->u[i / b->in * p->k + k] * p->s[k] * p->vt[k * b->in + i % b->in];
+            for (int64_t k = 0; k < b->r; k++) kept += p->u[i / b->in * b->r + k] * p->s[k] * p->vt[k * b->in + i % b->in];
             q[i] = (float)(b->w[i] - kept);
         }
     }
@@ -172,7 +170,7 @@ enum cb_status lora_loftq_a(const struct module *m, const struct tuner_param *pa
     TRY(lora_weight_open(&b, m, param, store, err));
     enum cb_status status = parts_open(&p, &b, err);
     for (int64_t i = 0; status == CB_OK && i < b.in * b.out; i++) p.rest[i] = -(double)shift[i];
-    if (status == CB_OK) status = lapack_svd(p.rest, b.out, b.in, p.u, p.s, p.vt, site->site.name, err);
+    if (status == CB_OK) status = lapack_svd_first(p.rest, b.out, b.in, b.r, p.u, p.s, p.vt, site->site.name, err);
     for (int64_t i = 0; status == CB_OK && i < b.r * b.in; i++) a[i] = (float)(sqrt(p.s[i / b.in] / factor) * p.vt[i]);
     // where nothing is lost it begins as LoRA does: from zeros it would not learn
     struct rng rng = rng_make(seed, rng_hash(param->public.key));
