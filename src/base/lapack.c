@@ -26,12 +26,13 @@ enum cb_status lapack_svd(double *a, int64_t m, int64_t n, double *u, double *s,
                  "singular values", name, err);
 }
 
-/* q(m,r) in place of b(m,r), and the upper triangle r(r,r) of b = q r. */
-static enum cb_status orthogonal(double *b, double *upper, int64_t m, int64_t r, const char *name, struct cb_err *err) {
+enum cb_status lapack_orthonormal(double *b, double *upper, int64_t m, int64_t r, const char *name, struct cb_err *err) {
+    TRY(check_sides(m, r, name, err));
+    if (r > m) FAIL(err, CB_E_SHAPE, "%s: %lld orthonormal columns of %lld rows", name, (long long)r, (long long)m);
     double *tau = malloc((size_t)r * sizeof *tau);
     if (!tau) FAIL(err, CB_E_MEMORY, "%s: no memory to decompose it", name);
     lapack_int info = LAPACKE_dgeqrf(LAPACK_ROW_MAJOR, (lapack_int)m, (lapack_int)r, b, (lapack_int)r, tau);
-    for (int64_t i = 0; i < r && !info; i++)
+    for (int64_t i = 0; upper && i < r && !info; i++)
         for (int64_t j = 0; j < r; j++) upper[i * r + j] = j < i ? 0 : b[i * r + j];
     if (!info) info = LAPACKE_dorgqr(LAPACK_ROW_MAJOR, (lapack_int)m, (lapack_int)r, (lapack_int)r, b, (lapack_int)r, tau);
     free(tau);
@@ -52,8 +53,8 @@ static enum cb_status product(double *b, double *a, int64_t m, int64_t r, int64_
     double *at = work, *rb = at + n * r, *ra = rb + r * r, *middle = ra + r * r, *mu = middle + r * r, *mvt = mu + r * r;
     for (int64_t i = 0; i < r; i++)
         for (int64_t j = 0; j < n; j++) at[j * r + i] = a[i * n + j];
-    TRY(orthogonal(b, rb, m, r, name, err));
-    TRY(orthogonal(at, ra, n, r, name, err));
+    TRY(lapack_orthonormal(b, rb, m, r, name, err));
+    TRY(lapack_orthonormal(at, ra, n, r, name, err));
     multiply(middle, rb, ra, r, r, r, true);
     TRY(lapack_svd(middle, r, r, mu, s, mvt, name, err));
     multiply(u, b, mu, m, r, r, false);

@@ -12,6 +12,8 @@ enum cb_status lapack_svd_first(const double *a, int64_t m, int64_t n, int64_t r
 /* All of a product b a with b(m,r), a(r,n), r at most m and n, in time linear in m and n: u(m,r), s(r), vt(r,n). b and a are overwritten. */
 enum cb_status lapack_svd_product(double *b, double *a, int64_t m, int64_t r, int64_t n, double *u, double *s, double *vt, const char *name,
                                   struct cb_err *err);
+/* b = q r: q(m,r) with orthonormal columns takes the place of b(m,r), r at most m; the triangle goes to upper(r,r). Nullable: upper. */
+enum cb_status lapack_orthonormal(double *b, double *upper, int64_t m, int64_t r, const char *name, struct cb_err *err);
 /* Solves a x = b for symmetric positive definite a(n,n), b(n,m); x takes b's place and a is overwritten. A matrix that is not positive definite is
    CB_E_NUMERIC. */
 enum cb_status lapack_solve_spd(double *a, double *b, int64_t n, int64_t m, const char *name, struct cb_err *err);

@@ -25,39 +25,10 @@ void lora_product(double *c, const double *a, const double *b, int64_t m, int64_
         }
 }
 
-/* The first r columns of Q of a = Q R by Householder reflections in LAPACK's signs; a (m,n), r at most m and n. */
-static enum cb_status orthonormal(double *q, const double *a, int64_t m, int64_t n, int64_t r, struct cb_err *err) {
-    double *v = lora_matrix(m, r, err), *tau = lora_matrix(r, 1, err);
-    for (int64_t i = 0; v && i < m; i++)
-        for (int64_t j = 0; j < r; j++) v[i * r + j] = a[i * n + j];
-    for (int64_t j = 0; v && tau && j < r; j++) {
-        double tail = 0, alpha = v[j * r + j];
-        for (int64_t i = j + 1; i < m; i++) tail += v[i * r + j] * v[i * r + j];
-        if (tail == 0) continue;
-        const double beta = -copysign(sqrt(alpha * alpha + tail), alpha);
-        tau[j] = (beta - alpha) / beta;
-        for (int64_t i = j + 1; i < m; i++) v[i * r + j] /= alpha - beta;
-        // the reflection meets the columns that follow
-        for (int64_t k = j + 1; k < r; k++) {
-            double dot = v[j * r + k];
-            for (int64_t i = j + 1; i < m; i++) dot += v[i * r + j] * v[i * r + k];
-            v[j * r + k] -= tau[j] * dot;
-            for (int64_t i = j + 1; i < m; i++) v[i * r + k] -= tau[j] * dot * v[i * r + j];
-        }
-    }
-    // Q: the reflections, last first, of the first r unit vectors
-    for (int64_t i = 0; i < m * r; i++) q[i] = i / r == i % r;
-    for (int64_t j = r; v && tau && j-- > 0;)
-        for (int64_t k = j; k < r; k++) {
-            double dot = q[j * r + k];
-            for (int64_t i = j + 1; i < m; i++) dot += v[i * r + j] * q[i * r + k];
-            q[j * r + k] -= tau[j] * dot;
-            for (int64_t i = j + 1; i < m; i++) q[i * r + k] -= tau[j] * dot * v[i * r + j];
-        }
-    const bool ok = v && tau;
-    free(v);
-    free(tau);
-    return ok ? CB_OK : err->code;
+/* The first r columns of Q of a = Q R, in LAPACK's signs; a (m,n), r at most m and n. */
+static enum cb_status orthonormal(double *q, const double *a, int64_t m, int64_t n, int64_t r, const char *name, struct cb_err *err) {
+    for (int64_t i = 0; i < m * r; i++) q[i] = a[i / r * n + i % r];
+    return lapack_orthonormal(q, NULL, m, r, name, err);
 }
 
 /* ---- the weight */
@@ -92,10 +63,10 @@ static enum cb_status svd_drawn(struct lora_weight *b, int iterations, uint64_t 
     for (int64_t i = 0; status == CB_OK && i < b->in * b->r; i++) p[i] = rng_normal(&rng);
     for (int k = 0; status == CB_OK && k <= iterations; k++) {
         lora_product(y, b->w, p, b->out, b->in, b->r, false);
-        status = orthonormal(q, y, b->out, b->r, b->r, err);
+        status = orthonormal(q, y, b->out, b->r, b->r, name, err);
         if (status != CB_OK || k == iterations) break;
         lora_product(z, b->w, q, b->in, b->out, b->r, true);
-        status = orthonormal(p, z, b->in, b->r, b->r, err);
+        status = orthonormal(p, z, b->in, b->r, b->r, name, err);
     }
     if (status == CB_OK) {
         lora_product(low, q, b->w, b->r, b->out, b->in, true);
@@ -149,7 +120,7 @@ static enum cb_status olora_q(double **q, struct lora_weight *b, const struct mo
                               const struct store *store, struct cb_err *err) {
     TRY(lora_weight_open(b, m, param, store, err));
     *q = lora_matrix(b->out, b->r, err);
-    enum cb_status status = *q ? orthonormal(*q, b->w, b->out, b->in, b->r, err) : err->code;
+    enum cb_status status = *q ? orthonormal(*q, b->w, b->out, b->in, b->r, m->name, err) : err->code;
     if (status != CB_OK) free(*q), free(b->w);
     return status;
 }
@@ -188,7 +159,7 @@ static enum cb_status orthogonal(const struct module *m, const struct tuner_para
     struct rng rng = rng_make(seed, rng_hash(site->site.name));
     double *x = lora_matrix(r, r, err), *q = lora_matrix(r, r, err);
     for (int64_t i = 0; x && i < r * r; i++) x[i] = rng_normal(&rng);
-    enum cb_status status = x && q ? orthonormal(q, x, r, r, r, err) : err->code;
+    enum cb_status status = x && q ? orthonormal(q, x, r, r, r, m->name, err) : err->code;
     rng = rng_make(seed, rng_hash(param->public.key));
     for (int64_t i = 0; status == CB_OK && i < n; i++) {
         for (int64_t j = 0; j < r; j++) x[j] = 0;
