@@ -1,6 +1,5 @@
 /* cb_train: data, the set-up of training_open, the loop, and what is written at the end. */
 #include "api/train.h"
-#include "text/chat.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -16,6 +15,7 @@
 #include "base/rng.h"
 #include "io/file.h"
 #include "modules/expression.h"
+#include "text/chat.h"
 #include "train/ckpt.h"
 
 /* What a tuner or full training usually wants. */
@@ -337,22 +337,55 @@ static enum cb_status plan_validation(struct run *r, int64_t *bytes, struct cb_e
     return CB_OK;
 }
 
-static enum cb_status run_train(struct run *r, struct cb_train_result *result, struct cb_err *err) {
+/* What the options alone say. */
+static enum cb_status read_options(struct run *r, struct training_options *to, struct cb_err *err) {
     const struct cb_train_options *o = r->o;
-    struct training_options to = {.model = o->model, .modules = o->modules, .tuner = o->tuner, .labels_given = true, .train_mode = true};
-    to.module_per_set = o->module_per_set;
-    to.adapter_drop = o->adapter_drop;
     TRY(training_parse(o->tuner, &r->what, err));
-    to.what = r->what;
-    to.lr_scales = o->lr_scales;
-    to.n_lr_scales = o->n_lr_scales;
-    to.unfreeze = o->unfreeze;
-    to.teacher = o->teacher;
-    to.distill = o->distill > 0 ? o->distill : 0.5;
-    to.temperature = o->temperature > 0 ? o->temperature : 1;
+    *to = (struct training_options){.model = o->model,
+                                    .modules = o->modules,
+                                    .tuner = o->tuner,
+                                    .what = r->what,
+                                    .labels_given = true,
+                                    .train_mode = true,
+                                    .module_per_set = o->module_per_set,
+                                    .adapter_drop = o->adapter_drop,
+                                    .lr_scales = o->lr_scales,
+                                    .n_lr_scales = o->n_lr_scales,
+                                    .unfreeze = o->unfreeze,
+                                    .teacher = o->teacher,
+                                    .distill = o->distill > 0 ? o->distill : 0.5,
+                                    .temperature = o->temperature > 0 ? o->temperature : 1};
     if (!o->teacher && (o->distill != 0 || o->temperature != 0))
         FAIL(err, CB_E_USAGE, "--distill, --temperature: wanted --teacher MODEL with them");
-    if (to.distill > 1 || !isfinite(to.temperature)) FAIL(err, CB_E_USAGE, "--distill %g: wanted a share from 0 to 1", to.distill);
+    if (to->distill > 1 || !isfinite(to->temperature)) FAIL(err, CB_E_USAGE, "--distill %g: wanted a share from 0 to 1", to->distill);
+    return CB_OK;
+}
+
+/* The inputs of the plans, which batches fill. */
+static enum cb_status open_inputs(struct run *r, struct cb_err *err) {
+    const bool has_fields = r->task != NULL;
+    const struct instance *in = &r->training.instance;
+    struct pass *pass = &r->training.pass, *valid = r->task ? &r->eval.pass : &r->score.pass;
+    const int64_t rows = r->batch * (r->task ? labelled_info(r->data.examples)->rows : 1);
+    const int64_t valid_rows = r->batch * (r->data.valid_examples ? labelled_info(r->data.valid_examples)->rows : 1);
+    TRY(set_inputs_open(&r->row_sets, pass, in, &r->data.sets, rows, has_fields, err));
+    if (has_valid(r)) TRY(set_inputs_open(&r->valid_sets, valid, in, &r->data.sets, valid_rows, has_fields, err));
+    if (r->task) {
+        r->rows = task_batch(pass, r->task, r->batch, r->seq, (int32_t)in->model->pad);
+        TRY(task_batch_fields(&r->rows, pass, in, r->data.examples, err));
+    }
+    r->rows.sets = r->row_sets.set;
+    r->in.ids = pass_data(pass, "input_ids");
+    r->in.labels = pass_data(pass, "labels");
+    r->in.segments = score_segments(pass);
+    r->in.positions = pass_data(pass, "position_ids");
+    return CB_OK;
+}
+
+static enum cb_status run_train(struct run *r, struct cb_train_result *result, struct cb_err *err) {
+    const struct cb_train_options *o = r->o;
+    struct training_options to;
+    TRY(read_options(r, &to, err));
     // all that can be refused without the data is refused before they are read
     TRY(sets_parse(&r->data.sets, o, err));
     if (r->data.sets.is_named && o->sample_every > 0)
@@ -389,21 +422,7 @@ static enum cb_status run_train(struct run *r, struct cb_train_result *result, s
         fill_plan(r, result);
         return o->dump ? plan_dump(r->training.pass.plan, &result->dump, err) : CB_OK;
     }
-    const bool has_fields = r->task != NULL;
-    const int64_t rows = r->batch * (r->task ? labelled_info(r->data.examples)->rows : 1);
-    const int64_t valid_rows = r->batch * (r->data.valid_examples ? labelled_info(r->data.valid_examples)->rows : 1);
-    TRY(set_inputs_open(&r->row_sets, &r->training.pass, &r->training.instance, &r->data.sets, rows, has_fields, err));
-    struct pass *valid = r->task ? &r->eval.pass : &r->score.pass;
-    if (has_valid(r)) TRY(set_inputs_open(&r->valid_sets, valid, &r->training.instance, &r->data.sets, valid_rows, has_fields, err));
-    if (r->task) {
-        r->rows = task_batch(&r->training.pass, r->task, r->batch, r->seq, (int32_t)r->training.instance.model->pad);
-        TRY(task_batch_fields(&r->rows, &r->training.pass, &r->training.instance, r->data.examples, err));
-    }
-    r->rows.sets = r->row_sets.set;
-    r->in.ids = pass_data(&r->training.pass, "input_ids");
-    r->in.labels = pass_data(&r->training.pass, "labels");
-    r->in.segments = score_segments(&r->training.pass);
-    r->in.positions = pass_data(&r->training.pass, "position_ids");
+    TRY(open_inputs(r, err));
     fill_plan(r, result);
     return train(r, result, err);
 }

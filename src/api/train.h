@@ -47,9 +47,9 @@ struct run {
 };
 
 enum cb_status run_sizes(struct run *r, struct cb_err *err);
-/* Names and numbers that are wrong whatever the data are. */
 /* Whether the model learns what --task says, and what the masks are. */
 enum cb_status run_check_task(const struct run *r, struct cb_err *err);
+/* Names and numbers that are wrong whatever the data are. */
 enum cb_status run_check_data(const struct run *r, struct cb_err *err);
 /* train_data.c: tokenises (into OUT/run), splits, makes the loaders; with a plan only, the first loader alone in memory. */
 enum cb_status run_data(struct run *r, struct cb_err *err);
