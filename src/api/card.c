@@ -2,6 +2,7 @@
 #include "api/card.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,16 @@
 #include "modules/tuner.h"
 
 enum { SPOTS = 8, SPOT = 256, CARD_LIMIT = 1 << 24 };  // of each weight, SPOT values at SPOTS places
+enum { SAMPLE = 256 };
+#define ALIKE 0.5  // cosine of samples: of other weights it is around 0, of the coarsest blocks still well above
+
+/* What a base is, apart from where it lies: the names and shapes of its weights, hashes and a sample of their values, read as f32. */
+struct base_print {
+    uint64_t shapes, values;
+    bool is_quantised;
+    double sample[SAMPLE];
+    int n_sample;
+};
 
 static uint64_t hash_values(uint64_t h, const struct store_entry *entry) {
     const struct dtype *type = dtype_of(entry->type.dtype);
@@ -25,8 +36,24 @@ static uint64_t hash_values(uint64_t h, const struct store_entry *entry) {
     return h;
 }
 
-struct base_print base_print(const struct instance *in) {
-    struct base_print print = {HASH_START, HASH_START, false};
+/* Element (i,j) of a matrix, however it is stored. */
+static double value_at(const struct store_entry *entry, int64_t i, int64_t j) {
+    const struct dtype *type = dtype_of(entry->type.dtype);
+    const int64_t at = entry->turned ? j * entry->type.dim[1] + i : i * entry->type.dim[1] + j, first = at / type->block * type->block;
+    float values[SPOT];
+    type->to_f32(values, (const char *)entry->data + first / type->block * type->block_bytes, type->block);
+    return (double)values[at - first];
+}
+
+/* A matrix's share of the sample: places on a diagonal. */
+static void sample_more(struct base_print *print, const struct store_entry *entry) {
+    const int64_t rows = entry->type.dim[entry->turned], columns = entry->type.dim[!entry->turned];
+    for (int64_t k = 1; k < 8 && print->n_sample < SAMPLE; k++)
+        print->sample[print->n_sample++] = value_at(entry, rows * k / 8, columns * k / 8);
+}
+
+static struct base_print base_print(const struct instance *in) {
+    struct base_print print = {HASH_START, HASH_START, false, {0}, 0};
     for (int i = 0; i < in->model->n_weights; i++) {
         const struct model_weight *w = &in->model->weights[i];
         const struct store_entry *entry = store_find(in->store, w->name);
@@ -36,8 +63,32 @@ struct base_print base_print(const struct instance *in) {
         print.shapes = hash_bytes(print.shapes, w->type.dim, (size_t)w->type.rank * sizeof *w->type.dim);
         print.is_quantised |= dtype_of(entry->type.dtype)->is_quantised;
         if (!entry->turned) print.values = hash_values(print.values, entry);
+        if (entry->type.rank == 2 && type_elements(&entry->type)) sample_more(&print, entry);
     }
     return print;
+}
+
+/* The sample as a list; NULL: no memory. */
+static json_t *sample_json(const struct base_print *print) {
+    json_t *list = json_array();
+    for (int i = 0; list && i < print->n_sample; i++)
+        if (json_array_append_new(list, json_real(print->sample[i])) != 0) {
+            json_decref(list);
+            list = NULL;
+        }
+    return list;
+}
+
+/* Whether the weights may be those of the card, rounded otherwise. A card without a sample, or of zeros, tells nothing. */
+static bool is_alike(const struct base_print *print, const json_t *sample) {
+    double dot = 0, own = 0, other = 0;
+    for (int i = 0; i < print->n_sample && json_array_size(sample) == (size_t)print->n_sample; i++) {
+        const double x = print->sample[i], y = json_number_value(json_array_get(sample, (size_t)i));
+        dot += x * y;
+        own += x * x;
+        other += y * y;
+    }
+    return !(own * other > 0) || dot >= ALIKE * sqrt(own * other);
 }
 
 enum cb_status card_write(const struct instance *in, const char *folder, const struct module *module, json_t *data, json_t *metrics,
@@ -47,9 +98,9 @@ enum cb_status card_write(const struct instance *in, const char *folder, const s
     json_t *run = NULL, *card = json_object();
     char *text = NULL;
     if (options && json_parse_object(&run, options, strlen(options), "options", &quiet) != CB_OK) run = NULL;
-    json_t *base = json_pack("{s:s, s:s, s:o, s:o, s:b}", "path", in->path, "family", in->model->family->name, "shapes",
-                             json_sprintf("%016" PRIx64, print.shapes), "values", json_sprintf("%016" PRIx64, print.values), "quantised",
-                             (int)print.is_quantised);
+    json_t *base = json_pack("{s:s, s:s, s:o, s:o, s:o, s:b}", "path", in->path, "family", in->model->family->name, "shapes",
+                             json_sprintf("%016" PRIx64, print.shapes), "values", json_sprintf("%016" PRIx64, print.values), "sample",
+                             sample_json(&print), "quantised", (int)print.is_quantised);
     bool ok = card && base && json_object_set_new(card, "kind", json_string("module")) == 0 &&
               json_object_set_new(card, "tuner", json_string(module_tuner(module)->name)) == 0 &&
               json_object_set_new(card, "parameters", json_integer((json_int_t)module_parameters(module))) == 0 &&
@@ -85,7 +136,7 @@ static enum cb_status compare(const struct instance *in, const char *path, const
     snprintf(text, sizeof text, "%016" PRIx64, print.values);
     if (!other_shapes && strcmp(text, values) == 0) return CB_OK;
     const char *what = other_shapes ? "names or shapes of its weights differ" : "its weights have other values";
-    const bool is_rounded = !other_shapes && print.is_quantised != was_quantised;
+    const bool is_rounded = !other_shapes && print.is_quantised != was_quantised && is_alike(&print, json_object_get(base, "sample"));
     if (in->engine->options.force || is_rounded) {
         engine_warn(in->engine, "%s: trained on %.200s; %.200s is another base: %s", path, was, in->path, what);
         return CB_OK;

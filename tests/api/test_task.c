@@ -155,6 +155,42 @@ TEST(task, a_module_brings_its_head) {
     place_close(&p);
 }
 
+/* A base in blocks is the one that a module was trained on, but for rounding; another one in blocks is refused as well. */
+TEST(task, a_module_on_bases_in_blocks) {
+    struct place p;
+    struct cb_err err;
+    place_open(&p, "gpt2", gpt2);
+    CHECK_OK(train(&p, NULL, "lora:r=4", p.train, 20, &err));
+    char *other = io_path_join(p.folder, "other"), *blocks = io_path_join(p.folder, "blocks.gguf");
+    struct cb_init_options io = {.out = other, .family = "gpt2", .set = gpt2, .tokenizer = p.tokens};
+    struct cb_init_result ir;
+    struct cb_engine_options eo = {.threads = 1, .seed = 5};
+    struct cb_engine *engine;
+    CHECK_OK(cb_engine_create(&engine, &eo, &err));
+    CHECK_OK(cb_init(engine, &io, &ir, &err));
+    static const char *const types[] = {"q8_0", "q4_0"};
+    const char *data = p.valid;
+    struct cb_eval_options o = {.model = p.model, .modules = p.out, .text = &data, .n_text = 1};
+    struct cb_eval_result plain, r;
+    CHECK_OK(cb_eval_text(engine, &o, &plain, &err));
+    o.model = blocks;
+    for (int i = 0; i < 4; i++) {
+        struct cb_convert_options co = {.in = i < 2 ? p.model : other, .out = blocks, .quantize = types[i % 2]};
+        struct cb_convert_result cr;
+        CHECK_OK(cb_convert(engine, &co, &cr, &err));
+        if (i < 2) {
+            CHECK_OK(cb_eval_text(engine, &o, &r, &err));
+            CHECK(fabs(r.loss - plain.loss) < 0.2, "%s: loss %g, %g of the base", types[i], r.loss, plain.loss);
+        } else {
+            CHECK_FAILS(cb_eval_text(engine, &o, &r, &err), CB_E_ARGUMENT, "another base");
+        }
+    }
+    cb_engine_destroy(&engine);
+    free(other);
+    free(blocks);
+    place_close(&p);
+}
+
 /* Numbers of labels are those of the training data, also where a module stands in an expression and the data have one label only. */
 TEST(task, labels_are_found_in_expressions) {
     struct place p;
