@@ -57,24 +57,53 @@ static enum cb_status number_of(struct build *b, const char *name, const char *w
     return labels_add(&b->seen, name, err);
 }
 
-/* Keeps the encoder's tokens; each token's tag is given, or the label of the example. */
-static enum cb_status example_add(struct build *b, const int32_t *tags, int32_t label, float value, struct cb_err *err) {
-    struct labelled *l = b->out;
-    int64_t n = (int64_t)b->list.n, keep = n < b->o->seq ? n : b->o->seq;
-    TRY(labelled_grow(l, keep, err));
-    for (int64_t i = 0; i < keep; i++) {
-        // what is cut off is the text's end: the specials at the end stay
-        int64_t from = i;
-        if (keep < n && i == keep - 1 && b->list.token[n - 1].special) from = n - 1;
-        l->ids[l->n_tokens + i] = b->list.token[from].id;
-        l->types[l->n_tokens + i] = b->list.token[from].type;
-        l->tags[l->n_tokens + i] = tags ? tags[from] : LABELLED_IGNORE;
+void labelled_rooms(int64_t keep[2], const struct token_list *list, int64_t seq, bool first_gives_way) {
+    int64_t n[2] = {0, 0}, around = 0;
+    for (size_t i = 0; i < list->n; i++) {
+        const int sequence = list->token[i].sequence;
+        if (sequence == 0 || sequence == 1)
+            n[sequence]++;
+        else
+            around++;
     }
-    l->example[l->n_rows++] = (struct example){.begin = l->n_tokens, .n = (int32_t)keep, .label = label, .set = b->set, .value = value};
-    l->n_tokens += keep;
-    l->info.cut += keep < n;
-    if (keep > l->info.longest) l->info.longest = keep;
+    const int64_t room = seq > around ? seq - around : 0, half = room / 2;
+    keep[0] = n[0];
+    keep[1] = n[1];
+    if (n[0] + n[1] <= room) return;
+    const bool is_second_short = first_gives_way || n[1] <= half;
+    if (is_second_short)
+        keep[1] = n[1] < room ? n[1] : room;
+    else
+        keep[1] = n[0] < room - half ? room - n[0] : half;
+    keep[0] = room - keep[1];
+}
+
+enum cb_status labelled_row_add(struct build *b, const int64_t keep[2], const int32_t *tags, int32_t label, float value,
+                                struct cb_err *err) {
+    struct labelled *l = b->out;
+    const int64_t most = (int64_t)b->list.n < b->o->seq ? (int64_t)b->list.n : b->o->seq;
+    int64_t seen[2] = {0, 0};
+    TRY(labelled_grow(l, most, err));
+    struct example e = {.begin = l->n_tokens, .label = label, .set = b->set, .value = value};
+    for (size_t i = 0; i < b->list.n && e.n < most; i++) {
+        const struct token *t = &b->list.token[i];
+        if ((t->sequence == 0 || t->sequence == 1) && seen[t->sequence]++ >= keep[t->sequence]) continue;
+        l->ids[l->n_tokens] = t->id;
+        l->types[l->n_tokens] = t->type;
+        l->tags[l->n_tokens++] = tags ? tags[i] : LABELLED_IGNORE;
+        e.n++;
+    }
+    l->example[l->n_rows++] = e;
+    if (e.n > l->info.longest) l->info.longest = e.n;
     return CB_OK;
+}
+
+/* The encoder's tokens; each token's tag is given, or the label of the example. */
+static enum cb_status example_add(struct build *b, const int32_t *tags, int32_t label, float value, struct cb_err *err) {
+    int64_t keep[2];
+    labelled_rooms(keep, &b->list, b->o->seq, false);
+    b->out->info.cut += (int64_t)b->list.n > b->o->seq;
+    return labelled_row_add(b, keep, tags, label, value, err);
 }
 
 /* A label as text: strings as they are, numbers as JSON has them. */

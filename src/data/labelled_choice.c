@@ -21,43 +21,6 @@ static enum cb_status question_text(char **out, size_t *n, const struct record *
     return CB_OK;
 }
 
-/* How many tokens of each sequence stay: the question gives way before its choice does. */
-static void rooms(int64_t keep[2], const struct token_list *list, int64_t seq) {
-    int64_t around = 0;
-    keep[0] = keep[1] = 0;
-    for (size_t i = 0; i < list->n; i++) {
-        const int sequence = list->token[i].sequence;
-        if (sequence == 0 || sequence == 1)
-            keep[sequence]++;
-        else
-            around++;
-    }
-    const int64_t room = seq > around ? seq - around : 0;
-    if (keep[0] + keep[1] <= room) return;
-    if (keep[1] > room) keep[1] = room;
-    keep[0] = room - keep[1];
-}
-
-static enum cb_status row_add(struct build *b, int32_t label, struct cb_err *err) {
-    struct labelled *l = b->out;
-    const int64_t n = (int64_t)b->list.n < b->o->seq ? (int64_t)b->list.n : b->o->seq;
-    int64_t keep[2], seen[2] = {0, 0};
-    TRY(labelled_grow(l, n, err));
-    rooms(keep, &b->list, b->o->seq);
-    struct example e = {.begin = l->n_tokens, .label = label, .set = b->set};
-    for (size_t i = 0; i < b->list.n && e.n < n; i++) {
-        const struct token *t = &b->list.token[i];
-        if ((t->sequence == 0 || t->sequence == 1) && seen[t->sequence]++ >= keep[t->sequence]) continue;
-        l->ids[l->n_tokens] = t->id;
-        l->types[l->n_tokens] = t->type;
-        l->tags[l->n_tokens++] = LABELLED_IGNORE;
-        e.n++;
-    }
-    l->example[l->n_rows++] = e;
-    if (e.n > l->info.longest) l->info.longest = e.n;
-    return CB_OK;
-}
-
 static enum cb_status item_add(struct labelled *l, struct cb_err *err) {
     if (l->info.n == l->items_size) {
         const int64_t size = l->items_size ? 2 * l->items_size : 256;
@@ -75,6 +38,7 @@ enum cb_status labelled_add_choice(struct build *b, const struct record *r, cons
     const size_t n = json_array_size(choices);
     const int64_t right = json_is_string(label) ? strtoll(json_string_value(label), NULL, 10) : json_integer_value(label);
     struct labelled *l = b->out;
+    int64_t keep[2];
     bool is_cut = false;
     char *text;
     size_t n_text;
@@ -88,7 +52,8 @@ enum cb_status labelled_add_choice(struct build *b, const struct record *r, cons
             status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: choices[%zu]: found nothing that has tokens; wanted some text",
                              where, i);
         is_cut |= (int64_t)b->list.n > b->o->seq;
-        if (status == CB_OK) status = row_add(b, (int32_t)right, err);
+        labelled_rooms(keep, &b->list, b->o->seq, true);
+        if (status == CB_OK) status = labelled_row_add(b, keep, NULL, (int32_t)right, 0, err);
     }
     free(text);
     l->info.cut += is_cut;

@@ -50,6 +50,12 @@ struct build {
 
 /* Room for a further row of so many tokens. */
 enum cb_status labelled_grow(struct labelled *labelled, int64_t tokens, struct cb_err *err);
+/* How many tokens of each sequence a row of seq has room for beside the post-processor's. What is too long loses its end: the longer of a pair until both are as
+   long, or the first while there is any of it. */
+void labelled_rooms(int64_t keep[2], const struct token_list *list, int64_t seq, bool first_gives_way);
+/* A row of the encoder's tokens, of sequence i the first keep[i]. Nullable: tags, one a token. */
+enum cb_status labelled_row_add(struct build *b, const int64_t keep[2], const int32_t *tags, int32_t label, float value,
+                                struct cb_err *err);
 /* Strings of a record that are not learnt become fields of the last n rows. */
 enum cb_status labelled_fields_keep(struct labelled *labelled, const struct record *record, int64_t n, struct cb_err *err);
 

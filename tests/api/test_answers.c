@@ -237,6 +237,43 @@ TEST(answers, windows_cover_a_context) {
     place_close(&p);
 }
 
+/* Two texts that are too long for a row lose what both can spare; a question gives way to its choices. Letters that the vocabulary has no word of are a
+   token each. */
+TEST(answers, long_rows_keep_both_texts) {
+    enum { SEQ = 16 };
+    static const char z[] = "zzzzzzzzzzzzzzzzzzzzzzzz", q[] = "qqqqqqqqqqqqqqqqqqqqqqqq";
+    static const struct {
+        enum labelled_kind kind;
+        const char *format;
+        int z, q, of_z, of_q;  // letters, and how many of them stay
+    } cases[] = {
+        {LABELLED_CLASS, "{\"text\": \"%.*s\", \"text_b\": \"%.*s\", \"label\": 1}\n", 24, 24, 8, 8},
+        {LABELLED_CLASS, "{\"text\": \"%.*s\", \"text_b\": \"%.*s\", \"label\": 1}\n", 24, 3, 13, 3},
+        {LABELLED_CLASS, "{\"text\": \"%.*s\", \"text_b\": \"%.*s\", \"label\": 1}\n", 5, 24, 5, 11},
+        {LABELLED_CLASS, "{\"text\": \"%.*s%.*s\", \"label\": 1}\n", 10, 24, 10, 6},
+        {LABELLED_CHOICE, "{\"text\": \"%.*s\", \"choices\": [\"%.*s\", \"\"], \"label\": 1}\n", 24, 10, 6, 10},
+        {LABELLED_CHOICE, "{\"text\": \"%.*s\", \"choices\": [\"%.*s\", \"\"], \"label\": 1}\n", 24, 24, 0, 16},
+    };
+    struct place p;
+    place_open(&p, "gpt2", gpt2);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[400];
+        snprintf(text, sizeof text, cases[i].format, cases[i].z, z, cases[i].q, q);
+        const struct labelled_options o = {.kind = cases[i].kind, .seq = SEQ};
+        struct labelled *l = load(&p, text, &o);
+        int32_t ids[2 * SEQ], mask[2 * SEQ], label, choices[2];
+        const struct labelled_batch b = {.batch = 1, .seq = SEQ, .ids = ids, .mask = mask, .labels = &label, .choices = choices};
+        labelled_fill_from(l, &b, 0);
+        int n[2] = {0, 0};
+        for (int t = 0; t < SEQ; t++) n[0] += t < cases[i].of_z && ids[t] == ids[0], n[1] += t >= cases[i].of_z && ids[t] == ids[SEQ - 1];
+        CHECK(labelled_info(l)->cut == 1 && labelled_info(l)->longest == SEQ && mask[SEQ - 1], "case %zu", i);
+        CHECK(n[0] == cases[i].of_z && n[1] == cases[i].of_q && (!n[0] || ids[0] != ids[SEQ - 1]), "case %zu: %d and %d stay", i, n[0],
+              n[1]);
+        labelled_destroy(&l);
+    }
+    place_close(&p);
+}
+
 /* SQuAD's own layout gives what its lists give, and questions without an answer may be answered by none. */
 TEST(answers, squad_files_are_read) {
     static const char text[] =
