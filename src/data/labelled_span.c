@@ -12,6 +12,7 @@ struct parts {
     int64_t context_begin, context_end, n;
     int64_t question_end, n_cut;  // tokens [question_end - n_cut, question_end) of the question are left out
     uint32_t begin, end;  // bytes of the answer; equal: there is none
+    int64_t answer_first, answer_last;  // its tokens; -1: none
 };
 
 /* Byte of the n-th code point of a context; -1 behind its end. */
@@ -74,6 +75,16 @@ static void token_put(struct labelled *l, const struct token *t) {
     l->to[l->n_tokens++] = t->end;
 }
 
+/* The answer's tokens are those that share a byte with it. */
+static void answer_find(struct parts *p) {
+    p->answer_first = p->answer_last = -1;
+    for (int64_t i = p->context_begin; i < p->context_end && p->begin < p->end; i++) {
+        if (p->token[i].end <= p->begin || p->token[i].begin >= p->end) continue;
+        if (p->answer_first < 0) p->answer_first = i;
+        p->answer_last = i;
+    }
+}
+
 /* One row: context tokens [first, first + n) in their surroundings. */
 static enum cb_status window_add(struct build *b, const struct parts *p, int64_t first, int64_t n, bool *has_answer, struct cb_err *err) {
     struct labelled *l = b->out;
@@ -84,15 +95,8 @@ static enum cb_status window_add(struct build *b, const struct parts *p, int64_t
         if (i < p->question_end - p->n_cut || i >= p->question_end) token_put(l, &p->token[i]);
     e.context_begin = (int32_t)before;
     e.context_end = (int32_t)(before + n);
-    // the answer's tokens are those that share a byte with it; it counts where all of them are here
-    int64_t start = -1, end = -1;
-    for (int64_t i = p->context_begin; i < p->context_end && p->begin < p->end; i++) {
-        if (p->token[i].end <= p->begin || p->token[i].begin >= p->end) continue;
-        if (start < 0) start = i;
-        end = i;
-    }
-    *has_answer = start >= first && end >= 0 && end < first + n;
-    if (*has_answer) e.label = (int32_t)(before + start - first), e.end = (int32_t)(before + end - first);
+    *has_answer = p->answer_first >= first && p->answer_last < first + n;
+    if (*has_answer) e.label = (int32_t)(before + p->answer_first - first), e.end = (int32_t)(before + p->answer_last - first);
     for (int64_t i = first; i < first + n; i++) token_put(l, &p->token[i]);
     for (int64_t i = p->context_end; i < p->n; i++) token_put(l, &p->token[i]);
     l->example[l->n_rows++] = e;
@@ -116,6 +120,7 @@ static enum cb_status windows_add(struct build *b, struct parts *p, const char *
              (long long)around);
     const int64_t step = b->o->stride > 0 && b->o->stride < room ? b->o->stride : room - room / 3;
     bool is_found = p->begin == p->end;
+    answer_find(p);
     for (int64_t first = 0;; first += step) {
         bool has_answer;
         TRY(window_add(b, p, p->context_begin + first, first + room < context ? room : context - first, &has_answer, err));

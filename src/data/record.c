@@ -168,6 +168,9 @@ static enum cb_status question_check(const json_t *object, const char *where, st
     if (json_is_object(answers) && (!json_is_array(starts) || json_array_size(starts) != json_array_size(texts)))
         return refuse(where, "answers.answer_start", starts, "a list with a number for each text", err);
     if (!json_is_object(answers) && !json_is_array(answers)) return refuse(where, "answers", answers, wanted, err);
+    if (json_array_size(texts ? texts : answers) > RECORD_CHOICES_MOST)
+        FAIL(err, CB_E_FORMAT, "%s: answers: found %zu; wanted at most %d", where, json_array_size(texts ? texts : answers),
+             RECORD_CHOICES_MOST);
     for (size_t i = 0; i < json_array_size(texts ? texts : answers); i++) {
         const json_t *one = json_array_get(answers, i);
         TRY(answer_check(texts ? json_array_get(texts, i) : json_object_get(one, "text"),

@@ -18,7 +18,7 @@ enum record_shape {
     RECORD_PIXELS,  // pixels: rows of numbers (of channels), and a label where there is one
     RECORD_SHAPES,
 };
-#define RECORD_CHOICES_MOST 1024
+#define RECORD_CHOICES_MOST 1024  // of a question; answers too
 /* The keys in words: "text", "prompt and completion", ... */
 const char *record_shape_text(enum record_shape shape);
 /* Whether a key belongs to a shape; others are left out. */
