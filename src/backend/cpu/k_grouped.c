@@ -1,7 +1,5 @@
 /* Kernels of grouped products: one packed multiplication a group, over the rows that it has this time. */
-#include <string.h>
-
-#include "backend/cpu/gemm.h"
+#include "backend/cpu/outer.h"
 #include "backend/cpu/tile.h"
 #include "base/cpuid.h"
 #include "gen/attrs.h"
@@ -13,14 +11,6 @@ enum { FEW_ROWS = 8, DEEP = 4096 }; /* sizes around which a multiplication goes 
 static int64_t group_rows(const int32_t *ends, int64_t group, int64_t rows, int64_t *begin) {
     *begin = tile_max(0, tile_min(rows, ends[group]));
     return tile_max(0, tile_min(rows, ends[group + 1]) - *begin);
-}
-
-/* Takes over acc, or zeros. */
-static void start(void *out, const void *acc, const struct cb_type *type) {
-    if (!acc)
-        memset(out, 0, (size_t)type_bytes(type));
-    else if (acc != out)
-        memcpy(out, acc, (size_t)type_bytes(type));
 }
 
 /* ---- grouped_linear */
@@ -66,7 +56,7 @@ static size_t linear_workspace(const struct node *node, int n_threads, const str
 static void linear_run(const struct op_run *run, const struct gemm_isa *isa) {
     const struct node *node = run->node;
     const int64_t first = ((const struct attr_grouped_linear *)node->attrs)->first, rows = node->in[X]->type.dim[0];
-    start(run->out[0], run->in[ACC], &node->out[0]->type);
+    outer_start(run->out[0], run->in[ACC], &node->out[0]->type);
     for (int i = WEIGHTS; i < node->n_in; i++) {
         struct gemm g = linear_of(node, isa);
         int64_t begin;
@@ -81,24 +71,10 @@ static void linear_run(const struct op_run *run, const struct gemm_isa *isa) {
 }
 
 /* ---- grouped_outer */
-static struct gemm outer_of(const struct node *node, const struct gemm_isa *isa) {
-    const struct cb_type *y = &node->out[0]->type;
-    struct gemm g = {.m = y->dim[0], .n = y->dim[1], .k = node->in[0]->type.dim[0], .isa = isa, .accumulate = true};
-    g.a_row = 1;
-    g.a_col = g.m;
-    g.b_row = g.n;
-    g.b_col = 1;
-    g.b_dtype = CB_DTYPE_F32;
-    g.c_row = g.n;
-    return g;
-}
-
-static bool outer_accepts(const struct node *node) { return node->out[0]->type.dtype == CB_DTYPE_F32; }
-
 /* Packing cuts long sums into pieces, so that more rows may need less: all are asked. */
 static size_t outer_workspace(const struct node *node, int n_threads, const struct gemm_isa *isa) {
-    struct gemm g = outer_of(node, isa);
-    const int64_t rows = g.k;
+    const int64_t rows = node->in[0]->type.dim[0];
+    struct gemm g = outer_of(&node->out[0]->type, rows, isa);
     size_t most = gemm_workspace(&g, n_threads);
     for (g.k = 1; g.k < tile_min(rows, DEEP); g.k++) {
         size_t bytes = gemm_workspace(&g, n_threads);
@@ -108,15 +84,12 @@ static size_t outer_workspace(const struct node *node, int n_threads, const stru
 }
 
 static void outer_run(const struct op_run *run, const struct gemm_isa *isa) {
-    struct gemm g = outer_of(run->node, isa);
+    const struct cb_type *y = &run->node->out[0]->type;
+    const int64_t group = ((const struct attr_grouped_outer *)run->node->attrs)->group;
     int64_t begin;
-    g.k = group_rows(run->in[2], ((const struct attr_grouped_outer *)run->node->attrs)->group, g.k, &begin);
-    start(run->out[0], run->in[3], &run->node->out[0]->type);
-    if (!g.k) return;
-    g.a = (const float *)run->in[0] + begin * g.m;
-    g.b = (const float *)run->in[1] + begin * g.n;
-    g.c = run->out[0];
-    gemm_run(&g, run->work, run->pool);
+    const int64_t rows = group_rows(run->in[2], group, run->node->in[0]->type.dim[0], &begin);
+    outer_start(run->out[0], run->in[3], y);
+    outer_add(outer_of(y, rows, isa), run, begin);
 }
 
 #define KERNEL(name, mask)                                                                                                          \

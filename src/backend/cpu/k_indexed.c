@@ -1,7 +1,5 @@
 /* Kernels of indexed products: neighbouring sequences of one index are one multiplication; many small ones share the threads. */
-#include <string.h>
-
-#include "backend/cpu/gemm.h"
+#include "backend/cpu/outer.h"
 #include "backend/cpu/tile.h"
 #include "base/cpuid.h"
 #include "gen/attrs.h"
@@ -75,13 +73,9 @@ static void linear_tile(void *context, int64_t b, int thread) {
 
 static void linear_run(const struct op_run *run, const struct gemm_isa *isa) {
     const struct node *node = run->node;
-    const struct cb_type *y = &node->out[0]->type;
     const int64_t n = node->in[X]->type.dim[0];
     struct linear l = {run, isa, work_bytes(node, 1, isa)};
-    if (!run->in[ACC])
-        memset(run->out[0], 0, (size_t)type_bytes(y));
-    else if (run->in[ACC] != run->out[0])
-        memcpy(run->out[0], run->in[ACC], (size_t)type_bytes(y));
+    outer_start(run->out[0], run->in[ACC], &node->out[0]->type);
     int64_t n_parts = 0;
     for (int64_t b = 0, end; b < n; b = end) {
         const int weight = weight_of(node, run->in[INDEX], b);
@@ -100,9 +94,35 @@ static void linear_run(const struct op_run *run, const struct gemm_isa *isa) {
     }
 }
 
+/* ---- indexed_outer */
+/* For runs of any number of sequences. */
+static size_t outer_workspace(const struct node *node, int n_threads, const struct gemm_isa *isa) {
+    const struct cb_type *x = &node->in[0]->type;
+    size_t most = 0;
+    for (int64_t b = 1; b <= x->dim[0]; b++) {
+        const struct gemm g = outer_of(&node->out[0]->type, b * x->dim[1], isa);
+        const size_t bytes = gemm_workspace(&g, n_threads);
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
+static void outer_run(const struct op_run *run, const struct gemm_isa *isa) {
+    const struct cb_type *x = &run->node->in[0]->type;
+    const int64_t number = ((const struct attr_indexed_outer *)run->node->attrs)->number, n = x->dim[0], t = x->dim[1];
+    const int32_t *index = run->in[2];
+    outer_start(run->out[0], run->in[3], &run->node->out[0]->type);
+    for (int64_t b = 0, end; b < n; b = end) {
+        for (end = b + 1; end < n && (index[end] == number) == (index[b] == number);) end++;
+        if (index[b] == number) outer_add(outer_of(&run->node->out[0]->type, (end - b) * t, isa), run, b * t);
+    }
+}
+
 #define KERNEL(name, mask)                                                                                                          \
     static size_t linear_workspace_##name(const struct node *node, int n) { return linear_workspace(node, n, gemm_isa_for(mask)); } \
-    static void linear_run_##name(const struct op_run *run) { linear_run(run, gemm_isa_for(mask)); }
+    static size_t outer_workspace_##name(const struct node *node, int n) { return outer_workspace(node, n, gemm_isa_for(mask)); }   \
+    static void linear_run_##name(const struct op_run *run) { linear_run(run, gemm_isa_for(mask)); }                                \
+    static void outer_run_##name(const struct op_run *run) { outer_run(run, gemm_isa_for(mask)); }
 KERNEL(avx512, CPU_AVX512 | CPU_AVX2)
 KERNEL(avx2, CPU_AVX2)
 KERNEL(simd, 0)
@@ -111,5 +131,8 @@ const struct kernel kernel_file_indexed[] = {
     {"indexed_linear", "avx512", CPU_AVX512 | CPU_AVX2, 30, linear_accepts, linear_workspace_avx512, linear_run_avx512},
     {"indexed_linear", "avx2", CPU_AVX2, 20, linear_accepts, linear_workspace_avx2, linear_run_avx2},
     {"indexed_linear", "simd", 0, 10, linear_accepts, linear_workspace_simd, linear_run_simd},
+    {"indexed_outer", "avx512", CPU_AVX512 | CPU_AVX2, 30, outer_accepts, outer_workspace_avx512, outer_run_avx512},
+    {"indexed_outer", "avx2", CPU_AVX2, 20, outer_accepts, outer_workspace_avx2, outer_run_avx2},
+    {"indexed_outer", "simd", 0, 10, outer_accepts, outer_workspace_simd, outer_run_simd},
     {0},
 };
