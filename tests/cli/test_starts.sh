@@ -2,21 +2,8 @@
 # Modules that begin by data or by what quantising loses, trained by the command: what is saved, that a run which was stopped goes on as the same one,
 # memory that the plan counts.
 set -eu
-: "${BUILD:=build}"
-cambium=$(realpath "${CAMBIUM:-$BUILD/cambium}")
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT INT TERM
-cd "$dir"
-failed=0
-say() {
-    echo "FAILED: $*"
-    failed=1
-}
-right() { "$cambium" "$@" >out 2>err </dev/null || say "cambium $*: $(cat err)"; }
-
-i=0
-while [ $i -lt 300 ]; do echo "the quick brown fox jumps over the lazy dog $i"; i=$((i + 1)); done >text
-right tokenizer train text --vocab 300 --out tok
+# shellcheck source=tests/cli/common.sh
+. "$(dirname "$0")/common.sh"
 right init --family llama --set hidden_size=32,intermediate_size=64,num_hidden_layers=2,num_attention_heads=4,num_key_value_heads=2 --tokenizer tok --out m
 finetune() { # OUT TUNER OPTION...
     to=$1 tuner=$2

@@ -1,16 +1,8 @@
 #!/bin/sh
 # The command used wrongly: the exit status, one line on standard error that names the fault, nothing on standard output, nothing left behind.
 set -eu
-: "${BUILD:=build}"
-cambium=$(realpath "${CAMBIUM:-$BUILD/cambium}")
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT INT TERM
-cd "$dir"
-failed=0
-say() {
-    echo "FAILED: $*"
-    failed=1
-}
+# shellcheck source=tests/cli/common.sh
+. "$(dirname "$0")/common.sh"
 
 # wrong STATUS WORDS ARGUMENT...: the call ends with STATUS and a line that has WORDS; `x` is what it was to write
 wrong() {
@@ -23,15 +15,10 @@ wrong() {
     [ ! -e x ] || say "cambium $*: left $(find x | tr '\n' ' ')"
     rm -rf x
 }
-right() { "$cambium" "$@" >out 2>err </dev/null || say "cambium $*: $(cat err)"; }
-
-i=0
-while [ $i -lt 300 ]; do echo "the quick brown fox jumps over the lazy dog $i"; i=$((i + 1)); done >text
 : >empty
 printf 'good \377\376 bad' >bad
 printf 'ab' >short
 head -c 40 text | gzip | head -c 20 >cut.gz
-right tokenizer train text --vocab 300 --out tok
 right init --family gpt2 --set n_embd=16,n_layer=1,n_head=2,n_positions=64 --tokenizer tok --out m
 right init --family gpt2 --set n_embd=16,n_layer=1,n_head=2,vocab_size=20 --out small
 cp tok/tokenizer.json small
