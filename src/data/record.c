@@ -147,7 +147,7 @@ static enum cb_status label_check(struct record_checker *c, const json_t *label,
 
 // One answer to a question: its text, and the character of the context at which it stands.
 static enum cb_status answer_check(const json_t *text, const json_t *start, size_t i, const char *where, struct cb_err *err) {
-    char name[40];
+    char name[60];
     snprintf(name, sizeof name, "answers.text[%zu]", i);
     if (!json_is_string(text) || !json_string_length(text)) return refuse(where, name, text, "a text", err);
     snprintf(name, sizeof name, "answers.answer_start[%zu]", i);
