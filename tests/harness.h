@@ -59,6 +59,9 @@ void plain_fail(const char *file, int line, const char *text) __attribute__((nor
         memset(&err, 0, sizeof err);                                                                                            \
     } while (0)
 
+/* A new folder, removed when the test's process ends; ends the test where that fails. text: 128 bytes for its path, which is returned. */
+const char *temporary_folder(char text[128], const char *name);
+
 /* Folder of the outside fixtures, or NULL (with a printed reason) where it is absent; then the test returns. */
 static inline const char *shared_dir(void) {
     const char *dir = getenv("CAMBIUM_SHARED");

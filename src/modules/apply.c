@@ -64,8 +64,7 @@ struct cb_tensor *tuner_bias(const struct tuner_site *site, struct nn *nn) {
     return site->site.bias ? nn_site_param(nn, site->site.name, "bias", site->site.bias, 1, &site->site.out, true) : NULL;
 }
 
-/* Whether weight and bias act at the site, in place of input and delta. */
-static bool is_by_weight(const struct module *m, const struct tuner_site *site) {
+bool tuner_is_by_weight(const struct module *m, const struct tuner_site *site) {
     const struct tuner *t = m->tuner;
     if (!t->weight && !t->bias) return false;
     if (!t->input && !t->delta) return true;
@@ -77,7 +76,7 @@ static bool is_by_weight(const struct module *m, const struct tuner_site *site) 
 /* Modules that change weights alone, and not by adding to them, want those before them at the site to do so too: these leave the outputs alone. */
 static bool changes_weight(const struct module *m, const char *name) {
     const struct tuner_site *site = module_site(m, name);
-    return site && m->tuner->weight && is_by_weight(m, site) && !m->is_additive;
+    return site && m->tuner->weight && tuner_is_by_weight(m, site) && !m->is_additive;
 }
 
 /* A walk over the modules that act in place at a site. */
@@ -104,7 +103,7 @@ static void list_visit(const struct compose *c, compose_visit *visit, void *user
 
 /* Whether a module that acts in place does so through the weight. What folding would lose is refused: a shift where the layer has no bias. */
 static bool goes_by_weight(const struct compose *c, const struct module *m, const struct tuner_site *site) {
-    if (is_by_weight(m, site)) return true;
+    if (tuner_is_by_weight(m, site)) return true;
     if (!m->tuner->weight) return false;
     struct chain chain = {.name = c->name, .of = m, .last = -1};
     list_visit(c, chain_count, &chain);
@@ -124,7 +123,7 @@ static struct cb_tensor *param_alone(struct compose *c, const struct module *m, 
     const struct tuner_site *site = module_site(m, c->name);
     struct cb_tensor *p =
         own ? graph_param(nn->g, own->name, own->type) : nn_param(nn, is_bias ? c->site->bias : c->site->weight, rank, dim);
-    if (site && is_by_weight(m, site) && (is_bias ? m->tuner->bias != NULL : m->tuner->weight != NULL))
+    if (site && tuner_is_by_weight(m, site) && (is_bias ? m->tuner->bias != NULL : m->tuner->weight != NULL))
         p = module_defined(m, site, nn, is_bias, p);
     return is_bias && p->type.dtype != CB_DTYPE_F32 ? op_cast(nn->g, p, CB_DTYPE_F32) : p;
 }
@@ -168,7 +167,7 @@ static struct cb_tensor *module_alone(struct compose *c, const struct module *m,
     struct cb_graph *g = c->nn->g;
     const struct tuner *t = m->tuner;
     const bool has_copies = swap_of(m, c->name, "weight") || swap_of(m, c->name, "bias");
-    const bool defines = site && is_by_weight(m, site), has_input = site && t->input && !defines && c->own_input;
+    const bool defines = site && tuner_is_by_weight(m, site), has_input = site && t->input && !defines && c->own_input;
     if (has_input) x = t->input(m, site, c->nn, x, module_scale(m, site, c->nn));
     const bool is_matrix = c->site->kind == NN_LINEAR || c->site->kind == NN_HEAD || c->site->kind == NN_EMBEDDING;
     if (defines && m->is_additive && !has_copies && !has_input && is_matrix) return added_alone(c, m, site, x, y);
@@ -183,13 +182,13 @@ static struct cb_tensor *module_alone(struct compose *c, const struct module *m,
 bool module_groups(const struct compose *c, const struct module *m) {
     const struct tuner_site *site = module_site(m, c->name);
     const bool is_linear = site && (site->site.kind == NN_LINEAR || site->site.kind == NN_HEAD);
-    if (!is_linear || !m->tuner->groups || (c->own_input && m->tuner->input) || is_by_weight(m, site)) return false;
+    if (!is_linear || !m->tuner->groups || (c->own_input && m->tuner->input) || tuner_is_by_weight(m, site)) return false;
     return !swap_of(m, c->name, "weight") && !swap_of(m, c->name, "bias") && !tuner_has_rows(m, c->name) && m->tuner->groups(m, site);
 }
 
 struct cb_tensor *compose_module(struct compose *c, const struct module *m, struct cb_tensor *x, struct cb_tensor *y) {
     const struct tuner_site *site = module_site(m, c->name);
-    const bool by_weight = site && !c->own_weights ? goes_by_weight(c, m, site) : site && is_by_weight(m, site);
+    const bool by_weight = site && !c->own_weights ? goes_by_weight(c, m, site) : site && tuner_is_by_weight(m, site);
     if (!c->site) return site && m->tuner->input && !by_weight ? m->tuner->input(m, site, c->nn, y, module_scale(m, site, c->nn)) : y;
     if (c->own_weights) return module_alone(c, m, site, x, y);
     y = tuner_rows_apply(m, c->nn, c->site, x, y);

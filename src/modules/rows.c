@@ -85,7 +85,9 @@ static enum cb_status indices_read(struct module *m, struct tuner_rows *rows, co
     return CB_OK;
 }
 
-static enum cb_status rows_add(struct module *m, struct tuner_rows rows, struct cb_err *err) {
+/* A head's product with the new rows alone may be summed in another order than that with the whole table: a fresh module is then the base up to rounding. */
+static enum cb_status rows_add(struct module *m, const struct nn_site *site, struct tuner_rows rows, struct cb_err *err) {
+    if (site->kind != NN_EMBEDDING && m->fresh == TUNER_IS_BASE) m->fresh = TUNER_NEAR_BASE;
     struct tuner_rows *grown = module_grow(m, m->new_rows, m->n_new_rows, &m->new_rows_size, sizeof *grown);
     if (!grown) FAIL(err, CB_E_MEMORY, "%s: no memory for rows", m->name);
     m->new_rows = grown;
@@ -119,7 +121,7 @@ enum cb_status tuner_add_rows(struct module *m, const struct nn_site *site, cons
     TRY(tuner_add(m, NULL, mask, &rows.mask, err));
     rows.site = arena_strdup(m->arena, site->name);
     if (!rows.site) FAIL(err, CB_E_MEMORY, "%s: no memory for rows", where);
-    return rows_add(m, rows, err);
+    return rows_add(m, site, rows, err);
 }
 
 enum cb_status tuner_tie_rows(struct module *m, const struct nn_site *site, struct cb_err *err) {
@@ -129,7 +131,7 @@ enum cb_status tuner_tie_rows(struct module *m, const struct nn_site *site, stru
         rows.site = arena_strdup(m->arena, site->name);
         rows.is_tied = true;
         if (!rows.site) FAIL(err, CB_E_MEMORY, "%s: no memory for rows", m->name);
-        return rows_add(m, rows, err);
+        return rows_add(m, site, rows, err);
     }
     return CB_OK;
 }

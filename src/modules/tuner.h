@@ -319,6 +319,8 @@ const struct nn_site *tuner_word_table(const struct nn *nn);
 enum cb_status tuner_token_rows(struct module *module, const struct nn *sites, const json_t *value, const char *where, struct cb_err *err);
 /* The same rows at another site that reads the table, if there are any. */
 enum cb_status tuner_tie_rows(struct module *module, const struct nn_site *site, struct cb_err *err);
+/* Whether weight and bias act at one of the module's sites, in place of input and delta: the base's weight is then computed with as f32. */
+bool tuner_is_by_weight(const struct module *module, const struct tuner_site *site);
 /* The bias that a site adds, after all copies and definitions; NULL: none. */
 struct cb_tensor *tuner_bias(const struct tuner_site *site, struct nn *nn);
 /* "base_model.model.<site>.<suffix>", in the module's arena. */

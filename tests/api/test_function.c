@@ -119,7 +119,7 @@ TEST(function, learns_and_keeps) {
     struct cb_engine *engine = make_engine();
     struct cb_function *f = xor_function(engine), *g = xor_function(engine);
     double loss = 1;
-    char path[] = "function-XXXXXX";
+    char folder[128], path[160];
     CHECK(memcmp(cb_floats(f, "a.weight"), cb_floats(g, "a.weight"), 64) == 0, "the same seed gives the same parameters");
     for (int i = 0; i < 300; i++) CHECK_OK(cb_function_train(f, &loss, &err));
     CHECK(loss < 0.02, "loss %g", loss);
@@ -128,9 +128,7 @@ TEST(function, learns_and_keeps) {
     CHECK(s[0] > s[1] && s[2] < s[3] && s[4] < s[5] && s[6] > s[7]);
 
     // saved and loaded: the same scores
-    int fd = mkstemp(path);
-    CHECK(fd >= 0);
-    close(fd);
+    snprintf(path, sizeof path, "%s/function", temporary_folder(folder, "function"));
     CHECK_OK(cb_function_save(f, path, &err));
     CHECK_OK(cb_function_load(g, path, &err));
     CHECK_OK(cb_function_run(g, &err));

@@ -1,8 +1,6 @@
 /* GGUF files by the public calls: outside models and adapters against their golden numbers, conversions there and back, merging, broken files. */
 #include <cambium/cambium.h>
 #include <dirent.h>
-#include <ftw.h>
-#include <unistd.h>
 
 #include "../harness.h"
 #include "io/file.h"
@@ -10,25 +8,17 @@
 
 static struct cb_err err;
 
-/* A folder that is removed, and an engine. */
+/* A folder and an engine. */
 struct place {
-    char root[64];
+    char root[128];
     struct cb_engine *engine;
 };
 static void place_open(struct place *p) {
     struct cb_engine_options options = {.threads = 2};
-    *p = (struct place){.root = "/tmp/cambium-test-gguf-XXXXXX"};
-    CHECK(mkdtemp(p->root), "%s", p->root);
+    temporary_folder(p->root, "gguf");
     CHECK_OK(cb_engine_create(&p->engine, &options, &err));
 }
-static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *ftw) {
-    (void)info, (void)kind, (void)ftw;
-    return remove(path);
-}
-static void place_close(struct place *p) {
-    cb_engine_destroy(&p->engine);
-    nftw(p->root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
+static void place_close(struct place *p) { cb_engine_destroy(&p->engine); }
 static const char *at(const struct place *p, const char *name) {
     static char path[64][160];
     static int next;

@@ -62,7 +62,7 @@ static void place_close(struct place *p) {
     cb_engine_destroy(&p->engine);
     char *paths[] = {p->train, p->both, p->ru, p->lie, p->odd, p->tokens, p->model, p->out, p->plain};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) free(paths[i]);
-    folder_drop(&p->folder);
+    free(p->folder);
 }
 
 static enum cb_status train(struct place *p, const char *tuner, const char *data, int64_t steps, struct cb_err *err) {

@@ -67,7 +67,7 @@ static void place_close(struct place *p) {
     cb_engine_destroy(&p->engine);
     char **paths[] = {&p->text, &p->other, &p->ends, &p->colours, &p->input};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) free(*paths[i]);
-    folder_drop(&p->folder);
+    free(p->folder);
 }
 
 /* PLACE/NAME, and an expression in which ~ is the place; one of many in turn. */

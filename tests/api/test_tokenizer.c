@@ -90,11 +90,11 @@ static const char words[] =
     "\"a\":3,\"b\":4,\"c\":5,\"d\":6},\"unk_token\":\"_\"}}";
 
 TEST(api_tokenizer, batch) {
-    char folder[] = "cambium_tokenizer_XXXXXX", path[100];
+    char folder[128], path[160];
     struct cb_err err = {0};
     struct cb_tokenizer *t = NULL, *again = NULL;
     struct cb_encodings e;
-    CHECK(mkdtemp(folder), "no folder");
+    temporary_folder(folder, "tokenizer");
     snprintf(path, sizeof path, "%s/in.json", folder);
     FILE *file = fopen(path, "wb");
     CHECK(file && fwrite(words, 1, sizeof words - 1, file) == sizeof words - 1 && !fclose(file), "cannot write %s", path);
@@ -125,7 +125,4 @@ TEST(api_tokenizer, batch) {
     CHECK(cb_tokenizer_vocab(again) == 7, "%lld tokens", (long long)cb_tokenizer_vocab(again));
     cb_tokenizer_destroy(&t);
     cb_tokenizer_destroy(&again);
-    snprintf(path, sizeof path, "%s/tokenizer.json", folder);
-    remove(path);
-    remove(folder);
 }

@@ -1,13 +1,12 @@
 /* cb_train by its public face: a resumed run is the same run or is refused, wrong counts are refused before anything is written, plans hold validation. */
 #include <cambium/cambium.h>
-#include <ftw.h>
 
 #include "../harness.h"
 #include "io/file.h"
 
 /* A folder with a text, another text, a tokenizer and a small model. */
 struct place {
-    char root[64], text[96], other[96], tokens[96], model[96];
+    char root[128], text[160], other[160], tokens[160], model[160];
     struct cb_engine *engine;
 };
 
@@ -20,8 +19,7 @@ static void write_lines(const char *path, int n) {
 
 static void place_open(struct place *p) {
     struct cb_err err = {0};
-    *p = (struct place){.root = "/tmp/cambium-test-train-XXXXXX"};
-    CHECK(mkdtemp(p->root), "%s", p->root);
+    temporary_folder(p->root, "train");
     snprintf(p->text, sizeof p->text, "%s/text.txt", p->root);
     snprintf(p->other, sizeof p->other, "%s/other.txt", p->root);
     snprintf(p->tokens, sizeof p->tokens, "%s/tokens", p->root);
@@ -40,15 +38,7 @@ static void place_open(struct place *p) {
     CHECK_OK(cb_init(p->engine, &io, &ir, &err));
 }
 
-static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *ftw) {
-    (void)info, (void)kind, (void)ftw;
-    return remove(path);
-}
-
-static void place_close(struct place *p) {
-    cb_engine_destroy(&p->engine);
-    nftw(p->root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
+static void place_close(struct place *p) { cb_engine_destroy(&p->engine); }
 
 static const char *at(const struct place *p, const char *name) {
     static char path[4][160];
@@ -95,7 +85,7 @@ TEST(api, resumed_training_is_the_same_run) {
     struct cb_train_result r;
     place_open(&p);
     const char *text = p.text, *other = p.other;
-    char one[96], two[96];
+    char one[160], two[160];
     snprintf(one, sizeof one, "%s/one", p.root);
     snprintf(two, sizeof two, "%s/two", p.root);
     struct cb_train_options o = options(&p, &text, one);
@@ -155,7 +145,7 @@ TEST(api, masked_language_models_are_pretrained) {
     io.set = "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=24,max_position_embeddings=40";
     struct cb_init_result ir;
     CHECK_OK(cb_init(p.engine, &io, &ir, &err));
-    char one[96], two[96];
+    char one[160], two[160];
     snprintf(one, sizeof one, "%s/mlm_one", p.root);
     snprintf(two, sizeof two, "%s/mlm_two", p.root);
     struct cb_train_options o = options(&p, &text, one);

@@ -1,8 +1,6 @@
 /* Temporary files and folders for the tests of data. */
 #include "files.h"
 
-#include <ftw.h>
-#include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -10,21 +8,8 @@
 #include "io/file.h"
 
 char *folder_make(void) {
-    char name[300];
-    const char *base = getenv("TMPDIR");
-    snprintf(name, sizeof name, "%s/cambium_data_XXXXXX", base ? base : P_tmpdir);
-    CHECK(mkdtemp(name), "no temporary folder");
-    return strdup(name);
-}
-
-static int entry_remove(const char *path, const struct stat *s, int type, struct FTW *ftw) {
-    (void)s, (void)type, (void)ftw;
-    return remove(path);
-}
-void folder_drop(char **folder) {
-    nftw(*folder, entry_remove, 8, FTW_DEPTH | FTW_PHYS);
-    free(*folder);
-    *folder = NULL;
+    char path[128];
+    return strdup(temporary_folder(path, "data"));
 }
 
 char *file_put(const char *folder, const char *name, const void *bytes, size_t n) {
@@ -61,10 +46,4 @@ char *file_make(const char *name, const void *bytes, size_t n) {
     char *folder = folder_make(), *path = file_put(folder, name, bytes, n);
     free(folder);
     return path;
-}
-void file_drop(char **path) {
-    char *folder = strndup(*path, (size_t)(strrchr(*path, '/') - *path));
-    free(*path);
-    *path = NULL;
-    folder_drop(&folder);
 }

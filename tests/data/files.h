@@ -3,14 +3,12 @@
 #define TESTS_DATA_FILES_H
 #include <stddef.h>
 
-/* A new empty folder; ends the test where that fails. Free with folder_drop, which removes what is in it. */
+/* A new temporary folder; free with free(). */
 char *folder_make(void);
-void folder_drop(char **folder);
 /* FOLDER/NAME with these bytes; its path, free with free(). */
 char *file_put(const char *folder, const char *name, const void *bytes, size_t n);
 /* The same with text in gzip or zstd, as the name's end says. */
 char *file_put_packed(const char *folder, const char *name, const void *bytes, size_t n);
-/* A file in a new folder, and both gone again. */
+/* A file in a new folder; free with free(). */
 char *file_make(const char *name, const void *bytes, size_t n);
-void file_drop(char **path);
 #endif

@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "../harness.h"
 #include "data/loader.h"
@@ -32,7 +31,7 @@ static struct corpus *load_file(const char *name, const char *text, const struct
     const char *paths[] = {path};
     struct corpus *c;
     CHECK_OK(corpus_load(&c, paths, 1, t, NULL, o, NULL, &err));
-    file_drop(&path);
+    free(path);
     return c;
 }
 static void ids_are_text(const struct corpus *c, const struct tokenizer *t, const char *want) {
@@ -150,7 +149,7 @@ TEST(data_corpus, reused_until_something_changes) {
     o.eos = 0, o.progress = NULL;
     CHECK_OK(corpus_build(paths, 1, other, out, &o, &reused, &err));
     CHECK(reused);
-    folder_drop(&folder);
+    free(folder);
     free(text), free(out), free(in);
     tokenizer_destroy(&other);
     tokenizer_destroy(&t);
@@ -190,7 +189,7 @@ TEST(data_corpus, damaged_files_are_refused) {
         free(path);
     }
     free(bytes), free(text), free(out);
-    folder_drop(&folder);
+    free(folder);
     tokenizer_destroy(&t);
 }
 
@@ -204,7 +203,7 @@ TEST(data_corpus, failures_name_the_record) {
     CHECK_FAILS(corpus_load(&c, paths, 0, t, NULL, &no_specials, NULL, &err), CB_E_ARGUMENT, "no inputs");
     CHECK_FAILS(corpus_load(&c, paths, 1, t, out, &no_specials, NULL, &err), CB_E_IO, "tokens.bin");
     free(out);
-    file_drop(&path);
+    free(path);
     tokenizer_destroy(&t);
 }
 

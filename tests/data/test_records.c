@@ -1,7 +1,6 @@
 /* Records of JSON Lines: every malformed fixture is refused with its words, every odd but right one is read. */
 #include "data/records.h"
 
-#include <unistd.h>
 #include <zlib.h>
 
 #include "../harness.h"
@@ -89,12 +88,12 @@ TEST(data_jsonl, shapes) {
         char *path = file_make("a.jsonl", good[i].line, strlen(good[i].line));
         CHECK_OK(records_check(path, &summary, &err));
         CHECK(!strcmp(summary.text, good[i].said), "%s", summary.text);
-        file_drop(&path);
+        free(path);
     }
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char *path = file_make("a.jsonl", bad[i].line, strlen(bad[i].line));
         CHECK_FAILS(records_check(path, &summary, &err), CB_E_FORMAT, bad[i].word);
-        file_drop(&path);
+        free(path);
     }
 }
 
@@ -115,7 +114,7 @@ TEST(data_jsonl, broken_utf8_replaced_or_left_out) {
         records_close(&j);
         CHECK(!j);
     }
-    file_drop(&path);
+    free(path);
 }
 
 TEST(data_jsonl, names_of_choices) {

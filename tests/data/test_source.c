@@ -42,7 +42,7 @@ static enum cb_status read_one(char *out, size_t size, const char *name, const c
     char *path = file_make(name, text, n);
     const char *paths[] = {path};
     enum cb_status status = read_all(out, size, paths, 1, invalid, piece);
-    file_drop(&path);
+    free(path);
     return status;
 }
 
@@ -136,7 +136,7 @@ TEST(data_source, empty_and_absent) {
     CHECK_FAILS(read_all(out, sizeof out, paths, 1, DATA_INVALID_FAIL, 0), CB_E_FORMAT, "found no files");
     free(file_put(folder, "a.bin", "\0\1", 2));
     CHECK_FAILS(read_all(out, sizeof out, paths, 1, DATA_INVALID_FAIL, 0), CB_E_FORMAT, "a.bin: a NUL at offset 0");
-    folder_drop(&folder);
+    free(folder);
 }
 
 TEST(data_source, folders) {
@@ -167,7 +167,7 @@ TEST(data_source, folders) {
     CHECK_FAILS(read_all(out, sizeof out, named, 1, DATA_INVALID_FAIL, 0), CB_E_FORMAT, "truncated");
     free(cut);
     free(link);
-    folder_drop(&folder);
+    free(folder);
 }
 
 TEST(data_source, packed_equals_plain) {
@@ -182,6 +182,6 @@ TEST(data_source, packed_equals_plain) {
         CHECK(!strcmp(plain, packed));
     }
     for (int i = 0; i < 3; i++) free(paths[i]);
-    folder_drop(&folder);
+    free(folder);
     free(packed), free(plain), free(text);
 }

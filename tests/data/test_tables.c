@@ -1,5 +1,4 @@
 /* Tables as records: CSV, CoNLL, Parquet; columns by name, shapes, what is left out, conversations learnt where the assistant speaks. */
-#include <unistd.h>
 
 #include "../harness.h"
 #include "data/corpus.h"
@@ -30,7 +29,7 @@ static enum cb_status rows_of(char *out, size_t size, const char *path, const st
 static enum cb_status rows_in(char *out, size_t size, const char *name, const char *text, const struct records_options *o) {
     char *path = file_make(name, text, strlen(text));
     enum cb_status status = rows_of(out, size, path, o);
-    file_drop(&path);
+    free(path);
     return status;
 }
 
@@ -151,7 +150,7 @@ TEST(data_tables, idx) {
     CHECK_FAILS(rows_of(out, sizeof out, path, NULL), CB_E_FORMAT, "one label for each of the 2 images");
     CHECK_FAILS(rows_of(out, sizeof out, beside, NULL), CB_E_UNSUPPORTED, "labels alone");
     remove(beside);
-    file_drop(&path);
+    free(path);
     // other numbers
     static const struct {
         const char *bytes;
@@ -177,7 +176,7 @@ TEST(data_tables, idx) {
         enum cb_status status = rows_of(out, sizeof out, path, NULL);
         CHECK(status == CB_OK ? !strcmp(out, kinds[i].want) : strstr(err.message, kinds[i].want) != NULL, "%zu: %s %s", i, out,
               err.message);
-        file_drop(&path);
+        free(path);
     }
     memset(&err, 0, sizeof err);
 }
@@ -217,12 +216,12 @@ TEST(data_tables, damaged_parquet_is_refused) {
         char *path = file_make("a.parquet", broken, n);
         memset(&err, 0, sizeof err);
         refused += rows_of(out, sizeof out, path, NULL) != CB_OK;
-        file_drop(&path);
+        free(path);
     }
     CHECK(refused > (int)n / 6, "%d of %zu", refused, n / 3);
     char out[200], *path = file_make("a.parquet", bytes, n / 2);
     CHECK_FAILS(rows_of(out, sizeof out, path, NULL), CB_E_FORMAT, "cut or damaged");
-    file_drop(&path);
+    free(path);
 }
 
 // What a corpus learns of documents: its tokens, those that are not learnt in brackets.
@@ -277,7 +276,7 @@ TEST(data_tables, conversations_are_learnt_where_the_assistant_speaks) {
         CHECK(!strcmp(out, "one<|im_end|>two<|im_end|>"), "%zu: %s", i, out);
         CHECK(corpus_info(c)->bytes == 26, "%lld", (long long)corpus_info(c)->bytes);
         corpus_destroy(&c);
-        file_drop(&path);
+        free(path);
     }
     chat_destroy(&chat);
     tokenizer_destroy(&t);

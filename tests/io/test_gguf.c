@@ -6,13 +6,8 @@
 
 static struct cb_err err;
 
-static void folder_make(char folder[64]) {
-    strcpy(folder, "/tmp/cambium-test-gguf-XXXXXX");
-    CHECK(mkdtemp(folder), "%s", folder);
-}
-
 static const char *in_folder(const char *folder, const char *name) {
-    static char path[4][128];
+    static char path[4][160];
     static int next;
     char *text = path[next++ % 4];
     snprintf(text, sizeof path[0], "%s/%s", folder, name);
@@ -68,10 +63,10 @@ static void check_tensors(const struct gguf *g) {
 }
 
 TEST(gguf, written_files_are_read_again) {
-    char folder[64];
+    char folder[128];
     struct tensor_item items[3];
     struct gguf *g;
-    folder_make(folder);
+    temporary_folder(folder, "gguf");
     const char *path = in_folder(folder, "a.gguf");
     struct gguf_builder *b = some_keys();
     int n = some_items(items);
@@ -114,16 +109,14 @@ TEST(gguf, written_files_are_read_again) {
     CHECK(json_integer_value(json_object_get(json, "length")) == 3);
     json_decref(json);
     gguf_destroy(&g);
-    unlink(path);
-    rmdir(folder);
 }
 
 TEST(gguf, parts_are_one_file) {
-    char folder[64];
+    char folder[128];
     struct tensor_item items[3];
     struct gguf *g;
     int n_files = 0, n = some_items(items);
-    folder_make(folder);
+    temporary_folder(folder, "gguf");
     struct gguf_builder *b = some_keys();
     CHECK_OK(gguf_write_split(in_folder(folder, "a.gguf"), b, items, n, 96, fill, row, &n_files, &err));
     gguf_builder_destroy(&b);
@@ -141,10 +134,6 @@ TEST(gguf, parts_are_one_file) {
     CHECK_FAILS(gguf_open(&g, in_folder(folder, "a-00001-of-00003.gguf"), &err), CB_E_IO, "split");
     CHECK_FAILS(gguf_open(&g, in_folder(folder, "b.gguf"), &err), CB_E_FORMAT, "split.no");
     CHECK(g == NULL);
-    unlink(in_folder(folder, "a-00001-of-00003.gguf"));
-    unlink(in_folder(folder, "a-00002-of-00003.gguf"));
-    unlink(in_folder(folder, "b.gguf"));
-    rmdir(folder);
 }
 
 TEST(gguf, what_the_format_cannot_hold_is_not_written) {

@@ -11,15 +11,8 @@ static struct cb_err err;
 
 // A fresh folder for one test; its name stays valid until the next call.
 static const char *scratch(void) {
-    static char path[200];
-    const char *base = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/cambium_io_XXXXXX", base ? base : P_tmpdir);
-    return mkdtemp(path);
-}
-static void scratch_remove(const char *folder) {
-    char command[300];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    if (system(command)) fprintf(stderr, "left %s\n", folder);
+    static char path[128];
+    return temporary_folder(path, "io");
 }
 
 static bool has_word(const char *text, const char *word, size_t n) {
@@ -177,7 +170,6 @@ TEST(safetensors, writes_the_librarys_bytes) {
     CHECK_FAILS(tensors_write(path, items, 3, NULL, NULL, NULL, &err), CB_E_DTYPE, "q8_0[32]");
     json_decref(metadata);
     free(path);
-    scratch_remove(folder);
 }
 
 // A source that knows its values without holding them, and fails when told to.
@@ -245,7 +237,6 @@ TEST(safetensors, shards_round_trip) {
     tensors_destroy(&t);
     free(last);
     free(index);
-    scratch_remove(folder);
 }
 
 static enum cb_status index_try(const char *folder, const char *text) {
@@ -272,7 +263,6 @@ TEST(safetensors, index_refusals) {
     CHECK_FAILS(index_try(folder, "{}"), CB_E_FORMAT, "weight_map: found nothing");
     CHECK_FAILS(index_try(folder, "[]"), CB_E_FORMAT, "JSON object");
     free(path);
-    scratch_remove(folder);
     struct tensors *t;
     CHECK_FAILS(tensors_open(&t, "no/such", &err), CB_E_IO, "no/such");
 }

@@ -1,9 +1,6 @@
 /* Shared by the tests of merging. */
 #include "merge/fixtures.h"
 
-#include <dirent.h>
-#include <unistd.h>
-
 #include "base/rng.h"
 #include "harness.h"
 #include "io/file.h"
@@ -76,28 +73,6 @@ double tensors_gap(const char *a, const char *b) {
     tensors_destroy(&x);
     tensors_destroy(&y);
     return worst;
-}
-
-void make_folder(char out[64]) {
-    snprintf(out, 64, "/tmp/cambium-merge-XXXXXX");
-    CHECK(mkdtemp(out), "a temporary folder");
-}
-
-void remove_folder(const char *folder) {
-    DIR *d = opendir(folder);
-    for (struct dirent *e; d && (e = readdir(d));) {
-        const char *path = path_of(folder, e->d_name);
-        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
-        if (io_is_folder(path)) {
-            char copy[1200];
-            snprintf(copy, sizeof copy, "%s", path);
-            remove_folder(copy);
-        } else {
-            unlink(path);
-        }
-    }
-    if (d) closedir(d);
-    rmdir(folder);
 }
 
 static void add_item(struct tensor_item *items, int *n, char names[][80], const char *name, int rows, int cols, enum cb_dtype dtype) {

@@ -16,9 +16,6 @@ json_t *read_yaml(const char *path);
 void root_models(json_t *recipe, const char *folder);
 /* Largest difference of two sets of tensors, or -1 where names or shapes differ (what is printed). */
 double tensors_gap(const char *a, const char *b);
-/* A fresh folder under the system's temporary one, removed by remove_folder. */
-void make_folder(char out[64]);
-void remove_folder(const char *folder);
 /* FOLDER/config.json and FOLDER/model.safetensors of a llama-like toy: n_layers layers, width, vocabulary; values from seed. */
 void make_model(const char *folder, int n_layers, int width, int vocab, unsigned seed, const char *dtype);
 /* Parses a recipe's text and merges into folder with `threads` threads. */

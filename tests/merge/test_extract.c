@@ -41,7 +41,7 @@ static double change_gap(const struct lora_pair *p, const struct lora_pair *q) {
 
 static void check_case(const char *dir, const char *name) {
     struct cb_err err = {0};
-    char path[1600], base[1300], tuned[1300], folder[64], spec[300];
+    char path[1600], base[1300], tuned[1300], folder[128], spec[300];
     snprintf(path, sizeof path, "%s/%s", dir, name);
     json_t *about = read_json(path_of(path, "golden.json"));
     CHECK(about, "%s/golden.json", path);
@@ -51,7 +51,7 @@ static void check_case(const char *dir, const char *name) {
     const double tolerance = json_number_value(json_object_get(json_object_get(about, "tolerance"), "delta_of_each_module"));
     struct cb_engine *engine;
     struct cb_extract_result result;
-    make_folder(folder);
+    temporary_folder(folder, "merge");
     CHECK_OK(cb_engine_create(&engine, NULL, &err));
     struct cb_extract_options o = {.base = base, .tuned = tuned, .out = folder, .spec = spec};
     CHECK_OK(cb_extract(engine, &o, &result, &err));
@@ -81,7 +81,6 @@ static void check_case(const char *dir, const char *name) {
     arena_destroy(&arena);
     cb_engine_destroy(&engine);
     json_decref(about);
-    remove_folder(folder);
 }
 
 TEST(merge_extract, gives_what_mergekit_wrote) {
@@ -100,8 +99,8 @@ TEST(merge_extract, at_full_rank_it_is_the_training) {
     struct cb_engine *engine;
     struct cb_extract_result x;
     struct cb_merge_result m;
-    char folder[64], base[100], tuned[100], lora[100], back[100];
-    make_folder(folder);
+    char folder[128], base[160], tuned[160], lora[160], back[160];
+    temporary_folder(folder, "merge");
     snprintf(base, sizeof base, "%s/base", folder);
     snprintf(tuned, sizeof tuned, "%s/tuned", folder);
     snprintf(lora, sizeof lora, "%s/lora", folder);
@@ -126,5 +125,4 @@ TEST(merge_extract, at_full_rank_it_is_the_training) {
     make_model(tuned, 2, 12, 13, 2, "f32");
     CHECK_FAILS(cb_extract(engine, &o, &x, &err), CB_E_SHAPE, "wanted f32[13,8]");
     cb_engine_destroy(&engine);
-    remove_folder(folder);
 }

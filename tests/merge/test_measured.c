@@ -6,7 +6,7 @@
 #include "merge/fixtures.h"
 
 struct bench {
-    char folder[64], a[100], b[100], out[100], text[100];
+    char folder[128], a[160], b[160], out[160], text[160];
     struct cb_engine *engine;
 };
 
@@ -24,7 +24,7 @@ static void init(struct bench *b, const char *out, const char *family, const cha
 static void bench_open(struct bench *b, const char *family, const char *set) {
     struct cb_err err = {0};
     struct cb_tokenizer_train_result t;
-    make_folder(b->folder);
+    temporary_folder(b->folder, "merge");
     snprintf(b->a, sizeof b->a, "%s/a", b->folder);
     snprintf(b->b, sizeof b->b, "%s/b", b->folder);
     snprintf(b->out, sizeof b->out, "%s/out", b->folder);
@@ -41,10 +41,7 @@ static void bench_open(struct bench *b, const char *family, const char *set) {
     init(b, b->b, family, set, 2);
 }
 
-static void bench_close(struct bench *b) {
-    cb_engine_destroy(&b->engine);
-    remove_folder(b->folder);
-}
+static void bench_close(struct bench *b) { cb_engine_destroy(&b->engine); }
 
 static enum cb_status combine(struct bench *b, const char *method, const char *one, const char *two, bool align,
                               struct cb_combine_result *r, struct cb_err *err) {
@@ -109,7 +106,7 @@ TEST(merge_measured, alignment_finds_a_shuffled_model_again) {
     struct cb_err err = {0};
     struct bench b;
     struct cb_combine_result r;
-    char shuffled[100];
+    char shuffled[200];
     // llama: groups of heads that share keys, gated feed-forward
     bench_open(
         &b, "llama",
@@ -157,7 +154,7 @@ TEST(merge_measured, fisher_and_regmean_give_a_model_with_itself_back) {
             CHECK(same >= 0 && same < 1e-5, "%s %s: %g", families[f][0], method, same);
             // of two models something between, and not the plain mean
             CHECK_OK(combine(&b, method, b.a, b.b, false, &r, &err));
-            char mean[110];
+            char mean[200];
             snprintf(mean, sizeof mean, "%s/mean", b.folder);
             const char *const models[] = {b.a, b.b};
             struct cb_combine_options o = {.method = "linear", .models = models, .n_models = 2, .out = mean};
@@ -165,7 +162,7 @@ TEST(merge_measured, fisher_and_regmean_give_a_model_with_itself_back) {
             CHECK(tensors_gap(mean, b.out) > 1e-3, "%s %s is the mean", families[f][0], method);
         }
         // regmean's layers are nearer to the models' outputs than the mean's: its loss on the text is finite and the call repeats bit for bit
-        char again[110];
+        char again[200];
         CHECK_OK(combine(&b, "regmean", b.a, b.b, false, &r, &err));
         snprintf(again, sizeof again, "%s/again", b.folder);
         const char *const models[] = {b.a, b.b}, *const texts[] = {b.text};
@@ -196,7 +193,7 @@ TEST(merge_measured, loss_along_the_line_between_two_models) {
     }
     // and the middle that of the mean
     const char *const models[] = {b.a, b.b};
-    char mean[110];
+    char mean[200];
     struct cb_combine_result c;
     snprintf(mean, sizeof mean, "%s/mean", b.folder);
     struct cb_combine_options co = {.method = "linear", .models = models, .n_models = 2, .out = mean};

@@ -29,7 +29,7 @@ static const unsigned char *find_mask(void *context, const char *model, const ch
 
 static void check_case(const char *dir, const char *name) {
     struct cb_err err = {0};
-    char folder[64], path[1600];
+    char folder[128], path[1600];
     snprintf(path, sizeof path, "%s/%s", dir, name);
     json_t *about = read_json(path_of(path, "golden.json")), *recipe = read_yaml(path_of(path, "mergekit.yml"));
     CHECK(about && recipe, "%s: its files", name);
@@ -37,7 +37,7 @@ static void check_case(const char *dir, const char *name) {
     CHECK_OK(tensors_open(&d.golden, path_of(path, "golden.safetensors"), &err));
     struct merge_masks masks = {find_mask, &d};
     root_models(recipe, dir);
-    make_folder(folder);
+    temporary_folder(folder, "merge");
     struct merge_report report;
     CHECK_OK(merge_json(recipe, folder, 2, d.draws ? &masks : NULL, &report, &err));
     const double tolerance = json_number_value(json_object_get(json_object_get(about, "tolerance"), "merged"));
@@ -49,7 +49,6 @@ static void check_case(const char *dir, const char *name) {
     tensors_destroy(&d.golden);
     json_decref(about);
     json_decref(recipe);
-    remove_folder(folder);
 }
 
 TEST(merge, gives_what_mergekit_wrote) {

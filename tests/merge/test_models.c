@@ -1,24 +1,21 @@
 /* Whole merges of made models: what holds for every method, and what is refused. */
-#include <unistd.h>
 
 #include "harness.h"
 #include "io/file.h"
 #include "merge/fixtures.h"
 
 struct bench {
-    char folder[64], model[3][100], out[100];
+    char folder[128], model[3][160], out[160];
 };
 
 static void bench_open(struct bench *b) {
-    make_folder(b->folder);
+    temporary_folder(b->folder, "merge");
     for (int i = 0; i < 3; i++) {
         snprintf(b->model[i], sizeof b->model[i], "%s/m%d", b->folder, i);
         make_model(b->model[i], 3, 24, 37, (unsigned)i + 1, "f32");
     }
     snprintf(b->out, sizeof b->out, "%s/out", b->folder);
 }
-
-static void bench_close(struct bench *b) { remove_folder(b->folder); }
 
 /* A recipe of a method over so many of the models as it takes, with the first as base where it wants one. */
 static void recipe_of(const struct bench *b, const struct merge_method *m, char *text, size_t size) {
@@ -42,7 +39,7 @@ static void recipe_of(const struct bench *b, const struct merge_method *m, char 
 TEST(merge_models, every_method_gives_a_model_with_itself_back) {
     struct cb_err err = {0};
     struct bench b;
-    char text[2000], one[100];
+    char text[2000], one[200];
     int n = 0;
     bench_open(&b);
     for (int i = 0; merge_method_at(i); i++) {
@@ -62,7 +59,6 @@ TEST(merge_models, every_method_gives_a_model_with_itself_back) {
         n++;
     }
     CHECK(n >= 20, "only %d methods", n);
-    bench_close(&b);
 }
 
 /* The share of elements where a and b differ. */
@@ -112,7 +108,6 @@ TEST(merge_models, our_own_masks_keep_the_density) {
     tensors_destroy(&base);
     tensors_destroy(&tuned);
     tensors_destroy(&got);
-    bench_close(&b);
 }
 
 /* Ties by sorting, to check the order statistics against. */
@@ -193,7 +188,6 @@ TEST(merge_models, layers_are_stacked_and_the_configuration_says_so) {
     merge_plan_close(&plan);
     merge_recipe_destroy(&recipe);
     json_decref(root);
-    bench_close(&b);
 }
 
 static void write_tensor(const char *folder, const char *name, float value) {
@@ -208,7 +202,7 @@ static void write_tensor(const char *folder, const char *name, float value) {
 TEST(merge_models, what_cannot_be_merged_is_refused) {
     struct cb_err err = {0};
     struct bench b;
-    char text[900], other[100];
+    char text[900], other[200];
     bench_open(&b);
     snprintf(other, sizeof other, "%s/other", b.folder);
 #define LINEAR(first, second)                                                                                                           \
@@ -227,7 +221,7 @@ TEST(merge_models, what_cannot_be_merged_is_refused) {
     CHECK_FAILS(merge_text(LINEAR(b.model[0], other), b.out, 1, NULL, &err), CB_E_NAME, "no tensor");
     CHECK_FAILS(merge_text(LINEAR(other, b.model[0]), b.out, 1, NULL, &err), CB_E_SHAPE, "");
     // values that are not finite, wherever they stand
-    char good[100];
+    char good[200];
     snprintf(good, sizeof good, "%s/good", b.folder);
     write_tensor(good, "model.norm.weight", 2);
     for (int i = 0; i < 3; i++) {
@@ -268,13 +262,12 @@ TEST(merge_models, what_cannot_be_merged_is_refused) {
              "merge_method: ties\nbase_model: %s\nparameters: {weight: 1}\nslices: [{sources: [{model: %s, layer_range: [0, 1]}]}]\n",
              b.model[0], b.model[1]);
     CHECK_FAILS(merge_text(text, b.out, 1, NULL, &err), CB_E_USAGE, "not among its sources");
-    bench_close(&b);
 }
 
 TEST(merge_models, number_types_shards_and_bare_names) {
     struct cb_err err = {0};
     struct bench b;
-    char text[900], other[100];
+    char text[900], other[200];
     bench_open(&b);
     snprintf(other, sizeof other, "%s/other", b.folder);
     // halves stay halves, and are read beside f32
@@ -305,5 +298,4 @@ TEST(merge_models, number_types_shards_and_bare_names) {
     merge_recipe_destroy(&recipe);
     json_decref(root);
     pool_destroy(&run.pool);
-    bench_close(&b);
 }

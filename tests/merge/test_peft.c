@@ -124,7 +124,7 @@ static enum cb_status merge_modules(json_t *root, struct tensors *base, const st
 
 static int check_case(const char *dir, const char *name) {
     struct cb_err err = {0};
-    char path[1600], folder[64], out[80];
+    char path[1600], folder[128], out[160];
     snprintf(path, sizeof path, "%s/%s", dir, name);
     json_t *about = read_json(path_of(path, "golden.json")), *recipe;
     const char *key;
@@ -133,11 +133,11 @@ static int check_case(const char *dir, const char *name) {
     CHECK(about, "%s/golden.json", path);
     CHECK_OK(tensors_open(&golden, path_of(path, "golden.safetensors"), &err));
     CHECK_OK(tensors_open(&base, path_of(dir, json_string_value(json_object_get(about, "base"))), &err));
-    make_folder(folder);
+    temporary_folder(folder, "merge");
     json_object_foreach(json_object_get(about, "recipes"), key, recipe) {
         struct drawn d = {json_object_get(recipe, "draws"), golden, key};
         struct merge_masks masks = {find_mask, &d};
-        snprintf(out, sizeof out, "%s/out", folder);
+        snprintf(out, sizeof out, "%s/%d", folder, n);
         json_t *root = recipe_of(path, recipe, json_string_value(json_object_get(recipe, "combination_type")), "peft");
         if (json_object_get(recipe, "refused")) {
             CHECK_FAILS(merge_modules(root, base, NULL, out, NULL, &err), CB_E_SHAPE, "one rank");
@@ -150,13 +150,11 @@ static int check_case(const char *dir, const char *name) {
             if (!json_object_get(recipe, "svd_clamp")) CHECK(gap < 1e-5, "%s %s: differs by %g", name, key, gap);
         }
         json_decref(root);
-        remove_folder(out);
         n++;
     }
     tensors_destroy(&golden);
     tensors_destroy(&base);
     json_decref(about);
-    remove_folder(folder);
     return n;
 }
 
@@ -225,10 +223,10 @@ static double cut_gap(const struct lora *plain, const struct lora *got, double q
 TEST(merge_peft, a_decomposition_is_cut_off_at_a_quantile) {
     const char *dir = modules_dir();
     struct cb_err err = {0};
-    char root[1200], folder[64];
+    char root[1200], folder[128];
     if (!dir) return;
     snprintf(root, sizeof root, "%s/weighted_llama", dir);
-    make_folder(folder);
+    temporary_folder(folder, "merge");
     json_t *about = read_json(path_of(root, "golden.json")), *recipes = json_object_get(about, "recipes");
     const double q = json_number_value(json_object_get(json_object_get(recipes, "svd_clamp"), "svd_clamp"));
     struct arena *arena = arena_create();
@@ -241,7 +239,7 @@ TEST(merge_peft, a_decomposition_is_cut_off_at_a_quantile) {
     lora_close(&clamped);
     // and so do ours
     static const char *const names[] = {"svd", "svd_clamp"};
-    char out[2][100];
+    char out[2][200];
     for (int i = 0; i < 2; i++) {
         json_t *r = recipe_of(root, json_object_get(recipes, names[i]), "svd", "peft");
         snprintf(out[i], sizeof out[i], "%s/%s", folder, names[i]);
@@ -255,7 +253,6 @@ TEST(merge_peft, a_decomposition_is_cut_off_at_a_quantile) {
     lora_close(&clamped);
     arena_destroy(&arena);
     json_decref(about);
-    remove_folder(folder);
 }
 
 /* ---- the exact reading: what PEFT gets wrong is right */
@@ -313,12 +310,12 @@ static double sum_gap(const char *root, const char *const *names, int n, const c
 TEST(merge_peft, the_exact_reading_is_the_weighted_sum) {
     const char *dir = modules_dir();
     struct cb_err err = {0};
-    char root[1400], folder[64];
+    char root[1400], folder[128];
     struct lora_report report;
     if (!dir) return;
     char all[1200];
     snprintf(all, sizeof all, "%s", dir);
-    make_folder(folder);
+    temporary_folder(folder, "merge");
     static const struct {
         const char *name, *parts[3];
         int n;
@@ -369,7 +366,6 @@ TEST(merge_peft, the_exact_reading_is_the_weighted_sum) {
     static const char *const two[] = {"weighted_llama/a", "weighted_gpt2/a"}, *const other[] = {"ia3_llama"};
     CHECK_FAILS(merge_exactly(root, two, 2, "linear", "", NULL, folder, &report, &err), CB_E_FORMAT, "one base");
     CHECK_FAILS(merge_exactly(root, other, 1, "linear", "", NULL, folder, &report, &err), CB_E_UNSUPPORTED, "wanted LORA");
-    remove_folder(folder);
 }
 
 /* A module folder of one pair and a configuration. */
@@ -387,12 +383,12 @@ static void write_module(const char *folder, const char *config, int rank_a, int
 
 TEST(merge_peft, broken_modules_are_refused) {
     struct cb_err err = {0};
-    char folder[64], out[100];
+    char folder[128], out[160];
     struct lora_report report;
     static const char *const parts[] = {"a", "a"};
-    make_folder(folder);
+    temporary_folder(folder, "merge");
     snprintf(out, sizeof out, "%s/out", folder);
-    char a[100];
+    char a[160];
     snprintf(a, sizeof a, "%s/a", folder);
 #define REFUSED(status, words) CHECK_FAILS(merge_exactly(folder, parts, 2, "linear", "", NULL, out, &report, &err), status, words)
 #define GOOD "{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 4, \"target_modules\": [\"q\"]}"
@@ -413,5 +409,4 @@ TEST(merge_peft, broken_modules_are_refused) {
     write_module(a, GOOD, 2, 2, NAN);
     CHECK_FAILS(merge_exactly(folder, parts, 2, "ties", "density: 0.5", NULL, out, &report, &err), CB_E_NUMERIC, "not finite");
     REFUSED(CB_E_NUMERIC, "not finite");
-    remove_folder(folder);
 }

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "backend/cpu/cpu.h"
 #include "base/cpuid.h"
@@ -106,10 +105,4 @@ float *tensor_floats(const struct tensor *tensor) {
     float *out = malloc((size_t)type_elements(&tensor->type) * sizeof *out + 4);
     if (out) tensor_read_f32(out, tensor);
     return out;
-}
-
-const char *temporary_folder(char text[128], const char *name) {
-    const char *base = getenv("TMPDIR");
-    snprintf(text, 128, "%.80s/cambium_%.20s_XXXXXX", base ? base : "/tmp", name);
-    return mkdtemp(text);
 }

@@ -30,6 +30,4 @@ double worst_error(const float *a, const float *b, int64_t n);
 double relative_norm(const float *a, const float *b, int64_t n);
 /* A tensor as f32. Owned by caller, free with free(); NULL when out of memory. */
 float *tensor_floats(const struct tensor *tensor);
-/* A folder under the system's temporary folder, new for each call; text: 128 bytes. */
-const char *temporary_folder(char text[128], const char *name);
 #endif

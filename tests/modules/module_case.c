@@ -113,8 +113,20 @@ enum cb_status base_typed(struct base *b, const char *name, enum cb_dtype dtype,
     return CB_OK;
 }
 
+enum cb_status base_copy(struct base *b, const struct base *from, struct cb_err *err) {
+    *b = (struct base){.model = from->model, .sites = from->sites, .is_copy = true};
+    TRY(store_create(&b->store, err));
+    for (int i = 0; i < store_count(from->store); i++) {
+        const struct store_entry *entry = store_at(from->store, i);
+        struct store_entry *own;
+        TRY(store_add(b->store, entry->name, entry->type, &own, err));
+        memcpy(own->data, entry->data, (size_t)entry->bytes);
+    }
+    return CB_OK;
+}
+
 void base_close(struct base *b) {
-    model_destroy(&b->model);
+    if (!b->is_copy) model_destroy(&b->model);
     graph_destroy(&b->sites_graph);
     store_destroy(&b->store);
 }

@@ -12,12 +12,15 @@ struct base {
     struct model *model;
     struct cb_graph *sites_graph;
     struct nn sites;
+    bool is_copy;  // all but the store is another's
 };
 enum cb_status base_open(struct base *b, const char *folder, struct cb_err *err);
 /* A fresh tiny model of a family. */
 enum cb_status base_fresh(struct base *b, const char *family, struct cb_err *err);
 /* The same, as wide as the type's blocks want, its linear layers' weights stored in it (those whose rows are whole blocks of it). *n: how many were. */
 enum cb_status base_typed(struct base *b, const char *family, enum cb_dtype dtype, int *n, struct cb_err *err);
+/* A store of its own with the weights of another, which is borrowed for the rest. */
+enum cb_status base_copy(struct base *b, const struct base *from, struct cb_err *err);
 void base_close(struct base *b);
 
 /* A fixture's module "m": a folder, or the new values of biases alone, as BitFit's cases have them. */

@@ -96,7 +96,7 @@ static void home_open(struct home *h) {
 static void home_close(struct home *h) {
     cb_engine_destroy(&h->engine);
     free(h->model);
-    folder_drop(&h->folder);
+    free(h->folder);
 }
 
 struct heard {

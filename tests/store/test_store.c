@@ -1,8 +1,6 @@
 /* The store: names, places, conversion, saving and loading. */
 #include "store/store.h"
 
-#include <unistd.h>
-
 #include "../harness.h"
 #include "io/file.h"
 #include "io/safetensors.h"
@@ -95,11 +93,8 @@ static const char *rename_tensor(void *context, const struct tensor *tensor) {
 }
 
 TEST(store, save_and_load) {
-    char folder[200];
-    const char *base = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%s/cambium_store_XXXXXX", base ? base : P_tmpdir);
-    CHECK(mkdtemp(folder));
-    char *path = io_path_join(folder, "x.safetensors");
+    char folder[128];
+    char *path = io_path_join(temporary_folder(folder, "store"), "x.safetensors");
     struct store *s, *again;
     struct store_entry *e;
     struct tensors *t;
@@ -128,7 +123,4 @@ TEST(store, save_and_load) {
     tensors_destroy(&t);
     store_destroy(&s);
     free(path);
-    char command[300];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    CHECK(system(command) == 0);
 }

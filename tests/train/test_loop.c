@@ -1,6 +1,5 @@
 /* Schedules, options, checkpoints and the loop: what is written is read back, damage is noticed, N + N steps are 2 N steps. */
 #include <dirent.h>
-#include <unistd.h>
 
 #include "../harness.h"
 #include "io/file.h"
@@ -92,17 +91,6 @@ static void flip(const char *folder, int64_t step, long at) {
     fclose(f);
 }
 
-static void remove_folder(const char *folder) {
-    DIR *dir = opendir(folder);
-    char path[600];
-    for (struct dirent *e; dir && (e = readdir(dir));) {
-        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
-        if (e->d_name[0] != '.') unlink(path);
-    }
-    if (dir) closedir(dir);
-    rmdir(folder);
-}
-
 TEST(train, checkpoints) {
     struct cb_err err = {0};
     char folder[128], file[300], *path;
@@ -156,7 +144,6 @@ TEST(train, checkpoints) {
     net_close(&a);
     net_close(&b);
     net_close(&c);
-    remove_folder(folder);
 }
 
 /* ---- the loop */
@@ -251,8 +238,6 @@ TEST(train, resumed_run_equals_one_run) {
     net_close(&a.net);
     net_close(&b.net);
     net_close(&c.net);
-    remove_folder(one);
-    remove_folder(two);
 }
 
 /* Damaged checkpoints of later steps must not push out what is saved now. */
@@ -288,7 +273,6 @@ TEST(train, saved_checkpoint_stays) {
     CHECK(io_is_file(path), "the one before is gone");
     net_close(&a.net);
     net_close(&b.net);
-    remove_folder(folder);
 }
 
 static enum cb_status loop_validate_nan(void *user, double *loss, struct cb_err *err) {
@@ -322,7 +306,6 @@ TEST(train, not_finite_is_not_saved) {
         metrics_close(&l.metrics);
         net_close(&l.net);
     }
-    remove_folder(folder);
 }
 
 TEST(train, patience_stops_early) {
@@ -340,7 +323,6 @@ TEST(train, patience_stops_early) {
     outcome = run_loop(&l, folder, 15, 40, 2);
     CHECK(outcome.is_early && outcome.last.step == 15 && outcome.has_best, "step %lld", (long long)outcome.last.step);
     net_close(&l.net);
-    remove_folder(folder);
 }
 
 /* Event files: frames whose lengths and checksums add up, a first event that names the version. */
@@ -382,5 +364,4 @@ TEST(train, event_file) {
     }
     closedir(dir);
     CHECK(n == 2, "%d event files", n);
-    remove_folder(folder);
 }
