@@ -88,7 +88,7 @@ static void place_close(struct place *p) {
     cb_engine_destroy(&p->engine);
     char **paths[] = {&p->spans, &p->held, &p->choices, &p->held_choices, &p->tokens, &p->model, &p->out};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) free(*paths[i]);
-    folder_drop(&p->folder);
+    free(p->folder);
 }
 
 static enum cb_status train(struct place *p, const char *task, const char *tuner, const char *data, int64_t steps, struct cb_err *err) {

@@ -27,7 +27,7 @@ static const struct {
 enum { N_CASES = sizeof cases / sizeof *cases };
 
 struct bench {
-    char folder[64];
+    char folder[128];
     struct cb_engine *engine;
 };
 
@@ -37,7 +37,7 @@ static const char *at(const struct bench *b, const char *name) { return path_of(
 static void bench_open(struct bench *b) {
     struct cb_err err = {0};
     struct cb_tokenizer_train_result t;
-    make_folder(b->folder);
+    temporary_folder(b->folder, "merge");
     CHECK_OK(cb_engine_create(&b->engine, &(struct cb_engine_options){.threads = 2}, &err));
     const char *text = "one line of a text about two small things, and one more line of text about two things\n";
     CHECK_OK(io_write_file(at(b, "text.txt"), text, strlen(text), &err));
@@ -51,10 +51,7 @@ static void bench_open(struct bench *b) {
     CHECK_OK(cb_tokenizer_train(b->engine, &o, &t, &err));
 }
 
-static void bench_close(struct bench *b) {
-    cb_engine_destroy(&b->engine);
-    remove_folder(b->folder);
-}
+static void bench_close(struct bench *b) { cb_engine_destroy(&b->engine); }
 
 static void init(struct bench *b, const char *name, const char *family, const char *set, uint64_t seed, const char *tokenizer) {
     struct cb_err err = {0};
@@ -151,7 +148,6 @@ TEST(merge_gguf, files_of_f32_give_what_their_folders_give) {
             CHECK(back >= 0 && back <= cases[i].tolerance, "%s, %s and %s into a file: %g", cases[i].family, pairs[k][0], pairs[k][1],
                   back);
         }
-        remove_folder(at(&b, "back"));
     }
     bench_close(&b);
 }

@@ -7,7 +7,7 @@
 #include "text/tokenizer.h"
 
 struct bench {
-    char folder[64];
+    char folder[128];
     struct cb_engine *engine;
 };
 
@@ -39,17 +39,14 @@ static void make(struct bench *b, const char *name, const char *text, uint64_t s
 
 static void bench_open(struct bench *b) {
     struct cb_err err = {0};
-    make_folder(b->folder);
+    temporary_folder(b->folder, "merge");
     CHECK_OK(cb_engine_create(&b->engine, &(struct cb_engine_options){.threads = 2}, &err));
     make(b, "a", "the theory then thinks the thing there\n", 1);
     make(b, "b", "sing a song then sinking songs the long\n", 2);
     make(b, "c", "an old gold cold bolt\n", 3);
 }
 
-static void bench_close(struct bench *b) {
-    cb_engine_destroy(&b->engine);
-    remove_folder(b->folder);
-}
+static void bench_close(struct bench *b) { cb_engine_destroy(&b->engine); }
 
 /* A model's tokens and weights. */
 struct opened {
