@@ -1,8 +1,6 @@
 /* Compositions are converted: modules in folders of their own, and the adapter_setup.json that puts them together. */
 #include <cambium/cambium.h>
 #include <dirent.h>
-#include <ftw.h>
-#include <unistd.h>
 
 #include "../harness.h"
 #include "base/json.h"
@@ -11,33 +9,24 @@
 
 static struct cb_err err;
 
-static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *ftw) {
-    (void)info, (void)kind, (void)ftw;
-    return remove(path);
-}
-
 struct place {
-    char root[64];
+    char root[128];
     struct cb_engine *engine;
 };
 static void place_open(struct place *p) {
-    *p = (struct place){.root = "/tmp/cambium-test-setup-XXXXXX"};
-    CHECK(mkdtemp(p->root), "%s", p->root);
+    temporary_folder(p->root, "setup");
     CHECK_OK(cb_engine_create(&p->engine, &(struct cb_engine_options){.threads = 2}, &err));
     int32_t ids[21];
     for (int i = 0; i < 21; i++) ids[i] = (i * 7 + 3) % 29;
     const struct tensor_item item = {.name = "input_ids", .type = type_make(CB_DTYPE_I32, 2, (int64_t[]){3, 7}), .data = ids};
-    char path[100];
+    char path[160];
     snprintf(path, sizeof path, "%s/in.safetensors", p->root);
     CHECK_OK(tensors_write(path, &item, 1, NULL, NULL, NULL, &err));
 }
-static void place_close(struct place *p) {
-    cb_engine_destroy(&p->engine);
-    nftw(p->root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
+static void place_close(struct place *p) { cb_engine_destroy(&p->engine); }
 
 static enum cb_status forward(const struct place *p, const char *model, const char *modules, const char *out) {
-    char in[100], to[100];
+    char in[160], to[200];
     struct cb_forward_result r = {0};
     snprintf(in, sizeof in, "%s/in.safetensors", p->root);
     snprintf(to, sizeof to, "%s/%s", p->root, out);
@@ -49,7 +38,7 @@ static enum cb_status forward(const struct place *p, const char *model, const ch
 
 /* Every output is there in both, and the same to the last bit. */
 static void check_same(const struct place *p, const char *name) {
-    char path[2][100];
+    char path[2][160];
     struct tensors *t[2];
     for (int i = 0; i < 2; i++) {
         snprintf(path[i], sizeof path[i], "%s/%s", p->root, i ? "got.safetensors" : "want.safetensors");

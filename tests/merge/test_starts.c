@@ -7,7 +7,7 @@
 #include "merge/lora.h"
 
 struct bench {
-    char folder[64];
+    char folder[128];
     struct cb_engine *engine;
 };
 
@@ -88,7 +88,7 @@ TEST(merge_starts, a_part_that_was_taken_off_the_base_is_given_back) {
                                         "lora_llama_olora"};
     for (int i = 0; i < 4; i++) snprintf(from[i], sizeof from[i], "%s/%s", root, names[i]);
     snprintf(base, sizeof base, "%s/base_llama", root);
-    make_folder(b.folder);
+    temporary_folder(b.folder, "merge");
     CHECK_OK(cb_engine_create(&b.engine, &(struct cb_engine_options){.threads = 2}, &err));
     // as trained, with the base; and as PEFT converted them, without
     CHECK_FAILS(merge(&b, from[0], from[1], NULL, "refused", &err), CB_E_UNSUPPORTED, "took a part of the base");
@@ -102,7 +102,6 @@ TEST(merge_starts, a_part_that_was_taken_off_the_base_is_given_back) {
     CHECK(json_is_true(json_object_get(config, "init_lora_weights")), "the result is plain");
     json_decref(config);
     cb_engine_destroy(&b.engine);
-    remove_folder(b.folder);
 }
 
 TEST(merge_starts, a_base_that_was_quantised_and_starts_that_are_not_known) {
@@ -112,7 +111,7 @@ TEST(merge_starts, a_base_that_was_quantised_and_starts_that_are_not_known) {
     char plain[300];
     if (!root) return;
     snprintf(plain, sizeof plain, "%s/lora_llama_gaussian", root);
-    make_folder(b.folder);
+    temporary_folder(b.folder, "merge");
     CHECK_OK(cb_engine_create(&b.engine, &(struct cb_engine_options){.threads = 2}, &err));
     const char *one = other_start(&b, "one", plain, "loftq", "{\"loftq_bits\": 4, \"loftq_iter\": 1}");
     const char *two = other_start(&b, "two", plain, "loftq", "{\"loftq_bits\": 4, \"loftq_iter\": 1}");
@@ -137,5 +136,4 @@ TEST(merge_starts, a_base_that_was_quantised_and_starts_that_are_not_known) {
     other_start(&b, "one", plain, "lora_ga", NULL);
     CHECK_FAILS(merge(&b, first, plain, NULL, "out", &err), CB_E_UNSUPPORTED, "lora_ga");
     cb_engine_destroy(&b.engine);
-    remove_folder(b.folder);
 }
