@@ -109,7 +109,7 @@ TEST(setup, compositions_of_the_fixtures_are_converted) {
 
 TEST(setup, an_expression_becomes_a_folder) {
     const char *shared = shared_dir();
-    char text[3000], base[1500], out[100];
+    char text[3000], base[1500], out[160];
     struct place p;
     if (!shared) return;
     place_open(&p);
