@@ -200,8 +200,9 @@ struct tuner {
     size_t options_bytes;  // of module->options; 0: it has none
     enum tuner_fresh fresh;
     bool takes_experts;  // input and delta change the rows of an expert's site alone (nn_product); else weight serves such sites
-    bool
-        is_additive;  // what weight and bias add does not depend on what they change: folding can be undone, scale 0 is the base bit for bit
+    /* What weight and bias add does not depend on what they change: folding can be undone; scale 0 is the base bit for bit, up to rounding where
+       tuner_is_by_weight and the base's weight is in blocks. */
+    bool is_additive;
     const char *scaling;  // what the run-time scale multiplies
     const char *prefix;  // of the keys of the file; NULL: "base_model.model."
     const char *const *cases;  // specs for the generic tests, NULL-ended: each on every family, the first in every type too
