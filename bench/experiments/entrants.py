@@ -4,13 +4,14 @@
 PARAMETERS, INPUTS, FUNCTIONS, WHOLE = "parameters", "inputs", "functions", "whole"
 
 # The search looks at a third, once and three times the usual rate of the tuner's kind: weights themselves, thin matrices, vectors and rows.
-DENSE, THIN, VECTORS = 3e-4, 3e-3, 3e-2
+DENSE, THIN, VECTORS = 3e-4, 2e-3, 2e-2
 
 ENTRANTS = [
     (WHOLE, DENSE, "full"),
     (WHOLE, DENSE, "last:2"),
     (WHOLE, THIN, "head"),
     (PARAMETERS, THIN, "lora:r=8,alpha=16"),
+    (PARAMETERS, THIN, "lora:r=8,alpha=16,targets=c_attn+c_proj+c_fc+wte"),  # the words too: a base of an hour knows few of them
     (PARAMETERS, THIN, "lora:r=8,alpha=16,dora=true"),
     (PARAMETERS, THIN, "lora:r=8,alpha=8,init=pissa_niter_4"),
     (PARAMETERS, THIN, "adalora:r=12,target=8,alpha=16"),

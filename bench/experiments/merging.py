@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Merges of two fine-tuned models, the loss along the line between them, and a domain that is taken away.
 
-merging.py BASE DATA OUT: full fine-tuning on English product reviews and on Russian restaurant reviews; strength and density of each merge are chosen on
+merging.py BASE DATA OUT: full fine-tuning (or --tuner match:PATTERN, a part of the weights) on English product reviews and on Russian
+restaurant reviews; strength and density of each merge are chosen on
 validation parts, the table is of test parts. Then the Russian task vector is subtracted from the base. OUT/merging.md."""
 import itertools
 
@@ -24,7 +25,7 @@ def tune(o, data, language):
     out = o.out / f"full-{language}"
 
     def train():
-        r = cambium(o, "finetune", o.base, "--tuner", "full", "--data", data[language]["train"], "--steps", o.steps, "--batch", "8", "--seq", "128", "--lr",
+        r = cambium(o, "finetune", o.base, "--tuner", o.tuner, "--data", data[language]["train"], "--steps", o.steps, "--batch", "8", "--seq", "128", "--lr",
                     o.lr, "--out", out)
         forget_checkpoints(out)
         return r
@@ -112,7 +113,7 @@ def negation(o, tuned):
 
 
 def main():
-    o = options(__doc__, steps=60, lr=3e-4, characters=20000, strengths="0.8,1.0,1.2", densities="0.5,0.9", negations="0.25,0.5,1.0")
+    o = options(__doc__, tuner="full", steps=60, lr=3e-4, characters=20000, strengths="0.8,1.0,1.2", densities="0.5,0.9", negations="0.25,0.5,1.0")
     o.texts = {language: reviews(o, language, o.characters) for language in LANGUAGES}
     tuned = side_by_side(o, lambda l: tune(o, o.texts, l), LANGUAGES)
     models = {"base": o.base, **dict(zip(LANGUAGES, tuned))}
