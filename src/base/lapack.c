@@ -120,7 +120,7 @@ enum cb_status lapack_svd_first(const double *a, int64_t m, int64_t n, int64_t r
              (long long)m, (long long)n);
     double *work = malloc((size_t)(k * k + k + 2 * r * k + longer * r) * sizeof *work), *tall = NULL, *left = NULL;
     lapack_int *support = malloc(2 * (size_t)k * sizeof *support);
-    if (is_wide) tall = malloc((size_t)(m * n) * sizeof *tall), left = malloc((size_t)(longer * r + r * k) * sizeof *left);
+    if (is_wide) tall = calloc((size_t)(m * n), sizeof *tall), left = malloc((size_t)(longer * r + r * k) * sizeof *left);
     enum cb_status status = CB_OK;
     if (!work || !support || (is_wide && (!tall || !left)))
         status = err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory to decompose it", name);
