@@ -55,7 +55,7 @@ static void check_same(const struct place *p, const char *name) {
 }
 
 static json_t *read_setup(const char *folder) {
-    char path[1400];
+    char path[1600];
     snprintf(path, sizeof path, "%s/adapter_setup.json", folder);
     return json_load_file(path, 0, NULL);
 }

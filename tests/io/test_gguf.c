@@ -7,7 +7,7 @@
 static struct cb_err err;
 
 static const char *in_folder(const char *folder, const char *name) {
-    static char path[4][160];
+    static char path[4][200];
     static int next;
     char *text = path[next++ % 4];
     snprintf(text, sizeof path[0], "%s/%s", folder, name);
