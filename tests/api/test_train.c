@@ -41,7 +41,7 @@ static void place_open(struct place *p) {
 static void place_close(struct place *p) { cb_engine_destroy(&p->engine); }
 
 static const char *at(const struct place *p, const char *name) {
-    static char path[4][160];
+    static char path[4][200];
     static int next;
     char *text = path[next++ % 4];
     snprintf(text, sizeof path[0], "%s/%s", p->root, name);
