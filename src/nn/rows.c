@@ -14,8 +14,9 @@ struct picking {
     struct cb_tensor **picked;  // by tensor: (B,1,C) of its chosen rows
 };
 
+/* Numbers that rows can be picked of; truth values and labels are not. */
 static bool has_rows(const struct picking *p, const struct cb_type *t) {
-    return t->rank == 3 && t->dim[0] == p->batch && t->dim[1] == p->time;
+    return (t->dtype == CB_DTYPE_F32 || t->dtype == CB_DTYPE_F64) && t->rank == 3 && t->dim[0] == p->batch && t->dim[1] == p->time;
 }
 
 /* The inputs, as bits, whose rows alone make the same rows of the outputs; the others are the same for all rows. 0: it is not so. */
