@@ -96,7 +96,8 @@ enum cb_status graph_grad(struct cb_graph *g, struct cb_tensor *loss, struct cb_
 /* Passes, run by plan_create: each rewrites the graph in place and keeps its meaning. */
 enum cb_status pass_replay(struct cb_graph *g);  // a gradient node that computes its forward node's output too replaces it
 enum cb_status pass_sum(struct cb_graph *g);  // a sum of two products becomes one product that adds to the other
-enum cb_status pass_recompute(struct cb_graph *g);  // cheap nodes are computed again in the backward pass, to be forgotten in between
+// cheap nodes are computed again in the backward pass, to be forgotten in between, where that spares `least` bytes in all
+enum cb_status pass_recompute(struct cb_graph *g, int64_t least);
 /* Puts nodes into an order where inputs come first, as near to the present one as that allows, and renumbers. */
 enum cb_status graph_sort(struct cb_graph *g);
 

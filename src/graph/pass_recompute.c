@@ -1,4 +1,4 @@
-/* Pass: cheap forward nodes whose results are only kept for the backward pass are computed again there.
+/* Pass: cheap forward nodes whose results are only kept for the backward pass are computed again there, where that saves enough memory in all.
    A node qualifies when it is OP_CHEAP and each of its inputs is a leaf, is kept for the backward pass anyway, or is itself computed again. */
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 struct sets {
     bool *backward;  // read by a backward node
     bool *forward;  // read by a forward node
-    struct cb_tensor **again;  // the recomputed copy
+    struct cb_tensor **again;  // the recomputed copy; itself while only chosen
 };
 
 /* What the backward pass reads in place of t. */
@@ -53,27 +53,43 @@ static void collect(const struct cb_graph *g, struct sets *s) {
     }
 }
 
-enum cb_status pass_recompute(struct cb_graph *g) {
+/* Chooses the nodes to compute again; returns the bytes of what need not be kept then. */
+static int64_t choose(const struct cb_graph *g, struct sets *s) {
+    int64_t bytes = 0;
+    for (int i = 0; i < g->backward_begin; i++) {
+        struct cb_tensor *out = g->nodes[i]->out[0];
+        if (!is_worth(g->nodes[i], s)) continue;
+        s->again[out->id] = out;
+        bytes += type_bytes(&out->type);
+    }
+    return bytes;
+}
+
+static void compute_again(struct cb_graph *g, struct sets *s) {
+    const int end = g->backward_begin, n_nodes = g->n_nodes;
+    for (int i = 0; i < end; i++) {
+        struct node *node = g->nodes[i];
+        if (!s->again[node->out[0]->id]) continue;
+        struct node *copy = node_again(g, node, s);
+        if (!copy) return;
+        s->again[node->out[0]->id] = copy->out[0];
+    }
+    for (int i = end; i < n_nodes; i++)
+        for (int k = 0; k < g->nodes[i]->n_in; k++) g->nodes[i]->in[k] = read_again(s, g->nodes[i]->in[k]);
+}
+
+enum cb_status pass_recompute(struct cb_graph *g, int64_t least) {
     if (g->err.code || g->backward_begin >= g->n_nodes) return g->err.code;
-    int end = g->backward_begin, n_nodes = g->n_nodes;
-    size_t n = (size_t)g->n_tensors;
+    const size_t n = (size_t)g->n_tensors;
     struct sets s = {calloc(n, 1), calloc(n, 1), calloc(n, sizeof *s.again)};
     bool changed = false;
     if (!s.backward || !s.forward || !s.again) {
         graph_fail(g, CB_E_MEMORY, "graph: out of memory");
     } else {
         collect(g, &s);
-        for (int i = 0; i < end && !g->err.code; i++) {
-            struct node *node = g->nodes[i];
-            if (!is_worth(node, &s)) continue;
-            struct node *copy = node_again(g, node, &s);
-            if (!copy) break;
-            s.again[node->out[0]->id] = copy->out[0];
-            s.backward[node->out[0]->id] = false;  // the copy is made from what is kept; the first result may be forgotten
-            changed = true;
-        }
-        for (int i = end; i < n_nodes; i++)
-            for (int k = 0; k < g->nodes[i]->n_in; k++) g->nodes[i]->in[k] = read_again(&s, g->nodes[i]->in[k]);
+        const int64_t saved = choose(g, &s);
+        changed = saved > 0 && saved >= least;
+        if (changed) compute_again(g, &s);
     }
     free(s.backward);
     free(s.forward);

@@ -12,7 +12,7 @@ struct plan_options {
     int n_threads;
     const char *kernels;  // "matmul=ref,softmax=avx2"; NULL: best
     int64_t memory_limit;  // bytes of the plan's own memory; 0: none
-    bool recompute;  // recompute cheap nodes for the backward pass to save memory
+    int64_t recompute;  // compute cheap nodes again for the backward pass where that saves so many bytes in all; 0: never
     bool keep_all;  // no buffer is shared or reused (debugging)
 };
 

@@ -340,7 +340,7 @@ enum cb_status plan_build(struct plan *plan, struct cb_err *err) {
     TRY(expand_unrunnable(&b, err));
     TRY(pass_replay(plan->graph));
     TRY(pass_sum(plan->graph));
-    if (plan->options.recompute) TRY(pass_recompute(plan->graph));
+    if (plan->options.recompute) TRY(pass_recompute(plan->graph, plan->options.recompute));
     TRY(build_alloc(&b, err));
     TRY(find_steps(&b, err));
     TRY(find_slots(&b, err));

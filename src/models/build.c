@@ -295,6 +295,7 @@ static void facts_tell(const struct model *model, struct nn *nn) {
     nn->model_type = model->family->name;
     nn->model_class = model->class->name;
     nn->prefix = model->family->prefix ? model->family->prefix : "";
+    nn->file_prefix = model->class->prefix;
     nn->width = model->n_embd;
     nn->n_layer = model->n_layer;
     nn->n_head = model->n_head;

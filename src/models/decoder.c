@@ -6,6 +6,8 @@
 
 const char *const decoder_ignored[] = {".rotary_emb.inv_freq", NULL};
 const struct model_class *const decoder_classes[] = {&model_class_causal_lm, &model_class_last, &model_class_scores, NULL};
+const struct model_class *const decoder_span_old_classes[] = {&model_class_causal_lm, &model_class_last, &model_class_scores,
+                                                              &model_class_span_old, NULL};
 const struct model_class *const decoder_span_classes[] = {&model_class_causal_lm, &model_class_last, &model_class_scores, &model_class_span,
                                                           NULL};
 

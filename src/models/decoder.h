@@ -94,7 +94,7 @@ struct cb_tensor *decoder_balance_loss(const struct model *model, struct nn *nn,
     "vocab_size=71"
 
 /* The next token, a label a sequence, a label a token; and spans. */
-extern const struct model_class *const decoder_classes[], *const decoder_span_classes[];
+extern const struct model_class *const decoder_classes[], *const decoder_span_classes[], *const decoder_span_old_classes[];
 /* Names that the stored buffers of such models end in. */
 extern const char *const decoder_ignored[];
 #endif

@@ -329,4 +329,4 @@ const struct model_class encoder_class_dense = {.name = "ForSequenceClassificati
 const struct model_class encoder_class_tokens = {
     .name = "ForTokenClassification", .head = &model_head_tokens, .linear = "classifier", .features = encoder_tokens};
 const struct model_class encoder_class_states = {
-    .name = "Model", .head = &model_head_states, .weights = states_weights, .features = states};
+    .name = "Model", .prefix = "", .head = &model_head_states, .weights = states_weights, .features = states};

@@ -286,13 +286,16 @@ const struct model_class model_class_last = {"ForSequenceClassification", &model
 const struct model_class model_class_tokens = {"ForTokenClassification", &model_head_tokens, .linear = "classifier"};
 const struct model_class model_class_scores = {"ForTokenClassification", &model_head_tokens, .linear = "score"};
 const struct model_class model_class_span = {"ForQuestionAnswering", &model_head_span, .linear = "qa_outputs"};
+const struct model_class model_class_span_old = {"ForQuestionAnswering", &model_head_span, .linear = "qa_outputs",
+                                                 .prefix = "transformer."};
 /* Transformers has none of decoders; this one is a score of the last row, as theirs of sequences. */
 static const struct model_class model_class_choice = {"ForMultipleChoice", &model_head_choice, .linear = "score", .bias = "",
                                                       .features = model_features_last};
-const struct model_class model_class_states = {.name = "Model", .head = &model_head_states};
+const struct model_class model_class_states = {.name = "Model", .head = &model_head_states, .prefix = ""};
 
 const struct model_class *model_class_at(const struct family *family, int i) {
-    static const struct model_class *const any[] = {&model_class_last, &model_class_scores, &model_class_span, &model_class_choice};
+    static const struct model_class *const any[] = {&model_class_last, &model_class_scores, &model_class_span, &model_class_choice,
+                                                    &model_class_states};
     int n = 0;
     for (; family->classes[n]; n++)
         if (n == i) return family->classes[n];

@@ -21,6 +21,7 @@ struct model_weight {
     bool decay;
     bool is_buffer;  // kept and written, never trained; zeros where a file lacks it
     bool is_optional;  // a file holds all of these or none; none: the model goes on without them
+    const char *file_name;  // that it has in files; NULL: name
 };
 
 /* The last part of a model: from the features of its class to outputs and a loss (heads.c, or a family's own file). */
@@ -45,6 +46,7 @@ struct model_class {
     const struct model_head *head;
     const char *linear;  // the head's linear layer, "classifier"; language models: NULL is lm_head
     const char *bias;  // name of that layer's bias, NULL: "<linear>.bias", "": none
+    const char *prefix;  // that the body's weights have in its files in place of the family's; NULL: the family's
     /* Between body and head; both nullable. weights may set model->n_features, which is n_embd. */
     enum cb_status (*weights)(struct model *model, struct cb_err *err);
     struct cb_tensor *(*features)(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
@@ -191,7 +193,7 @@ enum cb_status model_init_weight(const struct model_weight *weight, struct store
 /* The description alone, of a folder or a .gguf file. */
 enum cb_status model_describe(struct model **model, const char *path, struct cb_err *err);
 
-/* The name under which a weight is written: a body alone lacks its prefix. Borrowed from weight. */
+/* The name under which a weight is written: a body alone lacks its prefix. Borrowed from both. */
 const char *model_file_name(const struct model *model, const char *weight);
 
 /* save.c: config.json, generation_config.json where there is one, and model.safetensors (or shards of at most shard_bytes; 0: one file) as Transformers
@@ -328,5 +330,6 @@ extern const struct model_class model_class_causal_lm;  // ForCausalLM: lm_head 
 extern const struct model_class model_class_last;  // ForSequenceClassification: score over the last row that is no padding
 extern const struct model_class model_class_tokens, model_class_scores;  // ForTokenClassification: classifier, score
 extern const struct model_class model_class_span;  // ForQuestionAnswering: qa_outputs
+extern const struct model_class model_class_span_old;  // the same, its body "transformer."
 extern const struct model_class model_class_states;  // Model: the body alone
 #endif

@@ -27,7 +27,8 @@ static enum cb_status parse(struct model *m, const char *name, struct cb_err *er
 static const char *const model_types[] = {"gemma3_text", NULL};
 static const struct model_class last = {"TextForSequenceClassification", &model_head_sequence, .linear = "score", .bias = "",
                                         .features = model_features_last};
-static const struct model_class *const classes[] = {&model_class_causal_lm, &last, NULL};
+static const struct model_class states = {"TextModel", &model_head_states, .prefix = ""};
+static const struct model_class *const classes[] = {&model_class_causal_lm, &last, &states, NULL};
 
 const struct family model_gemma3_text = {
     .name = "gemma3_text",

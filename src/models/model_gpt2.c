@@ -134,7 +134,8 @@ static struct cb_tensor *body(const struct model *m, struct nn *nn, struct model
 
 static const char *const model_types[] = {"gpt2", NULL};
 static const struct model_class language = {"LMHeadModel", &model_head_causal_lm, .bias = ""};
-static const struct model_class *const classes[] = {&language, &model_class_last, &model_class_tokens, &model_class_span, NULL};
+static const struct model_class *const classes[] = {&language,         &model_class_last,   &model_class_tokens,
+                                                    &model_class_span, &model_class_states, NULL};
 static const char *const ignored[] = {".attn.bias", ".attn.masked_bias", NULL};
 
 const struct family model_gpt2 = {

@@ -115,6 +115,14 @@ static void weights_sort(struct model *model) {
 static enum cb_status weights_index(struct model *model, struct cb_err *err) {
     model->by_name = arena_array(model->arena, (size_t)model->n_weights, sizeof *model->by_name);
     if (!model->by_name) FAIL(err, CB_E_MEMORY, "model: no memory for %d weights", model->n_weights);
+    const char *prefix = model->class->prefix;
+    const size_t n = strlen(model->family->prefix);
+    for (int i = 0; i < model->n_weights && prefix; i++) {
+        struct model_weight *w = (struct model_weight *)&model->weights[i];
+        if (strncmp(w->name, model->family->prefix, n) != 0) continue;
+        w->file_name = arena_printf(model->arena, "%s%s", prefix, w->name + n);
+        if (!w->file_name) FAIL(err, CB_E_MEMORY, "model: no memory for a name");
+    }
     weights_sort(model);
     return CB_OK;
 }
@@ -141,9 +149,11 @@ int64_t model_parameters(const struct model *model) {
 }
 
 static const struct model_weight *find_plain(const struct model *model, const char *name) {
-    // a body saved alone lacks the prefix
+    // a body saved alone lacks the prefix; some classes have one of their own
     char full[512];
     const struct model_weight *w = model_find_weight(model, name);
+    const char *own = model->class->prefix;
+    if (!w && own && *own && strncmp(name, own, strlen(own)) == 0) name += strlen(own);
     if (!w && snprintf(full, sizeof full, "%s%s", model->family->prefix, name) < (int)sizeof full) w = model_find_weight(model, full);
     return w;
 }

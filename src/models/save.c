@@ -14,9 +14,8 @@ struct pick {
 };
 
 const char *model_file_name(const struct model *model, const char *weight) {
-    const char *prefix = model->family->prefix;
-    const size_t n = strlen(prefix);
-    return model->class->head == &model_head_states && strncmp(weight, prefix, n) == 0 ? weight + n : weight;
+    const struct model_weight *w = model_find_weight(model, weight);
+    return w && w->file_name ? w->file_name : weight;
 }
 
 static bool weight_pick(void *context, const struct store_entry *entry, const char **name, enum cb_dtype *dtype) {

@@ -18,7 +18,8 @@ static bool is_frozen_copy(const struct module *m, const char *key) {
     char text[512];
     if (m->tuner->is_copy && m->tuner->is_copy(m, key)) return true;
     for (int i = 0; i < m->n_sites; i++) {
-        snprintf(text, sizeof text, "base_model.model.%s.base_layer.weight", m->sites[i].site.name);
+        const char *body, *name = module_file_site(m, m->sites[i].site.name, &body);
+        snprintf(text, sizeof text, "base_model.model.%s%s.base_layer.weight", body, name);
         if (strcmp(text, key) == 0) return true;
     }
     return false;

@@ -101,9 +101,29 @@ enum cb_status tuner_add_alias(struct module *m, const char *key, int number, st
     return CB_OK;
 }
 
+#define PEFT_PREFIX "base_model.model."
+
+const char *module_file_site(const struct module *m, const char *site, const char **prefix) {
+    const size_t n = m->prefix ? strlen(m->prefix) : 0;
+    const bool differs = m->file_prefix && strncmp(site, m->prefix, n) == 0;
+    *prefix = differs ? m->file_prefix : "";
+    return differs ? site + n : site;
+}
+
+/* What keys have in place of the prefix of the model's sites; NULL: nothing else, or a file that has the prefix all the same. */
+static const char *file_prefix(const struct module *m, const struct nn *nn) {
+    char own[200];
+    if (m->label || !nn->file_prefix) return NULL;
+    snprintf(own, sizeof own, PEFT_PREFIX "%s", m->prefix);
+    for (int i = 0; m->file && i < tensors_count(m->file); i++)
+        if (strncmp(tensors_at(m->file, i)->name, own, strlen(own)) == 0) return NULL;
+    return arena_strdup(m->arena, nn->file_prefix);
+}
+
 const char *tuner_key(struct module *m, const struct tuner_site *site, const char *suffix, struct cb_err *err) {
-    const char *prefix = m->label ? "" : m->tuner->prefix ? m->tuner->prefix : "base_model.model.";
-    const char *key = arena_printf(m->arena, "%s%s.%s", prefix, site->site.name, suffix);
+    const char *before = m->label ? "" : m->tuner->prefix ? m->tuner->prefix : PEFT_PREFIX, *body;
+    const char *name = module_file_site(m, site->site.name, &body);
+    const char *key = arena_printf(m->arena, "%s%s%s.%s", before, body, name, suffix);
     if (!key) err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory for a name", m->name);
     return key;
 }
@@ -270,6 +290,7 @@ enum cb_status module_resolve(struct module *m, const struct nn *nn, const char 
     m->model_type = arena_strdup(m->arena, nn->model_type ? nn->model_type : "");
     m->model_class = arena_strdup(m->arena, nn->model_class ? nn->model_class : "");
     m->width = nn->width;
+    m->file_prefix = m->prefix ? file_prefix(m, nn) : NULL;
     if (!m->prefix || !m->model_type || !m->model_class) FAIL(err, CB_E_MEMORY, "%s: no memory for a name", where);
     enum cb_status status = uses_count(&uses, nn, err);
     m->nn = nn;

@@ -31,6 +31,8 @@ enum cb_status module_param_fill(const struct module *module, const struct tuner
 enum cb_status module_add_scale(const struct module *module, struct store *store, struct cb_err *err);
 /* Its run-time scale at one of its sites. */
 struct cb_tensor *module_scale(const struct module *module, const struct tuner_site *site, struct nn *nn);
+/* A site as keys of a PEFT file name it: *prefix, then what is returned (both borrowed). */
+const char *module_file_site(const struct module *module, const char *site, const char **prefix);
 /* The module's part at a site; NULL: none. */
 const struct tuner_site *module_site(const struct module *module, const char *name);
 /* A weight or bias as the module's definition has it, in the orientation of p. */

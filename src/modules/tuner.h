@@ -120,6 +120,7 @@ struct module {
     const struct nn_head *head;  // that it brings; NULL: none
     bool reads_padding;  // it averages over time, rows of padding too
     const char *prefix, *model_type, *model_class;  // of the model: see struct nn; NULL: not resolved yet
+    const char *file_prefix;  // that keys of the file have in place of prefix; NULL: prefix
     int64_t width;
     enum tuner_fresh fresh;  // as the tuner says, unless its options differ
     struct tuner_alias *aliases;

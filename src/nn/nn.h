@@ -111,6 +111,7 @@ struct nn {
     struct nn_hook hook;
     const char *model_type, *model_class;  // of config.json: "bert", "BertForMaskedLM"; NULL: unknown
     const char *prefix;  // of the body's sites: "bert."
+    const char *file_prefix;  // that they have in the model's files, "" where the body stands alone; NULL: prefix
     int64_t width;  // of the residual stream
     int64_t n_layer, n_head, n_kv_head;  // of two stacks the decoder's
     const char *task;  // that a language model is made for, as PEFT names it, "CAUSAL_LM" or "SEQ_2_SEQ_LM"; NULL: another head

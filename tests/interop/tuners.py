@@ -10,7 +10,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from .adapters import randomise, with_adapter
-from .models import TOLERANCE, compare, load, outputs, seed_of
+from .models import CONFIGS, TOLERANCE, build, compare, inputs_for, load, outputs, seed_of
 from .table import difference
 
 # ---- small bases: class, kind of vocabulary, options of `cambium init`
@@ -171,7 +171,7 @@ LIBRARY = {
 }  # fmt: skip
 
 # Tuners whose folders no library has (hyper is exported as LoRA or bottlenecks); fusion is weights of an expression over other modules.
-OWN = {"bitfit", "diff", "sft", "said", "hyper", "fusion"}
+OWN = {"bitfit", "diff", "sft", "said", "hyper", "fusion", "ssf"}
 
 # A library's own words for what it cannot make or read: kinds of layers, and MTL-LoRA's linear matrix, whose making ends in an error.
 CANNOT = ("not supported", "cannot assign parameters before Module.__init__() call")
@@ -189,6 +189,11 @@ LABELLED = {
     "PEFT": [("bert", "BertForSequenceClassification", spec) for spec in ("lora:r=4", "ia3", "prefix:n=3")],
     "adapters": [("bert", "BertAdapterModel", spec) for spec in ("seq_bn:reduction_factor=4", "ad_lora:r=4", "loreft:r=2")],
 }
+
+
+# bodies whose weights have another prefix in files than the language model's, or none
+BODIES = [("llama", "LlamaModel", "q_proj"), ("llama", "LlamaForQuestionAnswering", "q_proj"), ("gpt2", "GPT2Model", "c_attn"),
+          ("bert", "BertModel", "query")]  # fmt: skip
 
 
 class Bases:
@@ -367,6 +372,27 @@ def check_labelled(table, bases, library, family, name, spec, out):
         table.numbers(kind, "heads", what, direction, worst, tolerance, key)
 
 
+def check_body(table, cambium, family, architecture, target, folder):
+    """PEFT's module on a class of its own prefix, and Cambium's: PEFT must find every key."""
+    base, theirs, ours = folder / "base", folder / "theirs", folder / "ours"
+    what = f"LoRA on {architecture}"
+    model = build(architecture, CONFIGS[family][0], seed_of(what))
+    base.mkdir(parents=True)
+    model.save_pretrained(base)
+    given = inputs_for(model, 1)
+    with table.case("tuner of PEFT", "lora", what, "both"):
+        tuned = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=[target])).eval()
+        randomise(tuned, seed_of(architecture))
+        tuned.save_pretrained(theirs)
+        wanted, tolerance = reference(tuned, given)
+        worst, key = compare(cambium.forward(base, given, "--modules", theirs), wanted, given)
+        table.numbers("tuner of PEFT", "lora", what, "PEFT wrote, Cambium ran", worst, tolerance, key)
+        cambium.run("convert", theirs, ours, "--model", base)
+        wanted, tolerance = reference(with_adapter(build(architecture, CONFIGS[family][0], seed_of(what)), ours), given)
+        worst, key = compare(cambium.forward(base, given, "--modules", ours), wanted, given)
+        table.numbers("tuner of PEFT", "lora", what, "Cambium wrote, PEFT ran", worst, tolerance, key)
+
+
 def run(table, cambium, folder):
     bases = Bases(cambium, folder)
     listed = json.loads(cambium.run("list", "tuners", "--json"))["tuners"]
@@ -381,5 +407,8 @@ def run(table, cambium, folder):
             place.mkdir(parents=True, exist_ok=True)
             with table.case(f"tuner of {library}", tuner, tuner, "both"):
                 check_tuner(table, bases, library, read, make, tuner, trained, made, place)
+    for family, name, target in BODIES:
+        check_body(table, cambium, family, name, target, folder / name)
+    for library in ("PEFT", "adapters"):
         for n, (family, name, spec) in enumerate(LABELLED[library]):
             check_labelled(table, bases, library, family, name, spec, folder / f"{library}-labelled{n}")

@@ -52,7 +52,7 @@ static enum cb_status add_gradients(struct net *net, struct cb_tensor *loss, int
 
 enum cb_status net_finish(struct net *net, struct cb_tensor *loss, const char *frozen, bool decay_all,
                           const struct trainer_options *options, struct cb_err *err) {
-    struct plan_options po = {.backend = &backend_cpu, .cpu_mask = cpu_features(), .n_threads = 2, .recompute = true};
+    struct plan_options po = {.backend = &backend_cpu, .cpu_mask = cpu_features(), .n_threads = 2, .recompute = 1};
     if (net->r.g->err.code) FAIL(err, net->r.g->err.code, "%s", net->r.g->err.message);
     TRY(pick(net, frozen, decay_all, err));
     TRY(add_gradients(net, loss, options->accumulate, err));
