@@ -5,10 +5,9 @@ RuCoLA, named entities of CoNLL-2002 (Spanish) and reviews as text.
 tasks.py BASE DATA OUT, after tuners.py with the same OUT; or with --tuners "SPEC SPEC ..." at the usual rates. --only names one task. OUT/tasks.md: the tables, and whether the best of each family (by validation data) is within 1%
 of full fine-tuning or within two standard errors of the difference."""
 import json
-import statistics
 
 from entrants import ENTRANTS, FUNCTIONS, INPUTS, PARAMETERS, folder
-from experiment import cambium, labelled, mean_and_error, options, once, forget_checkpoints, reviews, shuffled, side_by_side, table, read
+from experiment import cambium, labelled, options, once, forget_checkpoints, reviews, shuffled, side_by_side, table, read
 
 MOST = 0.04
 
@@ -43,31 +42,17 @@ TASKS = {
     "AG News": (agnews, ["--task", "classify", "--batch", "16", "--seq", "32"], "accuracy"),
     "RuCoLA": (rucola, ["--task", "classify", "--batch", "16", "--seq", "24"], "mcc"),
     "CoNLL-2002, Spanish": (conll, ["--task", "tag", "--batch", "16", "--seq", "48"], "f1"),
-    "reviews_en": (lambda o: reviews(o, "en", o.characters), ["--batch", "8", "--seq", "64"], "loss"),
+    "reviews_en": (lambda o: reviews(o, "en", o.characters), ["--task", "text", "--batch", "8", "--seq", "64"], "loss"),
 }
 
 
 def compared(o, data, shape, measure, e, out):
+    """Measures such that more is better: a loss counts negative."""
     r = cambium(o, "compare", o.base, *shape, "--data", data["train"], "--valid", data["valid"], "--test", data["test"], "--metric", measure, "--steps",
                 o.steps, "--seeds", o.seeds, "--tuner", f"{e['spec']}@{e['rate']}", "--out", out)["rows"][0]
     forget_checkpoints(out)
-    return {"valid": r["valid"], "test": r["test"], "error": r["error"], "share": r["trainable"] / r["total"]}
-
-
-def written(o, data, shape, e, out):
-    """A text instead of labels: `compare` has no such task. Less loss is better, so it counts negative."""
-    found = {"valid": [], "test": []}
-    for seed in range(1, o.seeds + 1):
-        run = out / f"seed{seed}"
-        share = cambium(o, "finetune", o.base, *shape, "--data", data["train"], "--steps", o.steps, "--tuner", e["spec"], "--lr", e["rate"], "--seed", seed,
-                        "--out", run)
-        whole = (run / "config.json").exists()
-        for part, values in found.items():
-            r = cambium(o, "eval", run if whole else o.base, *([] if whole else ["--modules", run]), "--text", data[part], "--seq", 256)
-            values.append(-r["loss"])
-    forget_checkpoints(out)
-    test, error = mean_and_error(found["test"])
-    return {"valid": statistics.mean(found["valid"]), "test": test, "error": error, "share": share["trainable"] / share["total"]}
+    sign = -1 if measure == "loss" else 1
+    return {"valid": sign * r["valid"], "test": sign * r["test"], "error": r["error"], "share": r["trainable"] / r["total"]}
 
 
 def best(rows, family, n):
@@ -89,8 +74,7 @@ def run_task(o, name, entrants):
 
     def one(e):
         out = o.out / "tasks" / folder(name) / folder(e["spec"])
-        run = (lambda: written(o, data, shape, e, out)) if measure == "loss" else (lambda: compared(o, data, shape, measure, e, out))
-        r = once(out.with_suffix(".json"), run)
+        r = once(out.with_suffix(".json"), lambda: compared(o, data, shape, measure, e, out))
         print(name, e["spec"], r, flush=True)
         return {**e, **r}
 

@@ -41,7 +41,7 @@ def search(o, data, entrant):
             r = cambium(o, "compare", o.base, *SHAPE, "--data", data["train"], "--valid", data["search"], "--metric", "loss",
                         "--steps", o.search_steps, "--tuner", f"{spec}@{rate}", "--out", out)["rows"][0]
             shutil.rmtree(out)
-            found[rate] = -r["valid"] if r["valid"] is not None else float("inf")
+            found[rate] = r["valid"] if r["valid"] is not None else float("inf")
         return sorted(found.items())
 
     found = once(o.out / "search" / f"{folder(spec)}.json", losses)

@@ -234,19 +234,20 @@ bool cb_task_is_labelled(const char *task);
 enum cb_status cb_eval_task(struct cb_engine *engine, const struct cb_eval_options *options, struct cb_task_result *result,
                             struct cb_err *err);
 
-/* ---- comparison: several tuners on one labelled task, each with the same budget and seeds. Writes a folder a run, compare.json, compare.md and
+/* ---- comparison: several tuners on one task, each with the same budget and seeds. Writes a folder a run, compare.json, compare.md and
    compare.svg; runs that are finished already are read, so that a comparison that was stopped goes on. */
 struct cb_compare_options {
     const char *model, *out, *task;
     const char *const *tuners; /* "full", "last:2", "head", "lora:r=8", ...; "SPEC@RATE" for a learning rate of its own */
     int n_tuners;
-    const char *const *text, *const *valid, *const *test; /* labelled examples; test: nullable */
+    const char *const *text, *const *valid, *const *test; /* labelled examples, or texts or conversations (tasks "text" and "chat"); test: nullable */
     int n_text, n_valid, n_test;
     int64_t steps, seeds, batch, seq, stride; /* steps a run; 1; 8; the longest example; as in training */
     double seconds; /* in place of steps: as many as fit, by the time of five */
     double lr; /* 0: the tuner's usual */
-    const char *
-        metric; /* "accuracy", "f1", "exact_match", "mcc", "pearson", "spearman", "loss" (negative); NULL: accuracy, of tags and answers f1, of numbers pearson */
+    /* "accuracy", "f1", "exact_match", "mcc", "pearson", "spearman", "loss"; NULL: accuracy, of tags and answers f1, of numbers pearson. Of text "loss" (NULL),
+       "perplexity", "bits_per_byte" */
+    const char *metric;
     const char *const *columns;
     int n_columns;
     const char *separator, *format;

@@ -20,38 +20,48 @@ struct entrant {
     char folder[NAME];  // within OUT
 };
 
+/* What can be measured: of labels in struct cb_task_result, of text in struct cb_eval_result. */
+static const struct metric {
+    const char *name;
+    bool is_of_text;
+    size_t at;
+} metrics[] = {{"accuracy", false, offsetof(struct cb_task_result, accuracy)},
+               {"f1", false, offsetof(struct cb_task_result, f1)},
+               {"exact_match", false, offsetof(struct cb_task_result, exact_match)},
+               {"mcc", false, offsetof(struct cb_task_result, mcc)},
+               {"pearson", false, offsetof(struct cb_task_result, pearson)},
+               {"spearman", false, offsetof(struct cb_task_result, spearman)},
+               {"loss", false, offsetof(struct cb_task_result, loss)},
+               {"loss", true, offsetof(struct cb_eval_result, loss)},
+               {"perplexity", true, offsetof(struct cb_eval_result, perplexity)},
+               {"bits_per_byte", true, offsetof(struct cb_eval_result, bits_per_byte)}};
+
 struct comparison {
     struct cb_engine *engine;
     const struct cb_compare_options *o;
-    const struct task *task;
+    const struct task *task;  // NULL: text
+    const struct metric *metric;
     uint64_t seed;  // of the engine, before
 };
 
-static const struct {
-    const char *name;
-    size_t at;
-    double sign;
-} metrics[] = {{"accuracy", offsetof(struct cb_task_result, accuracy), 1},
-               {"f1", offsetof(struct cb_task_result, f1), 1},
-               {"exact_match", offsetof(struct cb_task_result, exact_match), 1},
-               {"mcc", offsetof(struct cb_task_result, mcc), 1},
-               {"pearson", offsetof(struct cb_task_result, pearson), 1},
-               {"spearman", offsetof(struct cb_task_result, spearman), 1},
-               {"loss", offsetof(struct cb_task_result, loss), -1}};
-
-static double measure_of(const struct comparison *c, const struct cb_task_result *r) {
-    const char *name = c->o->metric ? c->o->metric : c->task->measure->metric;
-    for (size_t i = 0; i < sizeof metrics / sizeof *metrics; i++)
-        if (strcmp(metrics[i].name, name) == 0) return metrics[i].sign * *(const double *)((const char *)r + metrics[i].at);
-    return NAN;
+static enum cb_status metric_find(struct comparison *c, struct cb_err *err) {
+    const char *name = c->o->metric ? c->o->metric : c->task ? c->task->measure->metric : "loss";
+    char names[120] = "";
+    for (size_t i = 0; i < sizeof metrics / sizeof *metrics; i++) {
+        if (metrics[i].is_of_text != !c->task) continue;
+        if (strcmp(metrics[i].name, name) == 0) c->metric = &metrics[i];
+        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", *names ? ", " : "", metrics[i].name);
+    }
+    if (!c->metric) FAIL(err, CB_E_USAGE, "--metric %s: wanted one of %s", name, names);
+    return CB_OK;
 }
 
-static enum cb_status check(const struct comparison *c, struct cb_err *err) {
+static enum cb_status check(struct comparison *c, struct cb_err *err) {
     const struct cb_compare_options *o = c->o;
-    bool known = !o->metric;
-    for (size_t i = 0; !known && i < sizeof metrics / sizeof *metrics; i++) known = strcmp(metrics[i].name, o->metric) == 0;
-    if (!c->task) return task_unknown(o->task, "", err);
-    if (!known) FAIL(err, CB_E_USAGE, "--metric %s: wanted accuracy, f1, exact_match, mcc, pearson, spearman or loss", o->metric);
+    const bool is_text = o->task && (strcmp(o->task, "text") == 0 || strcmp(o->task, "chat") == 0);
+    c->task = task_find(o->task);
+    if (!c->task && !is_text) return task_unknown(o->task, "text, chat, ", err);
+    TRY(metric_find(c, err));
     if (!o->out) FAIL(err, CB_E_USAGE, "compare: --out DIR is missing");
     if (!o->n_tuners) FAIL(err, CB_E_USAGE, "compare: --tuner SPEC is missing; give it once for each (full, last:2, lora:r=8, ...)");
     if (!o->n_text || !o->n_valid) FAIL(err, CB_E_USAGE, "compare: --data and --valid are missing; wanted both");
@@ -186,7 +196,8 @@ static enum cb_status score(const struct comparison *c, const char *out, const c
     char *adapter = io_path_join(out, "config.json");
     if (!adapter) FAIL(err, CB_E_MEMORY, "compare: out of memory");
     bool is_model = io_is_file(adapter);
-    struct cb_task_result r = {0};
+    struct cb_task_result labels = {0};
+    struct cb_eval_result likelihood = {0};
     struct cb_eval_options eo = {.model = is_model ? out : o->model,
                                  .modules = is_model ? NULL : out,
                                  .text = text,
@@ -200,8 +211,8 @@ static enum cb_status score(const struct comparison *c, const char *out, const c
                                  .separator = o->separator,
                                  .format = o->format};
     free(adapter);
-    TRY(cb_eval_task(c->engine, &eo, &r, err));
-    *measure = measure_of(c, &r);
+    TRY(c->task ? cb_eval_task(c->engine, &eo, &labels, err) : cb_eval_text(c->engine, &eo, &likelihood, err));
+    *measure = *(const double *)((const char *)(c->task ? (const void *)&labels : &likelihood) + c->metric->at);
     return CB_OK;
 }
 
@@ -261,6 +272,12 @@ static void row_finish(struct cb_compare_row *row, const struct cb_compare_run *
 }
 
 /* ---- what is written */
+/* Four digits; "-" for what there is not. */
+static const char *cell(char text[32], double value) {
+    snprintf(text, 32, isfinite(value) ? "%.4f" : "-", value);
+    return text;
+}
+
 static enum cb_status write_table(const struct comparison *c, const struct cb_compare_row *rows, int n, struct cb_err *err) {
     char *text = malloc((size_t)(n + 2) * 400), *p = text;
     if (!text) FAIL(err, CB_E_MEMORY, "compare: out of memory");
@@ -269,9 +286,10 @@ static enum cb_status write_table(const struct comparison *c, const struct cb_co
                  "|\n|---|---|---|---|---|---|---|---|---|---|\n");
     for (int i = 0; i < n; i++) {
         const struct cb_compare_run *m = &rows[i].mean;
-        p += sprintf(p, "| %.120s | %.4f | %.4f | %.4f | %.3f%% | %.1f | %.0f | %.0f | %lld | %.1f |\n", rows[i].tuner, m->valid, m->test,
-                     rows[i].error, 100.0 * (double)m->trainable / (double)m->total, m->step_ms, (double)m->planned_bytes / 1048576,
-                     (double)m->file_bytes / 1000, (long long)m->steps, m->seconds);
+        char valid[32], test[32], error[32];
+        p += sprintf(p, "| %.120s | %s | %s | %s | %.3f%% | %.1f | %.0f | %.0f | %lld | %.1f |\n", rows[i].tuner, cell(valid, m->valid),
+                     cell(test, m->test), cell(error, rows[i].error), 100.0 * (double)m->trainable / (double)m->total, m->step_ms,
+                     (double)m->planned_bytes / 1048576, (double)m->file_bytes / 1000, (long long)m->steps, m->seconds);
     }
     enum cb_status status = files_write_text(c->o->out, "compare.md", text, err);
     free(text);
@@ -306,7 +324,7 @@ static enum cb_status write_plot(const struct comparison *c, const struct cb_com
         lines[i] = (struct chart_line){.curve = &curves[i], .label = rows[i].tuner, .style = styles[i % 2], .dots = true};
     }
     if (status == CB_OK) {
-        svg_alone(&page, c->o->metric ? c->o->metric : "measure of the task", "log10 of the percent that is trained", lines, n);
+        svg_alone(&page, c->metric->name, "log10 of the percent that is trained", lines, n);
         status = page.status == CB_OK ? io_writer_commit(&page.writer, err) : page.status;
     }
     io_writer_abort(&page.writer);
@@ -347,7 +365,7 @@ static enum cb_status compare(struct comparison *c, struct cb_compare_result *re
 
 enum cb_status cb_compare(struct cb_engine *engine, const struct cb_compare_options *options, struct cb_compare_result *result,
                           struct cb_err *err) {
-    struct comparison c = {.engine = engine, .o = options, .task = task_find(options->task), .seed = engine->options.seed};
+    struct comparison c = {.engine = engine, .o = options, .seed = engine->options.seed};
     *result = (struct cb_compare_result){0};
     enum cb_status status = compare(&c, result, err);
     engine->options.seed = c.seed;

@@ -15,8 +15,8 @@ struct arguments {
 static const struct option options[] = {
     {"tuner", OPTION_LIST, LIST(tuner), "SPEC",
      "one to compare (give it several times): full, last:2, head, lora:r=8; SPEC@RATE for its own rate"},
-    {"task", OPTION_TEXT, AT(task), "NAME", "classify, regress, tag, qa or choice (required)"},
-    {"data", OPTION_LIST, LIST(data), "FILE", "labelled examples to learn (required)"},
+    {"task", OPTION_TEXT, AT(task), "NAME", "classify, regress, tag, qa, choice, text or chat (required)"},
+    {"data", OPTION_LIST, LIST(data), "FILE", "labelled examples, or texts, to learn (required)"},
     {"valid", OPTION_LIST, LIST(valid), "FILE", "examples to choose by (required)"},
     {"test", OPTION_LIST, LIST(test), "FILE", "examples that nothing is chosen by"},
     {"out", OPTION_TEXT, AT(out), "DIR", "folder to write (required): a folder a run, compare.json, compare.md, compare.svg"},
@@ -28,9 +28,10 @@ static const struct option options[] = {
     {"stride", OPTION_POSITIVE, AT(stride), "N", "of qa: tokens between windows of a long context (default: two thirds of one)"},
     {"lr", OPTION_ABOVE_ZERO, AT(lr), "X", "learning rate of tuners without one of their own"},
     {"metric", OPTION_TEXT, AT(metric), "NAME",
-     "accuracy (default), f1 (default of tags and answers), exact_match, mcc, pearson (default of numbers), spearman, loss"},
+     "accuracy (default), f1 (default of tags and answers), exact_match, mcc, pearson (default of numbers), spearman, loss (default of text), "
+     "perplexity, bits_per_byte"},
     {"column", OPTION_LIST, LIST(column), "KEY=COLUMN", "of tables: text=sentence label=gold text_b=second"},
-    {"format", OPTION_TEXT, AT(format), "NAME", "of the files: jsonl, csv, parquet, conll (default: by name)"},
+    {"format", OPTION_TEXT, AT(format), "NAME", "of the files: jsonl, csv, parquet, conll, text (default: by name)"},
     {"separator", OPTION_TEXT, AT(separator), "C", "of CSV columns (default: by the first line)"},
     {NULL, OPTION_FLAG, 0, NULL, NULL}};
 

@@ -266,6 +266,15 @@ TEST(task, tuners_are_compared) {
     free(text);
     cb_free(r.rows);
     cb_free(again.rows);
+    // the same rows as text, by their likelihood
+    char *out = io_path_join(p.out, "text");
+    o.out = out, o.task = "text", o.tuners = tuners + 1, o.n_tuners = 1, o.seeds = 1, o.metric = "accuracy";
+    CHECK_FAILS(cb_compare(p.engine, &o, &r, &err), CB_E_USAGE, "wanted one of loss, perplexity, bits_per_byte");
+    o.metric = NULL, o.steps = 2;
+    CHECK_OK(cb_compare(p.engine, &o, &r, &err));
+    CHECK(r.rows[0].mean.valid > 0.5 && r.rows[0].mean.valid < 10, "%g", r.rows[0].mean.valid);
+    cb_free(r.rows);
+    free(out);
     place_close(&p);
 }
 
