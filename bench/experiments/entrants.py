@@ -1,4 +1,5 @@
 """The tuners that are compared: family, usual learning rate, spec."""
+import json
 
 # Of each family: what it trains parameters of, what it puts before or beside inputs, what it adds to the network's function.
 PARAMETERS, INPUTS, FUNCTIONS, WHOLE = "parameters", "inputs", "functions", "whole"
@@ -11,7 +12,7 @@ ENTRANTS = [
     (WHOLE, DENSE, "last:2"),
     (WHOLE, THIN, "head"),
     (PARAMETERS, THIN, "lora:r=8,alpha=16"),
-    (PARAMETERS, THIN, "lora:r=8,alpha=16,targets=c_attn+c_proj+c_fc+wte"),  # the words too: a base of an hour knows few of them
+    (PARAMETERS, THIN, "lora:r=8,alpha=16,targets={linear}+{words}"),  # the words too: a base of an hour knows few of them
     (PARAMETERS, THIN, "lora:r=8,alpha=16,dora=true"),
     (PARAMETERS, THIN, "lora:r=8,alpha=8,init=pissa_niter_4"),
     (PARAMETERS, THIN, "adalora:r=12,target=8,alpha=16"),
@@ -34,7 +35,7 @@ ENTRANTS = [
     (PARAMETERS, THIN, "ln_tuning"),
     (PARAMETERS, THIN, "bitfit"),
     (PARAMETERS, THIN, "beft"),
-    (PARAMETERS, VECTORS, "said:d=1000,targets=attn.c_proj"),
+    (PARAMETERS, VECTORS, "said:d=1000,targets={out}"),
     (PARAMETERS, THIN, "sft:density=0.02"),
     (PARAMETERS, DENSE, "diff"),
     (INPUTS, VECTORS, "prompt:n=8"),
@@ -57,6 +58,19 @@ ENTRANTS = [
     (FUNCTIONS, THIN, "mam"),
     (FUNCTIONS, THIN, "unipelt"),
 ]
+
+# What the families of bases call their layers.
+NAMES = {
+    "gpt2": {"linear": "c_attn+c_proj+c_fc", "words": "wte", "out": "attn.c_proj"},
+    "modernbert": {"linear": "Wqkv+Wo+Wi", "words": "tok_embeddings", "out": "attn.Wo"},
+}
+
+
+def entrants(base):
+    """The list for the family of a base (a model folder)."""
+    with open(f"{base}/config.json", encoding="utf-8") as file:
+        names = NAMES[json.load(file)["model_type"]]
+    return [(family, rate, spec.format(**names)) for family, rate, spec in ENTRANTS]
 
 
 def folder(spec):

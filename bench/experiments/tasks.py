@@ -2,11 +2,11 @@
 """The two best tuners of each family (by validation data of SST-2, at most 4% of the parameters) beside full fine-tuning and the last layers, on AG News,
 RuCoLA, named entities of CoNLL-2002 (Spanish) and reviews as text.
 
-tasks.py BASE DATA OUT, after tuners.py with the same OUT; or with --tuners "SPEC SPEC ..." at the usual rates. --only names one task. OUT/tasks.md: the tables, and whether the best of each family (by validation data) is within 1%
+tasks.py BASE DATA OUT, after tuners.py with the same OUT; or with --tuners "SPEC SPEC ..." at the usual rates. --only names one task (an encoder learns no reviews as text). OUT/tasks.md: the tables, and whether the best of each family (by validation data) is within 1%
 of full fine-tuning or within two standard errors of the difference."""
 import json
 
-from entrants import ENTRANTS, FUNCTIONS, INPUTS, PARAMETERS, folder
+from entrants import FUNCTIONS, INPUTS, PARAMETERS, entrants, folder
 from experiment import cambium, labelled, options, once, forget_checkpoints, reviews, shuffled, side_by_side, table, read
 
 MOST = 0.04
@@ -68,7 +68,7 @@ def verdict(full, r):
     return "within two standard errors" if gap <= 2 * error else f"no: {gap:.3f} behind, two standard errors are {2 * error:.3f}"
 
 
-def run_task(o, name, entrants):
+def run_task(o, name, chosen):
     make, shape, measure = TASKS[name]
     data = make(o)
 
@@ -78,10 +78,10 @@ def run_task(o, name, entrants):
         print(name, e["spec"], r, flush=True)
         return {**e, **r}
 
-    rows = [r for r in side_by_side(o, one, entrants) if r]
+    rows = [r for r in side_by_side(o, one, chosen) if r]
     full = next(r for r in rows if r["spec"] == "full")
     lines = [f"**{name}**, {measure}", "", "| tuner | family | valid | test | s.e. | trained |", "|---|---|---|---|---|---|"]
-    lines += [f"| `{r['spec']}` | {r['family']} | {abs(r['valid']):.3f} | {abs(r['test']):.3f} | {r['error']:.3f} | {100 * r['share']:.3g}% |"
+    lines += [f"| `{r['spec']}` | {r['family']} | {abs(r['valid']):.3f} | {abs(r['test']):.3f} | {r['error'] or 0:.3f} | {100 * r['share']:.3g}% |"
               for r in sorted(rows, key=lambda r: -r["test"])]
     lines += ["", "Best of each family with at most 4% by validation data, against full fine-tuning: " + "; ".join(
         f"{family} `{r['spec']}`: {verdict(full, r)}" for family in (PARAMETERS, INPUTS, FUNCTIONS)
@@ -92,11 +92,11 @@ def run_task(o, name, entrants):
 def main():
     o = options(__doc__, steps=60, test_examples=500, characters=20000, tuners="", only="")
     if o.tuners:
-        entrants = [{"family": family, "rate": rate, "spec": spec} for family, rate, spec in ENTRANTS if spec in o.tuners.split()]
+        chosen = [{"family": family, "rate": rate, "spec": spec} for family, rate, spec in entrants(o.base) if spec in o.tuners.split()]
     else:
         rows = json.loads((o.out / "tuners.json").read_text())
-        entrants = [r for r in rows if r["spec"] in ("full", "last:2")] + [r for f in (PARAMETERS, INPUTS, FUNCTIONS) for r in best(rows, f, 2)]
-    lines = [line for name in TASKS if o.only in ("", name) for line in run_task(o, name, entrants)]
+        chosen = [r for r in rows if r["spec"] in ("full", "last:2")] + [r for f in (PARAMETERS, INPUTS, FUNCTIONS) for r in best(rows, f, 2)]
+    lines = [line for name in TASKS if o.only in ("", name) for line in run_task(o, name, chosen)]
     (o.out / "tasks.md").write_text("\n".join(lines), encoding="utf-8")
     print("\n".join(lines))
 

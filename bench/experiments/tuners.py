@@ -6,7 +6,7 @@ tuner's kind is taken), then each tuner is trained --seeds times by `cambium com
 import json
 import shutil
 
-from entrants import ENTRANTS, folder
+from entrants import entrants, folder
 from experiment import cambium, labelled, options, once, forget_checkpoints, shuffled, side_by_side, table, write_records, write_table
 
 WORDS = 10  # phrases of at most so many: most of the training part, few tokens
@@ -66,7 +66,7 @@ def train(o, data, entrant):
 def main():
     o = options(__doc__, steps=100, search_steps=30, valid_examples=400, test_examples=800)
     data = prepare(o)
-    chosen = [e for e in side_by_side(o, lambda e: search(o, data, e), ENTRANTS) if e]
+    chosen = [e for e in side_by_side(o, lambda e: search(o, data, e), entrants(o.base)) if e]
     rows = [r for r in side_by_side(o, lambda e: train(o, data, e), chosen) if r]
     (o.out / "tuners.json").write_text(json.dumps(rows, indent=1))
     rows.sort(key=lambda r: -r["test"])

@@ -123,8 +123,8 @@ static const struct tuner_option options[] = {
 static const char *const cases[] = {"ia3:targets=all-linear,feedforward=.*(down_proj|fc2|output.dense|c_proj)", NULL};
 
 /* The usual names of keys and values, and of the feed-forward block's second projection. */
-#define ATTENTION "k_proj|v_proj|key|value|c_attn|qkv_proj|query_key_value|key_proj|value_proj|k_lin|v_lin|k|v"
-#define FEEDFORWARD "down_proj|fc2|fc_out|output\\\\.dense|mlp\\\\.c_proj|dense_4h_to_h|lin2|wo|w2"
+#define ATTENTION "k_proj|v_proj|key|value|c_attn|qkv_proj|query_key_value|key_proj|value_proj|k_lin|v_lin|k|v|Wqkv"
+#define FEEDFORWARD "down_proj|fc2|fc_out|output\\\\.dense|mlp\\\\.c_proj|dense_4h_to_h|lin2|wo|w2|mlp\\\\.Wo"
 
 const struct tuner tuner_ia3 = {
     .name = "ia3",
