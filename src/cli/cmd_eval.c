@@ -23,7 +23,7 @@ static const struct option options[] = {
     {"mask-rate", OPTION_ABOVE_ZERO, AT(mask_rate), "X", "share of the tokens that is hidden (default 0.15)"},
     {"chat-template", OPTION_TEXT, AT(chat_template), "FILE|NAME", "instead of the model's own; chatml, llama3, ..."},
     {"column", OPTION_LIST, offsetof(struct eval_options, column), "KEY=COLUMN", "of tables: text=review"},
-    {"format", OPTION_TEXT, AT(format), "NAME", "of the files: text, jsonl, csv, parquet, conll, idx (default: by name)"},
+    {"format", OPTION_TEXT, AT(format), "NAME", "of the files: text, jsonl, json, csv, parquet, conll, idx (default: by name)"},
     {"separator", OPTION_TEXT, AT(separator), "C", "of CSV columns (default: by the first line)"},
     {NULL, OPTION_FLAG, 0, NULL, NULL}};
 #define R(field) offsetof(struct cb_eval_result, field)

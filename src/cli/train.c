@@ -4,50 +4,50 @@
 #include "base/err.h"
 
 #define AT(field) offsetof(struct train_options, api.field)
-#define SHARED                                                                                                                           \
-    {"out", OPTION_TEXT, AT(out), "DIR", "folder to write (required): the result and run/"},                                             \
-        {"valid", OPTION_LIST, offsetof(struct train_options, valid), "FILE", "validation data"},                                        \
-        {"valid-share", OPTION_NUMBER, AT(valid_share), "X", "share of the data held out where --valid is not given"},                   \
-        {"steps", OPTION_POSITIVE, AT(steps), "N", "optimiser steps"}, {"tokens", OPTION_POSITIVE, AT(tokens), "N", "or tokens"},        \
-        {"epochs", OPTION_POSITIVE, AT(epochs), "N", "or passes over the data (default 1)"},                                             \
-        {"batch", OPTION_POSITIVE, AT(batch), "N", "sequences a micro-batch (default 8)"},                                               \
-        {"seq", OPTION_POSITIVE, AT(seq), "N", "tokens a sequence (default: the context, at most 1024)"},                                \
-        {"accumulate", OPTION_POSITIVE, AT(accumulate), "N", "micro-batches a step (default 1)"},                                        \
-        {"optimizer", OPTION_TEXT, AT(optimizer), "SPEC", "adamw (default), sgd:momentum=0.9, ... (`list optimizers`)"},                 \
-        {"lr", OPTION_ABOVE_ZERO, AT(lr), "X", "peak learning rate (default 1e-3; full and last:N 1e-4)"},                               \
-        {"teacher", OPTION_TEXT, AT(teacher), "MODEL", "distillation: a frozen model whose distribution is learnt too"},                 \
-        {"distill", OPTION_ABOVE_ZERO, AT(distill), "X", "the teacher's share of the loss (default 0.5)"},                               \
-        {"temperature", OPTION_ABOVE_ZERO, AT(temperature), "T", "both distributions are softened by T (default 1)"},                    \
-        {"lr-scale", OPTION_LIST, offsetof(struct train_options, lr_scale), "PATTERN=X",                                                 \
-         "parameters of these names learn at X times the rate"},                                                                         \
-        {"unfreeze", OPTION_COUNT, AT(unfreeze), "N", "gradual unfreezing: the layer before learns N steps later"},                      \
-        {"min-lr", OPTION_OR_NONE, AT(min_lr), "X", "rate at the end of the schedule (default: a tenth of --lr)"},                       \
-        {"schedule", OPTION_TEXT, AT(schedule), "NAME", "cosine (default), linear, constant, wsd"},                                      \
-        {"warmup", OPTION_COUNT_OR_NONE, AT(warmup), "N", "steps of linear warm-up (default: 2% of the steps, at most 200; 0: none)"},   \
-        {"weight-decay", OPTION_OR_NONE, AT(weight_decay), "X", "on matrices only (default 0.1, modules 0; 0: none)"},                   \
-        {"clip", OPTION_OR_NONE, AT(clip), "X", "largest gradient norm (default 1; 0: none)"},                                           \
-        {"eval-every", OPTION_COUNT, AT(eval_every), "N",                                                                                \
-         "steps between validations (of a tenth of the data where --valid is not given)"},                                               \
-        {"save-every", OPTION_COUNT, AT(save_every), "N", "steps between checkpoints (default: a tenth of the run)"},                    \
-        {"sample-every", OPTION_COUNT, AT(sample_every), "N", "steps between samples of text"},                                          \
-        {"keep", OPTION_POSITIVE, AT(keep), "N", "newest checkpoints kept (default 2)"},                                                 \
-        {"patience", OPTION_COUNT, AT(patience), "N", "stop after N validations without a better loss, keep the best"},                  \
-        {"task", OPTION_TEXT, AT(task), "NAME",                                                                                          \
-         "text, chat: learn what the assistant says, mlm: hidden tokens, span-corruption: T5's spans (default: by model and data); "     \
-         "classify, regress, tag, qa, choice: labelled examples"},                                                                       \
-        {"stride", OPTION_POSITIVE, AT(stride), "N", "of qa: tokens between windows of a long context (default: two thirds of one)"},    \
-        {"mask", OPTION_TEXT, AT(mask), "KIND", "what mlm hides: whole-word (default), token, span"},                                    \
-        {"mask-rate", OPTION_ABOVE_ZERO, AT(mask_rate), "X", "share of the tokens that is hidden (default 0.15)"},                       \
-        {"precision", OPTION_TEXT, AT(precision), "NAME", "f32 (default)"},                                                              \
-        {"invalid", OPTION_TEXT, AT(invalid), "HOW", "invalid UTF-8: fail (default), replace, skip"},                                    \
-        {"column", OPTION_LIST, offsetof(struct train_options, column), "KEY=COLUMN", "of tables: text=review takes the column review"}, \
-        {"format", OPTION_TEXT, AT(format), "NAME", "of the files named: text, jsonl, csv, parquet, conll, idx (default: by name)"},     \
-        {"separator", OPTION_TEXT, AT(separator), "C", "of CSV columns (default: by the first line)"},                                   \
-        {"resume", OPTION_FLAG, AT(resume), NULL, "go on from the newest checkpoint in DIR/run"},                                        \
-        {"no-pack", OPTION_FLAG, AT(no_pack), NULL, "one document a sequence, padded"},                                                  \
-        {"stop-after", OPTION_COUNT, AT(stop_after), "N", "save and stop after this step, as if interrupted"},                           \
-        {"dump", OPTION_FLAG, AT(dump), NULL, "with plan: every step and kernel"}, {                                                     \
-        NULL, OPTION_FLAG, 0, NULL, NULL                                                                                                 \
+#define SHARED                                                                                                                             \
+    {"out", OPTION_TEXT, AT(out), "DIR", "folder to write (required): the result and run/"},                                               \
+        {"valid", OPTION_LIST, offsetof(struct train_options, valid), "FILE", "validation data"},                                          \
+        {"valid-share", OPTION_NUMBER, AT(valid_share), "X", "share of the data held out where --valid is not given"},                     \
+        {"steps", OPTION_POSITIVE, AT(steps), "N", "optimiser steps"}, {"tokens", OPTION_POSITIVE, AT(tokens), "N", "or tokens"},          \
+        {"epochs", OPTION_POSITIVE, AT(epochs), "N", "or passes over the data (default 1)"},                                               \
+        {"batch", OPTION_POSITIVE, AT(batch), "N", "sequences a micro-batch (default 8)"},                                                 \
+        {"seq", OPTION_POSITIVE, AT(seq), "N", "tokens a sequence (default: the context, at most 1024)"},                                  \
+        {"accumulate", OPTION_POSITIVE, AT(accumulate), "N", "micro-batches a step (default 1)"},                                          \
+        {"optimizer", OPTION_TEXT, AT(optimizer), "SPEC", "adamw (default), sgd:momentum=0.9, ... (`list optimizers`)"},                   \
+        {"lr", OPTION_ABOVE_ZERO, AT(lr), "X", "peak learning rate (default 1e-3; full and last:N 1e-4)"},                                 \
+        {"teacher", OPTION_TEXT, AT(teacher), "MODEL", "distillation: a frozen model whose distribution is learnt too"},                   \
+        {"distill", OPTION_ABOVE_ZERO, AT(distill), "X", "the teacher's share of the loss (default 0.5)"},                                 \
+        {"temperature", OPTION_ABOVE_ZERO, AT(temperature), "T", "both distributions are softened by T (default 1)"},                      \
+        {"lr-scale", OPTION_LIST, offsetof(struct train_options, lr_scale), "PATTERN=X",                                                   \
+         "parameters of these names learn at X times the rate"},                                                                           \
+        {"unfreeze", OPTION_COUNT, AT(unfreeze), "N", "gradual unfreezing: the layer before learns N steps later"},                        \
+        {"min-lr", OPTION_OR_NONE, AT(min_lr), "X", "rate at the end of the schedule (default: a tenth of --lr)"},                         \
+        {"schedule", OPTION_TEXT, AT(schedule), "NAME", "cosine (default), linear, constant, wsd"},                                        \
+        {"warmup", OPTION_COUNT_OR_NONE, AT(warmup), "N", "steps of linear warm-up (default: 2% of the steps, at most 200; 0: none)"},     \
+        {"weight-decay", OPTION_OR_NONE, AT(weight_decay), "X", "on matrices only (default 0.1, modules 0; 0: none)"},                     \
+        {"clip", OPTION_OR_NONE, AT(clip), "X", "largest gradient norm (default 1; 0: none)"},                                             \
+        {"eval-every", OPTION_COUNT, AT(eval_every), "N",                                                                                  \
+         "steps between validations (of a tenth of the data where --valid is not given)"},                                                 \
+        {"save-every", OPTION_COUNT, AT(save_every), "N", "steps between checkpoints (default: a tenth of the run)"},                      \
+        {"sample-every", OPTION_COUNT, AT(sample_every), "N", "steps between samples of text"},                                            \
+        {"keep", OPTION_POSITIVE, AT(keep), "N", "newest checkpoints kept (default 2)"},                                                   \
+        {"patience", OPTION_COUNT, AT(patience), "N", "stop after N validations without a better loss, keep the best"},                    \
+        {"task", OPTION_TEXT, AT(task), "NAME",                                                                                            \
+         "text, chat: learn what the assistant says, mlm: hidden tokens, span-corruption: T5's spans (default: by model and data); "       \
+         "classify, regress, tag, qa, choice: labelled examples"},                                                                         \
+        {"stride", OPTION_POSITIVE, AT(stride), "N", "of qa: tokens between windows of a long context (default: two thirds of one)"},      \
+        {"mask", OPTION_TEXT, AT(mask), "KIND", "what mlm hides: whole-word (default), token, span"},                                      \
+        {"mask-rate", OPTION_ABOVE_ZERO, AT(mask_rate), "X", "share of the tokens that is hidden (default 0.15)"},                         \
+        {"precision", OPTION_TEXT, AT(precision), "NAME", "f32 (default)"},                                                                \
+        {"invalid", OPTION_TEXT, AT(invalid), "HOW", "invalid UTF-8: fail (default), replace, skip"},                                      \
+        {"column", OPTION_LIST, offsetof(struct train_options, column), "KEY=COLUMN", "of tables: text=review takes the column review"},   \
+        {"format", OPTION_TEXT, AT(format), "NAME", "of the files named: text, jsonl, json, csv, parquet, conll, idx (default: by name)"}, \
+        {"separator", OPTION_TEXT, AT(separator), "C", "of CSV columns (default: by the first line)"},                                     \
+        {"resume", OPTION_FLAG, AT(resume), NULL, "go on from the newest checkpoint in DIR/run"},                                          \
+        {"no-pack", OPTION_FLAG, AT(no_pack), NULL, "one document a sequence, padded"},                                                    \
+        {"stop-after", OPTION_COUNT, AT(stop_after), "N", "save and stop after this step, as if interrupted"},                             \
+        {"dump", OPTION_FLAG, AT(dump), NULL, "with plan: every step and kernel"}, {                                                       \
+        NULL, OPTION_FLAG, 0, NULL, NULL                                                                                                   \
     }
 
 const struct option pretrain_options[] = {{"text", OPTION_LIST, offsetof(struct train_options, text), "FILE", "training text (required)"},

@@ -204,7 +204,7 @@ static enum cb_status read_file(struct build *b, const char *path, struct cb_err
     enum cb_status status = records_next(records, &r, err);
     const enum record_shape wanted = kinds[b->o->kind].shape;
     for (; status == CB_OK && r; status = status == CB_OK ? records_next(records, &r, err) : status) {
-        snprintf(where, sizeof where, "%.500s: line %lld", path, (long long)r->line);
+        snprintf(where, sizeof where, "%.500s: %s %lld", path, r->unit, (long long)r->line);
         if (r->shape != wanted)
             status =
                 err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: found a record of %s; wanted %s (--column KEY=COLUMN names columns)",

@@ -30,17 +30,9 @@ static void jsonl_close(struct reader *r) {
     free(j);
 }
 
-// The parser counts lines too, and always says 1: its "JSON line 1 column" would mislead beside the number of the file's line.
-static void message_tidy(struct cb_err *err) {
-    static const char twice[] = "JSON line 1 ";
-    char *at = err ? strstr(err->message, twice) : NULL;
-    if (at) memmove(at + 5, at + sizeof twice - 1, strlen(at + sizeof twice - 1) + 1);
-}
-
 static enum cb_status jsonl_next(struct reader *r, json_t **object, struct cb_err *err) {
     struct jsonl *j = r->state;
     char *line, where[600];
-    const char *text;
     size_t n;
     *object = NULL;
     for (;;) {
@@ -52,13 +44,10 @@ static enum cb_status jsonl_next(struct reader *r, json_t **object, struct cb_er
         if (strspn(line, " \t\r") < n) break;
     }
     snprintf(where, sizeof where, "%.500s: line %lld", stream_name(j->stream), (long long)r->line);
-    text = line;
-    TRY(reader_repair(r, &text, &n, &j->repaired, where, err));
     json_decref(j->object);
-    enum cb_status status = json_parse_object(&j->object, text, n, where, err);
-    if (status != CB_OK) message_tidy(err);
+    TRY(reader_parse(r, &j->object, line, n, &j->repaired, where, err));
     *object = j->object;
-    return status;
+    return CB_OK;
 }
 
 static const char *const extensions[] = {".jsonl", ".ndjson", NULL};

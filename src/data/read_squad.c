@@ -49,7 +49,7 @@ static enum cb_status squad_open(struct reader *r, struct cb_err *err) {
     char found[JSON_TEXT];
     const json_t *data = json_object_get(s->file, "data");
     if (status == CB_OK && !json_is_array(data))
-        status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: data: found %s; wanted SQuAD's list of articles (or --format jsonl)",
+        status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: data: found %s; wanted SQuAD's list of articles (or --format json)",
                          r->path, json_text(data, found));
     free(repaired);
     free(file.data);

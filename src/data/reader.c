@@ -72,3 +72,19 @@ enum cb_status reader_repair(struct reader *r, const char **text, size_t *n, cha
     *text = more;
     return CB_OK;
 }
+
+// The parser counts lines too: its "JSON line 1 column" would mislead beside the number of the file's line.
+static void message_tidy(struct cb_err *err) {
+    static const char twice[] = "JSON line 1 ";
+    char *at = err ? strstr(err->message, twice) : NULL;
+    if (at) memmove(at + 5, at + sizeof twice - 1, strlen(at + sizeof twice - 1) + 1);
+}
+
+enum cb_status reader_parse(struct reader *r, json_t **object, const char *text, size_t n, char **kept, const char *where,
+                            struct cb_err *err) {
+    *object = NULL;
+    TRY(reader_repair(r, &text, &n, kept, where, err));
+    enum cb_status status = json_parse_object(object, text, n, where, err);
+    if (status != CB_OK) message_tidy(err);
+    return status;
+}

@@ -11,6 +11,7 @@ struct reader_kind {
     const char *magic;  // first bytes of such a file, whatever its name; nullable
     bool streams;  // reads from start to end: compressed files and standard input will do
     bool is_table;  // has columns, of which some may be left out
+    bool is_guess;  // many a file is called so: in a folder, one without records is left out
     /* Opens reader->path and sets reader->state. close frees it, also after a failed open. */
     enum cb_status (*open)(struct reader *reader, struct cb_err *err);
     void (*close)(struct reader *reader);
@@ -25,6 +26,7 @@ struct reader {
     const char *separator;  // between columns, of formats that have one; nullable: by the name and the first line
     void *state;
     int64_t line;  // of the last object, or its row, from 1
+    const char *unit;  // what line counts, "record"; NULL: lines
     int64_t bytes;  // of text read so far
     int64_t broken, broken_line;  // broken bytes replaced or left out, and the line of the first (0: none)
 };
@@ -41,4 +43,7 @@ const struct reader_kind *reader_by_magic(const char *path);
 /* Bytes that are not UTF-8: refused ("WHERE: found byte ..."), replaced or left out, as reader->invalid says. *text: valid afterwards; *kept is the
    memory that it then lies in (grown as needed, owned by caller). */
 enum cb_status reader_repair(struct reader *reader, const char **text, size_t *n, char **kept, const char *where, struct cb_err *err);
+/* The object that a text of JSON is, its bytes seen to as above. *object: owned by caller, json_decref. */
+enum cb_status reader_parse(struct reader *reader, json_t **object, const char *text, size_t n, char **kept, const char *where,
+                            struct cb_err *err);
 #endif

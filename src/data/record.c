@@ -84,29 +84,65 @@ static enum cb_status content_check(const json_t *message, const char *where, bo
     return refuse(where, "content", content, "a string", err);
 }
 
-static enum cb_status messages_check(const json_t *list, const char *where, struct cb_err *err) {
+static enum cb_status messages_check(const json_t *list, const char *where, const char *key, bool *answered, struct cb_err *err) {
     static const char *const roles[] = {"system", "developer", "user", "assistant", "tool", "function", NULL};
-    if (!json_is_array(list) || !json_array_size(list)) return refuse(where, "messages", list, "a list of at least one message", err);
-    bool answered = false;
+    if (!json_is_array(list) || !json_array_size(list)) return refuse(where, key, list, "a list of at least one message", err);
+    *answered = false;
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *message = json_array_get(list, i), *role = json_object_get(message, "role");
         char at[600];
-        snprintf(at, sizeof at, "%.500s: messages[%zu]", where, i);
-        if (!json_is_object(message)) return refuse(where, "messages", message, "messages that are objects", err);
+        snprintf(at, sizeof at, "%.500s: %s[%zu]", where, key, i);
+        if (!json_is_object(message)) return refuse(where, key, message, "messages that are objects", err);
         if (!json_is_string(role) || !word_among(json_string_value(role), roles))
             return refuse(at, "role", role, "system, developer, user, assistant, tool or function", err);
         bool assistant = !strcmp(json_string_value(role), "assistant");
         TRY(content_check(message, at, assistant, err));
-        answered |= assistant;
+        *answered |= assistant;
     }
-    if (!answered) FAIL(err, CB_E_FORMAT, "%s: messages: found none of an assistant; wanted one to learn from", where);
+    return CB_OK;
+}
+
+/* Who speaks in conversations of {from, value}, as roles of messages. */
+static const struct {
+    const char *from, *role;
+} speakers[] = {{"human", "user"},          {"user", "user"},         {"gpt", "assistant"},
+                {"assistant", "assistant"}, {"chatgpt", "assistant"}, {"function_call", "assistant"},
+                {"tool", "tool"},           {"observation", "tool"},  {"system", "system"}};
+
+static const char *speaker_role(const char *from) {
+    for (size_t i = 0; from && i < sizeof speakers / sizeof *speakers; i++)
+        if (!strcmp(speakers[i].from, from)) return speakers[i].role;
+    return NULL;
+}
+
+/* Whether the turns of a list are {from, value}, not messages of {role, content}; told by the first. Sets keep either under either key. */
+static bool are_spoken(const json_t *list, const char *key) {
+    const json_t *first = json_array_get(list, 0);
+    const bool from = json_object_get(first, "from") != NULL, role = json_object_get(first, "role") != NULL;
+    return strcmp(key, "conversations") ? from && !role : from || !role;
+}
+
+static enum cb_status turns_check(const json_t *list, const char *where, const char *key, bool *answered, struct cb_err *err) {
+    if (!are_spoken(list, key)) return messages_check(list, where, key, answered, err);
+    *answered = false;
+    if (!json_is_array(list) || !json_array_size(list)) return refuse(where, key, list, "a list of at least one turn", err);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *turn = json_array_get(list, i), *who = json_object_get(turn, "from");
+        const char *role = speaker_role(json_string_value(who)), *text;
+        char at[600];
+        size_t n;
+        snprintf(at, sizeof at, "%.500s: %s[%zu]", where, key, i);
+        if (!role) return refuse(at, "from", who, "human, gpt or system", err);
+        TRY(string_get(&text, &n, turn, at, "value", err));
+        *answered |= !strcmp(role, "assistant");
+    }
     return CB_OK;
 }
 
 // messages, or a prompt and a completion that are such lists.
-static enum cb_status conversation_check(const json_t *object, const char *where, struct cb_err *err) {
+static enum cb_status conversation_check(const json_t *object, const char *where, bool *answered, struct cb_err *err) {
     const json_t *list = json_object_get(object, "messages");
-    if (list) return messages_check(list, where, err);
+    if (list) return turns_check(list, where, "messages", answered, err);
     json_t *both = json_array();
     if (!both || json_array_extend(both, json_object_get(object, "prompt"))) {
         json_decref(both);
@@ -117,7 +153,7 @@ static enum cb_status conversation_check(const json_t *object, const char *where
         json_is_array(completion) ? CB_OK : refuse(where, "completion", completion, "a list of messages, as the prompt is", err);
     if (status == CB_OK && json_array_extend(both, (json_t *)(uintptr_t)completion))
         status = err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: out of memory", where);
-    if (status == CB_OK) status = messages_check(both, where, err);
+    if (status == CB_OK) status = messages_check(both, where, "messages", answered, err);
     json_decref(both);
     return status;
 }
@@ -226,22 +262,6 @@ static enum cb_status pixels_check(struct record_checker *c, const json_t *objec
     return label ? label_check(c, label, where, err) : CB_OK;
 }
 
-static enum cb_status sharegpt_check(const json_t *list, const char *where, struct cb_err *err) {
-    static const char *const from[] = {"system",  "human", "user",          "gpt",         "assistant",
-                                       "chatgpt", "tool",  "function_call", "observation", NULL};
-    if (!json_is_array(list) || !json_array_size(list)) return refuse(where, "conversations", list, "a list of at least one turn", err);
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const json_t *turn = json_array_get(list, i), *who = json_object_get(turn, "from");
-        char at[600];
-        const char *text;
-        size_t n;
-        snprintf(at, sizeof at, "%.500s: conversations[%zu]", where, i);
-        if (!json_is_string(who) || !word_among(json_string_value(who), from)) return refuse(at, "from", who, "human, gpt or system", err);
-        TRY(string_get(&text, &n, turn, at, "value", err));
-    }
-    return CB_OK;
-}
-
 // ---- one record
 
 // The keys tell the shape; the order settles records that have several.
@@ -290,9 +310,10 @@ enum cb_status record_check(struct record_checker *c, struct record *r, const ch
     const char *text;
     size_t n;
     TRY(shape_find(&r->shape, o, where, err));
+    r->is_answered = true;
     if (c->n && r->shape != c->shape)
-        FAIL(err, CB_E_FORMAT, "%s: found a record of %s; wanted %s, as on line %lld", where, record_shape_text(r->shape),
-             record_shape_text(c->shape), (long long)c->first_line);
+        FAIL(err, CB_E_FORMAT, "%s: found a record of %s; wanted %s, as of %s %lld", where, record_shape_text(r->shape),
+             record_shape_text(c->shape), r->unit, (long long)c->first_line);
     switch (r->shape) {
         case RECORD_TEXT: TRY(string_get(&r->text, &r->n_text, o, where, "text", err)); break;
         case RECORD_LABEL:
@@ -309,12 +330,12 @@ enum cb_status record_check(struct record_checker *c, struct record *r, const ch
             if (json_object_get(o, "input") && !json_is_null(json_object_get(o, "input")))
                 TRY(string_get(&text, &n, o, where, "input", err));
             break;
-        case RECORD_MESSAGES: TRY(conversation_check(o, where, err)); break;
+        case RECORD_MESSAGES: TRY(conversation_check(o, where, &r->is_answered, err)); break;
         case RECORD_TAGS:
             TRY(tags_check(o, where, err));
             if (json_object_get(o, "text")) TRY(string_get(&r->text, &r->n_text, o, where, "text", err));
             break;
-        case RECORD_SHAREGPT: TRY(sharegpt_check(json_object_get(o, "conversations"), where, err)); break;
+        case RECORD_SHAREGPT: TRY(turns_check(json_object_get(o, "conversations"), where, "conversations", &r->is_answered, err)); break;
         case RECORD_IDS: TRY(ids_record_check(o, where, err)); break;
         case RECORD_QUESTION: TRY(question_check(o, where, err)); break;
         case RECORD_CHOICE: TRY(choice_check(o, where, err)); break;
@@ -374,22 +395,20 @@ static enum cb_status alpaca_add(json_t *messages, const json_t *object, const c
     return turn_add(messages, "assistant", json_incref(output), where, err);
 }
 
-static enum cb_status sharegpt_add(json_t *messages, const json_t *object, const char *where, struct cb_err *err) {
-    static const struct {
-        const char *from, *role;
-    } roles[] = {{"human", "user"},          {"user", "user"},         {"gpt", "assistant"},
-                 {"assistant", "assistant"}, {"chatgpt", "assistant"}, {"function_call", "assistant"},
-                 {"tool", "tool"},           {"observation", "tool"},  {"system", "system"}};
-    const json_t *turns = json_object_get(object, "conversations");
-    TRY(system_add(messages, object, where, err));
+static enum cb_status spoken_add(json_t *messages, const json_t *object, const char *key, const char *where, struct cb_err *err) {
+    const json_t *turns = json_object_get(object, key);
+    if (!are_spoken(turns, key)) return messages_add(messages, turns, where, err);
     for (size_t i = 0; i < json_array_size(turns); i++) {
         const json_t *turn = json_array_get(turns, i);
-        const char *from = json_string_value(json_object_get(turn, "from")), *role = "user";
-        for (size_t k = 0; k < sizeof roles / sizeof *roles; k++)
-            if (!strcmp(roles[k].from, from)) role = roles[k].role;
-        TRY(turn_add(messages, role, json_incref(json_object_get(turn, "value")), where, err));
+        const char *role = speaker_role(json_string_value(json_object_get(turn, "from")));
+        TRY(turn_add(messages, role ? role : "user", json_incref(json_object_get(turn, "value")), where, err));
     }
     return CB_OK;
+}
+
+static enum cb_status sharegpt_add(json_t *messages, const json_t *object, const char *where, struct cb_err *err) {
+    TRY(system_add(messages, object, where, err));
+    return spoken_add(messages, object, "conversations", where, err);
 }
 
 static enum cb_status pair_add(json_t *messages, const json_t *object, const char *where, struct cb_err *err) {
@@ -402,7 +421,7 @@ static enum cb_status turns_add(json_t *messages, const struct record *r, const 
     const json_t *o = r->object;
     switch (r->shape) {
         case RECORD_MESSAGES:
-            if (json_object_get(o, "messages")) return messages_add(messages, json_object_get(o, "messages"), where, err);
+            if (json_object_get(o, "messages")) return spoken_add(messages, o, "messages", where, err);
             TRY(messages_add(messages, json_object_get(o, "prompt"), where, err));
             return messages_add(messages, json_object_get(o, "completion"), where, err);
         case RECORD_ALPACA: return alpaca_add(messages, o, where, err);

@@ -14,6 +14,7 @@ struct records {
     struct record record;
     json_t *changed;  // the object with its columns renamed
     int64_t empty_rows;
+    int64_t unanswered, first_unanswered;  // conversations passed over, and the line of the first
     char left_out[200];
 };
 
@@ -54,7 +55,7 @@ void records_close(struct records **records) {
 }
 
 const struct reader *records_reader(const struct records *records) { return &records->reader; }
-int64_t records_count(const struct records *records) { return records->checker.n; }
+int64_t records_unanswered(const struct records *records) { return records->unanswered; }
 const char *records_left_out(const struct records *records, int64_t *empty_rows) {
     *empty_rows = records->empty_rows;
     return records->left_out;
@@ -149,24 +150,42 @@ static bool is_empty(const json_t *object) {
     return any;
 }
 
+static enum cb_status check_one(struct records *r, const char *where, struct cb_err *err) {
+    const bool is_table = r->reader.kind->is_table;
+    enum cb_status status = record_check(&r->checker, &r->record, where, err);
+    if (status != CB_OK && is_table && r->checker.n == 0 && err)
+        snprintf(err->message + strlen(err->message), sizeof err->message - strlen(err->message), " (or --column KEY=COLUMN)");
+    if (status == CB_OK && r->checker.n == 1 && is_table) note_columns(r, r->record.object);
+    return status;
+}
+
+/* Conversations without an assistant are passed over; a file of nothing else is refused. */
+static enum cb_status end_check(const struct records *r, struct cb_err *err) {
+    if (!r->unanswered || r->unanswered < r->checker.n) return CB_OK;
+    FAIL(err, CB_E_FORMAT, "%s: %s %lld: %s: found none of an assistant%s; wanted one to learn from", r->reader.path,
+         r->reader.unit ? r->reader.unit : "line", (long long)r->first_unanswered, record_shape_text(r->checker.shape),
+         r->unanswered > 1 ? ", in none of the conversations" : "");
+}
+
 enum cb_status records_next(struct records *r, const struct record **record, struct cb_err *err) {
     char where[600];
     json_t *object;
     *record = NULL;
     for (;;) {
         TRY(r->reader.kind->next(&r->reader, &object, err));
-        if (!object) return CB_OK;
-        snprintf(where, sizeof where, "%.500s: line %lld", r->reader.path, (long long)r->reader.line);
+        if (!object) return end_check(r, err);
+        r->record = (struct record){.line = r->reader.line, .unit = r->reader.unit ? r->reader.unit : "line"};
+        snprintf(where, sizeof where, "%.500s: %s %lld", r->reader.path, r->record.unit, (long long)r->record.line);
         TRY(rename_columns(r, &object, where, err));
-        if (!r->reader.kind->is_table || !is_empty(object)) break;
-        r->empty_rows++;
+        if (r->reader.kind->is_table && is_empty(object)) {
+            r->empty_rows++;
+            continue;
+        }
+        r->record.object = object;
+        TRY(check_one(r, where, err));
+        if (r->record.is_answered) break;
+        if (!r->unanswered++) r->first_unanswered = r->record.line;
     }
-    r->record = (struct record){.line = r->reader.line, .object = object};
-    enum cb_status status = record_check(&r->checker, &r->record, where, err);
-    if (status != CB_OK && r->reader.kind->is_table && r->checker.n == 0 && err)
-        snprintf(err->message + strlen(err->message), sizeof err->message - strlen(err->message), " (or --column KEY=COLUMN)");
-    TRY(status);
-    if (r->checker.n == 1 && r->reader.kind->is_table) note_columns(r, object);
     *record = &r->record;
     return CB_OK;
 }

@@ -23,10 +23,10 @@ enum cb_status records_open(struct records **records, const char *path, const st
                             const struct records_options *options, struct cb_err *err);
 void records_close(struct records **records);
 /* The next record; *record NULL at the end. Borrowed until the next call. Rows of a table without a value in what they are learnt from are passed over.
-   Anything malformed is CB_E_FORMAT, "FILE: line N: ...". */
+   So are conversations in which no assistant speaks, unless the file has nothing else. Anything malformed is CB_E_FORMAT, "FILE: line N: ...". */
 enum cb_status records_next(struct records *records, const struct record **record, struct cb_err *err);
 const struct reader *records_reader(const struct records *records);  // bytes, broken bytes, line
-int64_t records_count(const struct records *records);  // so far
+int64_t records_unanswered(const struct records *records);  // conversations passed over so far
 /* Columns of a table that are left out, "a, b and 3 more", empty where there are none; rows without a value. */
 const char *records_left_out(const struct records *records, int64_t *empty_rows);
 

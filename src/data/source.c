@@ -281,7 +281,7 @@ static enum cb_status record_piece(struct source *s, const struct record *r, boo
     char where[600];
     bool turns = r->shape == RECORD_MESSAGES || r->shape == RECORD_ALPACA || r->shape == RECORD_SHAREGPT ||
                  (s->options.is_chat && r->shape == RECORD_PROMPT);
-    snprintf(where, sizeof where, "%.500s: line %lld", path, (long long)r->line);
+    snprintf(where, sizeof where, "%.500s: %s %lld", path, r->unit, (long long)r->line);
     s->piece = (struct source_piece){.file = path, .begins = true, .ends = true, .line = r->line};
     if (turns) {
         TRY(conversation_render(s, r, where, err));
@@ -351,12 +351,12 @@ static enum cb_status listed_check(struct source *s, const char *path, bool *goo
     return CB_OK;
 }
 
-/* A table in a folder that has no column to learn from is left out, as other files that are no text are. */
+/* A table in a folder that has no column to learn from, or JSON that holds no records, is left out, as other files that are no text are. */
 static enum cb_status records_begin(struct source *s, const struct source_file *f, bool *good, struct cb_err *err) {
     const struct record *first;
     struct records_options o = s->options.records;
     o.invalid = s->options.invalid;
-    if (f->is_listed && f->reader->is_table) {
+    if (f->is_listed && (f->reader->is_table || f->reader->is_guess)) {
         struct cb_err why = {0};
         struct records *probe = NULL;
         enum cb_status status = records_open(&probe, f->path, f->reader, &o, &why);
@@ -396,6 +396,7 @@ static enum cb_status file_end(struct source *s, struct cb_err *err) {
     int64_t line = reader ? reader->broken_line : 0, broken = reader ? reader->broken : 0;
     const char *left_out = reader ? records_left_out(s->records, &empty_rows) : "";
     s->found.empty_rows += empty_rows;
+    if (reader) s->n_unmarked += records_unanswered(s->records), s->found.records += records_unanswered(s->records);
     if (!*s->found.left_out) snprintf(s->found.left_out, sizeof s->found.left_out, "%s", left_out);
     if (broken && !s->broken_file) {
         s->broken_file = strdup(f->path);

@@ -124,3 +124,118 @@ TEST(data_jsonl, names_of_choices) {
     CHECK(data_invalid_by_name(&invalid, "skip") && invalid == DATA_INVALID_SKIP);
     CHECK(!data_invalid_by_name(&invalid, "drop"));
 }
+
+// Texts of all records of a file, each after a bar; or the failure.
+static enum cb_status texts_in(char *out, size_t size, const char *name, const char *json) {
+    char *path = file_make(name, json, strlen(json));
+    const struct record *r = NULL;
+    struct records *records;
+    size_t used = 0;
+    *out = 0;
+    memset(&err, 0, sizeof err);
+    enum cb_status status = records_open(&records, path, NULL, NULL, &err);
+    if (status == CB_OK) {
+        while ((status = records_next(records, &r, &err)) == CB_OK && r)
+            used += (size_t)snprintf(out + used, size - used, "|%lld%s", (long long)r->line, r->text);
+        records_close(&records);
+    }
+    free(path);
+    return status;
+}
+
+TEST(data_json, lists_and_objects) {
+    static const struct {
+        const char *json, *want;
+    } good[] = {
+        {"[{\"text\":\"a]}\\\"\"},\n {\"text\":\"b\",\"more\":[{}]}]\n", "|1a]}\"|2b"},
+        {"\xef\xbb\xbf \n[\n  {\n \"text\": \"a\"\n  }\n]", "|1a"},
+        {"{\"text\":\"a\"}\n\n{\"text\":\"b\"}", "|1a|3b"},
+        {"{\n\"text\":\"a\"\n}\n", "|1a"},
+        {"{\"version\":1,\"data\":[{\"text\":\"a\"},{\"text\":\"b\"}]}", "|1a|2b"},
+        {"{\"train\":[{\"text\":\"a\"}]}", "|1a"},
+    };
+    static const struct {
+        const char *json, *word;
+    } bad[] = {
+        {"[1, 2]", "line 1: found '1'; wanted { of a record"},
+        {"\"text\"", "line 1: found '\"'; wanted a list of objects or an object a line (--format text"},
+        {"plain words", "--format text reads it as plain text"},
+        {"[{\"text\":\"a\"} {\"text\":\"b\"}]", "found '{'; wanted , or ]"},
+        {"[{\"text\":\"a\"},]", "found ']'; wanted {"},
+        {"[{\"text\":\"a\"}", "found the end of the file; wanted , or ]"},
+        {"[{\"text\":\"a\"}]\n[", "line 2: found '['; wanted nothing after the list"},
+        {"[{\"text\":\"a\"},\n{\"text\":", "line 2: found a record that is never closed"},
+        {"[{\"text\":\"a\"},{\"text\":x}]", "record 2: JSON column"},
+        {"[{\"text\":\"a\"},{\"prompt\":\"x\",\"completion\":\"\"}]", "record 2: found a record of prompt and completion"},
+        {"{\"data\":[{\"text\":\"a\"},7]}", "record 2: found 7; wanted an object"},
+        {"\xff\xfe[", "UTF-16"},
+    };
+    char out[400];
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        CHECK_OK(texts_in(out, sizeof out, "a.json", good[i].json));
+        CHECK(!strcmp(out, good[i].want), "%zu: %s", i, out);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        CHECK_FAILS(texts_in(out, sizeof out, "a.json", bad[i].json), CB_E_FORMAT, bad[i].word);
+    // nothing is held but one record: pieces end anywhere in a file of many
+    char *many = malloc(3000000);
+    size_t n = 1;
+    CHECK(many);
+    many[0] = '[';
+    for (int i = 0; i < 60000; i++) n += (size_t)sprintf(many + n, "%s{\"text\": \"%d \\\\\"}", i ? ", " : "", i);
+    memcpy(many + n, "]", 2);
+    char *path = folder_make(), *packed = file_put_packed(path, "a.json.zst", many, n + 1);
+    struct records_summary summary;
+    memset(&err, 0, sizeof err);
+    CHECK_OK(records_check(packed, &summary, &err));
+    CHECK(summary.records == 60000, "%s", summary.text);
+    free(packed);
+    free(path);
+    free(many);
+}
+
+TEST(data_json, conversations_without_an_assistant_are_passed_over) {
+    static const char asked[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}\n",
+                      said[] = "{\"messages\":[{\"role\":\"assistant\",\"content\":\"b\"}]}\n",
+                      human[] = "{\"conversations\":[{\"from\":\"human\",\"value\":\"a\"}]}\n";
+    char text[1000];
+    struct records *records;
+    const struct record *r;
+    snprintf(text, sizeof text, "%s%s%s", asked, said, asked);
+    char *path = file_make("a.jsonl", text, strlen(text));
+    memset(&err, 0, sizeof err);
+    CHECK_OK(records_open(&records, path, NULL, NULL, &err));
+    CHECK_OK(records_next(records, &r, &err));
+    CHECK(r && r->line == 2);
+    CHECK_OK(records_next(records, &r, &err));
+    CHECK(!r && records_unanswered(records) == 2);
+    records_close(&records);
+    free(path);
+    struct records_summary summary;
+    path = file_make("a.jsonl", human, strlen(human));
+    CHECK_FAILS(records_check(path, &summary, &err), CB_E_FORMAT, "line 1: conversations: found none of an assistant");
+    free(path);
+}
+
+TEST(data_json, turns_under_either_key) {
+    static const char *const lines[] = {
+        "{\"conversations\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"}]}",
+        "{\"messages\":[{\"from\":\"human\",\"value\":\"a\"},{\"from\":\"gpt\",\"value\":\"b\"}]}",
+    };
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        char *path = file_make("a.jsonl", lines[i], strlen(lines[i])), *text;
+        struct records *records;
+        const struct record *r;
+        json_t *messages, *tools;
+        memset(&err, 0, sizeof err);
+        CHECK_OK(records_open(&records, path, NULL, NULL, &err));
+        CHECK_OK(records_next(records, &r, &err));
+        CHECK_OK(record_messages(&messages, &tools, r, "a", &err));
+        text = json_dumps(messages, JSON_COMPACT);
+        CHECK(!strcmp(text, "[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"}]"), "%s", text);
+        free(text);
+        json_decref(messages);
+        records_close(&records);
+        free(path);
+    }
+}

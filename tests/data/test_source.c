@@ -97,7 +97,7 @@ TEST(data_source, records) {
     static const char ids[] = "{\"ids\":[1]}";
     CHECK_FAILS(read_one(out, sizeof out, "a.jsonl", ids, sizeof ids - 1, DATA_INVALID_FAIL, 0), CB_E_UNSUPPORTED, "is not text");
     // the same bytes under another name are text
-    CHECK_OK(read_one(out, sizeof out, "a.json", ids, sizeof ids - 1, DATA_INVALID_FAIL, 0));
+    CHECK_OK(read_one(out, sizeof out, "a.txt", ids, sizeof ids - 1, DATA_INVALID_FAIL, 0));
 }
 
 TEST(data_source, broken_utf8_three_ways) {
