@@ -83,6 +83,7 @@ static enum cb_status run(struct extraction *e, struct cb_engine *engine, struct
     TRY(tensors_open(&e->base, o->base, err));
     TRY(tensors_open(&e->tuned, o->tuned, err));
     e->extract.base_path = o->base;
+    e->extract.task = e->instance.sites.task;
     e->extract.base = e->base;
     e->extract.tuned = e->tuned;
     TRY(lora_extract(&e->extract, o->out, &done, err));

@@ -13,7 +13,7 @@ struct instance {
     struct model *model;
     struct store *store;
     const char *path;  // of the model; borrowed
-    const char *task_type;  // of modules made here, as PEFT names it; NULL: of language models
+    const char *task_type;  // of modules made here, as PEFT names it; NULL: that of the model's head
     struct cb_graph *site_graph;  // where the sites were recorded, made with the first module
     struct nn sites;
     struct module **modules;  // in order

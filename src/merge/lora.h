@@ -88,6 +88,7 @@ struct lora_site {
 };
 struct lora_extract {
     const char *base_path;  // of base_model_name_or_path
+    const char *task;  // task_type of the base's head; NULL: none
     const struct tensors *base, *tuned;
     const struct lora_site *sites;  // what may become factors
     int n_sites;

@@ -179,9 +179,9 @@ static enum cb_status extract(struct extraction *e, const char *folder, struct c
     if (!e->n_out) FAIL(err, CB_E_ARGUMENT, "extract: no site is left; wanted linear layers");
     e->result->sites = e->n_out;
     e->result->kept = e->square > 0 ? 1 - e->lost / e->square : 1;
-    json_t *config = json_pack("{s:s, s:s, s:b, s:o, s:o, s:s, s:i, s:i, s:{}, s:{}, s:f, s:b, s:b, s:s}", "base_model_name_or_path",
+    json_t *config = json_pack("{s:s, s:s, s:b, s:o, s:o, s:s?, s:i, s:i, s:{}, s:{}, s:f, s:b, s:b, s:s}", "base_model_name_or_path",
                                e->o->base_path, "peft_type", "LORA", "use_rslora", 0, "target_modules", names_of(e->targets),
-                               "modules_to_save", names_of(e->saved), "task_type", "CAUSAL_LM", "r", 1, "lora_alpha", 1, "rank_pattern",
+                               "modules_to_save", names_of(e->saved), "task_type", e->o->task, "r", 1, "lora_alpha", 1, "rank_pattern",
                                "alpha_pattern", "lora_dropout", 0.0, "fan_in_fan_out", (int)e->in_out, "inference_mode", 1, "bias", "none");
     if (!config) return out_of_memory(err);
     if (!e->n_whole) json_object_set_new(config, "modules_to_save", json_null());

@@ -300,7 +300,7 @@ static void facts_tell(const struct model *model, struct nn *nn) {
     nn->n_layer = model->n_layer;
     nn->n_head = model->n_head;
     nn->n_kv_head = model->n_kv_head;
-    nn->task = !model->class->head->generates ? NULL : model->family->encoder_decoder ? "SEQ_2_SEQ_LM" : "CAUSAL_LM";
+    nn->task = model->class->head->task;
     nn->head_dropout = config_number(model, dropouts, 0);
     nn->norm_eps = config_number(model, epsilons, 1e-12);
 }

@@ -103,12 +103,12 @@ static enum cb_status pair_read(struct reading *r, struct tensors *out, const st
     return add_f32(out, key, p->b, gguf_name_heads(row, m), err);
 }
 
-static enum cb_status config_make(json_t **config, const struct reading *r, struct cb_err *err) {
+static enum cb_status config_make(json_t **config, const struct reading *r, const char *task, struct cb_err *err) {
     const double alpha = r->alpha != 0 ? r->alpha : (double)r->rank;
     json_t *whole = alpha == (double)(int64_t)alpha ? json_integer((int64_t)alpha) : json_real(alpha);
-    *config = json_pack("{s:s,s:s,s:n,s:I,s:o,s:f,s:s,s:b,s:O,s:O,s:O}", "peft_type", "LORA", "task_type", "CAUSAL_LM",
-                        "base_model_name_or_path", "r", (json_int_t)r->rank, "lora_alpha", whole, "lora_dropout", 0.0, "bias", "none",
-                        "fan_in_fan_out", r->turned, "target_modules", r->targets, "rank_pattern", r->ranks, "alpha_pattern", r->alphas);
+    *config = json_pack("{s:s,s:s?,s:n,s:I,s:o,s:f,s:s,s:b,s:O,s:O,s:O}", "peft_type", "LORA", "task_type", task, "base_model_name_or_path",
+                        "r", (json_int_t)r->rank, "lora_alpha", whole, "lora_dropout", 0.0, "bias", "none", "fan_in_fan_out", r->turned,
+                        "target_modules", r->targets, "rank_pattern", r->ranks, "alpha_pattern", r->alphas);
     if (!*config) FAIL(err, CB_E_MEMORY, "lora: out of memory");
     return CB_OK;
 }
@@ -123,7 +123,7 @@ static enum cb_status lora_read(struct reading *r, json_t **config, struct tenso
         TRY(pair_find(&p, t, tensors_at(t, i), &is_a, err));
         if (is_a && m) TRY(pair_read(r, out, &p, arch, m, err));
     }
-    return m ? config_make(config, r, err) : CB_OK;
+    return m ? config_make(config, r, m->class->head->task, err) : CB_OK;
 }
 
 enum cb_status gguf_lora_read(json_t **config, struct tensors **tensors, struct gguf *g, const struct model *m, struct cb_err *err) {

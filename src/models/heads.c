@@ -140,6 +140,7 @@ static void masked_build(const struct model *model, struct nn *nn, struct model_
 
 const struct model_head model_head_causal_lm = {
     .name = "causal_lm",
+    .task = "CAUSAL_LM",
     .labels = labels_only,
     .generates = true,
     .learns_text = true,
@@ -151,6 +152,7 @@ const struct model_head model_head_masked_lm = {
     .name = "masked_lm", .labels = labels_only, .learns_text = true, .masks = true, .weights = vocabulary_weights, .build = masked_build};
 
 const struct model_head model_head_seq2seq = {.name = "seq2seq_lm",
+                                              .task = "SEQ_2_SEQ_LM",
                                               .labels = labels_only,
                                               .generates = true,
                                               .shifts_labels = true,
@@ -182,8 +184,12 @@ static void sequence_build(const struct model *model, struct nn *nn, struct mode
     if (io->want_loss) model_sequence_loss(nn, io, model->n_labels, model->problem);
 }
 
-const struct model_head model_head_sequence = {
-    .name = "sequence_classification", .labels = labels_only, .has_labels = true, .weights = label_weights, .build = sequence_build};
+const struct model_head model_head_sequence = {.name = "sequence_classification",
+                                               .task = "SEQ_CLS",
+                                               .labels = labels_only,
+                                               .has_labels = true,
+                                               .weights = label_weights,
+                                               .build = sequence_build};
 
 /* ---- a label a token */
 void model_tokens_loss(struct nn *nn, struct model_io *io, int64_t n_labels, struct cb_tensor *mask) {
@@ -204,8 +210,12 @@ static void tokens_build(const struct model *model, struct nn *nn, struct model_
     if (io->want_loss) model_tokens_loss(nn, io, model->n_labels, NULL);
 }
 
-const struct model_head model_head_tokens = {
-    .name = "token_classification", .labels = labels_only, .has_labels = true, .weights = label_weights, .build = tokens_build};
+const struct model_head model_head_tokens = {.name = "token_classification",
+                                             .task = "TOKEN_CLS",
+                                             .labels = labels_only,
+                                             .has_labels = true,
+                                             .weights = label_weights,
+                                             .build = tokens_build};
 
 /* ---- a span: where it starts and where it ends; positions outside the sequence are ignored */
 static enum cb_status span_weights(struct model *model, struct cb_err *err) { return model_head_weights(model, 2, err); }
@@ -241,8 +251,12 @@ static void span_build(const struct model *model, struct nn *nn, struct model_io
 }
 
 static const char *const span_labels[] = {"start_positions", "end_positions", NULL};
-const struct model_head model_head_span = {
-    .name = "question_answering", .labels = span_labels, .reads_padding = true, .weights = span_weights, .build = span_build};
+const struct model_head model_head_span = {.name = "question_answering",
+                                           .task = "QUESTION_ANS",
+                                           .labels = span_labels,
+                                           .reads_padding = true,
+                                           .weights = span_weights,
+                                           .build = span_build};
 
 /* ---- one of several candidates */
 static enum cb_status choice_weights(struct model *model, struct cb_err *err) { return model_head_weights(model, 1, err); }
@@ -267,7 +281,7 @@ static void choice_build(const struct model *model, struct nn *nn, struct model_
 }
 
 const struct model_head model_head_choice = {
-    .name = "multiple_choice", .labels = labels_only, .weights = choice_weights, .build = choice_build};
+    .name = "multiple_choice", .task = "SEQ_CLS", .labels = labels_only, .weights = choice_weights, .build = choice_build};
 
 /* ---- none */
 static void states_build(const struct model *model, struct nn *nn, struct model_io *io, struct cb_tensor *x) {
@@ -277,7 +291,8 @@ static void states_build(const struct model *model, struct nn *nn, struct model_
 }
 
 static const char *const no_labels[] = {NULL};
-const struct model_head model_head_states = {.name = "hidden_states", .labels = no_labels, .build = states_build};
+const struct model_head model_head_states = {
+    .name = "hidden_states", .task = "FEATURE_EXTRACTION", .labels = no_labels, .build = states_build};
 
 /* ---- classes */
 const struct model_class model_class_causal_lm = {"ForCausalLM", &model_head_causal_lm, .bias = ""};

@@ -28,6 +28,7 @@ struct model_weight {
 struct model_head {
     const char *name;  // "causal_lm": what `cambium list models` says
     const char *const *labels;  // inputs that a loss wants, NULL-ended
+    const char *task;  // task_type of an adapter_config.json that PEFT reads with it; NULL: PEFT has no class for it
     bool generates;  // rows give the next token
     bool learns_text;  // labels (B,T), one a token
     bool masks;  // it learns tokens that are hidden from it

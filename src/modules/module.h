@@ -38,7 +38,7 @@ enum cb_status module_create(struct module **module, struct store *store, const 
 struct module_fresh {
     const char *spec, *name, *base;
     uint64_t seed;
-    const char *task_type;  // of the configuration; NULL: the tuner's usual
+    const char *task_type;  // of the configuration; NULL: that of the model's head
     const char *label;  // the name within the files of the adapters library, where the spec gives none; NULL: its name here
     const char *const *save;  // modules that are trained whole beside it, as modules_to_save; n_save of them
     int n_save;

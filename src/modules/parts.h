@@ -18,7 +18,7 @@
 /* The keys of adapter_config.json that all of PEFT's tuners write, and two more that many do. */
 #define PARTS_JSON                                                                                                              \
     "\"auto_mapping\":null,\"base_model_name_or_path\":null,\"inference_mode\":true,\"modules_to_save\":null,\"peft_version\":" \
-    "\"0.21.2\",\"revision\":null,\"target_modules\":\"all-linear\",\"task_type\":\"CAUSAL_LM\""
+    "\"0.21.2\",\"revision\":null,\"target_modules\":\"all-linear\",\"task_type\":null"
 #define PARTS_JSON_LAYERS "\"layers_pattern\":null,\"layers_to_transform\":null"
 
 /* For cases: a linear layer of plain width in each block of every family. */

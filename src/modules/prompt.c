@@ -40,7 +40,7 @@ enum cb_status prompt_settle(struct module *m, const struct nn *sites, int64_t c
                  {"num_layers", p->layers},
                  {"num_attention_heads", p->heads},
                  {"num_transformer_submodules", p->stacks}};
-    bool ok = json_object_set_new(m->config, "task_type", task ? json_string(task) : json_null()) == 0;
+    bool ok = true;
     for (size_t i = 0; ok && i < sizeof sizes / sizeof *sizes; i++)
         ok = json_object_set_new(m->config, sizes[i].key, json_integer(sizes[i].value)) == 0;
     if (!ok) FAIL(err, CB_E_MEMORY, "%s: no memory for its configuration", m->name);

@@ -231,6 +231,14 @@ static enum cb_status orientation_set(struct module *m, struct cb_err *err) {
     return CB_OK;
 }
 
+/* By task_type PEFT picks the class that wraps the model: that of the model's head, unless a task has brought another. */
+static enum cb_status task_set(struct module *m, const struct nn *sites, struct cb_err *err) {
+    if (!sites || !sites->task || !json_is_null(json_object_get(m->config, "task_type"))) return CB_OK;
+    if (json_object_set_new(m->config, "task_type", json_string(sites->task)) != 0)
+        FAIL(err, CB_E_MEMORY, "%s: no memory for a configuration", m->name);
+    return CB_OK;
+}
+
 /* PEFT takes layers_to_transform only beside a list, and has targets of its own where there are none: both become the names that are meant. */
 static enum cb_status targets_named(struct module *m, struct cb_err *err) {
     const json_t *layers = json_object_get(m->config, "layers_to_transform");
@@ -326,6 +334,7 @@ enum cb_status module_create_fresh(struct module **module, struct store *store, 
     if (status == CB_OK && sites) status = module_resolve(m, sites, spec, err);
     if (status == CB_OK) status = text_read(m, fresh, sites, err);
     if (status == CB_OK) status = orientation_set(m, err);
+    if (status == CB_OK) status = task_set(m, sites, err);
     if (status == CB_OK) status = targets_named(m, err);
     if (status == CB_OK) status = module_add_scale(m, store, err);
     for (int i = 0; status == CB_OK && i < m->n_params; i++) {

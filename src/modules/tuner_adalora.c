@@ -366,7 +366,7 @@ const struct tuner tuner_adalora = {
         "\"lora_ga_config\":null,\"megatron_config\":null,\"megatron_core\":\"megatron.core\",\"modules_to_save\":null,"
         "\"monteclora_config\":null,\"orth_reg_weight\":0.5,\"peft_type\":\"ADALORA\",\"peft_version\":\"0.21.2\","
         "\"qalora_group_size\":16,\"r\":8,\"rank_pattern\":null,\"revision\":null,\"target_modules\":\"all-linear\","
-        "\"target_parameters\":null,\"target_r\":8,\"task_type\":\"CAUSAL_LM\",\"tfinal\":0,\"tinit\":0,\"total_step\":null,"
+        "\"target_parameters\":null,\"target_r\":8,\"task_type\":null,\"tfinal\":0,\"tinit\":0,\"total_step\":null,"
         "\"trainable_token_indices\":null,\"use_bdlora\":null,\"use_dora\":false,\"use_qalora\":false,\"use_rslora\":false,"
         "\"velora_config\":null}",
     .options_bytes = sizeof(struct adalora_options),

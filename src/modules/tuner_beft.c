@@ -47,7 +47,7 @@ const struct tuner tuner_beft = {
     .defaults =
         "{\"auto_mapping\":null,\"base_model_name_or_path\":null,\"inference_mode\":true,\"init_weights\":true,"
         "\"modules_to_save\":null,\"peft_type\":\"BEFT\",\"peft_version\":\"0.21.2\",\"revision\":null,"
-        "\"target_modules\":\"all-linear\",\"task_type\":\"CAUSAL_LM\"}",
+        "\"target_modules\":\"all-linear\",\"task_type\":null}",
     .fresh = TUNER_IS_BASE,
     .is_additive = true,
     .scaling = "what is added",

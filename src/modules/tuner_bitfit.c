@@ -33,7 +33,7 @@ const struct tuner tuner_bitfit = {
     .options = options,
     .defaults =
         "{\"base_model_name_or_path\":null,\"exclude_modules\":null,\"inference_mode\":true,\"modules_to_save\":null,"
-        "\"peft_type\":\"BITFIT\",\"revision\":null,\"target_modules\":null,\"task_type\":\"CAUSAL_LM\"}",
+        "\"peft_type\":\"BITFIT\",\"revision\":null,\"target_modules\":null,\"task_type\":null}",
     .fresh = TUNER_IS_BASE,
     .scaling = "nothing: new values stand for the old ones",
     .prefix = "",

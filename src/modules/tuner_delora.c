@@ -115,7 +115,7 @@ const struct tuner tuner_delora = {
         "{\"auto_mapping\":null,\"base_model_name_or_path\":null,\"bias\":\"none\",\"delora_lambda\":15,\"exclude_modules\":null,"
         "\"inference_mode\":true,\"init_weights\":true,\"lambda_pattern\":{},\"layers_pattern\":null,\"layers_to_transform\":null,"
         "\"module_dropout\":0.0,\"modules_to_save\":null,\"peft_type\":\"DELORA\",\"peft_version\":\"0.21.2\",\"r\":8,\"rank_pattern\":{},"
-        "\"revision\":null,\"target_modules\":\"all-linear\",\"task_type\":\"CAUSAL_LM\"}",
+        "\"revision\":null,\"target_modules\":\"all-linear\",\"task_type\":null}",
     .options_bytes = sizeof(struct delora_options),
     .fresh = TUNER_IS_BASE,
     .takes_experts = true,

@@ -109,7 +109,7 @@ const struct tuner tuner_gralora = {
         "{\"alpha\":64,\"auto_mapping\":null,\"base_model_name_or_path\":null,\"bias\":\"none\",\"fan_in_fan_out\":false,"
         "\"gralora_dropout\":0.0,\"gralora_k\":2,\"hybrid_r\":0,\"inference_mode\":true,\"init_weights\":true,\"layers_pattern\":null,"
         "\"layers_to_transform\":null,\"modules_to_save\":null,\"peft_type\":\"GRALORA\",\"peft_version\":\"0.21.2\",\"r\":32,"
-        "\"revision\":null,\"target_modules\":\"all-linear\",\"task_type\":\"CAUSAL_LM\"}",
+        "\"revision\":null,\"target_modules\":\"all-linear\",\"task_type\":null}",
     .options_bytes = sizeof(struct gralora_options),
     .fresh = TUNER_IS_BASE,
     .is_additive = true,

@@ -91,7 +91,7 @@ const struct tuner tuner_hira = {
         "{\"auto_mapping\":null,\"base_model_name_or_path\":null,\"exclude_modules\":null,\"fan_in_fan_out\":false,\"hira_dropout\":0.0,"
         "\"inference_mode\":true,\"init_weights\":true,\"layers_pattern\":null,\"layers_to_transform\":null,\"modules_to_save\":null,"
         "\"peft_type\":\"HIRA\",\"peft_version\":\"0.21.2\",\"r\":32,\"rank_pattern\":{},\"revision\":null,"
-        "\"target_modules\":\"all-linear\",\"task_type\":\"CAUSAL_LM\"}",
+        "\"target_modules\":\"all-linear\",\"task_type\":null}",
     .options_bytes = sizeof(struct hira_options),
     .fresh = TUNER_IS_BASE,
     .takes_experts = true,

@@ -437,7 +437,7 @@ const struct tuner tuner_hyper = {
         "\"generates\":\"lora\",\"hidden_size\":64,\"inference_mode\":true," PARTS_JSON_LAYERS
         ",\"lora_alpha\":8,\"metadata\":[],\"metadata_default\":[],\"modules_to_save\":null,\"non_linearity\":\"relu\","
         "\"peft_type\":\"HYPER\",\"projection_size\":32,\"r\":8,\"reduction_factor\":16.0,\"revision\":null,\"target_modules\":null,"
-        "\"task_type\":\"CAUSAL_LM\"}",
+        "\"task_type\":null}",
     .options_bytes = sizeof(struct hyper_options),
     .fresh = TUNER_IS_BASE,
     .takes_experts = true,

@@ -136,7 +136,7 @@ const struct tuner tuner_ia3 = {
         "\"feedforward_modules\":\".*\\\\.(" FEEDFORWARD
         ")\",\"inference_mode\":true,\"init_ia3_weights\":true,"
         "\"modules_to_save\":null,\"peft_type\":\"IA3\",\"peft_version\":\"0.21.2\",\"revision\":null,"
-        "\"target_modules\":\".*\\\\.(" ATTENTION "|" FEEDFORWARD ")\",\"task_type\":\"CAUSAL_LM\"}",
+        "\"target_modules\":\".*\\\\.(" ATTENTION "|" FEEDFORWARD ")\",\"task_type\":null}",
     .options_bytes = sizeof(struct ia3_options),
     .fresh = TUNER_IS_BASE,
     .scaling = "the factors' distance from 1",

@@ -34,7 +34,7 @@ const struct tuner tuner_ln_tuning = {
     .defaults =
         "{\"auto_mapping\":null,\"base_model_name_or_path\":null,\"exclude_modules\":null,\"inference_mode\":true,"
         "\"modules_to_save\":null,\"peft_type\":\"LN_TUNING\",\"peft_version\":\"0.21.2\",\"revision\":null,\"target_modules\":null,"
-        "\"task_type\":\"CAUSAL_LM\"}",
+        "\"task_type\":null}",
     .fresh = TUNER_IS_BASE,
     .scaling = "nothing: new values stand for the old ones",
     .cases = cases,

@@ -355,7 +355,7 @@ const struct tuner tuner_lora = {
         "\"lora_ga_config\":null,\"megatron_config\":null,\"megatron_core\":\"megatron.core\",\"modules_to_save\":null,"
         "\"monteclora_config\":null,\"peft_type\":\"LORA\",\"peft_version\":\"0.21.2\",\"qalora_group_size\":16,\"r\":8,\"rank_pattern\":{}"
         ","
-        "\"revision\":null,\"target_modules\":\"all-linear\",\"target_parameters\":null,\"task_type\":\"CAUSAL_LM\","
+        "\"revision\":null,\"target_modules\":\"all-linear\",\"target_parameters\":null,\"task_type\":null,"
         "\"trainable_token_indices\":null,\"use_bdlora\":null,\"use_dora\":false,\"use_qalora\":false,\"use_rslora\":false,"
         "\"velora_config\":null}",
     .options_bytes = sizeof(struct lora_options),

@@ -57,7 +57,7 @@ const struct tuner tuner_trainable_tokens = {
     .defaults =
         "{\"auto_mapping\":null,\"base_model_name_or_path\":null,\"inference_mode\":true,\"init_weights\":true,"
         "\"peft_type\":\"TRAINABLE_TOKENS\",\"peft_version\":\"0.21.2\",\"revision\":null,\"target_modules\":null,"
-        "\"task_type\":\"CAUSAL_LM\",\"token_indices\":[]}",
+        "\"task_type\":null,\"token_indices\":[]}",
     .options_bytes = sizeof(struct tokens_options),
     .fresh = TUNER_IS_BASE,
     .scaling = "nothing: new rows stand for the old ones",

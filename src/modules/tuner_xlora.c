@@ -280,7 +280,7 @@ const struct tuner tuner_xlora = {
         "{\"adapters\":{},\"auto_mapping\":null,\"base_model_name_or_path\":null,\"enable_softmax\":true,\"enable_softmax_topk\":false,"
         "\"global_scaling_weight\":1.0,\"hidden_size\":4096,\"inference_mode\":true,\"layerwise_scalings\":false,\"peft_type\":"
         "\"XLORA\",\"peft_version\":\"0.21.2\",\"revision\":null,\"scaling_pass_value\":0.0,\"softmax_temperature\":1.0,"
-        "\"task_type\":\"CAUSAL_LM\",\"top_k_lora\":null,\"use_trainable_adapters\":false,\"xlora_depth\":1,\"xlora_dropout_p\":0.2,"
+        "\"task_type\":null,\"top_k_lora\":null,\"use_trainable_adapters\":false,\"xlora_depth\":1,\"xlora_dropout_p\":0.2,"
         "\"xlora_size\":2048}",
     .options_bytes = sizeof(struct xlora_options),
     .fresh = TUNER_NOT_BASE,

@@ -23,6 +23,8 @@ BASES = {
     "bloom": ("BloomForCausalLM", "bpe", "hidden_size=32,n_layer=2,n_head=4"),
     "bert": ("BertForMaskedLM", "wordpiece", HALF),
     "roberta": ("RobertaForMaskedLM", "wordpiece", HALF),
+    "albert": ("AlbertForMaskedLM", "wordpiece", f"{HALF},embedding_size=16"),
+    "t5": ("T5ForConditionalGeneration", "wordpiece", "d_model=32,d_ff=48,d_kv=8,num_layers=2,num_heads=4,num_decoder_layers=2"),
 }
 
 # ---- PEFT: for each tuner what Cambium trains (family, spec) and what PEFT makes (family, class of the configuration, options)
@@ -36,6 +38,7 @@ PEFT = {
         + [("gpt2", f"lora:{o}") for o in (
             "r=3,targets=c_attn+c_fc,bias=all", "r=4,dora=true", "r=4,init=pissa", "r=4,tokens=9+11")]
         + [("qwen3", "lora:r=4,rslora=true,layers=1"), ("bert", "lora:r=4,targets=query+value"), ("bloom", "lora:r=4,targets=all-linear"),
+           ("albert", "lora:r=3,alpha=7,targets=all-linear"), ("t5", "lora:r=3,alpha=7,targets=q+v"),
            ("qwen2", "lora:r=4,tokens=9+11+40"), ("qwen2", "lora:r=4,lora_bias=true,targets=q_proj")],
         [("llama", "LoraConfig", dict(r=4, use_dora=True) | QV), ("gpt2", "LoraConfig", dict(r=3, lora_bias=True, target_modules=["c_fc"]))],
     ),
@@ -202,9 +205,11 @@ class Bases:
     def __init__(self, cambium, folder):
         self.cambium, self.folder, self.made = cambium, folder, set()
         self.text = folder / "text.txt"
-        self.labelled = folder / "labelled.jsonl"
+        self.labelled, self.pairs = folder / "labelled.jsonl", folder / "pairs.jsonl"
         rows = [{"text": LIKE.format(a=a, n=n, b="red"), "label": a} for n in range(20) for a in ("old", "young", "lost")]
         self.labelled.write_text("\n".join(map(json.dumps, rows)))
+        pairs = [{"prompt": LIKE.format(a="old", n=n, b="red"), "completion": f"{n} red"} for n in range(40)]
+        self.pairs.write_text("\n".join(map(json.dumps, pairs)))  # for encoder-decoders
         self.text.write_text("\n".join(LIKE.format(a=a, n=n, b=b) for n in range(40) for a, b in [("old", "red"), ("young", "green")]))
 
     def once(self, path, *arguments):
@@ -222,7 +227,7 @@ class Bases:
         return self.once(self.folder / f"expert{n}", *self.finetune("llama", f"lora:r={n + 2},alpha=8,targets=q_proj+v_proj"), "--seed", n)
 
     def finetune(self, family, spec, data=None, *options):
-        return ("finetune", self.base(family), "--tuner", spec, "--data", data or self.text, "--steps", 6, "--lr", "0.02", "--batch", 4,
+        return ("finetune", self.base(family), "--tuner", spec, "--data", data or (self.pairs if family == "t5" else self.text), "--steps", 6, "--lr", "0.02", "--batch", 4,
                 "--seq", 24, "--quiet", *options)  # fmt: skip
 
     def load(self, family):
@@ -234,6 +239,8 @@ class Bases:
 def inputs(model, tuner):
     rng = np.random.default_rng(3)
     given = {"input_ids": rng.integers(5, model.config.vocab_size, (2, 11)), "attention_mask": np.ones((2, 11), np.int64)}
+    if model.config.is_encoder_decoder:
+        given["decoder_input_ids"] = given["input_ids"][:, ::-1].copy()
     return given | ({"task_ids": np.array([1, 0])} if tuner == "poly" else {})
 
 

@@ -26,10 +26,14 @@ enum cb_status base_open(struct base *b, const char *folder, struct cb_err *err)
 }
 
 enum cb_status base_fresh(struct base *b, const char *family, struct cb_err *err) {
+    return base_class(b, family, model_family(family)->tiny, err);
+}
+
+enum cb_status base_class(struct base *b, const char *family, const char *changes, struct cb_err *err) {
     *b = (struct base){0};
     json_t *config;
     TRY(store_create(&b->store, err));
-    TRY(model_default_config(&config, model_family(family), model_family(family)->tiny, err));
+    TRY(model_default_config(&config, model_family(family), changes, err));
     enum cb_status status = model_from_config(&b->model, config, family, err);
     json_decref(config);
     TRY(status);

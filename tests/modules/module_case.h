@@ -17,6 +17,8 @@ struct base {
 enum cb_status base_open(struct base *b, const char *folder, struct cb_err *err);
 /* A fresh tiny model of a family. */
 enum cb_status base_fresh(struct base *b, const char *family, struct cb_err *err);
+/* The same of other changes to a family's usual configuration ("hidden_size=32,architectures=[BertModel]"). */
+enum cb_status base_class(struct base *b, const char *family, const char *changes, struct cb_err *err);
 /* The same, as wide as the type's blocks want, its linear layers' weights stored in it (those whose rows are whole blocks of it). *n: how many were. */
 enum cb_status base_typed(struct base *b, const char *family, enum cb_dtype dtype, int *n, struct cb_err *err);
 /* A store of its own with the weights of another, which is borrowed for the rest. */
