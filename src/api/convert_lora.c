@@ -49,6 +49,21 @@ static bool ends_with(const char *text, const char *end) {
     return n >= k && !strcmp(text + n - k, end);
 }
 
+/* A file of pairs has no place for anything else that a module holds. */
+static enum cb_status check_pairs(const struct module *m, struct cb_err *err) {
+    for (int i = 0; i < m->n_params; i++) {
+        const struct module_param *p = &m->params[i].public;
+        if (!p->is_stored || ends_with(p->key, ".lora_A.weight") || ends_with(p->key, ".lora_B.weight")) continue;
+        FAIL(err, CB_E_UNSUPPORTED,
+             "%s: GGUF holds pairs of lora_A and lora_B alone; wanted LoRA of linear layers without biases, magnitudes, embeddings, token "
+             "rows or saved modules",
+             p->key);
+    }
+    if (json_array_size(json_object_get(m->config, "layer_replication")))
+        FAIL(err, CB_E_UNSUPPORTED, "layer_replication: GGUF has no key for it; wanted LoRA of the base's own layers");
+    return CB_OK;
+}
+
 static enum cb_status pair_find(struct pair *p, const struct module *m, int site, const struct store *store, struct cb_err *err) {
     const struct tuner_site *s = &m->sites[site];
     *p = (struct pair){.site = s};
@@ -73,6 +88,7 @@ static enum cb_status write_items(const char *path, const struct instance *in, s
     struct gguf_builder *keys;
     if (!items) FAIL(err, CB_E_MEMORY, "convert: out of memory");
     if (!arch) FAIL(err, CB_E_UNSUPPORTED, "%s: no GGUF architecture", in->model->family->name);
+    TRY(check_pairs(m, err));
     // the scale of the first site, at its rank
     double alpha = 0;
     for (int i = 0; i < m->n_sites; i++) {

@@ -41,6 +41,28 @@ static enum lora_start start_of(const json_t *config) {
     return LORA_UNKNOWN_START;
 }
 
+/* Options of PEFT under which A and B alone are not the change: on is refused by name. */
+static enum cb_status refuse_options(const json_t *config, const char *path, struct cb_err *err) {
+    static const char *const keys[] = {"layer_replication",  // modules of repeated layers
+                                       "use_qalora",  // A reads means of groups of features
+                                       "alora_invocation_tokens",  // only from these tokens on
+                                       "target_parameters",  // factors of parameters, experts among them, of other shapes
+                                       "trainable_token_indices",  // rows of embeddings in place of the base's
+                                       "use_bdlora",
+                                       "arrow_config",
+                                       "kasa_config",
+                                       "velora_config",
+                                       "monteclora_config"};
+    char text[JSON_TEXT];
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const json_t *value = json_object_get(config, keys[i]);
+        const bool is_empty = (json_is_array(value) && !json_array_size(value)) || (json_is_object(value) && !json_object_size(value));
+        if (!value || json_is_null(value) || json_is_false(value) || is_empty) continue;
+        FAIL(err, CB_E_UNSUPPORTED, "%s: %s: found %s: such modules cannot be merged; wanted null", path, keys[i], json_text(value, text));
+    }
+    return CB_OK;
+}
+
 static enum cb_status read_config(struct lora *l, struct arena *arena, struct cb_err *err) {
     char *text;
     size_t n;
@@ -62,10 +84,7 @@ static enum cb_status read_config(struct lora *l, struct arena *arena, struct cb
     TRY(json_get_bool(&l->has_bias, l->config, path, "lora_bias", false, err));
     TRY(json_get_bool(&l->fan_in_fan_out, l->config, path, "fan_in_fan_out", false, err));
     TRY(json_get_str(&bias, l->config, path, "bias", false, err));
-    const json_t *replicated = json_object_get(l->config, "layer_replication");
-    if (json_array_size(replicated))
-        FAIL(err, CB_E_UNSUPPORTED, "%s: layer_replication: modules of repeated layers cannot be merged", path);
-    return CB_OK;
+    return refuse_options(l->config, path, err);
 }
 
 /* alpha_pattern: the first key that is the end of the site's name. */
