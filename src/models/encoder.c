@@ -96,9 +96,9 @@ static enum cb_status block_weights(struct model *m, const char *path, struct cb
     const struct encoder *e = m->options;
     const struct encoder_names *n = e->names;
     const int64_t c = m->n_embd;
-    TRY(model_add_linear(m, c, c, true, path, n->q, err));
-    TRY(model_add_linear(m, c, c, true, path, n->k, err));
-    TRY(model_add_linear(m, c, c, true, path, n->v, err));
+    const char *const apart[3] = {n->q, n->k, n->v};
+    if (n->fused) TRY(model_add_linear(m, c, 3 * c, false, path, n->fused, err));
+    for (int i = 0; i < 3 && !n->fused; i++) TRY(model_add_linear(m, c, c, true, path, apart[i], err));
     TRY(model_add_linear(m, c, c, true, path, n->out, err));
     TRY(model_add_norm(m, c, true, path, n->attention_norm, err));
     TRY(model_add_linear(m, c, e->inner, true, path, n->up, err));

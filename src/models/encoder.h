@@ -10,6 +10,7 @@ struct encoder_names {
     const char *project;  // from the embeddings' width to the blocks'; NULL: none
     const char *layer;  // path of a block: a format for its number; with shared layers for the group's and the block's
     const char *q, *k, *v, *out, *attention_norm, *up, *down, *norm;  // below a block's path
+    const char *fused;  // q, k and v of one projection without bias; NULL: each has its own
     const char *joins[2];  // where the adapters library keeps what it adds to attention and to the MLP; NULL: as model_join_name
     const char *pooler;  // tanh of a linear layer over the first row; NULL: none
     const char *transform, *transform_norm;  // before a masked language model's vocabulary

@@ -12,8 +12,10 @@ static struct cb_tensor *linear(struct nn *nn, struct cb_tensor *x, const char *
     return nn_linear(nn, x, &l);
 }
 
+static bool is_named(const char *name, const char *wanted) { return wanted && strcmp(name, wanted) == 0; }
+
 struct cb_tensor *nn_heads_project(struct nn *nn, struct cb_tensor *x, const struct nn_heads *h, const char *name, bool bias) {
-    const char *role = strcmp(name, h->q) == 0 ? "q" : strcmp(name, h->k) == 0 ? "k" : strcmp(name, h->v) == 0 ? "v" : NULL;
+    const char *role = is_named(name, h->q) ? "q" : is_named(name, h->k) ? "k" : is_named(name, h->v) ? "v" : NULL;
     struct cb_tensor *y = linear(nn, x, h->path, name, role, h->width, h->heads * h->head_dim, bias);
     if (graph_is_bad(nn->g, y)) return y;
     return op_reshape(nn->g, y, 4, (const int64_t[]){x->type.dim[0], x->type.dim[1], h->heads, h->head_dim});

@@ -131,6 +131,11 @@ CONFIGS = {
         ENCODER | dict(embedding_size=16),
         ENCODER | dict(embedding_size=20, num_hidden_layers=4, num_hidden_groups=2, inner_group_num=1, hidden_act="gelu"),
     ],
+    "deberta": [
+        ENCODER | dict(relative_attention=True, pos_att_type="c2p|p2c", position_biased_input=False, max_relative_positions=-1),
+        ENCODER | dict(relative_attention=True, pos_att_type=["p2c"], max_relative_positions=6, type_vocab_size=2),
+        ENCODER | dict(relative_attention=False, hidden_act="gelu_new"),
+    ],
     "deberta-v2": [
         ENCODER | dict(relative_attention=True, position_buckets=8, pos_att_type=["p2c", "c2p"], norm_rel_ebd="layer_norm",
                        share_att_key=True, type_vocab_size=0, position_biased_input=False, max_relative_positions=-1),
