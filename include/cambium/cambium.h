@@ -240,7 +240,8 @@ struct cb_compare_options {
     const char *model, *out, *task;
     const char *const *tuners; /* "full", "last:2", "head", "lora:r=8", ...; "SPEC@RATE" for a learning rate of its own */
     int n_tuners;
-    const char *const *text, *const *valid, *const *test; /* labelled examples, or texts or conversations (tasks "text" and "chat"); test: nullable */
+    const char *const *text, *const *valid,
+                                 *const *test; /* labelled examples, or texts or conversations (tasks "text" and "chat"); test: nullable */
     int n_text, n_valid, n_test;
     int64_t steps, seeds, batch, seq, stride; /* steps a run; 1; 8; the longest example; as in training */
     double seconds; /* in place of steps: as many as fit, by the time of five */
