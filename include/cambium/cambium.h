@@ -164,6 +164,7 @@ struct cb_train_options {
     const char *const *columns; /* of tables: "text=review" takes the column review as the text */
     int n_columns;
     const char *separator; /* of CSV; NULL: by name and first line */
+    const char *quote; /* of CSV: a character or "none"; NULL: the double quote */
     const char *format; /* of the files named: "text", "jsonl", "csv", "parquet", "conll"; NULL: by their names */
     int64_t steps, tokens, epochs; /* how long; one of them */
     int64_t batch, seq, accumulate; /* 8, the model's context at most 1024, 1 */
@@ -210,7 +211,7 @@ struct cb_eval_options {
     double mask_rate;
     const char *const *columns;
     int n_columns;
-    const char *separator, *format;
+    const char *separator, *quote, *format;
     int64_t answer_tokens; /* of "qa": the most that an answer may have; 0: 30 */
     const char *
         submission; /* of labelled tasks: a file for the guesses. Of "qa" SQuAD's {"id": "answer"}, else {"label": ...} or {"tags": [...]}, one a line */
@@ -251,7 +252,7 @@ struct cb_compare_options {
     const char *metric;
     const char *const *columns;
     int n_columns;
-    const char *separator, *format;
+    const char *separator, *quote, *format;
     const char *run_json;
 };
 struct cb_compare_run {

@@ -205,10 +205,15 @@ static enum cb_status request_of(struct chat_request *q, json_t *root, json_t **
     *variables = NULL;
     q->messages = root;
     q->add_generation_prompt = true;
-    if (!json_is_object(root)) return CB_OK;
+    if (!json_is_object(root)) {
+        if (json_array_size(root)) return CB_OK;
+        FAIL(err, CB_E_FORMAT, "conversation: found %s; wanted a list of at least one message", json_text(root, text));
+    }
     q->messages = json_object_get(root, "messages");
     if (!q->messages)
         FAIL(err, CB_E_FORMAT, "conversation: found %s; wanted a list of messages, or an object with messages", json_text(root, text));
+    if (!json_array_size(q->messages))
+        FAIL(err, CB_E_FORMAT, "conversation: messages: found %s; wanted a list of at least one message", json_text(q->messages, text));
     q->tools = json_object_get(root, "tools");
     q->documents = json_object_get(root, "documents");
     if (!(*variables = json_copy(root))) FAIL(err, CB_E_MEMORY, "conversation: out of memory");

@@ -97,6 +97,7 @@ static struct cb_train_options options_of(const struct comparison *c, const stru
                                      .columns = o->columns,
                                      .n_columns = o->n_columns,
                                      .separator = o->separator,
+                                     .quote = o->quote,
                                      .format = o->format,
                                      .batch = o->batch,
                                      .seq = o->seq,
@@ -209,6 +210,7 @@ static enum cb_status score(const struct comparison *c, const char *out, const c
                                  .columns = o->columns,
                                  .n_columns = o->n_columns,
                                  .separator = o->separator,
+                                 .quote = o->quote,
                                  .format = o->format};
     free(adapter);
     TRY(c->task ? cb_eval_task(c->engine, &eo, &labels, err) : cb_eval_text(c->engine, &eo, &likelihood, err));

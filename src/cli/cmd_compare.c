@@ -34,6 +34,7 @@ static const struct option options[] = {
     {"column", OPTION_LIST, LIST(column), "KEY=COLUMN", "of tables: text=sentence label=gold text_b=second"},
     {"format", OPTION_TEXT, AT(format), "NAME", "of the files: jsonl, json, csv, parquet, conll, text (default: by name)"},
     {"separator", OPTION_TEXT, AT(separator), "C", "of CSV columns (default: by the first line)"},
+    {"quote", OPTION_TEXT, AT(quote), "C|none", "around cells of CSV (default: \")"},
     {NULL, OPTION_FLAG, 0, NULL, NULL}};
 
 static void number(const char *name, double value, const char *end) {

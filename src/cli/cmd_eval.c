@@ -25,6 +25,7 @@ static const struct option options[] = {
     {"column", OPTION_LIST, offsetof(struct eval_options, column), "KEY=COLUMN", "of tables: text=review"},
     {"format", OPTION_TEXT, AT(format), "NAME", "of the files: text, jsonl, json, csv, parquet, conll, idx (default: by name)"},
     {"separator", OPTION_TEXT, AT(separator), "C", "of CSV columns (default: by the first line)"},
+    {"quote", OPTION_TEXT, AT(quote), "C|none", "around cells of CSV (default: \")"},
     {NULL, OPTION_FLAG, 0, NULL, NULL}};
 #define R(field) offsetof(struct cb_eval_result, field)
 static const struct field fields[] = {{"tokens", FIELD_INT, R(tokens)},

@@ -43,6 +43,7 @@
         {"column", OPTION_LIST, offsetof(struct train_options, column), "KEY=COLUMN", "of tables: text=review takes the column review"},   \
         {"format", OPTION_TEXT, AT(format), "NAME", "of the files named: text, jsonl, json, csv, parquet, conll, idx (default: by name)"}, \
         {"separator", OPTION_TEXT, AT(separator), "C", "of CSV columns (default: by the first line)"},                                     \
+        {"quote", OPTION_TEXT, AT(quote), "C|none", "around cells of CSV (default: \")"},                                                  \
         {"resume", OPTION_FLAG, AT(resume), NULL, "go on from the newest checkpoint in DIR/run"},                                          \
         {"no-pack", OPTION_FLAG, AT(no_pack), NULL, "one document a sequence, padded"},                                                    \
         {"stop-after", OPTION_COUNT, AT(stop_after), "N", "save and stop after this step, as if interrupted"},                             \

@@ -46,6 +46,7 @@ static enum cb_status describe(char **out, size_t *n, bool *repeatable, const st
     const char *template = o->chat ? chat_source(o->chat, &n_template) : "";
     fprintf(text, "template %016llx chat %d separator %s\n", (unsigned long long)rng_hash(template), o->is_chat,
             o->records.separator ? o->records.separator : "");
+    if (o->records.quote) fprintf(text, "quote %s\n", o->records.quote);
     if (o->records.format) fprintf(text, "format %s\n", o->records.format);
     for (int i = 0; i < o->records.n_columns; i++) fprintf(text, "column %s\n", o->records.columns[i]);
     int64_t n_files;

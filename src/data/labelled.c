@@ -140,7 +140,7 @@ static enum cb_status add_sequence(struct build *b, const struct record *r, cons
 }
 
 static enum cb_status add_words(struct build *b, const struct record *r, const char *where, struct cb_err *err) {
-    const json_t *words = json_object_get(r->object, "tokens"), *tags = json_object_get(r->object, "tags");
+    const json_t *words = json_object_get(r->object, "tokens"), *tags = record_tags(r->object);
     const size_t n = json_array_size(words);
     struct text_view *view = calloc(n + 1, sizeof *view);
     int32_t *number = calloc(n + 1, sizeof *number), *of_token = NULL;

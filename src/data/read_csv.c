@@ -17,6 +17,7 @@ struct csv {
     size_t at, n;
     bool ended;
     char separator;
+    int quote;  // -1: none
     struct buffer row;  // the cells of a row, one after another
     size_t *end;  // of each cell in row; n_cells of them
     size_t n_cells, capacity;
@@ -59,17 +60,31 @@ static enum cb_status cell_add(struct reader *r, char byte, struct cb_err *err) 
     return buffer_append(&c->row, &byte, 1, err);
 }
 
+// What stands behind a closing quote: nothing but the end of the cell (RFC 4180, 2.5 to 2.7).
+static enum cb_status closed_check(const struct reader *r, int byte, struct cb_err *err) {
+    const struct csv *c = r->state;
+    char found[20];
+    if (byte < 0 || byte == c->separator || byte == '\n' || byte == '\r') return CB_OK;
+    snprintf(found, sizeof found, byte >= 32 && byte < 127 ? "'%c'" : "byte 0x%02x", (unsigned)byte);
+    FAIL(err, CB_E_FORMAT,
+         "%s: line %lld: found %s after a closing quote (the row begins on line %lld); wanted the end of the cell, a quote within quotes "
+         "twice, or --quote none where quotes are text",
+         r->path, (long long)c->line, found, (long long)r->line);
+}
+
 // After the opening quote: to the closing one; two quotes are one.
 static enum cb_status quoted(struct reader *r, struct cb_err *err) {
     struct csv *c = r->state;
     for (int byte;;) {
         TRY(peek(r, &byte, err));
-        if (byte < 0) FAIL(err, CB_E_FORMAT, "%s: line %lld: found a quote that is never closed; wanted \"", r->path, (long long)r->line);
+        if (byte < 0)
+            FAIL(err, CB_E_FORMAT, "%s: line %lld: found a quote that is never closed; wanted %c (or --quote none)", r->path,
+                 (long long)r->line, c->quote);
         c->at++;
         c->line += byte == '\n';
-        if (byte == '"') {
+        if (byte == c->quote) {
             TRY(peek(r, &byte, err));
-            if (byte != '"') return CB_OK;
+            if (byte != c->quote) return closed_check(r, byte, err);
             c->at++;
         }
         TRY(cell_add(r, (char)byte, err));
@@ -101,7 +116,7 @@ static enum cb_status row_read(struct reader *r, bool *any, struct cb_err *err) 
         if (byte == c->separator) {
             TRY(cell_end(r, err));
             begins = true;
-        } else if (byte == '"' && begins) {
+        } else if (byte == c->quote && begins) {
             TRY(quoted(r, err));
             begins = false;
         } else {
@@ -127,7 +142,7 @@ static char separator_find(const struct reader *r, const struct csv *c) {
     if (tabs) return '\t';
     for (size_t i = 0; i < c->n && (inside || c->bytes[i] != '\n'); i++) {
         const char *found = c->bytes[i] ? strchr(candidates, c->bytes[i]) : NULL;
-        inside ^= c->bytes[i] == '"';
+        inside ^= (unsigned char)c->bytes[i] == c->quote;
         if (found && !inside) count[found - candidates]++;
     }
     for (size_t i = 1; i < 4; i++)
@@ -141,6 +156,7 @@ static enum cb_status header_read(struct reader *r, struct cb_err *err) {
     char where[600];
     TRY(row_read(r, &any, err));
     if (!any) return CB_OK;
+    r->names_line = r->line;
     c->column = calloc(c->n_cells, sizeof *c->column);
     if (!c->column) FAIL(err, CB_E_MEMORY, "%s: out of memory", r->path);
     snprintf(where, sizeof where, "%.500s: line %lld: the names of the columns", r->path, (long long)r->line);
@@ -164,6 +180,9 @@ static enum cb_status csv_open(struct reader *r, struct cb_err *err) {
     if (!c) FAIL(err, CB_E_MEMORY, "%s: out of memory", r->path);
     r->state = c;
     c->line = 1;
+    const bool none = r->quote && (!*r->quote || !strcmp(r->quote, "none"));
+    if (r->quote && !none && r->quote[1]) FAIL(err, CB_E_USAGE, "--quote %.40s: wanted one character or none", r->quote);
+    c->quote = none ? -1 : r->quote ? (unsigned char)*r->quote : '"';
     if (!(c->bytes = malloc(READ_BYTES))) FAIL(err, CB_E_MEMORY, "%s: out of memory", r->path);
     TRY(stream_open(&c->stream, r->path, err));
     TRY(fill(r, err));

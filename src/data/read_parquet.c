@@ -46,6 +46,11 @@ static enum cb_status rows_next(struct reader *r, json_t **object, struct cb_err
     return CB_OK;
 }
 
+static bool holds_bytes(const struct reader *r, const char *column) {
+    const struct rows *s = r->state;
+    return parquet_holds_bytes(s->file, column);
+}
+
 static const char *const extensions[] = {".parquet", NULL};
 const struct reader_kind read_parquet = {.name = "parquet",
                                          .doc = "a table in columns (apache/parquet-format)",
@@ -54,4 +59,5 @@ const struct reader_kind read_parquet = {.name = "parquet",
                                          .is_table = true,
                                          .open = rows_open,
                                          .close = rows_close,
+                                         .holds_bytes = holds_bytes,
                                          .next = rows_next};

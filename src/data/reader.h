@@ -15,6 +15,8 @@ struct reader_kind {
     /* Opens reader->path and sets reader->state. close frees it, also after a failed open. */
     enum cb_status (*open)(struct reader *reader, struct cb_err *err);
     void (*close)(struct reader *reader);
+    /* Nullable. Whether a column has given null for bytes that are no text. */
+    bool (*holds_bytes)(const struct reader *reader, const char *column);
     /* The next object, borrowed until the next call, NULL at the end; sets reader->line. */
     enum cb_status (*next)(struct reader *reader, json_t **object, struct cb_err *err);
 };
@@ -24,6 +26,8 @@ struct reader {
     const char *path;  // borrowed
     enum data_invalid invalid;
     const char *separator;  // between columns, of formats that have one; nullable: by the name and the first line
+    const char *quote;  // around cells, likewise: a character or "none"; nullable: the double quote
+    int64_t names_line;  // of a table: where its columns are named; 0: nowhere in lines
     void *state;
     int64_t line;  // of the last object, or its row, from 1
     const char *unit;  // what line counts, "record"; NULL: lines

@@ -17,7 +17,7 @@ static const struct {
     [RECORD_SHAREGPT] = {"conversations", {"conversations", "system", "tools"}},
     [RECORD_IDS] = {"input_ids", {"input_ids", "ids", "labels"}},
     [RECORD_LABEL] = {"text and label", {"text", "text_b", "label"}},
-    [RECORD_TAGS] = {"tokens and tags", {"tokens", "tags", "text"}},
+    [RECORD_TAGS] = {"tokens and tags", {"tokens", "tags", "ner_tags", "text"}},
     [RECORD_QUESTION] = {"context, question and answers", {"context", "question", "answers", "id", "is_impossible"}},
     [RECORD_CHOICE] = {"a question with choices and label", {"text", "question", "sent1", "choices", "label"}},
     [RECORD_PIXELS] = {"pixels", {"pixels", "label"}},
@@ -158,8 +158,13 @@ static enum cb_status conversation_check(const json_t *object, const char *where
     return status;
 }
 
+const json_t *record_tags(const json_t *object) {
+    const json_t *tags = json_object_get(object, "tags");
+    return tags ? tags : json_object_get(object, "ner_tags");
+}
+
 static enum cb_status tags_check(const json_t *object, const char *where, struct cb_err *err) {
-    const json_t *tokens = json_object_get(object, "tokens"), *tags = json_object_get(object, "tags");
+    const json_t *tokens = json_object_get(object, "tokens"), *tags = record_tags(object);
     if (!json_is_array(tokens) || !json_array_size(tokens)) return refuse(where, "tokens", tokens, "a list of words", err);
     if (!json_is_array(tags) || json_array_size(tags) != json_array_size(tokens))
         return refuse(where, "tags", tags, "a list with a tag for each word", err);
@@ -264,15 +269,40 @@ static enum cb_status pixels_check(struct record_checker *c, const json_t *objec
 
 // ---- one record
 
+const char *record_keys(const json_t *object, char text[RECORD_KEYS]) {
+    int used = snprintf(text, RECORD_KEYS, "no keys"), n = 0;
+    for (void *i = json_object_iter((json_t *)(uintptr_t)object); i; i = json_object_iter_next((json_t *)(uintptr_t)object, i), n++) {
+        char key[JSON_TEXT];
+        json_t *name = json_string(json_object_iter_key(i));
+        if (!n) used = 0;
+        if (used < RECORD_KEYS - 100)
+            used += snprintf(text + used, (size_t)(RECORD_KEYS - used), "%s%.60s", n ? ", " : "", json_text(name, key));
+        else if (text[used - 1] != '.')
+            used += snprintf(text + used, (size_t)(RECORD_KEYS - used), ", ...");
+        json_decref(name);
+    }
+    return text;
+}
+
 // The keys tell the shape; the order settles records that have several.
-static enum cb_status shape_find(enum record_shape *shape, const json_t *object, const char *where, struct cb_err *err) {
+enum cb_status record_shape_find(enum record_shape *shape, const json_t *object, const char *where, struct cb_err *err) {
     static const struct {
         const char *key;
         enum record_shape shape;
     } by_key[] = {
-        {"messages", RECORD_MESSAGES},  {"conversations", RECORD_SHAREGPT}, {"prompt", RECORD_PROMPT},  {"completion", RECORD_PROMPT},
-        {"instruction", RECORD_ALPACA}, {"input_ids", RECORD_IDS},          {"ids", RECORD_IDS},        {"tags", RECORD_TAGS},
-        {"text", RECORD_TEXT},          {"pixels", RECORD_PIXELS},          {"choices", RECORD_CHOICE}, {"answers", RECORD_QUESTION},
+        {"messages", RECORD_MESSAGES},
+        {"conversations", RECORD_SHAREGPT},
+        {"prompt", RECORD_PROMPT},
+        {"completion", RECORD_PROMPT},
+        {"instruction", RECORD_ALPACA},
+        {"input_ids", RECORD_IDS},
+        {"ids", RECORD_IDS},
+        {"tags", RECORD_TAGS},
+        {"ner_tags", RECORD_TAGS},
+        {"text", RECORD_TEXT},
+        {"pixels", RECORD_PIXELS},
+        {"choices", RECORD_CHOICE},
+        {"answers", RECORD_QUESTION},
         {"context", RECORD_QUESTION},
     };
     for (size_t i = 0; i < sizeof by_key / sizeof *by_key; i++) {
@@ -283,15 +313,10 @@ static enum cb_status shape_find(enum record_shape *shape, const json_t *object,
         if (*shape == RECORD_LABEL && json_is_array(json_object_get(object, "choices"))) *shape = RECORD_CHOICE;
         return CB_OK;
     }
-    char found[JSON_TEXT] = "no keys", key[JSON_TEXT];
-    void *first = json_object_iter((json_t *)(uintptr_t)object);
-    if (first) {
-        json_t *name = json_string(json_object_iter_key(first));
-        snprintf(found, sizeof found, "%.70s", json_text(name, key));
-        json_decref(name);
-    }
-    FAIL(err, CB_E_FORMAT, "%s: found %s; wanted text, prompt and completion, messages, instruction and output, conversations or input_ids",
-         where, found);
+    char found[RECORD_KEYS];
+    FAIL(err, CB_E_FORMAT,
+         "%s: found %s; wanted text, prompt and completion, messages, instruction and output, conversations, input_ids, or tokens and tags",
+         where, record_keys(object, found));
 }
 
 static enum cb_status ids_record_check(const json_t *object, const char *where, struct cb_err *err) {
@@ -309,7 +334,7 @@ enum cb_status record_check(struct record_checker *c, struct record *r, const ch
     const json_t *o = r->object;
     const char *text;
     size_t n;
-    TRY(shape_find(&r->shape, o, where, err));
+    TRY(record_shape_find(&r->shape, o, where, err));
     r->is_answered = true;
     if (c->n && r->shape != c->shape)
         FAIL(err, CB_E_FORMAT, "%s: found a record of %s; wanted %s, as of %s %lld", where, record_shape_text(r->shape),

@@ -35,6 +35,14 @@ struct record {
     const json_t *object;  // the whole record
 };
 
+/* The tags of RECORD_TAGS: tags, or ner_tags as many data sets call them; borrowed, NULL where there are none. */
+const json_t *record_tags(const json_t *object);
+/* The keys of an object in words, the first of many; returns text. */
+#define RECORD_KEYS 400
+const char *record_keys(const json_t *object, char text[RECORD_KEYS]);
+/* The shape that the keys tell; CB_E_FORMAT names those that were found. */
+enum cb_status record_shape_find(enum record_shape *shape, const json_t *object, const char *where, struct cb_err *err);
+
 /* What the records of one file so far agreed on. Zero-initialise. */
 struct record_checker {
     int64_t n, first_line;

@@ -36,7 +36,8 @@ enum cb_status records_open(struct records **out, const char *path, const struct
     struct records *r = calloc(1, sizeof *r);
     if (!r) FAIL(err, CB_E_MEMORY, "%s: out of memory", path);
     if (options) r->options = *options;
-    r->reader = (struct reader){.kind = kind, .path = path, .invalid = r->options.invalid, .separator = r->options.separator};
+    r->reader = (struct reader){
+        .kind = kind, .path = path, .invalid = r->options.invalid, .separator = r->options.separator, .quote = r->options.quote};
     enum cb_status status = kind->open(&r->reader, err);
     if (status != CB_OK)
         records_close(&r);
@@ -65,8 +66,8 @@ const char *records_left_out(const struct records *records, int64_t *empty_rows)
 
 // Keys of lists: a table may hold them as JSON text.
 static bool holds_list(const char *key) {
-    static const char *const keys[] = {"messages",  "conversations", "tools",  "prompt", "completion",
-                                       "input_ids", "labels",        "tokens", "tags",   "choices"};
+    static const char *const keys[] = {"messages", "conversations", "tools", "prompt",   "completion", "input_ids",
+                                       "labels",   "tokens",        "tags",  "ner_tags", "choices"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!strcmp(keys[i], key)) return true;
     return false;
@@ -96,6 +97,13 @@ static bool is_target(const struct records *r, const char *key) {
     return false;
 }
 
+// Where the columns of a table are named: not the line of the row at which it is noticed.
+static const char *names_place(const struct records *r, char head[600], const char *where) {
+    if (!r->reader.names_line) return where;
+    snprintf(head, 600, "%.500s: line %lld", r->reader.path, (long long)r->reader.names_line);
+    return head;
+}
+
 // The object with its columns under the names that were asked for, lists out of their texts.
 static enum cb_status rename_columns(struct records *r, json_t **object, const char *where, struct cb_err *err) {
     const char *key;
@@ -108,7 +116,11 @@ static enum cb_status rename_columns(struct records *r, json_t **object, const c
     for (int i = 0; i < r->options.n_columns; i++) {
         const char *equals = strchr(r->options.columns[i], '=');
         value = json_object_get(*object, equals + 1);
-        if (!value) FAIL(err, CB_E_FORMAT, "%s: --column %s: there is no column of this name", where, r->options.columns[i]);
+        if (!value) {
+            char found[RECORD_KEYS], head[600];
+            FAIL(err, CB_E_FORMAT, "%s: --column %s: there is no column of this name; found %s", names_place(r, head, where),
+                 r->options.columns[i], record_keys(*object, found));
+        }
         if (json_object_setn(r->changed, r->options.columns[i], (size_t)(equals - r->options.columns[i]), value))
             FAIL(err, CB_E_MEMORY, "%s: out of memory", where);
     }
@@ -137,22 +149,36 @@ static void note_columns(struct records *r, const json_t *object) {
     if (n > 6) snprintf(r->left_out + used, (size_t)(size - used), " and %d more", n - 6);
 }
 
-// Whether a table's row has no value where its text should be.
-static bool is_empty(const json_t *object) {
+// The column that a key was taken from.
+static const char *source_of(const struct records *r, const char *key) {
+    const size_t n = strlen(key);
+    for (int i = 0; i < r->options.n_columns; i++)
+        if (!strncmp(r->options.columns[i], key, n) && r->options.columns[i][n] == '=') return r->options.columns[i] + n + 1;
+    return key;
+}
+
+// Whether a table's row has no value where its text should be; bytes that are no text are refused.
+static enum cb_status empty_find(const struct records *r, const json_t *object, bool *empty, const char *where, struct cb_err *err) {
     static const char *const keys[] = {"messages", "conversations", "prompt", "completion", "instruction", "text", "tokens"};
-    bool any = false;
+    bool any = false, filled = false;
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         const json_t *value = json_object_get(object, keys[i]);
-        if (!value) continue;
-        if (!json_is_null(value)) return false;
-        any = true;
+        any |= value != NULL;
+        filled |= value && !json_is_null(value);
+        if (!json_is_null(value) || !r->reader.kind->holds_bytes || !r->reader.kind->holds_bytes(&r->reader, source_of(r, keys[i])))
+            continue;
+        FAIL(err, CB_E_FORMAT, "%s: column %s: found bytes (BYTE_ARRAY) that are not UTF-8; wanted text", where, source_of(r, keys[i]));
     }
-    return any;
+    *empty = any && !filled;
+    return CB_OK;
 }
 
 static enum cb_status check_one(struct records *r, const char *where, struct cb_err *err) {
     const bool is_table = r->reader.kind->is_table;
-    enum cb_status status = record_check(&r->checker, &r->record, where, err);
+    char head[600];
+    enum record_shape shape;
+    enum cb_status status = r->checker.n ? CB_OK : record_shape_find(&shape, r->record.object, names_place(r, head, where), err);
+    if (status == CB_OK) status = record_check(&r->checker, &r->record, where, err);
     if (status != CB_OK && is_table && r->checker.n == 0 && err)
         snprintf(err->message + strlen(err->message), sizeof err->message - strlen(err->message), " (or --column KEY=COLUMN)");
     if (status == CB_OK && r->checker.n == 1 && is_table) note_columns(r, r->record.object);
@@ -177,10 +203,10 @@ enum cb_status records_next(struct records *r, const struct record **record, str
         r->record = (struct record){.line = r->reader.line, .unit = r->reader.unit ? r->reader.unit : "line"};
         snprintf(where, sizeof where, "%.500s: %s %lld", r->reader.path, r->record.unit, (long long)r->record.line);
         TRY(rename_columns(r, &object, where, err));
-        if (r->reader.kind->is_table && is_empty(object)) {
-            r->empty_rows++;
-            continue;
-        }
+        bool empty = false;
+        if (r->reader.kind->is_table) TRY(empty_find(r, object, &empty, where, err));
+        r->empty_rows += empty;
+        if (empty) continue;
         r->record.object = object;
         TRY(check_one(r, where, err));
         if (r->record.is_answered) break;

@@ -11,6 +11,7 @@ struct records_options {
     const char *const *columns;  // "text=review": the column review is the text; n_columns of them
     int n_columns;
     const char *separator;  // of CSV; nullable: by name and first line
+    const char *quote;  // of CSV: a character or "none"; nullable: the double quote
     const char *format;  // of files that are named, whatever they are called: "csv", "conll", ...; nullable: by name
 };
 

@@ -25,7 +25,7 @@ enum cb_status parquet_open(struct parquet **out, const char *path, parquet_repa
     for (size_t i = 0; i < p->n_leaves; i++) {
         const struct parquet_node *n = p->leaf[i];
         p->column[i].node = n;
-        p->column[i].is_skipped = (n->type == PARQUET_BYTES || n->type == PARQUET_FIXED) && !n->is_text;
+        p->column[i].is_skipped = !n->is_text && (n->type == PARQUET_FIXED || (n->type == PARQUET_BYTES && !n->is_plain));
     }
     *out = p;
     return CB_OK;
@@ -45,6 +45,16 @@ void parquet_close(struct parquet **parquet) {
     map_release(&p->map);
     free(p);
     *parquet = NULL;
+}
+
+bool parquet_holds_bytes(const struct parquet *p, const char *column) {
+    const struct parquet_node *root = p->root;
+    for (size_t i = 0; i < root->n_children; i++) {
+        const size_t end = i + 1 < root->n_children ? (size_t)root->child[i + 1]->leaf : p->n_leaves;
+        for (size_t k = (size_t)root->child[i]->leaf; k < end && !strcmp(root->child[i]->name, column); k++)
+            if (p->column[k].holds_bytes) return true;
+    }
+    return false;
 }
 
 int64_t parquet_rows(const struct parquet *parquet) { return parquet->rows; }

@@ -29,6 +29,7 @@ struct parquet_node {
     enum parquet_repetition repetition;
     int32_t width;  // bytes of PARQUET_FIXED
     bool is_text, is_list, is_map, is_unsigned;
+    bool is_plain;  // says nothing of what its bytes are
     int max_def, max_rep;
     struct parquet_node **child;
     size_t n_children;
@@ -64,6 +65,7 @@ bool parquet_delta_next(struct parquet_delta *d, int64_t *value);
 struct parquet_column {
     const struct parquet_node *node;
     bool is_skipped;  // nothing of it is shown: always null
+    bool holds_bytes;  // some of its values were no text, and became null
     // pages of the chunk
     const unsigned char *chunk;
     size_t n_chunk, at;

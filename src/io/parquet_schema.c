@@ -8,7 +8,7 @@ struct element {
     const char *name;
     size_t n_name;
     int64_t type, width, repetition, children, converted;  // type, converted -1: none
-    bool logical_text, logical_list, logical_map;
+    bool logical_text, logical_list, logical_map, logical_any;
 };
 
 // LogicalType is a union: the number of its one field says which.
@@ -16,6 +16,7 @@ static void read_logical(struct thrift *t, struct element *e) {
     struct thrift_field f = {0};
     while (thrift_next(t, &f)) {
         e->logical_text |= f.id == 1 || f.id == 4 || f.id == 11;  // string, enum, json
+        e->logical_any = true;
         e->logical_map |= f.id == 2;
         e->logical_list |= f.id == 3;
         thrift_skip(t, f.type);
@@ -74,6 +75,7 @@ static enum cb_status read_node(struct builder *b, struct parquet_node **out, co
     n->width = (int32_t)e.width;
     // converted types: 0 UTF8, 1 MAP, 2 MAP_KEY_VALUE, 3 LIST, 4 ENUM, 11..14 unsigned, 19 JSON
     n->is_text = e.logical_text || e.converted == 0 || e.converted == 4 || e.converted == 19;
+    n->is_plain = !e.logical_any && e.converted < 0;
     n->is_list = e.logical_list || e.converted == 3;
     n->is_map = e.logical_map || e.converted == 1 || e.converted == 2;
     n->is_unsigned = e.converted >= 11 && e.converted <= 14;

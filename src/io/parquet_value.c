@@ -243,7 +243,10 @@ static enum cb_status give_text(struct parquet *p, struct parquet_column *c, jso
     const char *text = (const char *)bytes;
     *out = json_stringn(text, n);
     // bytes of no declared type are text where they are UTF-8
-    if (!*out && !c->node->is_text) *out = json_null();
+    if (!*out && !c->node->is_text) {
+        c->holds_bytes = true;
+        *out = json_null();
+    }
     if (*out) return CB_OK;
     if (p->repair) TRY(p->repair(p->user, &text, &n, err));
     *out = json_stringn(text, n);

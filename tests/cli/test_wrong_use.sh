@@ -16,6 +16,7 @@ wrong() {
     rm -rf x
 }
 : >empty
+printf 'a,b\nc,d\n' >t.csv
 printf 'good \377\376 bad' >bad
 printf 'ab' >short
 head -c 40 text | gzip | head -c 20 >cut.gz
@@ -59,6 +60,10 @@ wrong 1 'missing: No such file' pretrain m --text missing --out x --steps 1 --se
 wrong 1 'missing/config.json' pretrain missing --text text --out x
 wrong 1 'empty: found no text' pretrain m --text empty --out x --steps 1 --seq 16
 wrong 1 'byte 0xff at offset 5' pretrain m --text bad --out x --steps 1 --seq 16
+printf '[]' >none && wrong 1 'none: conversation: found a list of 0' generate m --messages none --chat-template chatml
+printf '[{]' >none && wrong 1 'none: conversation: JSON line 1' generate m --messages none --chat-template chatml
+wrong 2 '--quote ab: wanted one character or none' finetune m --data t.csv --quote ab --tuner full --out x --steps 1 --seq 16
+wrong 1 't.csv: line 1: --column text=z: there is no column of this name; found "a", "b"' finetune m --data t.csv --column text=z --tuner full --out x --steps 1 --seq 16
 wrong 1 'cut.gz: ' pretrain m --text cut.gz --out x --steps 1 --seq 16
 wrong 1 'cut/model.safetensors: ' generate cut --prompt a
 wrong 1 'the tokenizer has 300 ids' pretrain small --text text --out x --steps 1 --seq 16

@@ -47,8 +47,51 @@ TEST(data_tables, csv) {
     CHECK_FAILS(rows_in(out, sizeof out, "a.csv", "text,b\nx\n", NULL), CB_E_FORMAT, "line 2: found 1 cells; wanted 2");
     CHECK_FAILS(rows_in(out, sizeof out, "a.csv", "text\n\"x\ny\n", NULL), CB_E_FORMAT, "line 2: found a quote that is never closed");
     CHECK_FAILS(rows_in(out, sizeof out, "a.csv", "text,text\nx,y\n", NULL), CB_E_FORMAT, "'text' twice");
+    CHECK_FAILS(rows_in(out, sizeof out, "a.csv", "text,b\n\"abc\" more,1\n", NULL), CB_E_FORMAT,
+                "line 2: found ' ' after a closing quote (the row begins on line 2)");
+    CHECK_FAILS(rows_in(out, sizeof out, "a.csv", "id,review,stars\n1,x,5\n", NULL), CB_E_FORMAT,
+                "line 1: found \"id\", \"review\", \"stars\"; wanted text");
     CHECK_FAILS(rows_in(out, sizeof out, "a.csv", "review,id\nx,1\n", NULL), CB_E_FORMAT, "--column");
     CHECK_FAILS(rows_in(out, sizeof out, "a.csv", "text\n\xff\n", NULL), CB_E_FORMAT, "not UTF-8");
+}
+
+// Data sets that know no quotes: a quote is text, one that opens a row is refused unless that is said.
+TEST(data_tables, quotes) {
+    char out[2000];
+    static const char stray[] = "text\tlabel\n\"So it begins\t0\n\"And ends\t1\n";
+    CHECK_FAILS(rows_in(out, sizeof out, "a.tsv", stray, NULL), CB_E_FORMAT,
+                "line 3: found 'A' after a closing quote (the row begins on line 2); wanted the end of the cell, a quote within quotes "
+                "twice, or --quote none");
+    struct records_options o = {.quote = "none"};
+    CHECK_OK(rows_in(out, sizeof out, "a.tsv", stray, &o));
+    CHECK(!strcmp(out, "{\"text\":\"\\\"So it begins\",\"label\":\"0\"}{\"text\":\"\\\"And ends\",\"label\":\"1\"}"), "%s", out);
+    o.quote = "'";
+    CHECK_OK(rows_in(out, sizeof out, "a.csv", "text\n'a,''b'\n\"c\"\n", &o));
+    CHECK(!strcmp(out, "{\"text\":\"a,'b\"}{\"text\":\"\\\"c\\\"\"}"), "%s", out);
+    o.quote = "no";
+    CHECK_FAILS(rows_in(out, sizeof out, "a.csv", "text\na\n", &o), CB_E_USAGE, "--quote no: wanted one character or none");
+}
+
+TEST(data_tables, tags_by_their_usual_name) {
+    char out[400];
+    struct records_options o = {0};
+    CHECK_OK(rows_in(out, sizeof out, "a.jsonl", "{\"id\":1,\"tokens\":[\"A\",\"b\"],\"ner_tags\":[3,0]}", &o));
+    CHECK_FAILS(rows_in(out, sizeof out, "a.jsonl", "{\"tokens\":[\"A\",\"b\"],\"ner_tags\":[3]}", &o), CB_E_FORMAT,
+                "a list with a tag for each word");
+    CHECK_FAILS(rows_in(out, sizeof out, "a.jsonl", "{\"tokens\":[\"A\"],\"pos\":[3]}", &o), CB_E_FORMAT,
+                "found \"tokens\", \"pos\"; wanted text, prompt");
+}
+
+// Columns that say nothing of what their bytes are: text where they are UTF-8; what is no text stops only who asks for it.
+TEST(data_tables, parquet_of_plain_bytes) {
+    char out[400];
+    static const char *const review[] = {"text=review"}, *const image[] = {"text=image"};
+    struct records_options o = {.columns = review, .n_columns = 1};
+    CHECK_OK(rows_of(out, sizeof out, "tests/golden/data/bytes.parquet", &o));
+    CHECK(!strcmp(out, "{\"text\":\"good\",\"image\":null}{\"text\":\"caf\xc3\xa9\",\"image\":null}"), "%s", out);
+    o.columns = image;
+    CHECK_FAILS(rows_of(out, sizeof out, "tests/golden/data/bytes.parquet", &o), CB_E_FORMAT,
+                "line 1: column image: found bytes (BYTE_ARRAY) that are not UTF-8; wanted text");
 }
 
 TEST(data_tables, columns_by_name) {
@@ -57,7 +100,8 @@ TEST(data_tables, columns_by_name) {
     struct records_options o = {.columns = columns, .n_columns = 2};
     CHECK_OK(rows_in(out, sizeof out, "a.csv", "question,text,prompt\nq,a,old\n", &o));
     CHECK(!strcmp(out, "{\"prompt\":\"q\",\"completion\":\"a\"}"), "%s", out);
-    CHECK_FAILS(rows_in(out, sizeof out, "a.csv", "text\nx\n", &o), CB_E_FORMAT, "no column of this name");
+    CHECK_FAILS(rows_in(out, sizeof out, "a.csv", "text\nx\n", &o), CB_E_FORMAT,
+                "line 1: --column prompt=question: there is no column of this name; found \"text\"");
     static const char *const wrong[] = {"text"};
     CHECK_FAILS(records_check_columns(wrong, 1, &err), CB_E_USAGE, "KEY=COLUMN");
     // a list of messages as text, as some sets have it

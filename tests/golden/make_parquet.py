@@ -22,3 +22,5 @@ pq.write_table(table, os.path.join(out, "lz4.parquet"), compression="LZ4", data_
 times = pa.array([0, 1700000000123456789, None, -1], pa.timestamp("ns"))
 pq.write_table(pa.table({"text": ["a", "b", "c", "d"], "time": times}), os.path.join(out, "int96.parquet"), use_deprecated_int96_timestamps=True)
 pq.write_table(pa.table({"messages": chats, "id": [7, 8, 9]}), os.path.join(out, "messages.parquet"), compression="SNAPPY")
+plain = {"review": pa.array([b"good", "caf\u00e9".encode(), None], pa.binary()), "image": pa.array([b"\x89PNG", b"\xff\xd8", b"a"], pa.binary())}
+pq.write_table(pa.table(plain), os.path.join(out, "bytes.parquet"))
