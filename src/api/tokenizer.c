@@ -56,7 +56,7 @@ void cb_tokenizer_destroy(struct cb_tokenizer **tokenizer) {
 
 int64_t cb_tokenizer_vocab(const struct cb_tokenizer *tokenizer) { return tokenizer_size(tokenizer->tokenizer); }
 
-static enum cb_status copy_tokens(const struct tokenizer *t, const struct token_list *list, bool offsets, struct cb_encoding *e,
+static enum cb_status copy_tokens(const struct encoder *encoder, const struct token_list *list, bool offsets, struct cb_encoding *e,
                                   struct cb_err *err) {
     size_t n = list->n + 1;
     e->ids = calloc(n, sizeof *e->ids);
@@ -68,7 +68,7 @@ static enum cb_status copy_tokens(const struct tokenizer *t, const struct token_
     for (e->n = 0; e->n < (int64_t)list->n; e->n++) {
         const struct token *token = &list->token[e->n];
         size_t bytes = 0;
-        const char *text = tokenizer_token(t, token->id, &bytes);
+        const char *text = encoder_text(encoder, token, &bytes);
         e->ids[e->n] = token->id, e->types[e->n] = token->type, e->attention[e->n] = token->attention;
         if (!(e->tokens[e->n] = strndup(text ? text : "", bytes))) FAIL(err, CB_E_MEMORY, "tokenizer: out of memory");
         if (offsets) e->offsets[2 * e->n] = token->begin, e->offsets[2 * e->n + 1] = token->end;
@@ -77,16 +77,20 @@ static enum cb_status copy_tokens(const struct tokenizer *t, const struct token_
 }
 
 static unsigned flags_of(bool no_special, bool offsets, bool overflow) {
-    return ENCODE_LIMITS | (no_special ? 0u : ENCODE_SPECIALS) | (offsets ? ENCODE_CODE_POINTS : 0u) | (overflow ? ENCODE_WINDOWS : 0u);
+    return ENCODE_LIMITS | ENCODE_TEXTS | (no_special ? 0u : ENCODE_SPECIALS) | (offsets ? ENCODE_CODE_POINTS : 0u) |
+           (overflow ? ENCODE_WINDOWS : 0u);
 }
 
 enum cb_status cb_tokenizer_encode(const struct cb_tokenizer *tokenizer, const char *text, size_t bytes, bool no_special, bool offsets,
                                    struct cb_encoding *encoding, struct cb_err *err) {
     struct token_list list = {0};
+    struct encoder *encoder = NULL;
     *encoding = (struct cb_encoding){0};
-    enum cb_status status = tokenizer_encode(tokenizer->tokenizer, &list, text, bytes, flags_of(no_special, offsets, false), err);
-    if (status == CB_OK) status = copy_tokens(tokenizer->tokenizer, &list, offsets, encoding, err);
+    enum cb_status status = encoder_create(&encoder, tokenizer->tokenizer, err);
+    if (status == CB_OK) status = encoder_encode(encoder, &list, text, bytes, flags_of(no_special, offsets, false), err);
+    if (status == CB_OK) status = copy_tokens(encoder, &list, offsets, encoding, err);
     token_list_deinit(&list);
+    encoder_destroy(&encoder);
     if (status != CB_OK) cb_encoding_free(encoding);
     return status;
 }
@@ -119,7 +123,7 @@ static enum cb_status encode_input(struct encoder *encoder, struct token_windows
     return status;
 }
 
-static enum cb_status copy_windows(const struct tokenizer *t, const struct token_windows *windows, int64_t n, bool offsets,
+static enum cb_status copy_windows(const struct encoder *encoder, const struct token_windows *windows, int64_t n, bool offsets,
                                    struct cb_encodings *out, struct cb_err *err) {
     size_t total = 0;
     for (int64_t i = 0; i < n; i++) total += windows[i].n;
@@ -129,7 +133,7 @@ static enum cb_status copy_windows(const struct tokenizer *t, const struct token
         for (size_t k = 0; k < windows[i].n; k++) {
             struct cb_encoding *e = &out->encoding[out->n++];
             e->input = i;
-            TRY(copy_tokens(t, &windows[i].list[k], offsets, e, err));
+            TRY(copy_tokens(encoder, &windows[i].list[k], offsets, e, err));
         }
     }
     return CB_OK;
@@ -147,7 +151,7 @@ enum cb_status cb_tokenizer_encode_batch(const struct cb_tokenizer *tokenizer, c
         windows ? encoder_create(&encoder, t, err) : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "tokenizer: out of memory");
     for (int64_t i = 0; i < n && status == CB_OK; i++) status = encode_input(encoder, &windows[i], &inputs[i], flags, err);
     if (status == CB_OK) status = tokenizer_pad(t, windows, (size_t)n, err);
-    if (status == CB_OK) status = copy_windows(t, windows, n, options->offsets, encodings, err);
+    if (status == CB_OK) status = copy_windows(encoder, windows, n, options->offsets, encodings, err);
     for (int64_t i = 0; windows && i < n; i++) token_windows_deinit(&windows[i]);
     free(windows);
     encoder_destroy(&encoder);

@@ -5,37 +5,31 @@
 
 #include "api/files.h"
 #include "data/source.h"
+#include "text/buffer.h"
 #include "text/tokenizer.h"
 
-enum { MAX_SPECIALS = 256 };
+enum { MAX_SPECIALS = 256, LINE_BYTES = 1 << 24 };
 
-/* The text of one pass over the inputs. */
+/* The text of one pass over the inputs: plain text line by line with the line ends, as the Hugging Face library's train(files) reads it, of records each
+   text whole. */
 struct feed {
     struct cb_engine *engine;
     struct source *source;
     struct cb_err *err;
     bool prompt_next;  // a record's prompt goes before its completion
     const struct source_piece *piece;
+    size_t at;  // of the piece's text: all before is given
+    struct buffer line;  // the beginning of a line that goes on in the next piece
+    bool line_given;
     int64_t bytes;
     bool failed;
     double begin;
 };
 
-static bool next_text(void *context, const char **text, size_t *n) {
-    struct feed *f = context;
-    if (f->prompt_next) {  // the completion of the record whose prompt came last
-        f->prompt_next = false;
-        *text = f->piece->text;
-        *n = f->piece->n;
-        f->bytes += (int64_t)*n;
-        return true;
-    }
+static bool piece_next(struct feed *f) {
     if (source_next(f->source, &f->piece, f->err) != CB_OK) f->failed = true;
     if (f->failed || !f->piece) return false;
-    f->prompt_next = f->piece->prompt != NULL;
-    *text = f->prompt_next ? f->piece->prompt : f->piece->text;
-    *n = f->prompt_next ? f->piece->n_prompt : f->piece->n;
-    f->bytes += (int64_t)*n;
+    f->at = 0;
     struct cb_progress p = {.verb = "read",
                             .done = source_bytes_done(f->source),
                             .total = source_bytes(f->source),
@@ -44,6 +38,41 @@ static bool next_text(void *context, const char **text, size_t *n) {
                             .valid_loss = -1};
     engine_progress(f->engine, &p);
     return true;
+}
+
+/* The next line of a piece of plain text; false where the piece holds none to its end. A line of LINE_BYTES is cut. */
+static bool line_next(struct feed *f, const char **text, size_t *n) {
+    const struct source_piece *p = f->piece;
+    const char *from = p->text + f->at, *newline = p->n > f->at ? memchr(from, '\n', p->n - f->at) : NULL;
+    *text = from, *n = newline ? (size_t)(newline + 1 - from) : p->n - f->at;
+    f->at += *n;
+    bool whole = newline || p->ends;
+    if (whole && !f->line.n) return *n > 0;
+    if (buffer_append(&f->line, *text, *n, f->err) != CB_OK) return f->failed = true, false;
+    if (!whole && f->line.n < LINE_BYTES) return false;
+    *text = f->line.data, *n = f->line.n;
+    return f->line_given = f->line.n > 0;
+}
+
+static bool next_text(void *context, const char **text, size_t *n) {
+    struct feed *f = context;
+    if (f->line_given) f->line.n = 0, f->line_given = false;
+    if (f->prompt_next) {  // the completion of the record whose prompt came last
+        f->prompt_next = false;
+        *text = f->piece->text, *n = f->piece->n;
+        f->bytes += (int64_t)*n;
+        return true;
+    }
+    bool found = f->piece && !f->piece->line && line_next(f, text, n);
+    while (!found && !f->failed && piece_next(f)) {
+        found = f->piece->line || line_next(f, text, n);
+        if (!f->piece->line) continue;
+        f->prompt_next = f->piece->prompt != NULL;
+        *text = f->prompt_next ? f->piece->prompt : f->piece->text;
+        *n = f->prompt_next ? f->piece->n_prompt : f->piece->n;
+    }
+    if (found) f->bytes += (int64_t)*n;
+    return found;
 }
 
 static bool progress(void *context, int64_t done, int64_t total) {
@@ -59,6 +88,11 @@ static bool progress(void *context, int64_t done, int64_t total) {
 }
 
 static void warn(void *user, const char *line) { engine_warn(user, "%s", line); }
+
+static void feed_close(struct feed *f) {
+    source_close(&f->source);
+    free(f->line.data);
+}
 
 static enum cb_status feed_open(struct feed *f, const struct cb_tokenizer_train_options *o, struct cb_err *err) {
     enum data_invalid invalid;
@@ -153,14 +187,14 @@ enum cb_status cb_tokenizer_train(struct cb_engine *engine, const struct cb_toke
     if (status == CB_OK) status = tokenizer_train(&t, &to, next_text, &feed, progress, &feed, err);
     if (feed.failed) status = err->code;  // the text broke off: the vocabulary is of no use
     result->bytes = feed.bytes;
-    source_close(&feed.source);
+    feed_close(&feed);
     // standard input cannot be read twice
     bool again = status == CB_OK;
     for (int i = 0; i < o->n_text; i++) again &= strcmp(o->text[i], "-") != 0;
     struct feed count = {.engine = engine};
     if (again) status = feed_open(&count, o, err);
     if (again && status == CB_OK) status = count_tokens(&count, t, &result->tokens, err);
-    source_close(&count.source);
+    feed_close(&count);
     // a vocabulary of bytes is made without reading
     if (!result->bytes) result->bytes = count.bytes;
     if (status == CB_OK && again && !result->bytes) status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: no text", o->text[0]);

@@ -179,7 +179,7 @@ static enum cb_status decode(struct cli *cli, const struct tokenizer_options *o,
     return CB_OK;
 }
 
-/* One line of JSON: {"text"}, {"pair"}, {"pretokenized"} or {"batch"}; or {"ids"}. */
+/* One line of JSON: {"text"}, {"pair"}, {"pretokenized"} or {"batch"}; or {"ids"}. What fails names the line, and those after it are not read. */
 static enum cb_status one_line(struct cli *cli, const struct tokenizer_options *o, const struct cb_tokenizer *t, bool is_encode,
                                const char *line, size_t n, int64_t number, struct cb_err *err) {
     json_error_t e;
@@ -191,16 +191,15 @@ static enum cb_status one_line(struct cli *cli, const struct tokenizer_options *
     }
     enum cb_status status;
     if (!root)
-        status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: line %lld: %s; wanted JSON", o->file, (long long)number, e.text);
+        status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s; wanted JSON", e.text);
     else if (is_encode ? !form : !json_is_array(item))
-        status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: line %lld: no \"%s\"", o->file, (long long)number,
-                         is_encode ? "text" : "ids");
+        status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "no \"%s\"", is_encode ? "text" : "ids");
     else if (is_encode && json_is_string(item))
         status = encode_text(cli, o, t, json_string_value(item), json_string_length(item), err);
     else
         status = is_encode ? encode_list(cli, o, t, form, item, err) : decode(cli, o, t, item, err);
     json_decref(root);
-    return status;
+    return status == CB_OK ? status : err_prefix(err, "%s: line %lld", o->file, (long long)number);
 }
 
 static char *read_all(const char *path, size_t *n) {

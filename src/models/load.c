@@ -171,14 +171,22 @@ static enum cb_status generation_load(struct model *m, const char *folder, struc
     return status;
 }
 
+/* The model that a folder's config.json says. */
+static enum cb_status folder_describe(struct model **model, const char *folder, struct cb_err *err) {
+    *model = NULL;
+    if (io_is_file(folder)) FAIL(err, CB_E_FORMAT, "%s: found a file that is no model; wanted a model's folder or a .gguf file", folder);
+    char *path = io_path_join(folder, "config.json");
+    if (!path) FAIL(err, CB_E_MEMORY, "%s: no memory for a path", folder);
+    enum cb_status status = model_check_config(model, path, err);
+    free(path);
+    return status;
+}
+
 enum cb_status model_load(struct model **model, struct store *store, const char *folder, struct cb_err *err) {
     *model = NULL;
     if (gguf_is_path(folder) && !io_is_folder(folder)) return gguf_load_model(model, store, folder, err);
-    char *path = io_path_join(folder, "config.json");
-    if (!path) FAIL(err, CB_E_MEMORY, "%s: no memory for a path", folder);
     struct model *m = NULL;
-    enum cb_status status = model_check_config(&m, path, err);
-    free(path);
+    enum cb_status status = folder_describe(&m, folder, err);
     if (status == CB_OK) status = generation_load(m, folder, err);
     if (status == CB_OK) status = weights_load(m, NULL, 0, store, folder, err);
     if (status != CB_OK) model_destroy(&m);
@@ -268,10 +276,5 @@ enum cb_status model_load_as(struct model **model, struct store *store, const ch
 
 enum cb_status model_describe(struct model **model, const char *path, struct cb_err *err) {
     if (gguf_is_path(path) && !io_is_folder(path)) return gguf_load_model(model, NULL, path, err);
-    char *config = io_path_join(path, "config.json");
-    *model = NULL;
-    if (!config) FAIL(err, CB_E_MEMORY, "%s: no memory for a path", path);
-    enum cb_status status = model_check_config(model, config, err);
-    free(config);
-    return status;
+    return folder_describe(model, path, err);
 }

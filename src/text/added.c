@@ -84,8 +84,10 @@ enum cb_status added_split(struct encoder *e, const struct added_set *set, const
         if (part.n) {
             if (e->hook)
                 TRY(e->hook(e->hook_context, part.text, part.n, part.begin, part.end, err));
-            else
+            else if (part.n == added->n && !memcmp(part.text, added->text, part.n))
                 TRY(encoder_token(e, added->id, &part, 0, part.n, err));
+            else
+                TRY(encoder_token_own(e, added->id, &part, 0, part.n, err));
             e->word++;
         }
         done = to;

@@ -25,6 +25,7 @@ void encoder_destroy(struct encoder **encoder) {
     for (int i = 0; i < 4; i++) free(e->work[i]);
     regex_scratch_destroy(&e->scratch);
     word_cache_destroy(&e->cache);
+    free(e->own), free(e->texts.data);
     free(e);
     *encoder = NULL;
 }
@@ -39,6 +40,22 @@ enum cb_status encoder_token(struct encoder *e, int32_t id, const struct piece *
         token->begin = range.begin, token->end = range.end;
     }
     return CB_OK;
+}
+
+enum cb_status encoder_token_own(struct encoder *e, int32_t id, const struct piece *piece, size_t from, size_t to, struct cb_err *err) {
+    TRY(encoder_token(e, id, piece, from, to, err));
+    if (!e->keeps_texts) return CB_OK;
+    if (e->n_own == UINT32_MAX) FAIL(err, CB_E_LIMIT, "encoder: more than 2^32 texts of tokens");
+    TRY(buffer_grow((void **)&e->own, &e->own_capacity, e->n_own + 1, sizeof *e->own, err));
+    e->own[e->n_own++] = (struct own_text){e->texts.n, to - from};
+    e->out->token[e->out->n - 1].own = (uint32_t)e->n_own;
+    return buffer_append(&e->texts, piece->text + from, to - from, err);
+}
+
+const char *encoder_text(const struct encoder *e, const struct token *token, size_t *n) {
+    if (!token->own || token->own > e->n_own) return tokenizer_token(e->t, token->id, n);
+    *n = e->own[token->own - 1].n;
+    return e->texts.data + e->own[token->own - 1].at;
 }
 
 enum cb_status encoder_emit(struct encoder *e, int stage, const struct piece *piece, struct cb_err *err) {
@@ -165,6 +182,8 @@ enum cb_status encoder_encode_input(struct encoder *encoder, struct token_window
     struct encoder *e = encoder;
     TRY(windows_reserve(out, 1, err));
     out->n = 1, out->list[0].n = 0, e->out = &out->list[0];
+    e->keeps_texts = flags & (ENCODE_OFFSETS | ENCODE_TEXTS);  // offsets are trimmed by them
+    if (!(flags & ENCODE_TEXTS)) e->n_own = e->texts.n = 0;
     for (int i = 0; i < input->n_sequences; i++) {
         if (input->is_words)
             TRY(encode_words(e, i, input->text[i], input->n_texts[i], flags, err));

@@ -223,6 +223,12 @@ struct encoder {
     struct word_cache *cache;
     void *work[4];  // of the model, grown by buffer_grow
     size_t work_capacity[4];
+    bool keeps_texts;
+    struct own_text {
+        size_t at, n;  // of texts
+    } * own;  // by token.own - 1
+    size_t n_own, own_capacity;
+    struct buffer texts;
     text_piece_fn *hook;  // instead of the model
     void *hook_context;
 };
@@ -232,6 +238,8 @@ struct track *encoder_free_track(const struct encoder *e, const struct piece *pi
 enum cb_status encoder_emit(struct encoder *e, int stage, const struct piece *piece, struct cb_err *err);
 /* Appends a token of bytes [from, to) of the piece. */
 enum cb_status encoder_token(struct encoder *e, int32_t id, const struct piece *piece, size_t from, size_t to, struct cb_err *err);
+/* The same, whose text is not that of its id. */
+enum cb_status encoder_token_own(struct encoder *e, int32_t id, const struct piece *piece, size_t from, size_t to, struct cb_err *err);
 /* Cuts as tokenizer.json's behaviours do, from matches that come in order. */
 enum split_behavior { SPLIT_REMOVED, SPLIT_ISOLATED, SPLIT_MERGED_PREVIOUS, SPLIT_MERGED_NEXT, SPLIT_CONTIGUOUS };
 extern const char *const split_behavior_names[];

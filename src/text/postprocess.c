@@ -46,14 +46,14 @@ static void count_spaces(const char *text, size_t n, uint32_t *leading, uint32_t
     }
 }
 
-static void trim_offsets(const struct tokenizer *t, struct token_list *list, bool prefix_space) {
+static void trim_offsets(const struct encoder *e, struct token_list *list, bool prefix_space) {
     size_t seen[2] = {0, 0};
     for (size_t i = 0; i < list->n; i++) {
         struct token *token = &list->token[i];
         bool first = token->sequence >= 0 && !seen[token->sequence]++;
         uint32_t leading, trailing;
         size_t n;
-        const char *text = tokenizer_token(t, token->id, &n);
+        const char *text = encoder_text(e, token, &n);
         if (!text) continue;
         count_spaces(text, n, &leading, &trailing);
         if (leading == 1 && (first || !token->begin) && prefix_space) leading = 0;  // the one that was put there
@@ -65,7 +65,7 @@ static void trim_offsets(const struct tokenizer *t, struct token_list *list, boo
 static enum cb_status bytelevel(const struct part *part, struct encoder *e, struct token_list *list, int n_sequences, bool specials,
                                 struct cb_err *err) {
     (void)n_sequences, (void)specials, (void)err;
-    if (part->flag[1]) trim_offsets(e->t, list, part->flag[0]);
+    if (part->flag[1]) trim_offsets(e, list, part->flag[0]);
     return CB_OK;
 }
 static const struct part_kind bytelevel_kind = {.type = "ByteLevel",
@@ -97,7 +97,7 @@ static const struct part_kind bert_kind = {.type = "BertProcessing",
 
 static enum cb_status roberta(const struct part *part, struct encoder *e, struct token_list *list, int n_sequences, bool specials,
                               struct cb_err *err) {
-    if (part->flag[2]) trim_offsets(e->t, list, part->flag[3]);
+    if (part->flag[2]) trim_offsets(e, list, part->flag[3]);
     for (size_t i = 0; i < list->n; i++) list->token[i].type = 0;
     if (!specials) return CB_OK;
     int32_t sep = (int32_t)part->number[0], cls = (int32_t)part->number[1];

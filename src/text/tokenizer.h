@@ -72,6 +72,7 @@ enum {
     ENCODE_CODE_POINTS = 6,  // fill them in code points
     ENCODE_LIMITS = 8,  // the file's truncation and padding
     ENCODE_WINDOWS = 16,  // with ENCODE_LIMITS: what truncation cuts off follows in windows of its own
+    ENCODE_TEXTS = 32,  // encoder_text knows the tokens of all calls with this flag
 };
 struct token {
     int32_t id;
@@ -80,6 +81,7 @@ struct token {
     int32_t type;
     bool special, attention;
     int8_t sequence;  // 0 or 1 of a pair, -1 for an added special
+    uint32_t own;  // number from 1 of a text of its own in the encoder; 0: that of its id
 };
 struct token_list {
     struct token *token;
@@ -112,6 +114,9 @@ struct encode_input {
 /* Replaces what out holds (zero-initialise it first). CB_E_LIMIT where the stride leaves no room for windows. */
 enum cb_status encoder_encode_input(struct encoder *encoder, struct token_windows *out, const struct encode_input *input, unsigned flags,
                                     struct cb_err *err);
+/* What a token of this encoder's stands for, made with ENCODE_TEXTS: the content of its id, but the text itself (after normalising) of an added token
+   that took white space with it and of Unigram's unknown one. NULL where the id has none. Borrowed from encoder. */
+const char *encoder_text(const struct encoder *encoder, const struct token *token, size_t *n);
 /* Pads the windows of n encoded inputs as the file says: to its length, or to the longest first window. */
 enum cb_status tokenizer_pad(const struct tokenizer *tokenizer, struct token_windows *windows, size_t n, struct cb_err *err);
 /* encoder_encode with an encoder for this call. */

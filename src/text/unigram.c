@@ -165,7 +165,8 @@ static enum cb_status put(const struct tokenizer *t, struct encoder *e, const st
     if (id < 0 && !bytes && u->unk_id < 0)
         FAIL(err, CB_E_NAME, "model: \"%.*s\" has no piece, and there is no unk_id", (int)(to - from < 60 ? to - from : 60),
              piece->text + from);
-    if (!bytes) return encoder_token(e, id < 0 ? u->unk_id : id, piece, from, to, err);
+    if (!bytes && id < 0) return encoder_token_own(e, u->unk_id, piece, from, to, err);
+    if (!bytes) return encoder_token(e, id, piece, from, to, err);
     for (size_t i = from; i < to; i++) TRY(encoder_token(e, u->fallback_id[(unsigned char)piece->text[i]], piece, from, to, err));
     return CB_OK;
 }

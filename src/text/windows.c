@@ -90,28 +90,48 @@ static enum cb_status window_copy(struct token_list *out, const struct token_lis
     return CB_OK;
 }
 
-/* list[0] becomes the first window, those after it follow: all of the first sequence with all of the second, the first one's first window last. */
-static enum cb_status cut_all(struct token_windows *out, const struct token_list *all, const struct cut cut[2], struct cb_err *err) {
-    size_t a = cut[0].n_windows, b = cut[1].n_windows;
+/* list[0] becomes the first window, those after it follow: all of the sequence that will lie first with all of the other, the former's first window
+   last. */
+static enum cb_status cut_all(struct token_windows *out, const struct token_list *all, const struct cut cut[2], int first,
+                              struct cb_err *err) {
+    size_t a = cut[first].n_windows, b = cut[!first].n_windows, index[2] = {0, 0};
     if (a > WINDOWS_LIMIT / b) FAIL(err, CB_E_LIMIT, "truncation: %zu times %zu windows; at most %d are made", a, b, WINDOWS_LIMIT);
     TRY(windows_reserve(out, a * b, err));
     out->n = 0;
-    TRY(window_copy(&out->list[out->n++], all, cut, (const size_t[2]){0, 0}, err));
-    for (size_t i = 1; i < a; i++)
-        for (size_t k = 0; k < b; k++) TRY(window_copy(&out->list[out->n++], all, cut, (const size_t[2]){i, k}, err));
-    for (size_t k = 1; k < b; k++) TRY(window_copy(&out->list[out->n++], all, cut, (const size_t[2]){0, k}, err));
+    TRY(window_copy(&out->list[out->n++], all, cut, index, err));
+    for (size_t i = 1; i <= a; i++) {
+        for (size_t k = i == a; k < b; k++) {
+            index[first] = i % a, index[!first] = k;
+            TRY(window_copy(&out->list[out->n++], all, cut, index, err));
+        }
+    }
     return CB_OK;
+}
+
+/* How many tokens the post-processor will add, and which sequence it puts first: found by letting it work on one token of each. */
+static enum cb_status post_probe(struct encoder *e, int n_sequences, unsigned flags, size_t *n_added, int *first, struct cb_err *err) {
+    const struct part *post = e->t->part[ROLE_POST_PROCESSOR];
+    struct token_list list = {0};
+    if (!post) return CB_OK;
+    TRY(buffer_grow((void **)&list.token, &list.capacity, 2, sizeof *list.token, err));
+    for (int i = 0; i < n_sequences; i++) list.token[list.n++] = (struct token){.sequence = (int8_t)i};
+    enum cb_status status = post->kind->process(post, e, &list, n_sequences, flags & ENCODE_SPECIALS, err);
+    for (size_t i = list.n; i-- > 0;) {
+        if (list.token[i].sequence < 0)
+            ++*n_added;
+        else
+            *first = list.token[i].sequence;
+    }
+    token_list_deinit(&list);
+    return status;
 }
 
 static enum cb_status truncate_all(struct encoder *e, struct token_windows *out, int n_sequences, unsigned flags, struct cb_err *err) {
     const struct truncation *limit = &e->t->truncation;
-    const struct part *post = e->t->part[ROLE_POST_PROCESSOR];
-    // what the post-processor will add, found by letting it work on nothing
-    struct token_list none = {0};
-    enum cb_status status = post ? post->kind->process(post, e, &none, n_sequences, flags & ENCODE_SPECIALS, err) : CB_OK;
-    size_t n_added = none.n, max = (size_t)limit->max_length > n_added ? (size_t)limit->max_length - n_added : 0, n[2] = {0, 0}, kept[2];
-    token_list_deinit(&none);
-    if (status) return status;
+    size_t n_added = 0, n[2] = {0, 0}, kept[2];
+    int first = 0;
+    TRY(post_probe(e, n_sequences, flags, &n_added, &first, err));
+    size_t max = (size_t)limit->max_length > n_added ? (size_t)limit->max_length - n_added : 0;
     for (size_t i = 0; i < out->list[0].n; i++) n[out->list[0].token[i].sequence == 1]++;
     TRY(kept_find(limit, kept, n, n_sequences, max, err));
     if (kept[0] == n[0] && kept[1] == n[1]) return CB_OK;
@@ -119,7 +139,7 @@ static enum cb_status truncate_all(struct encoder *e, struct token_windows *out,
     for (int k = 0; k < 2; k++) TRY(cut_begin(&cut[k], limit, n[k], kept[k], flags & ENCODE_WINDOWS, err));
     struct token_list all = out->list[0];
     out->list[0] = (struct token_list){0};
-    status = cut_all(out, &all, cut, err);
+    enum cb_status status = cut_all(out, &all, cut, first, err);
     token_list_deinit(&all);
     return status;
 }

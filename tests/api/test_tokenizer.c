@@ -1,6 +1,9 @@
 /* The public calls about tokenizers: vocabularies in GGUF files against the libraries they come from, batches, and conversion. */
 #include <cambium/cambium.h>
 
+#include "io/file.h"
+#include "text/buffer.h"
+#include "text/tokenizer.h"
 #include "text/vectors.h"
 
 struct check {
@@ -125,4 +128,76 @@ TEST(api_tokenizer, batch) {
     CHECK(cb_tokenizer_vocab(again) == 7, "%lld tokens", (long long)cb_tokenizer_vocab(again));
     cb_tokenizer_destroy(&t);
     cb_tokenizer_destroy(&again);
+}
+
+/* Texts for a trainer: lines with their ends, or all at once. */
+struct feed {
+    const char *text;
+    size_t n, at;
+    bool whole;
+};
+static bool next_text(void *context, const char **text, size_t *n) {
+    struct feed *f = context;
+    if (f->at == f->n) return false;
+    const char *end = f->whole ? NULL : memchr(f->text + f->at, '\n', f->n - f->at);
+    *text = f->text + f->at, *n = end ? (size_t)(end + 1 - *text) : f->n - f->at;
+    f->at += *n;
+    return true;
+}
+
+/* The file gives the tokenizer.json and the count of tokens that its texts give one by one. */
+static void check_trained(const char *path, const char *kind, struct feed feed) {
+    static const char *const specials[] = {"<unk>", "<s>", "</s>"};
+    char folder[128], saved[160], *want, *got;
+    size_t n_want, n_got, n;
+    struct cb_engine *engine;
+    struct cb_err err = {0};
+    struct cb_tokenizer_train_result r;
+    struct tokenizer *t;
+    struct encoder *e;
+    struct token_list list = {0};
+    const char *text;
+    int64_t tokens = 0;
+    temporary_folder(folder, "trained");
+    snprintf(saved, sizeof saved, "%s/tokenizer.json", folder);
+    CHECK_OK(cb_engine_create(&engine, &(struct cb_engine_options){.threads = 1}, &err));
+    const struct cb_tokenizer_train_options o = {.text = &path, .n_text = 1, .out = folder, .kind = kind, .vocab = 330};
+    CHECK_OK(cb_tokenizer_train(engine, &o, &r, &err));
+    CHECK(r.bytes == (int64_t)feed.n, "%s: %lld bytes", kind, (long long)r.bytes);
+    const struct train_options to = {.kind = kind, .vocab = 330, .specials = specials, .n_specials = 3, .min_frequency = 2};
+    CHECK_OK(tokenizer_train(&t, &to, next_text, &feed, NULL, NULL, &err));
+    CHECK_OK(tokenizer_to_json(t, &want, &n_want, &err));
+    CHECK_OK(io_read_file(&got, &n_got, saved, 1 << 24, &err));
+    CHECK(n_want == n_got && !memcmp(want, got, n_got), "%s: another vocabulary", kind);
+    CHECK_OK(encoder_create(&e, t, &err));
+    for (feed.at = 0; next_text(&feed, &text, &n); tokens += (int64_t)list.n) CHECK_OK(encoder_encode(e, &list, text, n, 0, &err));
+    CHECK(r.tokens == tokens, "%s: %lld tokens, %lld wanted", kind, (long long)r.tokens, (long long)tokens);
+    token_list_deinit(&list);
+    encoder_destroy(&e);
+    tokenizer_destroy(&t);
+    cb_engine_destroy(&engine);
+    free(want);
+    free(got);
+}
+
+/* Plain text is learnt line by line with its line ends, however long a line is; a record is one text. */
+TEST(api_tokenizer, trains_on_lines) {
+    char folder[128], path[160];
+    static const char lines[] = "one line\r\n\n\ttwo lines\rhere\n \n", last[] = "\nthe end is no line's";
+    struct buffer text = {0};
+    struct cb_err err = {0};
+    temporary_folder(folder, "lines");
+    snprintf(path, sizeof path, "%s/text.txt", folder);
+    for (int i = 0; i < 40; i++) CHECK_OK(buffer_append(&text, lines, sizeof lines - 1, &err));
+    // longer than the pieces that files are read in, and cut by them within words
+    for (int i = 0; i < 300000; i++) CHECK_OK(buffer_append(&text, i % 7 ? "words" : " and ", 5, &err));
+    CHECK_OK(buffer_append(&text, last, sizeof last - 1, &err));
+    CHECK_OK(io_write_file(path, text.data, text.n, &err));
+    check_trained(path, "bpe-fallback", (struct feed){text.data, text.n, 0, false});
+    free(text.data);
+    static const char record[] = "{\"text\":\"one line\\none line\\n\\none line\"}\n", whole[] = "one line\none line\n\none line";
+    snprintf(path, sizeof path, "%s/text.jsonl", folder);
+    CHECK_OK(io_write_file(path, record, sizeof record - 1, &err));
+    check_trained(path, "bpe-fallback", (struct feed){whole, sizeof whole - 1, 0, true});
+    check_trained(path, "unigram", (struct feed){whole, sizeof whole - 1, 0, true});
 }

@@ -169,6 +169,41 @@ def both_ways_of_library(table, cambium, folder, lines):
             table.same(KIND, what, what, direction, compare_library(cambium, place, library), f"{len(TEXTS)} texts")
 
 
+def library_trained(kind, vocab, file):
+    """What the library's train([file]) learns with the parts and options of a kind here."""
+    special = ["<unk>", "<s>", "</s>"]
+    if kind == "bpe":
+        t, alphabet = Tokenizer(models.BPE()), pre_tokenizers.ByteLevel.alphabet()
+        t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        trainer = trainers.BpeTrainer(vocab_size=vocab, min_frequency=2, initial_alphabet=alphabet, special_tokens=["<|endoftext|>"])
+    elif kind == "bpe-fallback":
+        t = Tokenizer(models.BPE(unk_token="<unk>"))
+        t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+        trainer = trainers.BpeTrainer(vocab_size=vocab - 256, min_frequency=2, special_tokens=special)
+    else:
+        t = Tokenizer(models.Unigram())
+        t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+        trainer = trainers.UnigramTrainer(vocab_size=vocab, special_tokens=special, unk_token="<unk>")
+    t.train([str(file)], trainer)
+    return t.get_vocab()
+
+
+def trained_alike(table, cambium, folder, lines):
+    """The vocabulary of one file of text: blank lines, CRLF, tabs, and no end of the last line."""
+    text = folder / "lines.txt"
+    text.write_bytes("\n".join(line + "\r" * (i % 5 == 0) + "\n\n" * (i % 7 == 0) for i, line in enumerate(lines)).encode())
+    for kind, vocab in (("bpe", 900), ("bpe-fallback", 1100), ("unigram", 800)):
+        what, direction, place = f"vocabulary of --kind {kind}", "both trained on a file", folder / f"alike-{kind}"
+        with table.case(KIND, what, what, direction):
+            cambium.run("tokenizer", "train", text, "--kind", kind, "--vocab", vocab, "--out", place)
+            got = set(Tokenizer.from_file(str(place / "tokenizer.json")).get_vocab())
+            wanted = set(library_trained(kind, vocab, text))
+            if kind == "bpe-fallback":
+                got -= {f"<0x{byte:02X}>" for byte in range(256)}
+            wrong = f"{len(got & wanted)} of {len(wanted)} pieces, as {sorted(wanted - got)[:3]}" if got != wanted else ""
+            table.same(KIND, what, what, direction, wrong, f"{len(wanted)} pieces")
+
+
 # ---- the other files
 def without_ties(library, got, wanted):
     """Rows of ids with the wanted in place of another cut of the same pieces, whose scores have the same sum; and how many."""
@@ -313,6 +348,7 @@ def chat(table, cambium, folder, lines):
 def run(table, cambium, folder):
     lines = corpus()
     both_ways_of_library(table, cambium, folder, lines)
+    trained_alike(table, cambium, folder, lines)
     sentence_pieces(table, cambium, folder, lines)
     tiktoken_files(table, cambium, folder, lines)
     older_files(table, cambium, folder, lines)

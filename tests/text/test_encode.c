@@ -57,18 +57,21 @@ static bool marks_are(const json_t *want, const struct token_list *list, bool (*
 }
 
 /* One encoding: ids, offsets, masks and numbers of the tokens. */
-static bool encoding_is(const json_t *want, const struct token_list *list, const char *ids_key) {
+static bool encoding_is(const struct encoder *e, const json_t *want, const struct token_list *list, const char *ids_key) {
     int32_t *ids = ids_of(list);
     bool same = vector_ids_are(json_object_get(want, ids_key), ids, list->n);
     free(ids);
-    const json_t *offsets = json_object_get(want, "offsets"), *words = json_object_get(want, "words"),
-                 *sequences = json_object_get(want, "sequences");
+    const json_t *offsets = json_object_get(want, "offsets"), *tokens = json_object_get(want, "tokens"),
+                 *words = json_object_get(want, "words"), *sequences = json_object_get(want, "sequences");
     if (!same || strcmp(ids_key, "ids") || !offsets) return same;
     for (size_t i = 0; i < list->n; i++) {
         const struct token *token = &list->token[i];
         const json_t *offset = json_array_get(offsets, i), *word = json_array_get(words, i), *sequence = json_array_get(sequences, i);
         same = same && json_integer_value(json_array_get(offset, 0)) == token->begin &&
                json_integer_value(json_array_get(offset, 1)) == token->end;
+        size_t n = 0;
+        const char *text = encoder_text(e, token, &n), *text_wanted = json_string_value(json_array_get(tokens, i));
+        if (text_wanted) same = same && text && n == json_string_length(json_array_get(tokens, i)) && !memcmp(text, text_wanted, n);
         if (json_is_integer(word)) same = same && json_integer_value(word) == token->word;
         if (words && json_is_null(word)) same = same && token->word == -1;
         if (json_is_integer(sequence)) same = same && json_integer_value(sequence) == token->sequence;
@@ -79,11 +82,11 @@ static bool encoding_is(const json_t *want, const struct token_list *list, const
 }
 
 /* Of long texts the vectors have the first window alone. */
-static bool windows_are(const json_t *want, const struct token_windows *w) {
+static bool windows_are(const struct encoder *e, const json_t *want, const struct token_windows *w) {
     const json_t *more = json_object_get(want, "overflow");
-    if (json_is_object(json_object_get(want, "ids"))) return encoding_is(want, &w->list[0], "ids");
-    bool same = w->n == json_array_size(more) + 1 && encoding_is(want, &w->list[0], "ids");
-    for (size_t i = 1; i < w->n && same; i++) same = encoding_is(json_array_get(more, i - 1), &w->list[i], "ids");
+    if (json_is_object(json_object_get(want, "ids"))) return encoding_is(e, want, &w->list[0], "ids");
+    bool same = w->n == json_array_size(more) + 1 && encoding_is(e, want, &w->list[0], "ids");
+    for (size_t i = 1; i < w->n && same; i++) same = encoding_is(e, json_array_get(more, i - 1), &w->list[i], "ids");
     return same;
 }
 
@@ -91,13 +94,14 @@ static bool windows_are(const json_t *want, const struct token_windows *w) {
 static void check_input(struct check *c, const json_t *line, const struct encode_input *input) {
     struct cb_err err = {0};
     bool fails = json_object_get(line, "error");
-    if (encoder_encode_input(c->e, &c->windows, input, ENCODE_SPECIALS | ENCODE_CODE_POINTS | ENCODE_LIMITS | ENCODE_WINDOWS, &err)) {
+    if (encoder_encode_input(c->e, &c->windows, input, ENCODE_SPECIALS | ENCODE_CODE_POINTS | ENCODE_TEXTS | ENCODE_LIMITS | ENCODE_WINDOWS,
+                             &err)) {
         if (!fails) wrong(c, line, err.message);
         return;
     }
     if (fails) return;
     c->n_windows += c->windows.n > 1;
-    if (!windows_are(line, &c->windows)) wrong(c, line, "encoding");
+    if (!windows_are(c->e, line, &c->windows)) wrong(c, line, "encoding");
     int32_t *ids = ids_of(&c->windows.list[0]);
     check_decoded(c, line, ids, c->windows.list[0].n);
     free(ids);
@@ -123,11 +127,12 @@ static void check_batch(struct check *c, const json_t *line, const json_t *list)
     for (size_t i = 0; i < n && !status; i++) {
         struct text_view text = {json_string_value(json_array_get(list, i)), json_string_length(json_array_get(list, i))};
         struct encode_input input = {{&text, NULL}, {1, 0}, 1, false};
-        status = encoder_encode_input(c->e, &all[i], &input, ENCODE_SPECIALS | ENCODE_CODE_POINTS | ENCODE_LIMITS | ENCODE_WINDOWS, &err);
+        status = encoder_encode_input(c->e, &all[i], &input,
+                                      ENCODE_SPECIALS | ENCODE_CODE_POINTS | ENCODE_TEXTS | ENCODE_LIMITS | ENCODE_WINDOWS, &err);
     }
     if (!status) status = tokenizer_pad(c->t, all, n, &err);
     bool same = !status && json_array_size(want) == n;
-    for (size_t i = 0; i < n && same; i++) same = windows_are(json_array_get(want, i), &all[i]);
+    for (size_t i = 0; i < n && same; i++) same = windows_are(c->e, json_array_get(want, i), &all[i]);
     if (!same && !json_object_get(line, "error")) wrong(c, line, status ? err.message : "batch");
     c->n_batches += n > 0;
     for (size_t i = 0; i < n; i++) token_windows_deinit(&all[i]);
@@ -172,7 +177,7 @@ static void check_text(struct check *c, const json_t *line) {
     if (json_object_get(line, "ids_bare")) {
         if (encoder_encode(c->e, &c->list, text, view.n, ENCODE_LIMITS, &err))
             wrong(c, line, err.message);
-        else if (!encoding_is(line, &c->list, "ids_bare"))
+        else if (!encoding_is(c->e, line, &c->list, "ids_bare"))
             wrong(c, line, "ids_bare");
     }
     if (!json_object_get(line, "error")) check_steps(c, line, text, view.n);
@@ -348,6 +353,84 @@ TEST(text_encode, scripts) {
     json_decref(starts);
     free(bytes);
     free(all);
+    encoder_destroy(&e);
+    tokenizer_destroy(&t);
+}
+
+/* Added tokens that took white space with them, and Unigram's unknown one, are told and trimmed by what they stand for. Figures of the tokenizers
+   library 0.22. */
+static void check_own(const char *file, const char *text, int n, const char *const *tokens, const uint32_t (*offsets)[2]) {
+    struct tokenizer *t = NULL;
+    struct encoder *e = NULL;
+    struct token_list list = {0};
+    struct cb_err err = {0};
+    CHECK_OK(tokenizer_load_bytes(&t, file, strlen(file), "own", &err));
+    CHECK_OK(encoder_create(&e, t, &err));
+    for (int pass = 0; pass < 2; pass++) {  // with the texts kept, and with offsets alone
+        unsigned flags = ENCODE_SPECIALS | ENCODE_CODE_POINTS | (pass ? 0 : ENCODE_TEXTS);
+        CHECK_OK(encoder_encode(e, &list, text, strlen(text), flags, &err));
+        CHECK(list.n == (size_t)n, "%s: %zu tokens", text, list.n);
+        for (int i = 0; i < n; i++) {
+            size_t length;
+            const char *own = encoder_text(e, &list.token[i], &length);
+            CHECK(own && length == strlen(tokens[i]) && !memcmp(own, tokens[i], length), "%s: token %d is '%.*s'", text, i, (int)length,
+                  own);
+            CHECK(list.token[i].begin == offsets[i][0] && list.token[i].end == offsets[i][1], "%s: token %d lies in [%u, %u)", text, i,
+                  list.token[i].begin, list.token[i].end);
+        }
+    }
+    token_list_deinit(&list);
+    encoder_destroy(&e);
+    tokenizer_destroy(&t);
+}
+
+#define WORDS                                                                                                                         \
+    "\"pre_tokenizer\":{\"type\":\"WhitespaceSplit\"},\"model\":{\"type\":\"WordLevel\",\"vocab\":{\"a\":0,\"b\":1,\"M\":2,\"S\":3}," \
+    "\"unk_token\":\"S\"}"
+#define ADDED(left, right, normalized)                                                                          \
+    "\"added_tokens\":[{\"id\":2,\"content\":\"M\",\"single_word\":false,\"lstrip\":" left ",\"rstrip\":" right \
+    ",\"normalized\":" normalized ",\"special\":false}],"
+#define ROBERTA                                                                                                                          \
+    "\"post_processor\":{\"type\":\"RobertaProcessing\",\"sep\":[\"S\",3],\"cls\":[\"S\",3],\"trim_offsets\":true,\"add_prefix_space\":" \
+    "false},"
+#define BYTES "\"post_processor\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true},"
+
+TEST(text_encode, own_texts) {
+    static const char *const left[] = {"S", "a", " M", "b", "S"}, *const right[] = {"a", "M  ", "b"}, *const lower[] = {"a", "  m ", "b"};
+    static const uint32_t left_at[][2] = {{0, 0}, {0, 1}, {2, 3}, {4, 5}, {0, 0}}, right_at[][2] = {{0, 1}, {2, 3}, {5, 6}},
+                          lower_at[][2] = {{0, 1}, {3, 4}, {5, 6}};
+    check_own("{" ADDED("true", "false", "false") ROBERTA WORDS "}", "a M b", 5, left, left_at);
+    check_own("{" ADDED("false", "true", "false") BYTES WORDS "}", "a M  b", 3, right, right_at);
+    check_own("{" ADDED("true", "true", "true") "\"normalizer\":{\"type\":\"Lowercase\"}," BYTES WORDS "}", "a  M b", 3, lower, lower_at);
+    static const char *const unknown[] = {"a", "\xc2\xa0x", "a"};
+    static const uint32_t unknown_at[][2] = {{0, 1}, {2, 3}, {3, 4}};
+    check_own("{" BYTES "\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"?\",0],[\"a\",-1]]}}", "a\xc2\xa0xa", 3, unknown,
+              unknown_at);
+}
+
+/* A template that puts the second sequence first counts its windows first. */
+TEST(text_encode, windows_of_a_turned_pair) {
+    static const char file[] =
+        "{\"truncation\":{\"direction\":\"Right\",\"max_length\":3,\"strategy\":\"LongestFirst\",\"stride\":0},"
+        "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],\"pair\":[{"
+        "\"Sequence\":"
+        "{\"id\":\"B\",\"type_id\":0}},{\"SpecialToken\":{\"id\":\"S\",\"type_id\":0}},{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],"
+        "\"special_tokens\":{\"S\":{\"id\":\"S\",\"ids\":[3],\"tokens\":[\"S\"]}}}," WORDS "}";
+    static const int32_t want[][3] = {{0, 3, 0}, {1, 3, 0}, {1, 3, 1}, {2, 3, 0}, {2, 3, 1}, {0, 3, 1}};
+    enum { N = sizeof want / sizeof *want };
+    struct tokenizer *t = NULL;
+    struct encoder *e = NULL;
+    struct token_windows w = {0};
+    struct cb_err err = {0};
+    const struct text_view first = {"a b", 3}, second = {"a b M", 5};
+    const struct encode_input pair = {{&first, &second}, {1, 1}, 2, false};
+    CHECK_OK(tokenizer_load_bytes(&t, file, sizeof file - 1, "pair", &err));
+    CHECK_OK(encoder_create(&e, t, &err));
+    CHECK_OK(encoder_encode_input(e, &w, &pair, ENCODE_SPECIALS | ENCODE_LIMITS | ENCODE_WINDOWS, &err));
+    CHECK(w.n == N, "%zu windows", w.n);
+    for (int i = 0; i < N; i++)
+        for (int k = 0; k < 3; k++) CHECK(w.list[i].n == 3 && w.list[i].token[k].id == want[i][k], "window %d: token %d", i, k);
+    token_windows_deinit(&w);
     encoder_destroy(&e);
     tokenizer_destroy(&t);
 }
