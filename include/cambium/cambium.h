@@ -422,6 +422,7 @@ struct cb_convert_result {
     int64_t bytes; /* of the tensors written */
     int64_t tensors, files;
     double max_error; /* largest change of a number */
+    int64_t other_type; /* tensors whose rows no block of the asked type fits: they have the nearest type that does */
 };
 enum cb_status cb_convert(struct cb_engine *engine, const struct cb_convert_options *options, struct cb_convert_result *result,
                           struct cb_err *err);

@@ -20,6 +20,31 @@ struct conversion {
 
 /* ---- to GGUF */
 
+/* One line on weights that the file has no place for, one on tensors whose rows no block of the wanted type fits. */
+static void tell_parts(const struct cb_engine *engine, const struct gguf_part *parts, const struct model *m,
+                       const struct gguf_recipe *recipe, int *n_other) {
+    int64_t count[CB_DTYPE_COUNT] = {0};
+    int n_left = 0, first = -1;
+    char text[300] = "";
+    *n_other = 0;
+    for (int i = 0; i < m->n_weights; i++) {
+        if (!parts[i].entry && !n_left++) first = i;
+        if (!parts[i].entry || !parts[i].is_other) continue;
+        count[parts[i].dtype]++;
+        ++*n_other;
+    }
+    if (n_left)
+        engine_warn(engine,
+                    "%s%s%d weights are left out, GGUF has no place for them: the file is the body of %s without its head or pooler",
+                    m->weights[first].name, n_left > 1 ? " and others, " : ", ", n_left, m->class->name);
+    for (int i = 0; i < CB_DTYPE_COUNT; i++)
+        if (count[i] && strlen(text) < 250)
+            snprintf(text + strlen(text), sizeof text - strlen(text), "%s%lld as %s", *text ? ", " : "", (long long)count[i],
+                     dtype_of((enum cb_dtype)i)->name);
+    if (*n_other)
+        engine_warn(engine, "--quantize %s: the rows of %d tensors are no multiple of its blocks: %s", recipe->name, *n_other, text);
+}
+
 enum cb_status convert_save_gguf(struct cb_engine *engine, const struct gguf_origin *from, const struct gguf_target *to,
                                  const struct model *model, const struct gguf_part *parts, const struct gguf_recipe *recipe,
                                  struct gguf_saved *saved, struct cb_err *err) {
@@ -28,6 +53,7 @@ enum cb_status convert_save_gguf(struct cb_engine *engine, const struct gguf_ori
     TRY(gguf_builder_create(&keys, err));
     enum cb_status status = gguf_model_keys(keys, from, arch, model, gguf_file_type(parts, model, recipe), engine, err);
     if (status == CB_OK) status = gguf_save(to, keys, arch, model, parts, saved, err);
+    if (status == CB_OK) tell_parts(engine, parts, model, recipe, &saved->n_other);
     gguf_builder_destroy(&keys);
     return status;
 }
@@ -47,7 +73,7 @@ static enum cb_status to_gguf(struct conversion *c, struct cb_convert_result *re
     enum cb_status status = gguf_choose(parts, arch, c->model, c->recipe, err);
     if (status == CB_OK) status = convert_save_gguf(c->engine, &from, &to, c->model, parts, c->recipe, &saved, err);
     free(parts);
-    *result = (struct cb_convert_result){saved.bytes, saved.n_tensors, saved.n_files, saved.max_error};
+    *result = (struct cb_convert_result){saved.bytes, saved.n_tensors, saved.n_files, saved.max_error, saved.n_other};
     return status;
 }
 

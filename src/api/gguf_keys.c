@@ -46,6 +46,20 @@ static void title_of(const char *path, char out[128]) {
     snprintf(out, 128, "%.*s", (int)(n - begin < 120 ? n - begin : 120), path + begin);
 }
 
+/* llama.cpp's own converter leaves such windows out of "llama": the model then attends to keys that it never saw so far behind. */
+static enum cb_status check_window(const struct gguf_arch *arch, const struct model *model, const struct cb_engine *engine,
+                                   struct cb_err *err) {
+    const int64_t window = gguf_lost_window(arch, model);
+    if (!window) return CB_OK;
+    if (!engine->options.force)
+        FAIL(err, CB_E_UNSUPPORTED,
+             "found a window of %lld keys; GGUF has no key for it in %s, whose readers attend to all %lld positions (--force leaves it "
+             "out, as llama.cpp's converter does)",
+             (long long)window, arch->name, (long long)model->max_positions);
+    engine_warn(engine, "the window of %lld keys is left out: longer texts give other numbers", (long long)window);
+    return CB_OK;
+}
+
 enum cb_status gguf_model_keys(struct gguf_builder *keys, const struct gguf_origin *from, const struct gguf_arch *arch,
                                const struct model *model, int file_type, struct cb_engine *engine, struct cb_err *err) {
     char title[128];
@@ -53,8 +67,10 @@ enum cb_status gguf_model_keys(struct gguf_builder *keys, const struct gguf_orig
     title_of(from->path, title);
     if (is_file(from->path))
         TRY(copy_keys(keys, from->path, is_one, true, model, err));
-    else
+    else {
+        TRY(check_window(arch, model, engine, err));
         TRY(gguf_put_config(keys, arch, model, title, err));
+    }
     gguf_put_int(keys, "general.file_type", GGUF_U32, file_type);
     gguf_put_int(keys, "general.quantization_version", GGUF_U32, QUANTIZATION_VERSION);
     if (!is_file(from->vocabulary)) return gguf_put_vocabulary(keys, from->vocabulary, model, engine, err);

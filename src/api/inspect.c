@@ -206,6 +206,13 @@ static enum cb_status inspect_fusion_folder(struct inspection *in, struct cb_err
     return CB_OK;
 }
 
+/* Weights alone: what they are weights of is not there. */
+static enum cb_status inspect_weights_folder(struct inspection *in, struct cb_err *err) {
+    const bool is_model = !has(in->path, "adapter_model.safetensors");
+    TRY(inspect_safetensors(in, err));
+    FAIL(err, CB_E_IO, "%s: weights without %s; wanted it beside them", in->path, is_model ? "config.json" : "adapter_config.json");
+}
+
 static bool ends_with(const char *text, const char *end) {
     size_t n = strlen(text), k = strlen(end);
     return n >= k && strcmp(text + n - k, end) == 0;
@@ -227,10 +234,13 @@ static const struct {
     {"adapter", "adapter_config.json", true, inspect_adapter_folder, NULL},
     {"fusion", "adapter_fusion_config.json", true, inspect_fusion_folder, NULL},
     {"model", "config.json", true, inspect_model_folder, NULL},
+    {"weights", "model.safetensors", true, inspect_weights_folder, NULL},
+    {"weights", "model.safetensors.index.json", true, inspect_weights_folder, NULL},
+    {"weights", "pytorch_model.bin", true, inspect_weights_folder, NULL},
+    {"adapter weights", "adapter_model.safetensors", true, inspect_weights_folder, NULL},
     {"tokenizer", "tokenizer.json", true, inspect_tokenizer, NULL},
     {"tokenizer", "vocab.json", true, inspect_tokenizer, NULL},
     {"tokenizer", "encoder.json", true, inspect_tokenizer, NULL},
-    {"weights", "model.safetensors", true, inspect_safetensors, NULL},
     {"checkpoint", ".safetensors", false, inspect_checkpoint, "ckpt-"},
     {"checkpoint", ".safetensors", false, inspect_checkpoint, "best.safetensors"},
     {"safetensors", ".safetensors", false, inspect_safetensors, NULL},

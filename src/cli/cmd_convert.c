@@ -9,11 +9,9 @@ static const struct option options[] = {
     {"model", OPTION_TEXT, AT(model), "BASE", "the model that an adapter is for"},
     {NULL, OPTION_FLAG, 0, NULL, NULL}};
 #define R(field) offsetof(struct cb_convert_result, field)
-static const struct field fields[] = {{"bytes", FIELD_BYTES, R(bytes)},
-                                      {"tensors", FIELD_INT, R(tensors)},
-                                      {"files", FIELD_INT, R(files)},
-                                      {"max_error", FIELD_NUMBER, R(max_error)},
-                                      {NULL, FIELD_INT, 0}};
+static const struct field fields[] = {{"bytes", FIELD_BYTES, R(bytes)},         {"tensors", FIELD_INT, R(tensors)},
+                                      {"files", FIELD_INT, R(files)},           {"max_error", FIELD_NUMBER, R(max_error)},
+                                      {"other_type", FIELD_INT, R(other_type)}, {NULL, FIELD_INT, 0}};
 
 static enum cb_status run(struct cli *cli, void *parsed, char **args, int n_args, struct cb_err *err) {
     struct cb_convert_options *o = parsed;

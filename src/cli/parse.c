@@ -16,7 +16,8 @@ static const struct option common[] = {
     {"json", OPTION_FLAG, COMMON(json), NULL, "the result as one JSON object on standard output"},
     {"quiet", OPTION_FLAG, COMMON(quiet), NULL, "no progress"},
     {"config", OPTION_TEXT, COMMON(config), "FILE", "options as a JSON object; the command line wins"},
-    {"force", OPTION_FLAG, COMMON(force), NULL, "put modules on a base that they were not trained on"},
+    {"force", OPTION_FLAG, COMMON(force), NULL,
+     "put modules on a base that they were not trained on; write GGUF without a window that it has no key for"},
     {"memory", OPTION_SIZE, COMMON(memory), "SIZE", "refuse a plan that needs more, e.g. 4GiB"},
     {"deterministic", OPTION_FLAG, COMMON(deterministic), NULL, "bit-equal for any thread count (always so on the CPU)"},
     {"cpu-mask", OPTION_TEXT, COMMON(cpu_mask), "NAME", "use no newer instructions: scalar, avx2, avx512"},
@@ -59,13 +60,13 @@ static const struct option *option_find(const struct option *table, const char *
     return NULL;
 }
 
-/* A number with a suffix of powers of 1000 (k M G) or 1024 (KiB MiB GiB). */
+/* A number with a suffix of powers of 1000 (k M G; of bytes kB KB MB GB) or 1024 (KiB MiB GiB). */
 static bool parse_number(const char *text, bool size, double *value) {
     static const struct {
         const char *suffix;
         double factor;
-    } suffixes[] = {{"", 1},     {"k", 1e3},  {"K", 1e3}, {"M", 1e6}, {"G", 1e9}, {"KiB", 1024}, {"MiB", 1048576}, {"GiB", 1073741824.0},
-                    {"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}};
+    } suffixes[] = {{"", 1},     {"k", 1e3},  {"K", 1e3},  {"M", 1e6}, {"G", 1e9}, {"KiB", 1024}, {"MiB", 1048576}, {"GiB", 1073741824.0},
+                    {"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"KB", 1e3}};
     char *end;
     errno = 0;
     *value = strtod(text, &end);
@@ -97,7 +98,7 @@ static enum cb_status set_value(const struct option *o, void *base, const char *
         case OPTION_SIZE:
             if (!parse_number(text, o->kind == OPTION_SIZE, &value) || value != floor(value) || fabs(value) > 9e15)
                 FAIL(err, CB_E_USAGE, "--%s '%s': not a whole number%s", o->name, text,
-                     o->kind == OPTION_SIZE ? " of bytes (KiB, MiB, GiB may follow)" : " (k, M, G may follow)");
+                     o->kind == OPTION_SIZE ? " of bytes (KB, MB, GB or KiB, MiB, GiB may follow)" : " (k, M, G may follow)");
             if (o->kind == OPTION_POSITIVE && value < 1) FAIL(err, CB_E_USAGE, "--%s %s: wanted 1 or more", o->name, text);
             if (o->kind == OPTION_SIZE && value < 0) FAIL(err, CB_E_USAGE, "--%s %s: wanted 0 or more bytes", o->name, text);
             *(int64_t *)p = o->kind == OPTION_COUNT_OR_NONE && value == 0 ? -1 : (int64_t)value;

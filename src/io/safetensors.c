@@ -30,6 +30,28 @@ enum cb_dtype safetensors_dtype(const char *name) {
     return (enum cb_dtype)i;
 }
 
+/* What a file is that a download left in place of weights; NULL: unknown. */
+static const char *looks_like(const unsigned char *p, size_t size) {
+    static const struct {
+        const char *beginning, *what;
+    } rows[] = {{"version https://git-lfs", "a git-lfs pointer: fetch the file itself with git lfs pull"},
+                {"<!DOCTYPE", "an HTML page: the download was refused or needs a login"},
+                {"<!doctype", "an HTML page: the download was refused or needs a login"},
+                {"<html", "an HTML page: the download was refused or needs a login"},
+                {"<?xml", "an XML page: the download was refused or needs a login"},
+                {"{", "a JSON text"},
+                {"GGUF", "a GGUF file: its name should end in .gguf"},
+                {"PK\x03\x04", "a zip archive"},
+                {"\x80\x02", "a pickle of Python, as torch.save wrote before version 1.6"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const size_t n = strlen(rows[i].beginning);
+        if (size >= n && !memcmp(p, rows[i].beginning, n)) return rows[i].what;
+    }
+    for (size_t i = 0; i < size && i < 64; i++)
+        if (p[i] >= 127 || (p[i] < 32 && p[i] != '\n' && p[i] != '\r' && p[i] != '\t')) return NULL;
+    return "text";
+}
+
 static enum cb_status header_length(size_t *length, const struct map *map, struct cb_err *err) {
     const unsigned char *p = map_data(map);
     const char *name = map_name(map);
@@ -37,6 +59,8 @@ static enum cb_status header_length(size_t *length, const struct map *map, struc
     size_t size = map_size(map);
     if (size < 8) FAIL(err, CB_E_FORMAT, "%s: %zu bytes; wanted a safetensors header, whose length alone takes 8", name, size);
     for (int i = 7; i >= 0; i--) n = n << 8 | p[i];
+    const char *other = n > HEADER_LIMIT ? looks_like(p, size) : NULL;
+    if (other) FAIL(err, CB_E_FORMAT, "%s: not safetensors; it looks like %s", name, other);
     if (n > HEADER_LIMIT) FAIL(err, CB_E_FORMAT, "%s: header of %llu bytes; wanted at most %u", name, n, HEADER_LIMIT);
     if (n > size - 8) FAIL(err, CB_E_FORMAT, "%s: header of %llu bytes; the file has %zu after the length", name, n, size - 8);
     if (n < 2) FAIL(err, CB_E_FORMAT, "%s: header of %llu bytes; wanted at least {}", name, n);

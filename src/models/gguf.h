@@ -43,6 +43,7 @@ struct gguf_arch {
     bool long_factors;  // divisors of frequencies for short and for long texts (LongRoPE)
     bool head;  // output.weight, or a tied head
     bool repeats_head;  // a tied head is written too: older readers want it
+    const char *left_out[5];  // beginnings of weights that files never hold: heads of architectures that are bodies; NULL-ended
 };
 /* By general.architecture; NULL where unknown. Models with and without experts may share a name: those without, or as the file says. */
 const struct gguf_arch *gguf_arch_find(const char *name);
@@ -69,6 +70,9 @@ void gguf_pair_rows(void *out, const void *in, int64_t rows, int64_t heads, size
 enum cb_status gguf_config(json_t **config, const struct gguf_arch *arch, struct gguf *gguf, struct cb_err *err);
 /* rope_parameters, or their part for layers without windows, or rope_scaling; NULL where there are none. */
 const json_t *gguf_scaling(const struct model *model);
+/* The narrowest window of keys that readers of an architecture without windows (Mistral's "llama") do not keep to; 0: none, or none that a text of the
+   model's length would notice. */
+int64_t gguf_lost_window(const struct gguf_arch *arch, const struct model *model);
 /* The keys of a model: general.* and those of its architecture. */
 enum cb_status gguf_put_config(struct gguf_builder *b, const struct gguf_arch *arch, const struct model *model, const char *title,
                                struct cb_err *err);
@@ -85,15 +89,17 @@ const char *gguf_recipe_names(char text[300]);
 
 /* One weight of model->weights: where its values are, and the type in which the file gets it. An entry without data is asked of gguf_target's values. */
 struct gguf_part {
-    const struct store_entry *entry;
+    const struct store_entry *entry;  // NULL: left out of the file
     enum cb_dtype dtype;
+    bool is_other;  // rows that no block of the recipe's type fits: another type
 };
 /* Values that are made when they are written: n elements of a weight from the first on, in its checkpoint's order. Calls go forward through a weight. */
 struct gguf_values {
     enum cb_status (*read)(void *context, const char *weight, int64_t first, int64_t n, float *out, struct cb_err *err);
     void *context;
 };
-/* The types by a recipe; NULL: as stored (vectors: f32). Rows that no block fits get the nearest type that does. parts[i].entry: set. */
+/* The types by a recipe; NULL: as stored (vectors: f32). Rows that no block fits get the nearest type that does. parts[i].entry: set;
+   NULL afterwards where the file has no place for the weight (gguf_arch.left_out). */
 enum cb_status gguf_choose(struct gguf_part *parts, const struct gguf_arch *arch, const struct model *model,
                            const struct gguf_recipe *recipe, struct cb_err *err);
 /* general.file_type: of the recipe, else of the type that most numbers have. */
@@ -103,6 +109,7 @@ struct gguf_saved {
     double max_error;  // largest change of a number
     double error_squares, value_squares;  // sums of the squares of these changes, and of the numbers
     int n_tensors, n_files;
+    int n_other;  // tensors whose rows no block of the wanted type fits
 };
 struct pool;
 struct gguf_target {

@@ -340,7 +340,8 @@ static const struct gguf_arch archs[] = {
      .config =
          "{\"architectures\":[\"BertModel\"],\"model_type\":\"bert\",\"hidden_act\":\"gelu\",\"position_embedding_type\":\"absolute\"}",
      .options = bert_options,
-     .names = bert_names},
+     .names = bert_names,
+     .left_out = {"cls.", "classifier.", "qa_outputs.", "bert.pooler."}},
 };
 enum { N_ARCHS = sizeof archs / sizeof *archs };
 

@@ -263,7 +263,7 @@ static const char *plain_name(const char *activation) {
     return activation;
 }
 
-/* What the format has no key for must be as readers take it to be. */
+/* What the format has no key for must be as readers take it to be; windows: see check_decoder and gguf_lost_window. */
 static enum cb_status check_fixed(const struct gguf_arch *arch, const struct model *m, struct cb_err *err) {
     json_t *fixed, *want;
     const char *key;
@@ -272,7 +272,9 @@ static enum cb_status check_fixed(const struct gguf_arch *arch, const struct mod
     enum cb_status status = CB_OK;
     json_object_foreach(fixed, key, want) {
         const json_t *have = json_object_get(m->config, key);
-        if (!strcmp(key, "architectures") || !have || json_is_null(have) || json_equal((json_t *)(uintptr_t)have, want)) continue;
+        if (!strcmp(key, "architectures") || !strcmp(key, "sliding_window") || !have || json_is_null(have) ||
+            json_equal((json_t *)(uintptr_t)have, want))
+            continue;
         if (json_is_number(have) && json_is_number(want) && json_number_value(have) == json_number_value(want)) continue;
         if (json_is_string(have) && json_is_string(want) &&
             !strcmp(plain_name(json_string_value(have)), plain_name(json_string_value(want))))
@@ -285,12 +287,21 @@ static enum cb_status check_fixed(const struct gguf_arch *arch, const struct mod
     return status;
 }
 
+int64_t gguf_lost_window(const struct gguf_arch *arch, const struct model *m) {
+    int64_t least = 0;
+    for (int64_t i = 0; arch->rope && !arch->windows && i < m->n_layer; i++) {
+        const int64_t window = decoder_options(m)->layer[i].window;
+        if (window && window < m->max_positions && (!least || window < least)) least = window;
+    }
+    return least;
+}
+
 /* What a decoder's readers take as given: which layers have windows, the scale of scores, the second base of positions. */
 static enum cb_status check_decoder(const struct gguf_arch *arch, const struct model *m, struct cb_err *err) {
     const struct decoder *d = decoder_options(m);
     const int64_t every = arch->windows, most = m->n_layer ? d->layer[0].window : 0;
-    for (int64_t i = 0; i < m->n_layer; i++) {
-        const int64_t want = every == 1 || (every && (i + 1) % every) ? most : 0, have = d->layer[i].window;
+    for (int64_t i = 0; every && i < m->n_layer; i++) {
+        const int64_t want = every == 1 || (i + 1) % every ? most : 0, have = d->layer[i].window;
         if (have != want || (every > 1 && !most))
             FAIL(err, CB_E_UNSUPPORTED, "layer %lld: found a window of %lld keys; GGUF has no key for it, readers of %s take %lld (0: all)",
                  (long long)i, (long long)have, arch->name, (long long)want);

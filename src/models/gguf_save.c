@@ -79,13 +79,20 @@ static enum cb_status name_find(const struct gguf_name **row, char file[NAME], c
     return CB_OK;
 }
 
+static bool is_left_out(const struct gguf_arch *arch, const char *weight) {
+    for (const char *const *begin = arch->left_out; *begin; begin++)
+        if (!strncmp(weight, *begin, strlen(*begin))) return true;
+    return false;
+}
+
 enum cb_status gguf_choose(struct gguf_part *parts, const struct gguf_arch *arch, const struct model *m, const struct gguf_recipe *recipe,
                            struct cb_err *err) {
     char file[NAME];
     for (int i = 0; i < m->n_weights; i++) {
         const struct gguf_name *row;
         const struct model_weight *w = &m->weights[i];
-        if (w->is_optional && !gguf_name_of_weight(arch, w->name, m->family->prefix, file, NULL)) {
+        const bool may_go = w->is_optional || is_left_out(arch, w->name);
+        if (may_go && !gguf_name_of_weight(arch, w->name, m->family->prefix, file, NULL)) {
             parts[i].entry = NULL;
             continue;
         }
@@ -100,6 +107,7 @@ enum cb_status gguf_choose(struct gguf_part *parts, const struct gguf_arch *arch
             bool better = strstr(row->file, ".attn_v") || strstr(row->file, ".ffn_down");
             enum cb_dtype dtype = head ? recipe->head : better ? recipe->better : recipe->dtype;
             parts[i].dtype = fitting(dtype, file_type(row, w).dim[1]);
+            parts[i].is_other = parts[i].dtype != dtype;
         }
     }
     return CB_OK;

@@ -1,4 +1,4 @@
-/* A module's folder as PEFT has it: adapter_config.json and adapter_model.safetensors. */
+/* A module's folder as PEFT has it: adapter_config.json and adapter_model.safetensors (read: adapter_model.bin too). */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -215,6 +215,14 @@ static enum cb_status head_leave(struct module *m, struct tensors **tensors, str
     return CB_OK;
 }
 
+/* The weights of a folder as PEFT writes them now, or with torch.save as it did before. Owned by caller, free(); NULL: no memory. */
+static char *weights_path(const char *folder) {
+    char *now = io_path_join(folder, "adapter_model.safetensors"), *before = io_path_join(folder, "adapter_model.bin");
+    const bool is_old = now && before && !io_is_file(now) && io_is_file(before);
+    free(is_old ? now : before);
+    return is_old ? before : now;
+}
+
 enum cb_status module_load_headed(struct module **module, struct store *store, const char *folder, const char *head, const char *name,
                                   const struct nn *sites, struct cb_err *err) {
     *module = NULL;
@@ -223,7 +231,7 @@ enum cb_status module_load_headed(struct module **module, struct store *store, c
     if (head && *head) FAIL(err, CB_E_UNSUPPORTED, "%s: the head %s goes with modules of the adapters library", folder, head);
     struct module *checked = NULL;
     struct tensors *tensors = NULL;
-    char *path = io_path_join(folder, "adapter_config.json"), *weights = io_path_join(folder, "adapter_model.safetensors");
+    char *path = io_path_join(folder, "adapter_config.json"), *weights = weights_path(folder);
     enum cb_status status = path && weights ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory for a path", folder);
     // what the configuration alone tells is told by its own name
     if (status == CB_OK) status = module_check_config(&checked, path, name, sites, err);

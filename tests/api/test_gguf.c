@@ -210,6 +210,37 @@ TEST(gguf_models, every_recipe_and_its_refusals) {
     place_close(&p);
 }
 
+/* What a file has no place for goes by with a word: heads of bodies, a window where that is asked for, rows that no block fits. */
+TEST(gguf_models, what_is_left_out) {
+    struct place p;
+    struct cb_init_result ir;
+    struct cb_convert_result r;
+    struct cb_engine_options options = {.threads = 1, .force = true};
+    struct cb_engine *forced;
+    place_open(&p);
+    CHECK_OK(cb_engine_create(&forced, &options, &err));
+    struct cb_init_options io = {.out = at(&p, "bert"), .family = "bert"};
+    io.set = "hidden_size=48,intermediate_size=64,num_hidden_layers=1,num_attention_heads=4,vocab_size=300,max_position_embeddings=64";
+    struct cb_convert_options o = {.in = io.out, .out = at(&p, "bert.gguf")};
+    CHECK_OK(cb_init(p.engine, &io, &ir, &err));
+    CHECK_OK(cb_convert(p.engine, &o, &r, &err));
+    CHECK(r.other_type == 0 && r.tensors == 5 + 16, "%lld tensors", (long long)r.tensors);
+    o.quantize = "q8_0";  // only rows of 64 are whole blocks
+    CHECK_OK(cb_convert(p.engine, &o, &r, &err));
+    CHECK(r.other_type > 3 && r.other_type < r.tensors, "%lld of another type", (long long)r.other_type);
+    io.out = o.in = at(&p, "mistral");
+    io.family = "mistral";
+    io.set =
+        "hidden_size=64,intermediate_size=96,num_hidden_layers=1,num_attention_heads=4,num_key_value_heads=2,vocab_size=300,"
+        "max_position_embeddings=64,sliding_window=63";
+    o.quantize = NULL;
+    CHECK_OK(cb_init(p.engine, &io, &ir, &err));
+    CHECK_FAILS(cb_convert(p.engine, &o, &r, &err), CB_E_UNSUPPORTED, "--force");
+    CHECK_OK(cb_convert(forced, &o, &r, &err));
+    cb_engine_destroy(&forced);
+    place_close(&p);
+}
+
 /* Whether two folders hold the same weights. */
 static bool same_weights(const char *a, const char *b) {
     char *text[2] = {NULL, NULL}, path[1700];
@@ -253,6 +284,7 @@ TEST(gguf_models, families_and_what_has_no_key) {
     } cases[] = {
         {"mistral", SIZES ",num_hidden_layers=2,sliding_window=null", NULL},
         {"mistral", SIZES ",num_hidden_layers=2,sliding_window=5", "window of 5"},
+        {"mistral", SIZES ",num_hidden_layers=2,sliding_window=64", NULL},
         {"gemma2", SIZES ",num_hidden_layers=2,head_dim=8,query_pre_attn_scalar=8,sliding_window=5", NULL},
         {"gemma2", SIZES ",num_hidden_layers=46,head_dim=8,query_pre_attn_scalar=16,sliding_window=5", NULL},
         {"gemma2", SIZES ",num_hidden_layers=2,head_dim=8,query_pre_attn_scalar=9,sliding_window=5", "query_pre_attn_scalar"},

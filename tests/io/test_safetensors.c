@@ -66,6 +66,19 @@ TEST(safetensors, malformed_corpus) {
     free(text);
 }
 
+TEST(safetensors, what_downloads_leave) {
+    static const char *const files[][2] = {{"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"},
+                                           {"<!DOCTYPE html><title>403</title>", "HTML page"},
+                                           {"Entry not found, sorry", "looks like text"}};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        struct tensors *t;
+        char path[300];
+        snprintf(path, sizeof path, "%s/model.safetensors", scratch());
+        CHECK_OK(io_write_file(path, files[i][0], strlen(files[i][0]), &err));
+        CHECK_FAILS(tensors_open(&t, path, &err), CB_E_FORMAT, files[i][1]);
+    }
+}
+
 TEST(safetensors, values_of_accepted_files) {
     const char *shared = shared_dir();
     if (!shared) return;
