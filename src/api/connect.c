@@ -84,10 +84,11 @@ static enum cb_status load_text(struct connection *c, struct cb_err *err) {
     const int64_t context = m->max_positions > 0 && m->max_positions < 1024 ? m->max_positions : 1024;
     struct loader_options lo = {.batch = c->o->batch ? c->o->batch : 8,
                                 .seq = c->o->seq ? c->o->seq : context,
-                                .no_pack = m->class->head->shifts_labels,
                                 .segments = c->mask || corpus_info(c->corpus)->documents > 1,
                                 .evaluation = true};
+    if (m->class->head->shifts_labels) score_pairs(&lo, m);
     TRY(loader_create(&c->loader, c->corpus, &lo, err));
+    score_tell_lost(engine, c->loader, "");
     TRY(score_open(&c->score, &c->between, &lo, NULL, err));
     c->score.loader = c->loader;
     c->score.mask = c->mask;

@@ -66,13 +66,14 @@ static enum cb_status run(struct evaluation *e, struct cb_engine *engine, struct
                                        : context < 1024 ? context
                                                         : 1024,
                                 .stride = o->stride,
-                                .no_pack = e->instance.model->class->head->shifts_labels && !e->corrupt,
                                 .segments = e->mask || corpus_info(e->corpus)->documents > 1,
                                 .evaluation = true};
     if (lo.batch < 1 || lo.seq < 1 || lo.stride < 0 || lo.stride > lo.seq)
         FAIL(err, CB_E_USAGE, "eval: --batch and --seq want 1 or more, --stride at most --seq");
     if (!e->corrupt) TRY(score_check_pairs(e->instance.model, e->corpus, err));
+    if (e->instance.model->class->head->shifts_labels && !e->corrupt) score_pairs(&lo, e->instance.model);
     TRY(loader_create(&e->loader, e->corpus, &lo, err));
+    score_tell_lost(engine, e->loader, "");
     TRY(score_open(&e->score, &e->instance, &lo, e->corrupt, err));
     e->score.loader = e->loader;
     e->score.mask = e->mask;
@@ -82,8 +83,9 @@ static enum cb_status run(struct evaluation *e, struct cb_engine *engine, struct
     r->words = info->words;
     r->perplexity = exp(r->loss);
     r->seconds = engine_now() - begin;
-    // every token after the first is scored, the end of text that each document got among them; the loss of hidden ones says nothing of all the bytes
-    double nats = e->mask || e->corrupt ? NAN : r->loss * (double)r->tokens;
+    // every token after the first is scored, the end of text that each document got among them; the loss of hidden ones, or without those cut
+    // off, says nothing of all the bytes
+    double nats = e->mask || e->corrupt || loader_info(e->loader)->cut_targets ? NAN : r->loss * (double)r->tokens;
     r->bits_per_byte = nats / log(2) / (double)r->bytes;
     r->word_perplexity = r->words ? exp(nats / (double)r->words) : NAN;
     return CB_OK;

@@ -176,7 +176,7 @@ static enum cb_status run_rows(struct measure *m, int64_t *rows, struct cb_err *
         // rows that are padded say less and would count as much
         for (int64_t i = 0; i < lo->seq; i++) learnt += labels[i] != LOADER_IGNORE;
         if (!learnt || (learnt < lo->seq / 2 && r > 0)) continue;
-        score_prepare(m->instance.model, m->mask, NULL, (uint64_t)r, 1, lo->seq, ids, labels, segments);
+        score_prepare(m->mask, NULL, (uint64_t)r, 1, lo->seq, ids, labels, segments);
         TRY(plan_run(m->pass.plan, m->engine->pool, err));
         for (int i = 0; i < m->n_sums; i++) {
             const float *value = pass_data(&m->pass, m->sums[i].output);

@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/pair.h"
-
 #define VALID_KEY ((uint64_t)1 << 62)  // masks of validation are not those of training
 
 enum cb_status score_mask(struct mask **mask, const struct model *model, const struct tokenizer *tokenizer, const char *kind, double rate,
@@ -46,15 +44,32 @@ int32_t *score_segments(struct pass *pass) {
     return segments ? segments : pass_data(pass, "attention_mask");
 }
 
-void score_prepare(const struct model *model, const struct mask *mask, const struct corrupt *corrupt, uint64_t key, int64_t batch,
-                   int64_t seq, int32_t *ids, int32_t *labels, int32_t *segments) {
-    const int32_t eos = model->n_eos ? (int32_t)model->eos[0] : -1;
-    const int32_t pad = model->pad >= 0 && model->pad < model->vocab ? (int32_t)model->pad : 0;
+void score_prepare(const struct mask *mask, const struct corrupt *corrupt, uint64_t key, int64_t batch, int64_t seq, int32_t *ids,
+                   int32_t *labels, int32_t *segments) {
     if (mask) mask_apply(mask, key, batch, seq, ids, labels, segments);
-    if (corrupt)
-        corrupt_apply(corrupt, key, batch, seq, ids, labels, segments);
-    else if (model->class->head->shifts_labels)
-        pair_split(batch, seq, ids, labels, segments, eos, pad);
+    if (corrupt) corrupt_apply(corrupt, key, batch, seq, ids, labels, segments);
+}
+
+void score_pairs(struct loader_options *o, const struct model *model) {
+    o->no_pack = o->pairs = true;
+    o->eos = model->n_eos ? (int32_t)model->eos[0] : -1;
+    o->pad = model->pad >= 0 && model->pad < model->vocab ? (int32_t)model->pad : 0;
+}
+
+void score_tell_lost(struct cb_engine *engine, const struct loader *loader, const char *of) {
+    const struct loader_options *o = loader_options(loader);
+    const struct loader_info *i = loader_info(loader);
+    const struct {
+        int64_t n, tokens;
+        const char *what;
+    } cut[] = {{i->cut_documents, i->cut_tokens, o->pairs ? "sources" : "documents"}, {i->cut_targets, i->cut_target_tokens, "targets"}};
+    for (int k = 0; k < 2; k++)
+        if (cut[k].n)
+            engine_warn(engine, "%s%lld %s are longer than --seq %lld: %lld tokens are cut off", of, (long long)cut[k].n, cut[k].what,
+                        (long long)o->seq, (long long)cut[k].tokens);
+    if (i->blank_rows)
+        engine_warn(engine, "%s%lld of %lld %s have nothing to learn within --seq %lld", of, (long long)i->blank_rows,
+                    (long long)loader_windows(loader), o->no_pack ? "examples" : "windows", (long long)o->seq);
 }
 
 enum cb_status score_check_pairs(const struct model *model, const struct corpus *corpus, struct cb_err *err) {
@@ -109,7 +124,7 @@ enum cb_status score_run(struct score *s, double *loss, int64_t *tokens, struct 
     int64_t count = 0;
     for (int64_t i = 0; i < loader_valid_batches(s->loader); i++) {
         TRY(loader_valid(s->loader, i, ids, s->spare ? s->spare : labels, segments, positions, err));
-        score_prepare(s->instance->model, s->mask, s->corrupt, VALID_KEY + (uint64_t)i, o->batch, o->seq, ids, labels, segments);
+        score_prepare(s->mask, s->corrupt, VALID_KEY + (uint64_t)i, o->batch, o->seq, ids, labels, segments);
         int64_t learnt = 0;
         for (int64_t k = 0; k < o->batch * target; k++) learnt += labels[k] != LOADER_IGNORE;
         if (!learnt) continue;

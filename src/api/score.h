@@ -24,15 +24,18 @@ enum cb_status score_corrupt(struct corrupt **corrupt, const struct model *model
                              double rate, uint64_t seed, struct cb_err *err);
 /* Whether a model learns what --task says: "text" or "chat", of masked language models "mlm", of encoder-decoders "span-corruption" too. Nullable: task. */
 enum cb_status score_check_task(const struct model *model, const char *task, struct cb_err *err);
-/* An encoder-decoder learns completions of prompts, unless spans are corrupted: a corpus without any is CB_E_ARGUMENT. Its loader gives one document a
-   row (no_pack). */
+/* An encoder-decoder learns completions of prompts, unless spans are corrupted: a corpus without any is CB_E_ARGUMENT. Its loader is
+   that of score_pairs. */
 enum cb_status score_check_pairs(const struct model *model, const struct corpus *corpus, struct cb_err *err);
 /* Input of a pass that the loader's segments go into; NULL: none. */
 int32_t *score_segments(struct pass *pass);
-/* A loader's batch as the model learns it: tokens hidden, prompt and completion parted, spans corrupted: then labels (B,corrupt_target) are all new.
-   Nullable: mask, corrupt. */
-void score_prepare(const struct model *model, const struct mask *mask, const struct corrupt *corrupt, uint64_t key, int64_t batch,
-                   int64_t seq, int32_t *ids, int32_t *labels, int32_t *segments);
+/* A loader's batch as the model learns it: tokens hidden, spans corrupted: then labels (B,corrupt_target) are all new. Nullable: mask, corrupt. */
+void score_prepare(const struct mask *mask, const struct corrupt *corrupt, uint64_t key, int64_t batch, int64_t seq, int32_t *ids,
+                   int32_t *labels, int32_t *segments);
+/* Options of a loader for an encoder-decoder: a source and a target a row. */
+void score_pairs(struct loader_options *options, const struct model *model);
+/* Warns of what a loader's rows lose and of rows without anything to learn; of: what they are, "validation: ", or "". */
+void score_tell_lost(struct cb_engine *engine, const struct loader *loader, const char *of);
 /* Builds the plan for batches of a loader's options; weights are the instance's own, so that later training shows. Set score->loader and ->mask before
    score_run. Nullable: corrupt (borrowed). Free with score_close. */
 enum cb_status score_open(struct score *score, struct instance *instance, const struct loader_options *options,

@@ -105,16 +105,18 @@ static enum cb_status loaders_make(struct run *r, struct data_set *set, struct l
         lo.seed ^= rng_hash(set->name);
     }
     TRY(loader_create(&set->loader, set->corpus, &lo, err));
-    const struct loader_info *info = loader_info(set->loader);
-    if (o->no_pack && info->cut_tokens)
-        engine_warn(r->engine, "%lld documents are longer than --seq %lld: %lld tokens are cut off", (long long)info->cut_documents,
-                    (long long)r->seq, (long long)info->cut_tokens);
+    char of[100] = "";
+    if (set->name) snprintf(of, sizeof of, "%.80s: ", set->name);
+    score_tell_lost(r->engine, set->loader, of);
     if (!o->n_valid && !cut) return CB_OK;
     lo.batch = r->batch;
     lo.evaluation = true;
     lo.first = cut;
     lo.last = 0;
-    return loader_create(&set->valid_loader, set->valid_corpus ? set->valid_corpus : set->corpus, &lo, err);
+    TRY(loader_create(&set->valid_loader, set->valid_corpus ? set->valid_corpus : set->corpus, &lo, err));
+    snprintf(of, sizeof of, "validation%s%.80s: ", set->name ? " of " : "", set->name ? set->name : "");
+    score_tell_lost(r->engine, set->valid_loader, of);
+    return CB_OK;
 }
 
 enum cb_status run_data(struct run *r, struct cb_err *err) {
@@ -144,12 +146,9 @@ enum cb_status run_data(struct run *r, struct cb_err *err) {
         d->segments |= corpus_info(set->corpus)->documents > 1;
     }
     int32_t pad = tokenizer_eos(d->tokenizer) >= 0 ? tokenizer_eos(d->tokenizer) : 0;
-    struct loader_options lo = {.batch = r->batch,
-                                .seq = r->seq,
-                                .seed = r->engine->options.seed,
-                                .no_pack = o->no_pack || pairs,
-                                .segments = d->segments,
-                                .pad = pad};
+    struct loader_options lo = {
+        .batch = r->batch, .seq = r->seq, .seed = r->engine->options.seed, .no_pack = o->no_pack, .segments = d->segments, .pad = pad};
+    if (pairs) score_pairs(&lo, r->training.instance.model);
     for (int i = 0; i < d->sets.n; i++) TRY(loaders_make(r, &d->sets.set[i], lo, err));
     return CB_OK;
 }
@@ -167,7 +166,7 @@ enum cb_status run_text_batch(struct run *r, int64_t index, struct cb_err *err) 
         TRY(loader_batch(d->sets.set[set].loader, row, r->in.ids + at, labels + at, segments ? segments + at : NULL,
                          positions ? positions + at : NULL, err));
     }
-    score_prepare(r->training.instance.model, d->mask, d->corrupt, (uint64_t)index, r->batch, r->seq, r->in.ids, r->in.labels, segments);
+    score_prepare(d->mask, d->corrupt, (uint64_t)index, r->batch, r->seq, r->in.ids, r->in.labels, segments);
     return CB_OK;
 }
 

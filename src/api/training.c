@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/pattern.h"
+#include "data/loader.h"
 
 /* Layer number in a weight's name ("model.layers.3.mlp..." is 3), -1 outside the layers. */
 int64_t training_layer_of(const char *name) {
@@ -235,12 +236,24 @@ static enum cb_status module_updated(void *user, int64_t step, struct store *sta
     return CB_OK;
 }
 
+/* Whether the batch has a label that is learnt. Labels that are no classes, and other heads' inputs, all count. */
+static bool has_labels(void *user) {
+    struct plan *plan = ((struct training *)user)->pass.plan;
+    const int slot = plan_find(plan, "labels");
+    if (slot < 0 || plan_slot(plan, slot)->type.dtype != CB_DTYPE_I32) return true;
+    const int32_t *label = plan_data(plan, slot);
+    for (int64_t i = 0, n = type_elements(&plan_slot(plan, slot)->type); i < n; i++)
+        if (label[i] != LOADER_IGNORE) return true;
+    return false;
+}
+
 enum cb_status training_plan(struct training *t, const struct training_options *o, struct cb_err *err) {
     const struct cb_engine *engine = t->instance.engine;
     TRY(build(t, o, err));
     if (!engine->backend.runs) return CB_OK;
     struct trainer_options options = o->trainer;
     if (t->module) options.updated = module_updated;
+    options.learns = has_labels;
     options.user = t;
     TRY(trainer_create(&t->trainer, t->pass.plan, t->params, t->n_params, &options, engine->pool, err));
     for (int i = 0; i < t->n_modules; i++) TRY(module_train_begin(t->modules[i], trainer_states(t->trainer), options.sched.steps, err));

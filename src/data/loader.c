@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/pair.h"
 #include "data/permute.h"
 
 struct loader {
@@ -31,31 +32,37 @@ static enum cb_status options_check(const struct loader *l, struct cb_err *err) 
     return CB_OK;
 }
 
-// The part of document i that is in the range, at most T + 1 tokens: T ids and the label of the last.
-static void row_extent(const struct loader *l, int64_t i, int64_t *begin, int64_t *n) {
-    int64_t start = corpus_document_start(l->corpus, i), end = corpus_document_start(l->corpus, i + 1);
+static bool is_blank(const struct loader *l, int64_t begin, int64_t end) { return pair_border(l->corpus, begin, end) == end; }
+
+static struct pair_options pair_options(const struct loader *l) {
+    return (struct pair_options){.seq = l->options.seq, .eos = l->options.eos, .pad = l->options.pad};
+}
+
+// The part of document i that is in the range.
+static void document_extent(const struct loader *l, int64_t i, int64_t *begin, int64_t *end) {
+    int64_t start = corpus_document_start(l->corpus, i);
     *begin = start > l->first ? start : l->first;
-    *n = smaller(smaller(end, l->last) - *begin, l->options.seq + 1);
+    *end = smaller(corpus_document_start(l->corpus, i + 1), l->last);
 }
 
 // Goes through the documents once: what rows lose.
 static enum cb_status documents_count(struct loader *l, struct cb_err *err) {
-    int32_t *label = malloc(((size_t)l->options.seq + 1) * sizeof *label);
-    if (!label) FAIL(err, CB_E_MEMORY, "loader: out of memory for a row of %lld", (long long)l->options.seq);
-    for (int64_t i = l->document; i < l->document + l->info.documents; i++) {
-        int64_t begin, n;
-        row_extent(l, i, &begin, &n);
-        int64_t lost = smaller(corpus_document_start(l->corpus, i + 1), l->last) - begin - n;
-        l->info.cut_tokens += lost;
-        l->info.cut_documents += lost > 0;
-        memset(label, 0, (size_t)n * sizeof *label);
-        corpus_unlearn(l->corpus, label, begin, n);
-        bool learns = false;
-        for (int64_t t = 1; t < n && !learns; t++) learns = label[t] != LOADER_IGNORE;
-        l->info.blank_documents += !learns;
+    const struct pair_options po = pair_options(l);
+    struct loader_info *info = &l->info;
+    for (int64_t i = l->document; i < l->document + info->documents; i++) {
+        int64_t begin, end;
+        document_extent(l, i, &begin, &end);
+        // a row has T ids and the label of the last
+        const int64_t kept = smaller(end - begin, l->options.seq + 1);
+        struct pair_cut cut = {.source = end - begin - kept};
+        if (l->options.pairs) TRY(pair_row(l->corpus, &po, begin, end, NULL, NULL, NULL, &cut, err));
+        info->cut_tokens += cut.source;
+        info->cut_documents += cut.source > 0;
+        info->cut_target_tokens += cut.target;
+        info->cut_targets += cut.target > 0;
+        info->blank_rows += l->options.pairs ? is_blank(l, begin, end) : is_blank(l, begin + 1, begin + kept);
     }
-    free(label);
-    if (l->info.blank_documents == l->info.documents)
+    if (l->info.blank_rows == l->info.documents)
         FAIL(err, CB_E_ARGUMENT, "loader: nothing to learn in the first %lld tokens of any of %lld documents; wanted a longer --seq",
              (long long)l->options.seq, (long long)l->info.documents);
     return CB_OK;
@@ -78,6 +85,15 @@ static enum cb_status windows_count(struct loader *l, struct cb_err *err) {
              (long long)l->info.tokens, (long long)o->seq, (long long)(l->info.tokens > 2 ? l->info.tokens - 1 : 1));
     l->windows = l->info.tokens / o->seq;
     l->info.cut_tokens = l->info.tokens % o->seq;
+    if (corpus_info(l->corpus)->learnt == corpus_info(l->corpus)->tokens) return CB_OK;
+    // of windows that begin with the range: those of an epoch lie elsewhere
+    for (int64_t i = 0; i < l->windows; i++) {
+        int64_t begin = l->first + i * o->seq + 1;
+        l->info.blank_rows += is_blank(l, begin, smaller(begin + o->seq, l->last));
+    }
+    if (l->info.blank_rows == l->windows)
+        FAIL(err, CB_E_ARGUMENT, "loader: nothing to learn in %lld tokens; wanted text, completions or an assistant's turns",
+             (long long)l->info.tokens);
     return CB_OK;
 }
 
@@ -153,17 +169,22 @@ static void row_pad(const struct loader *l, const struct row *r, int64_t t) {
     for (; t < l->options.seq; t++) {
         r->ids[t] = l->options.pad;
         r->labels[t] = LOADER_IGNORE;
-        if (r->segments) r->segments[t] = -1;
+        // a source without tokens sees its first place
+        if (r->segments) r->segments[t] = l->options.pairs ? t == 0 : -1;
         if (r->positions) r->positions[t] = 0;
     }
 }
 
 static enum cb_status row_document(const struct loader *l, const struct row *r, int64_t i, struct cb_err *err) {
-    int64_t begin, n;
+    int64_t begin, end;
     int32_t segment = 0;
-    row_extent(l, l->document + i, &begin, &n);
-    int64_t kept = smaller(n, l->options.seq);
-    TRY(row_fill(l, r, 0, begin, kept, begin + n, &segment, err));
+    document_extent(l, l->document + i, &begin, &end);
+    if (l->options.pairs) {
+        const struct pair_options po = pair_options(l);
+        return pair_row(l->corpus, &po, begin, end, r->ids, r->labels, r->segments, NULL, err);
+    }
+    int64_t kept = smaller(end - begin, l->options.seq);
+    TRY(row_fill(l, r, 0, begin, kept, end, &segment, err));
     row_pad(l, r, kept);
     return CB_OK;
 }

@@ -10,6 +10,8 @@ struct loader_options {
     uint64_t seed;
     int64_t first, last;  // tokens of the corpus that are used; last 0: to its end
     bool no_pack;  // one document a row, cut after T tokens or padded; else windows of T tokens over all
+    bool pairs;  // with no_pack, of an encoder-decoder: ids are the source, labels the target, segments the mask (data/pair.h)
+    int32_t eos;  // of pairs: ends each source; negative: none
     bool segments;  // documents of one window do not see each other: the first token of a document is not learnt from the one before
     bool evaluation;  // for loader_valid alone: text may be shorter than a window (2 tokens at least), loader_batch is refused
     int64_t stride;  // of loader_valid: tokens from window to window, 1..seq; 0: seq
@@ -26,10 +28,10 @@ void loader_destroy(struct loader **loader);
 int64_t loader_windows(const struct loader *loader);
 /* Batches that hold the rows of this many epochs (the last may go into the next epoch); INT64_MAX where that is too many. */
 int64_t loader_batches(const struct loader *loader, int64_t epochs);
-/* Tokens of the range; what rows of an epoch lose: tokens cut off (no_pack) or left over by the windows, documents they are cut from, and documents of
-   which nothing is left to learn (no_pack). */
+/* Tokens of the range; what rows of an epoch lose: tokens cut off (no_pack) or left over by the windows, documents they are cut from, and rows of which
+   nothing is left to learn. Of pairs cut_tokens and cut_documents are the sources', cut_target_tokens and cut_targets the targets'. */
 struct loader_info {
-    int64_t tokens, documents, cut_tokens, cut_documents, blank_documents;
+    int64_t tokens, documents, cut_tokens, cut_documents, cut_target_tokens, cut_targets, blank_rows;
 };
 const struct loader_info *loader_info(const struct loader *loader);
 

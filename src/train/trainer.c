@@ -111,22 +111,33 @@ void trainer_destroy(struct trainer **trainer) {
     *trainer = NULL;
 }
 
-/* Runs every micro-batch; the gradients add up in place. */
-static enum cb_status run_batches(struct trainer *t, train_batch_fn *batch, void *user, double *loss, struct cb_err *err) {
-    int n = t->options.accumulate;
-    if (n > 1)
-        for (int i = 0; i < t->n_params; i++) memset(t->grad[i]->data, 0, (size_t)t->grad[i]->bytes);
+static void clear_gradients(struct trainer *t) {
+    for (int i = 0; i < t->n_params; i++) memset(t->grad[i]->data, 0, (size_t)t->grad[i]->bytes);
+}
+
+/* Runs every micro-batch that has something to learn, *learnt of them; the gradients, each 1 / accumulate of its own, add up in place. A mean over no label
+   is NaN, and other terms of a loss are not to move the weights by themselves: what has no label is not run at all. */
+static enum cb_status run_batches(struct trainer *t, train_batch_fn *batch, void *user, double *loss, int *learnt, struct cb_err *err) {
+    const struct trainer_options *o = &t->options;
+    const int n = o->accumulate;
     *loss = 0;
+    *learnt = 0;
+    if (n > 1) clear_gradients(t);
     for (int i = 0; i < n; i++) {
         TRY(batch(user, t->steps * n + i, err));
+        if (o->learns && !o->learns(o->user)) continue;
         TRY(plan_run(t->plan, t->pool, err));
-        *loss += ref_get(plan_slot(t->plan, t->loss_slot)->type.dtype, plan_data(t->plan, t->loss_slot), 0) / n;
+        *loss += ref_get(plan_slot(t->plan, t->loss_slot)->type.dtype, plan_data(t->plan, t->loss_slot), 0);
+        ++*learnt;
     }
+    if (*learnt) *loss /= *learnt;
+    if (!*learnt) clear_gradients(t);
     return CB_OK;
 }
 
-static void update_params(struct trainer *t, const struct train_result *r) {
-    double scale = t->options.clip > 0 && r->grad_norm > t->options.clip ? t->options.clip / (r->grad_norm + 1e-6) : 1;
+/* share: what the gradients are multiplied by to be the mean of the micro-batches. */
+static void update_params(struct trainer *t, const struct train_result *r, double share) {
+    double scale = share * (t->options.clip > 0 && r->grad_norm > t->options.clip ? t->options.clip / (r->grad_norm + 1e-6) : 1);
     for (int i = 0; i < t->n_params; i++) {
         const struct train_param *p = &t->params[i];
         if (t->steps < p->from_step) continue;
@@ -143,18 +154,20 @@ static void update_params(struct trainer *t, const struct train_result *r) {
 }
 
 enum cb_status trainer_step(struct trainer *t, train_batch_fn *batch, void *user, struct train_result *result, struct cb_err *err) {
-    TRY(run_batches(t, batch, user, &result->loss, err));
+    int learnt;
+    TRY(run_batches(t, batch, user, &result->loss, &learnt, err));
+    const double share = learnt ? (double)t->options.accumulate / learnt : 0;
     double squares = 0;
     for (int i = 0; i < t->n_params; i++)
         if (t->steps >= t->params[i].from_step)
             squares += opt_sum_squares(t->grad[i]->data, type_elements(&t->params[i].value->type), t->pool, t->partial);
-    result->grad_norm = sqrt(squares);
+    result->grad_norm = share * sqrt(squares);
     result->lr = sched_rate(&t->options.sched, t->steps);
     if (!isfinite(result->loss) || !isfinite(result->grad_norm))
         FAIL(err, CB_E_NUMERIC,
              "step %lld: loss %g, gradient norm %g; wanted finite numbers (a lower --lr, more --warmup or --clip may help)",
              (long long)t->steps + 1, result->loss, result->grad_norm);
-    update_params(t, result);
+    if (learnt) update_params(t, result, share);
     if (t->options.updated) TRY(t->options.updated(t->options.user, t->steps, t->states, err));
     t->steps++;
     return CB_OK;

@@ -22,6 +22,8 @@ struct trainer_options {
     double weight_decay;
     double clip;  // largest global norm of the gradient; 0: none
     int accumulate;  // micro-batches a step, at least 1
+    /* Whether the micro-batch that was filled in has a label to learn; one without is not run. Nullable: every one has. */
+    bool (*learns)(void *user);
     /* Called after the update of step number `step`, from 0. Nullable. */
     enum cb_status (*updated)(void *user, int64_t step, struct store *states, struct cb_err *err);
     void *user;
@@ -36,7 +38,7 @@ enum cb_status trainer_create(struct trainer **trainer, struct plan *plan, const
 void trainer_destroy(struct trainer **trainer);
 
 struct train_result {
-    double loss;  // mean over the micro-batches, before the update
+    double loss;  // mean over the micro-batches that learn, before the update; 0 where none does: nothing is updated then
     double grad_norm;  // before clipping
     double lr;
 };

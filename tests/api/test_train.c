@@ -67,6 +67,17 @@ static enum cb_status train(const struct place *p, const struct cb_train_options
     return cb_train(p->engine, o, r, err);
 }
 
+/* Warnings that were given. */
+struct told {
+    int blank, sources, targets;
+};
+static void tell(void *user, const char *line) {
+    struct told *t = user;
+    t->blank += strstr(line, "nothing to learn within --seq 16") != NULL;
+    t->sources += strstr(line, "sources are longer than --seq 16") != NULL;
+    t->targets += strstr(line, "targets are longer than --seq 16") != NULL;
+}
+
 static bool same_file(const char *a, const char *b) {
     struct cb_err err = {0};
     char *x, *y;
@@ -185,6 +196,42 @@ TEST(api, masked_language_models_are_pretrained) {
     place_close(&p);
 }
 
+/* Prompts of which some fill the whole row: what cannot be learnt is passed over and told once, in rows and in windows, by a module and whole. */
+TEST(api, prompts_longer_than_the_row_are_passed_over) {
+    struct place p;
+    struct told told = {0};
+    struct cb_err err = {0};
+    struct cb_train_result r;
+    place_open(&p);
+    cb_engine_destroy(&p.engine);
+    const struct cb_engine_options eo = {.threads = 1, .user = &told, .warn = tell};
+    CHECK_OK(cb_engine_create(&p.engine, &eo, &err));
+    char kept[160];
+    snprintf(kept, sizeof kept, "%s", at(&p, "long.jsonl"));
+    const char *records = kept;
+    FILE *f = fopen(records, "w");
+    CHECK(f, "%s", records);
+    for (int i = 0; i < 12; i++)
+        fprintf(f, "{\"prompt\":\"%s\",\"completion\":\"text %d\"}\n", i % 4 ? "line" : "2871 9836 4021 5577 1093 6648 7712 0349 2871 9836",
+                i);
+    fclose(f);
+    for (int i = 0; i < 8; i++) {
+        struct cb_train_options o = options(&p, &records, at(&p, (const char *[]){"a", "b", "c", "d", "e", "f", "g", "h"}[i]));
+        o.tuner = i & 1 ? "full" : "lora:r=2";
+        o.no_pack = i & 2;
+        o.accumulate = i & 4 ? 4 : 1;
+        o.batch = 1;
+        o.eval_every = 0;
+        o.steps = 0;
+        o.epochs = 2;
+        told = (struct told){0};
+        CHECK_OK(train(&p, &o, &r, &err));
+        CHECK(isfinite(r.loss) && r.loss >= 0, "%d: loss %g", i, r.loss);
+        CHECK(told.blank == 1, "%d: told %d times", i, told.blank);
+    }
+    place_close(&p);
+}
+
 /* An encoder-decoder learns completions of prompts, whole and by a module, and is scored by them; text alone is refused. */
 TEST(api, encoder_decoders_learn_completions) {
     struct place p;
@@ -218,6 +265,25 @@ TEST(api, encoder_decoders_learn_completions) {
     struct cb_eval_result er;
     CHECK_OK(cb_eval_text(p.engine, &eo, &er, &err));
     CHECK(er.loss > 0 && er.loss < 4.5 && er.tokens >= 120, "loss %g of %lld", er.loss, (long long)er.tokens);
+    // source and target are cut apart, in training, validation and evaluation, and it is said
+    f = fopen(records, "w");
+    CHECK(f, "%s", records);
+    for (int i = 0; i < 6; i++)
+        fprintf(f, "{\"prompt\":\"%s\",\"completion\":\"%s\"}\n", i % 2 ? "2871 9836 4021 5577 1093 6648 7712" : "line",
+                i % 3 ? "x" : "1093 6648 7712 0349 2871 9836 4021");
+    fclose(f);
+    struct told told = {0};
+    const struct cb_engine_options heard = {.threads = 1, .user = &told, .warn = tell};
+    cb_engine_destroy(&p.engine);
+    CHECK_OK(cb_engine_create(&p.engine, &heard, &err));
+    CHECK_OK(cb_eval_text(p.engine, &eo, &er, &err));
+    CHECK(er.tokens == 4 * 2 + 2 * 16 && isnan(er.bits_per_byte), "%lld tokens", (long long)er.tokens);
+    CHECK(told.sources == 1 && told.targets == 1 && told.blank == 0, "%d, %d", told.sources, told.targets);
+    o.out = at(&p, "seq_cut");
+    o.valid = &records;
+    o.n_valid = 1;
+    CHECK_OK(train(&p, &o, &r, &err));
+    CHECK(told.sources == 3 && told.targets == 3 && told.blank == 0, "%d, %d", told.sources, told.targets);
     o = options(&p, &text, at(&p, "none"));
     o.model = model;
     CHECK(train(&p, &o, &r, &err) == CB_E_ARGUMENT && strstr(err.message, "prompt and completion"), "%s", err.message);

@@ -117,7 +117,7 @@ TEST(data_loader, one_document_a_row) {
     struct loader_options o = {.batch = 2, .seq = T, .no_pack = true, .pad = 24};
     CHECK_OK(loader_create(&l, c, &o, &err));
     const struct loader_info *info = loader_info(l);
-    CHECK(loader_windows(l) == 4 && info->cut_documents == 1 && info->cut_tokens == 3 && info->blank_documents == 2);
+    CHECK(loader_windows(l) == 4 && info->cut_documents == 1 && info->cut_tokens == 3 && info->blank_rows == 2);
     int32_t ids[2 * T], labels[2 * T], segments[2 * T], positions[2 * T];
     int seen = 0;
     for (int64_t i = 0; i < 2; i++) {

@@ -281,6 +281,52 @@ static enum cb_status loop_validate_nan(void *user, double *loss, struct cb_err 
     return CB_OK;
 }
 
+/* A network whose micro-batches in `blank` (bits) have no label: their loss is NaN. */
+struct blanked {
+    struct net net;
+    unsigned blank;
+};
+
+static enum cb_status blanked_batch(void *user, int64_t index, struct cb_err *err) {
+    struct blanked *b = user;
+    TRY(net_tiny_batch(&b->net, index, err));
+    int32_t *y = runner_data(&b->net.r, "y");
+    for (int i = 0; i < 8 && b->blank >> index & 1; i++) y[i] = -100;
+    return CB_OK;
+}
+
+static bool blanked_learns(void *user) { return *(int32_t *)runner_data(&((struct blanked *)user)->net.r, "y") != -100; }
+
+/* What has no label counts nothing, in the loss or in the gradients; a step without any changes nothing and goes on. */
+TEST(train, batches_without_labels) {
+    struct cb_err err = {0};
+    struct blanked b[2] = {{.blank = 1u << 1}, {.blank = 1u << 1 | 1u << 2 | 1u << 3}};
+    struct train_result r[2];
+    float before[13 * 6];
+    for (int i = 0; i < 2; i++) {
+        struct trainer_options o = tiny_options("adamw", &err);
+        o.accumulate = i + 1;
+        o.learns = blanked_learns;
+        o.user = &b[i];
+        CHECK_OK(net_tiny(&b[i].net, 5, &o, &err));
+        CHECK_OK(trainer_step(b[i].net.trainer, blanked_batch, &b[i], &r[i], &err));
+    }
+    // one of two micro-batches learns: the step is that of it alone
+    CHECK(r[0].loss > 0 && r[0].loss == r[1].loss && fabs(r[0].grad_norm - r[1].grad_norm) < 1e-6, "%g, %g", r[0].loss, r[1].loss);
+    const float *x = b[0].net.params[0].value->data, *y = b[1].net.params[0].value->data;
+    for (int k = 0; k < 13 * 6; k++) CHECK(fabsf(x[k] - y[k]) < 1e-5f, "weight %d: %g, %g", k, (double)x[k], (double)y[k]);
+    for (int i = 0; i < 2; i++) {
+        const struct store_entry *w = b[i].net.params[0].value;
+        memcpy(before, w->data, sizeof before);
+        CHECK_OK(trainer_step(b[i].net.trainer, blanked_batch, &b[i], &r[i], &err));
+        CHECK(r[i].loss == 0 && r[i].grad_norm == 0 && !memcmp(before, w->data, sizeof before), "loss %g, norm %g", r[i].loss,
+              r[i].grad_norm);
+        CHECK_OK(trainer_step(b[i].net.trainer, blanked_batch, &b[i], &r[i], &err));
+        CHECK(r[i].loss > 0 && memcmp(before, w->data, sizeof before) && trainer_steps(b[i].net.trainer) == 3, "loss %g", r[i].loss);
+        net_close(&b[i].net);
+    }
+}
+
 /* What is not finite is never saved, nor the best. */
 TEST(train, not_finite_is_not_saved) {
     char folder[128], *newest;
