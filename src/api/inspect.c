@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "api/instance.h"
-#include "data/records.h"
+#include "data/reader.h"
 #include "io/file.h"
 #include "io/safetensors.h"
 #include "modules/tuner.h"
@@ -88,20 +88,18 @@ static enum cb_status inspect_tokenizer(struct inspection *in, struct cb_err *er
     struct tokenizer *t;
     TRY(files_load_tokenizer(&t, in->path, err));
     inspect_put(in->root, "vocab", json_integer(tokenizer_size(t)));
+    json_t *pieces = json_array();
+    for (int32_t id = 0; id < tokenizer_size(t) && json_array_size(pieces) < 8; id++) {
+        size_t n = 0;
+        const char *piece = tokenizer_token(t, id, &n);
+        json_t *text = piece ? json_stringn(piece, n) : NULL;
+        json_array_append_new(pieces, text ? text : json_null());
+    }
+    inspect_put(in->root, "first_pieces", pieces);
     int32_t bos = tokenizer_bos(t), eos = tokenizer_eos(t);
     if (bos >= 0) inspect_put(in->root, "bos", json_integer(bos));
     if (eos >= 0) inspect_put(in->root, "eos", json_integer(eos));
     tokenizer_destroy(&t);
-    return CB_OK;
-}
-
-static enum cb_status inspect_jsonl(struct inspection *in, struct cb_err *err) {
-    struct records_summary s;
-    TRY(records_check(in->path, &s, err));
-    inspect_put(in->root, "found", json_string(s.text));
-    inspect_put(in->root, "records", json_integer(s.records));
-    inspect_put(in->root, "shape", json_string(record_shape_text(s.shape)));
-    inspect_put(in->root, "characters", json_integer(s.characters));
     return CB_OK;
 }
 
@@ -249,9 +247,13 @@ static const struct {
     {"adapter configuration", "adapter_config.json", false, inspect_adapter_config, NULL},
     {"tokenizer", "tokenizer.json", false, inspect_tokenizer, NULL},
     {"model configuration", "config.json", false, inspect_config, NULL},
-    {"records", ".jsonl", false, inspect_jsonl, NULL},
-    {"records", ".jsonl.gz", false, inspect_jsonl, NULL},
-    {"records", ".jsonl.zst", false, inspect_jsonl, NULL},
+    {"tokenizer", ".model", false, inspect_tokenizer, NULL},
+    {"tokenizer", ".tiktoken", false, inspect_tokenizer, NULL},
+    {"tokenizer", "vocab.txt", false, inspect_tokenizer, NULL},
+    {"text", ".txt", false, inspect_text, NULL},
+    {"text", ".txt.gz", false, inspect_text, NULL},
+    {"text", ".txt.zst", false, inspect_text, NULL},
+    {"text", ".md", false, inspect_text, NULL},
 };
 
 static enum cb_status inspect(struct inspection *in, struct cb_err *err) {
@@ -264,10 +266,14 @@ static enum cb_status inspect(struct inspection *in, struct cb_err *err) {
         inspect_put(in->root, "kind", json_string(kinds[i].kind));
         return kinds[i].inspect(in, err);
     }
+    if (!is_folder && reader_by_name(in->path)) {
+        inspect_put(in->root, "kind", json_string("records"));
+        return inspect_records(in, err);
+    }
     FAIL(err, CB_E_UNSUPPORTED, "%s: %s", in->path,
          is_folder ? "no config.json, adapter_config.json, tokenizer.json or model.safetensors in it"
-                   : "not a kind of file that is known by its name (.safetensors, .gguf, .jsonl, config.json, adapter_config.json, "
-                     "tokenizer.json)");
+                   : "not a kind of file that is known by its name (.safetensors, .gguf, .jsonl, .json, .csv, .tsv, .parquet, "
+                     ".conll, -ubyte, .txt, config.json, adapter_config.json, tokenizer.json, .model, .tiktoken, vocab.txt)");
 }
 
 /* "key: value" lines; lists of objects one a line. */

@@ -1,0 +1,70 @@
+/* cb_inspect on data and vocabularies: kinds, columns, lengths; what is broken is told, and refused with check. */
+#include <cambium/cambium.h>
+
+#include "../data/files.h"
+#include "../harness.h"
+
+static struct cb_err err;
+
+// What inspect says of a file with these bytes, as JSON; NULL where it fails (err says why). free() it.
+static char *inspected(const char *name, const char *bytes, bool check) {
+    char *path = file_make(name, bytes, strlen(bytes)), *text = NULL;
+    memset(&err, 0, sizeof err);
+    cb_inspect(path, NULL, check, false, true, &text, &err);
+    free(path);
+    return text;
+}
+
+TEST(inspect, data_and_vocabularies) {
+    static const struct {
+        const char *name, *bytes, *words[4];
+    } cases[] = {
+        {"a.csv",
+         "text,stars\nab,5\nc,4\n",
+         {"\"format\":\"csv\",\"records\":2,", "{\"name\":\"text\",\"kind\":\"text\",\"first_length\":2}",
+          "2 records of text, 3 characters"}},
+        // a table without a column that has a known name is whole
+        {"a.tsv",
+         "id\treview\n1\tgood\n",
+         {"\"format\":\"csv\",\"records\":1,", "\"name\":\"review\"", "\"note\":", "found \\\"id\\\", \\\"review\\\""}},
+        {"a.jsonl",
+         "{\"text\":\"a\",\"n\":1,\"x\":null}\n{\"text\":\"b\",\"n\":0.5,\"x\":[1,2]}\n",
+         {"{\"name\":\"n\",\"kind\":\"number\"}", "{\"name\":\"x\",\"kind\":\"list\",\"first_length\":2}", "\"shape\":\"text\""}},
+        {"a.json", "[{\"instruction\":\"a\",\"output\":\"b\"}]", {"\"format\":\"json\"", "1 record of instruction and output"}},
+        {"a.conll", "A B\nC D\n", {"\"format\":\"conll\"", "\"name\":\"tokens\",\"kind\":\"list\",\"first_length\":2"}},
+        {"a.txt", "ab\n<|endoftext|>\nc", {"\"kind\":\"text\",\"documents\":2,\"bytes\":4,\"characters\":4,\"first_length\":3"}},
+        {"vocab.txt",
+         "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nhello\n",
+         {"\"kind\":\"tokenizer\"", "\"vocab\":6", "\"first_pieces\":[\"[PAD]\",\"[UNK]\""}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *text = inspected(cases[i].name, cases[i].bytes, true);
+        CHECK(text, "%s: %s", cases[i].name, err.message);
+        for (int w = 0; w < 4 && cases[i].words[w]; w++) CHECK(strstr(text, cases[i].words[w]), "%s lacks %s", text, cases[i].words[w]);
+        free(text);
+    }
+    char *text = NULL;
+    memset(&err, 0, sizeof err);
+    CHECK_OK(cb_inspect("tests/golden/data/plain.parquet", NULL, true, false, true, &text, &err));
+    CHECK(strstr(text, "\"records\":6") && strstr(text, "{\"name\":\"score\",\"kind\":\"number\"}"), "%s", text);
+    free(text);
+}
+
+TEST(inspect, broken_data) {
+    static const struct {
+        const char *name, *bytes, *words;
+    } cases[] = {
+        {"a.csv", "text,b\n\"x\"y,1\n", "after a closing quote"},
+        {"a.json", "[{\"text\":\"a\"}", "found the end of the file"},
+        {"a.jsonl", "{\"text\":\"a\"}\n{\"text\":", "line 2"},
+        {"a.txt", "a\xff", "byte 0xff"},
+        {"a.parquet", "PAR1", "Parquet"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *text = inspected(cases[i].name, cases[i].bytes, true);
+        CHECK(!text && strstr(err.message, cases[i].words), "%s: %s", cases[i].name, err.message);
+        text = inspected(cases[i].name, cases[i].bytes, false);
+        CHECK(text && strstr(text, "\"problem\":") && strstr(text, cases[i].words), "%s: %s", cases[i].name, text ? text : "");
+        free(text);
+    }
+}
