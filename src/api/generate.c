@@ -4,6 +4,7 @@
 
 #include "api/chat.h"
 #include "api/files.h"
+#include "api/generation.h"
 #include "api/instance.h"
 #include "io/file.h"
 #include "ops/ops.h"
@@ -23,6 +24,7 @@ struct cb_generator {
     char *model, *modules, *chat_template;
     int64_t wanted_context;  // 0: by the prompt
     struct instance instance;
+    struct generation_rules rules;
     struct tokenizer *tokenizer;  // NULL: ids in, ids out
     struct chat *chat;  // opened with the first conversation
     char *end_mark;  // what ends an answer in a conversation
@@ -261,9 +263,16 @@ static enum cb_status helpers_open(struct generation *g, struct cb_err *err) {
                                 .min_p = o->min_p,
                                 .repeat_penalty = o->repeat_penalty,
                                 .top_k = o->top_k,
+                                .no_repeat_ngram = g->from->rules.no_repeat_ngram,
+                                .most_seen = g->n_prompt + g->max_new + 2,
                                 .seed = g->engine->options.seed};
     TRY(sampler_create(&g->sampler, g->from->instance.model->vocab, &so, err));
-    for (int64_t i = 0; i < g->n_prompt; i++) sampler_see(g->sampler, g->prompt[i]);
+    // of two stacks it is the decoder's own tokens that count
+    const struct model *m = g->from->instance.model;
+    const int64_t begins[] = {m->decoder_start, m->forced_bos};
+    for (int i = 0; m->family->encoder_decoder && i < 2; i++)
+        if (begins[i] >= 0) sampler_see(g->sampler, (int32_t)begins[i]);
+    for (int64_t i = 0; !m->family->encoder_decoder && i < g->n_prompt; i++) sampler_see(g->sampler, g->prompt[i]);
     if (g->from->tokenizer) TRY(text_stream_create(&g->stream, g->from->tokenizer, true, err));
     g->result->ids = calloc((size_t)g->max_new + 1, sizeof *g->result->ids);
     if (!g->result->ids) FAIL(err, CB_E_MEMORY, "generate: no memory for %lld ids", (long long)g->max_new);
@@ -326,8 +335,10 @@ static enum cb_status answer(struct generation *g, const float *logits, struct c
     bool go_on = true;
     r->stopped_by = NULL;
     while (!r->stopped_by) {
-        int32_t id;
-        TRY(sampler_pick(g->sampler, logits, g->n_prompt + r->n_ids, &id, err));
+        const int64_t forced = g->from->rules.forced_eos;
+        int32_t id = (int32_t)forced;
+        if (forced < 0 || g->o->ignore_eos || r->n_ids + 1 < g->max_new)
+            TRY(sampler_pick(g->sampler, logits, g->n_prompt + r->n_ids, &id, err));
         sampler_see(g->sampler, id);
         r->ids[r->n_ids++] = id;
         if (r->n_ids == 1) r->first_token_s = engine_now() - g->begin;
@@ -391,6 +402,7 @@ static enum cb_status generator_load(struct cb_generator *g, const struct cb_gen
     TRY(copy_name(&g->modules, o->modules, err));
     TRY(copy_name(&g->chat_template, o->chat_template, err));
     TRY(instance_open(&g->instance, g->engine, g->model, g->modules, err));
+    TRY(generation_rules_read(&g->rules, g->instance.model, o->repeat_penalty != 0, g->engine, err));
     return files_have_tokenizer(g->model) ? files_load_tokenizer(&g->tokenizer, g->model, err) : CB_OK;
 }
 

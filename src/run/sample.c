@@ -17,6 +17,8 @@ struct sampler {
     struct sample_options o;
     int64_t vocab;
     uint8_t *seen;
+    int32_t *history;  // what was seen, in order; NULL: not wanted
+    int64_t n_history;
     struct candidate *items;  // a heap in [0, n_heap); behind it the popped ones, the likeliest last
     int64_t n_heap;
 };
@@ -29,6 +31,8 @@ static enum cb_status options_check(const struct sample_options *o, struct cb_er
     if (o->top_k < 0) FAIL(err, CB_E_USAGE, "--top-k %lld: wanted 0 or more", (long long)o->top_k);
     if (!(o->repeat_penalty >= 0) || !isfinite(o->repeat_penalty))
         FAIL(err, CB_E_USAGE, "--repeat-penalty %g: wanted a number above 0", o->repeat_penalty);
+    if (o->no_repeat_ngram < 0 || o->most_seen < 0 || o->most_seen > INT32_MAX)
+        FAIL(err, CB_E_USAGE, "no_repeat_ngram_size %lld: wanted 0 or more", (long long)o->no_repeat_ngram);
     return CB_OK;
 }
 
@@ -41,8 +45,9 @@ enum cb_status sampler_create(struct sampler **sampler, int64_t vocab, const str
         s->vocab = vocab;
         s->seen = calloc((size_t)vocab + 1, 1);
         s->items = calloc((size_t)vocab + 1, sizeof *s->items);
+        if (s->o.no_repeat_ngram) s->history = calloc((size_t)s->o.most_seen + 1, sizeof *s->history);
     }
-    if (!s || !s->seen || !s->items) {
+    if (!s || !s->seen || !s->items || (s->o.no_repeat_ngram && !s->history)) {
         sampler_destroy(&s);
         FAIL(err, CB_E_MEMORY, "sampler: no memory for %lld tokens", (long long)vocab);
     }
@@ -57,6 +62,7 @@ enum cb_status sampler_create(struct sampler **sampler, int64_t vocab, const str
 void sampler_destroy(struct sampler **sampler) {
     if (!sampler || !*sampler) return;
     free((*sampler)->seen);
+    free((*sampler)->history);
     free((*sampler)->items);
     free(*sampler);
     *sampler = NULL;
@@ -64,7 +70,10 @@ void sampler_destroy(struct sampler **sampler) {
 
 int64_t sampler_bytes(int64_t vocab) { return (vocab + 1) * (int64_t)(sizeof(struct candidate) + 1); }
 
-void sampler_see(struct sampler *s, int32_t id) { s->seen[id] = 1; }
+void sampler_see(struct sampler *s, int32_t id) {
+    s->seen[id] = 1;
+    if (s->history && s->n_history < s->o.most_seen) s->history[s->n_history++] = id;
+}
 
 /* ---- the heap: the likeliest at its root, of equals the smaller id */
 
@@ -95,7 +104,16 @@ static const struct candidate *ranked(struct sampler *s, int64_t i) {
 
 /* ---- drawing */
 
-/* Candidates in the order of ids with the penalty; the likeliest into *best. */
+/* Whatever followed the last n - 1 tokens where they stood before cannot come. */
+static void ban_repeats(struct sampler *s) {
+    const int64_t n = s->o.no_repeat_ngram, begin = s->n_history - (n - 1);
+    if (!s->history || begin < 0) return;
+    for (int64_t i = 0; i < begin; i++)
+        if (!memcmp(s->history + i, s->history + begin, (size_t)(n - 1) * sizeof *s->history))
+            s->items[s->history[i + n - 1]].logit = -INFINITY;
+}
+
+/* Candidates in the order of ids with the penalty, without repeated n-grams; the likeliest into *best. */
 static enum cb_status candidates_fill(struct sampler *s, const float *logits, struct candidate *best, struct cb_err *err) {
     const float penalty = (float)s->o.repeat_penalty;
     *best = (struct candidate){-INFINITY, 0};
@@ -104,8 +122,10 @@ static enum cb_status candidates_fill(struct sampler *s, const float *logits, st
         if (isnan(x)) FAIL(err, CB_E_NUMERIC, "logits: token %lld is not a number; wanted finite numbers", (long long)i);
         if (s->seen[i]) x = x > 0 ? x / penalty : x * penalty;
         s->items[i] = (struct candidate){x, (int32_t)i};
-        if (x > best->logit) *best = s->items[i];
     }
+    ban_repeats(s);
+    for (int64_t i = 0; i < s->vocab; i++)
+        if (s->items[i].logit > best->logit) *best = s->items[i];
     if (!isfinite(best->logit)) FAIL(err, CB_E_NUMERIC, "logits: the largest is %g; wanted a finite number", (double)best->logit);
     return CB_OK;
 }
@@ -190,7 +210,7 @@ CPU_CLONES static bool likeliest(const float *logits, int64_t n, struct candidat
 
 enum cb_status sampler_pick(struct sampler *s, const float *logits, int64_t position, int32_t *id, struct cb_err *err) {
     struct candidate best;
-    const bool is_plain = s->o.greedy && s->o.repeat_penalty == 1;
+    const bool is_plain = s->o.greedy && s->o.repeat_penalty == 1 && !s->history;
     if (!is_plain || !likeliest(logits, s->vocab, &best) || !isfinite(best.logit)) TRY(candidates_fill(s, logits, &best, err));
     *id = best.id;
     if (s->o.greedy) return CB_OK;

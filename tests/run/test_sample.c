@@ -108,6 +108,32 @@ TEST(sample, penalty_divides_positive_and_multiplies_negative) {
     sampler_destroy(&s);
 }
 
+TEST(sample, ngrams_do_not_repeat) {
+    struct cb_err err = {0};
+    struct sampler *s;
+    int32_t id;
+    static const int32_t text[] = {4, 3, 2, 4, 3};
+    // the likeliest are 2, 4, 3, 7, 11: after 3, and after 4 3, a 2 may not follow again; n = 1 leaves out all that was seen
+    static const struct {
+        int64_t n;
+        int32_t want, then;
+    } rows[] = {{0, 2, 2}, {1, 7, 11}, {2, 4, 2}, {3, 4, 2}, {4, 2, 2}, {7, 2, 2}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const struct sample_options o = {.greedy = true, .no_repeat_ngram = rows[i].n, .most_seen = 9};
+        CHECK_OK(sampler_create(&s, V, &o, &err));
+        CHECK_OK(sampler_pick(s, logits, 0, &id, &err));
+        CHECK(id == 2, "%d of nothing seen", id);
+        for (size_t k = 0; k < sizeof text / sizeof *text; k++) sampler_see(s, text[k]);
+        CHECK_OK(sampler_pick(s, logits, 8, &id, &err));
+        CHECK(id == rows[i].want, "n %lld: %d", (long long)rows[i].n, id);
+        sampler_see(s, id);
+        CHECK_OK(sampler_pick(s, logits, 9, &id, &err));
+        CHECK(id == rows[i].then, "n %lld: then %d", (long long)rows[i].n, id);
+        sampler_destroy(&s);
+    }
+    CHECK_FAILS(sampler_create(&s, V, &(struct sample_options){.no_repeat_ngram = -1}, &err), CB_E_USAGE, "no_repeat_ngram");
+}
+
 TEST(sample, greedy_takes_the_first_of_equals_and_top_k_leaves_it) {
     struct cb_err err = {0};
     struct sampler *s;
