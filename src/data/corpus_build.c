@@ -152,11 +152,52 @@ static enum cb_status conversation_put(struct builder *b, const struct source_pi
     return unlearnt < 0 ? CB_OK : shard_unlearnt(b->shard, unlearnt, err);
 }
 
+// Ids as they are, nothing put before or after them. A label is the id at its own place, as causal models of Transformers have it, or ignored. learnt: room
+// for the ids that are.
+static enum cb_status ids_put(struct builder *b, const struct source_piece *p, int32_t *learnt, size_t *n_learnt, struct cb_err *err) {
+    const json_int_t size = tokenizer_size(b->tokenizer);
+    int64_t unlearnt = -1;
+    *n_learnt = 0;
+    for (size_t i = 0; i < json_array_size(p->ids); i++) {
+        const json_int_t id = json_integer_value(json_array_get(p->ids, i));
+        const json_int_t label = p->labels ? json_integer_value(json_array_get(p->labels, i)) : id;
+        if (id >= size)
+            FAIL(err, CB_E_FORMAT, "input_ids[%zu]: found %lld; wanted a token id below %lld", i, (long long)id, (long long)size);
+        if (label != id && label != -100)
+            FAIL(err, CB_E_FORMAT, "labels[%zu]: found %lld; wanted the id at its place, %lld, or -100", i, (long long)label,
+                 (long long)id);
+        if (label == id && unlearnt >= 0) {
+            TRY(shard_unlearnt(b->shard, unlearnt, err));
+            unlearnt = -1;
+        }
+        if (label != id && unlearnt < 0) unlearnt = shard_tokens(b->shard);
+        if (label == id) learnt[(*n_learnt)++] = (int32_t)id;
+        TRY(shard_token(b->shard, (int32_t)id, b->done, err));
+    }
+    return unlearnt < 0 ? CB_OK : shard_unlearnt(b->shard, unlearnt, err);
+}
+
+// A record that is tokenised already; its bytes and words are those of the text that its learnt ids stand for.
+static enum cb_status tokenised_put(struct builder *b, const struct source_piece *p, struct cb_err *err) {
+    char *text = NULL;
+    size_t n = 0, n_learnt;
+    int32_t *learnt = malloc((json_array_size(p->ids) + 1) * sizeof *learnt);
+    if (!learnt) FAIL(err, CB_E_MEMORY, "%s: out of memory for %zu ids", p->file, json_array_size(p->ids));
+    enum cb_status status = ids_put(b, p, learnt, &n_learnt, err);
+    if (status == CB_OK) status = tokenizer_decode(b->tokenizer, &text, &n, learnt, n_learnt, true, err);
+    if (status == CB_OK) count_text(b, text, 0, n);
+    b->text_bytes += (int64_t)n;
+    free(text);
+    free(learnt);
+    return status;
+}
+
 static enum cb_status piece_put(struct builder *b, const struct source_piece *p, struct cb_err *err) {
     if (p->begins) {
         shard_document(b->shard);
         b->in_word = false;
     }
+    if (p->ids) return tokenised_put(b, p, err);
     if (p->learnt) {
         TRY(conversation_put(b, p, err));
         b->text_bytes += (int64_t)p->n;
@@ -222,7 +263,7 @@ static enum cb_status load(struct builder *b, struct corpus **corpus, const char
                            char **description, struct cb_err *err) {
     const struct corpus_options *o = b->options;
     struct source_options s = {.invalid = o->invalid, .piece_bytes = o->piece_bytes, .user = o->user, .warn = o->warn, .note = o->note};
-    s.records = o->records, s.chat = o->chat, s.is_chat = o->is_chat, s.needs_chat = true;
+    s.records = o->records, s.chat = o->chat, s.is_chat = o->is_chat, s.needs_chat = true, s.takes_ids = !o->apart;
     size_t n = 0, n_bytes = 0;
     bool repeatable = false;
     unsigned char *bytes = NULL;

@@ -293,6 +293,13 @@ static enum cb_status record_piece(struct source *s, const struct record *r, boo
         *found = s->piece.n > 0;
         return CB_OK;
     }
+    if (r->shape == RECORD_IDS && s->options.takes_ids && !s->options.is_chat) {
+        const json_t *ids = json_object_get(r->object, "input_ids");
+        s->piece.ids = ids ? ids : json_object_get(r->object, "ids");
+        s->piece.labels = json_object_get(r->object, "labels");
+        *found = true;
+        return CB_OK;
+    }
     if (!r->text)
         FAIL(err, CB_E_UNSUPPORTED, "%s: found a record of %s, which is not text; wanted text, prompt and completion, or messages", where,
              record_shape_text(r->shape));

@@ -11,6 +11,7 @@ struct source_options {
     struct records_options records;  // columns and separator; invalid is the one above
     const struct chat *chat;  // makes text of conversations; nullable
     bool needs_chat;  // conversations without a template are refused; else their messages follow one another as plain lines
+    bool takes_ids;  // records of input_ids are pieces; else they are refused, being no text
     bool is_chat;  // prompts with completions are conversations too, and text is none
     void *user;
     void (*warn)(void *user, const char *line);  // nullable
@@ -26,6 +27,8 @@ struct source_piece {
     size_t n_prompt;
     const struct jinja_span *learnt;  // of a conversation: bytes of text that are learnt, n_learnt of them; NULL: all
     size_t n_learnt;
+    const json_t *ids,
+        *labels;  // of a record that is tokenised: ids of at least 0, and as many labels, -100 not learnt; its text is NULL. Nullable: labels
     bool begins, ends;  // the document; a piece that does not end one is cut after a line where there is one
     int64_t line;  // of a record, else 0
 };

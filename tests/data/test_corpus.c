@@ -101,6 +101,44 @@ TEST(data_corpus, only_completions_are_learnt) {
     tokenizer_destroy(&t);
 }
 
+TEST(data_corpus, tokenised_records_are_taken_as_they_are) {
+    struct tokenizer *t = train("bpe", 260, "ab ab ab ab ab");
+    const struct corpus_options o = {.bos = -1, .eos = tokenizer_id(t, "<|endoftext|>")};
+    const int32_t x = tokenizer_id(t, "x"), y = tokenizer_id(t, "y"), ab = tokenizer_id(t, "ab"), size = tokenizer_size(t);
+    char text[400];
+    snprintf(text, sizeof text,
+             "{\"input_ids\":[%d,%d,%d,%d],\"labels\":[-100,%d,-100,%d],\"attention_mask\":[1,1,1,1]}\n{\"input_ids\":[%d,%d]}\n", x, y, ab,
+             y, y, y, ab, ab);
+    struct corpus *c = load_file("ids.jsonl", text, t, &o);
+    ids_are_text(c, t, "xyabyabab");
+    static const bool learnt[] = {false, true, false, true, true, true};
+    const struct corpus_info *info = corpus_info(c);
+    int32_t label[6] = {0};
+    corpus_unlearn(c, label, 0, 6);
+    for (int i = 0; i < 6; i++) CHECK((label[i] != LOADER_IGNORE) == learnt[i], "token %d", i);
+    CHECK(info->documents == 2 && info->learnt == 4 && info->bytes == 6, "%d learnt, %d bytes", (int)info->learnt, (int)info->bytes);
+    corpus_destroy(&c);
+    // ids and labels that cannot be; an encoder-decoder wants a source
+    const struct {
+        const char *format, *want;
+        bool apart;
+    } bad[] = {{"{\"input_ids\":[1,%d]}\n", "line 1: input_ids[1]: found", false},
+               {"{\"input_ids\":[1,2],\"labels\":[1,%d]}\n", "line 1: labels[1]: found", false},
+               {"{\"input_ids\":[1,2],\"x\":%d}\n", "not text", true}};
+    for (int i = 0; i < 3; i++) {
+        snprintf(text, sizeof text, bad[i].format, size);
+        char *path = file_make("bad.jsonl", text, strlen(text));
+        const char *paths[] = {path};
+        struct corpus_options some = o;
+        some.apart = bad[i].apart;
+        err = (struct cb_err){0};
+        CHECK(corpus_load(&c, paths, 1, t, NULL, &some, NULL, &err) != CB_OK && strstr(err.message, bad[i].want), "%s", err.message);
+        err = (struct cb_err){0};
+        free(path);
+    }
+    tokenizer_destroy(&t);
+}
+
 struct watch {
     int64_t last, total;
     int n;
