@@ -36,9 +36,9 @@ enum cb_status files_copy_into(const char *from, const char *folder, const char 
 }
 
 /* The files that a tokenizer is made of, and those that go with them. */
-static const char *const tokenizer_names[] = {"tokenizer.json",          "vocab.json",     "encoder.json",
-                                              "tokenizer.model",         "tiktoken.model", "spiece.model",
-                                              "sentencepiece.bpe.model", "vocab.txt"};
+static const char *const tokenizer_names[] = {
+    "tokenizer.json",          "vocab.json", "encoder.json", "tokenizer.model", "tiktoken.model", "spiece.model",
+    "sentencepiece.bpe.model", "spm.model",  "source.spm",   "vocab.txt"};
 enum { N_TOKENIZER_NAMES = sizeof tokenizer_names / sizeof *tokenizer_names };
 
 /* A single file of another format becomes a tokenizer.json. */
@@ -58,7 +58,7 @@ static enum cb_status convert_file(const char *from, const char *to, bool *done,
 }
 
 /* Parts of a tokenizer, and what goes with one. */
-static const char *const part_names[] = {"merges.txt", "vocab.bpe", "added_tokens.json"};
+static const char *const part_names[] = {"merges.txt", "vocab.bpe", "target.spm", "added_tokens.json"};
 static const char *const setting_names[] = {"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"};
 enum { N_PART_NAMES = sizeof part_names / sizeof *part_names, N_SETTING_NAMES = sizeof setting_names / sizeof *setting_names };
 

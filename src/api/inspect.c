@@ -172,8 +172,7 @@ static enum cb_status inspect_model_folder(struct inspection *in, struct cb_err 
     if (status == CB_OK) {
         inspect_tensors(in, t);
         inspect_model(in, m);
-        inspect_put(in->root, "tokenizer",
-                    json_boolean(has(in->path, "tokenizer.json") || has(in->path, "vocab.json") || has(in->path, "encoder.json")));
+        inspect_put(in->root, "tokenizer", json_boolean(files_have_tokenizer(in->path)));
         if (json_is_true(json_object_get(in->root, "tokenizer"))) status = check_vocab(in, m, err);
     }
     tensors_destroy(&t);
@@ -239,6 +238,13 @@ static const struct {
     {"tokenizer", "tokenizer.json", true, inspect_tokenizer, NULL},
     {"tokenizer", "vocab.json", true, inspect_tokenizer, NULL},
     {"tokenizer", "encoder.json", true, inspect_tokenizer, NULL},
+    {"tokenizer", "tokenizer.model", true, inspect_tokenizer, NULL},
+    {"tokenizer", "spiece.model", true, inspect_tokenizer, NULL},
+    {"tokenizer", "sentencepiece.bpe.model", true, inspect_tokenizer, NULL},
+    {"tokenizer", "spm.model", true, inspect_tokenizer, NULL},
+    {"tokenizer", "source.spm", true, inspect_tokenizer, NULL},
+    {"tokenizer", "vocab.txt", true, inspect_tokenizer, NULL},
+    {"tokenizer", "tiktoken.model", true, inspect_tokenizer, NULL},
     {"checkpoint", ".safetensors", false, inspect_checkpoint, "ckpt-"},
     {"checkpoint", ".safetensors", false, inspect_checkpoint, "best.safetensors"},
     {"safetensors", ".safetensors", false, inspect_safetensors, NULL},

@@ -241,7 +241,7 @@ static enum cb_status put_word(const struct tokenizer *t, struct encoder *e, con
         n = (size_t)count, s = e->work[0];
         word_cache_put(&e->cache, hash, piece->text, piece->n, s, n);
     }
-    for (size_t i = 0, at = 0; i < n; at += s[i++].n) TRY(encoder_token(e, s[i].id, piece, at, at + s[i].n, err));
+    for (size_t i = 0, at = 0; i < n; at += s[i++].n) TRY(encoder_token(e, tokenizer_shown(t, s[i].id), piece, at, at + s[i].n, err));
     return CB_OK;
 }
 

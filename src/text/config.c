@@ -29,7 +29,7 @@ static struct added_token *added_by_id(struct tokenizer *t, int32_t id) {
 /* An entry of added_tokens_decoder; one that is there already takes its flags. */
 static enum cb_status entry_add(struct tokenizer *t, int32_t id, const json_t *json, const char *name, struct cb_err *err) {
     struct text_view content = config_text(json, "content");
-    const struct vocab_token *known = vocab_at(&t->vocab, id);
+    const struct vocab_token *known = t->n_shown && id >= t->n_shown ? NULL : vocab_at(&t->vocab, id);
     struct added_token token = {content.text,
                                 content.n,
                                 id,
@@ -90,8 +90,9 @@ enum cb_status config_added(struct tokenizer *t, const json_t *config, const cha
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         struct text_view text = config_text(config, keys[i]);
         int32_t id = text.n ? vocab_find(&t->vocab, text.text, text.n) : -1;
-        if (id < 0) continue;
-        struct added_token token = {text.text, text.n, id, .special = true}, *old = added_by_id(t, id);
+        if (id < 0 || (t->n_shown && id >= t->n_shown)) continue;
+        bool lstrip = config_flag(json_object_get(config, keys[i]), "lstrip", false);
+        struct added_token token = {text.text, text.n, id, .lstrip = lstrip, .special = true}, *old = added_by_id(t, id);
         if (old) old->special = true, old->hidden = false;
         if (!old) TRY(tokenizer_add(t, &token, name, err));
     }
@@ -123,6 +124,40 @@ enum cb_status template_set(struct tokenizer *t, const char *first, const char *
     bad |= special_put(t, specials, first) | special_put(t, specials, last);
     enum cb_status status = bad ? err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory", name)
                                 : part_read(t, &t->part[ROLE_POST_PROCESSOR], ROLE_POST_PROCESSOR, json, name, 0, err);
+    json_decref(json);
+    return status;
+}
+
+/* One side's words. */
+static enum cb_status words_put(struct tokenizer *t, json_t *side, json_t *specials, const char *words, const json_t *config,
+                                const char *source, const char *name, struct cb_err *err) {
+    int bad = !side || !specials;
+    for (const char *at = words; *at;) {
+        size_t n = strcspn(at, " "), length = n - (at[n - 1] == '1');
+        int type = length < n;
+        char key[40];
+        snprintf(key, sizeof key, "%.*s_token", (int)length, at);
+        if (length == 1) {
+            bad |= piece_put(side, "Sequence", *at == 'A' ? "A" : "B", type);
+        } else {
+            const char *text = !strcmp(key, "src_token") ? source : config_text(config, key).text;
+            if (!text || tokenizer_id(t, text) < 0)
+                FAIL(err, CB_E_FORMAT, "%s: \"%.60s\" (%s) stands around texts; it is not in the vocabulary", name, text ? text : "", key);
+            bad |= piece_put(side, "SpecialToken", text, type) | special_put(t, specials, text);
+        }
+        at += n + strspn(at + n, " ");
+    }
+    if (bad) FAIL(err, CB_E_MEMORY, "%s: no memory", name);
+    return CB_OK;
+}
+
+enum cb_status template_words(struct tokenizer *t, const char *single, const char *pair, const json_t *config, const char *source,
+                              const char *name, struct cb_err *err) {
+    json_t *json = json_pack("{sss[]s[]s{}}", "type", "TemplateProcessing", "single", "pair", "special_tokens");
+    json_t *specials = json_object_get(json, "special_tokens");
+    enum cb_status status = words_put(t, json_object_get(json, "single"), specials, single, config, source, name, err);
+    if (!status) status = words_put(t, json_object_get(json, "pair"), specials, pair, config, source, name, err);
+    if (!status) status = part_read(t, &t->part[ROLE_POST_PROCESSOR], ROLE_POST_PROCESSOR, json, name, 0, err);
     json_decref(json);
     return status;
 }

@@ -5,6 +5,7 @@
 #include "text/bpe.h"
 #include "text/config.h"
 #include "text/formats.h"
+#include "text/layouts.h"
 #include "text/spm.h"
 #include "text/utf8.h"
 
@@ -46,7 +47,7 @@ static enum cb_status merges_parse(const struct tokenizer *t, const char *text, 
 }
 
 static enum cb_status gpt2_build(struct tokenizer *t, const json_t *vocab, const char *merges, size_t n_merges, const json_t *config,
-                                 const char *name, struct cb_err *err) {
+                                 const struct layout *layout, const char *name, struct cb_err *err) {
     TRY(vocab_read(t, vocab, err));
     int32_t(*pair)[2] = NULL, n_pairs = 0;
     enum cb_status status = merges_parse(t, merges, n_merges, &pair, &n_pairs, name, err);
@@ -55,6 +56,10 @@ static enum cb_status gpt2_build(struct tokenizer *t, const json_t *vocab, const
     if (status) return err_prefix(err, "%s", name);
     TRY(bytelevel_parts(t, true, err));
     t->part[ROLE_PRE_TOKENIZER]->flag[0] = config_flag(config, "add_prefix_space", false);
+    if (layout) {
+        TRY(layout_finish(t, layout, config, name, err));
+        return tokenizer_finish(t, name, err);
+    }
     TRY(config_added(t, config, name, err));
     int32_t end = vocab_find(&t->vocab, "<|endoftext|>", 13);
     struct added_token token = {"<|endoftext|>", 13, end, .special = true};
@@ -66,14 +71,14 @@ static enum cb_status gpt2_build(struct tokenizer *t, const json_t *vocab, const
 
 /* The vocabulary by the scanner, or by the general parser, which also says what is wrong with it. */
 static enum cb_status gpt2_parse(struct tokenizer *t, const struct text_view *vocab, const struct text_view *merges, const json_t *config,
-                                 const char *name, struct cb_err *err) {
+                                 const struct layout *layout, const char *name, struct cb_err *err) {
     struct json_scan scan;
     json_t *json = NULL;
     bool found;
     enum cb_status status = json_scan_vocab(&scan, &found, t->arena, vocab->text, vocab->n, err);
     if (!status && !found) status = json_parse_object(&json, vocab->text, vocab->n, name, err);
     if (found) t->scan = &scan;
-    if (!status) status = gpt2_build(t, json, merges->text, merges->n, config, name, err);
+    if (!status) status = gpt2_build(t, json, merges->text, merges->n, config, layout, name, err);
     t->scan = NULL;
     json_scan_deinit(&scan);
     json_decref(json);
@@ -81,13 +86,13 @@ static enum cb_status gpt2_parse(struct tokenizer *t, const struct text_view *vo
 }
 
 static enum cb_status gpt2_read(struct tokenizer **tokenizer, const struct text_view *vocab, const struct text_view *merges,
-                                const json_t *config, const char *name, struct cb_err *err) {
+                                const json_t *config, const struct layout *layout, const char *name, struct cb_err *err) {
     *tokenizer = NULL;
     size_t good = utf8_check(vocab->text, vocab->n);
     if (good < vocab->n) FAIL(err, CB_E_FORMAT, "%s: byte 0x%02x at %zu is not UTF-8", name, (unsigned char)vocab->text[good], good);
     if (utf8_check(merges->text, merges->n) < merges->n) FAIL(err, CB_E_FORMAT, "%s: merges are not UTF-8", name);
     TRY(tokenizer_create(tokenizer, err));
-    enum cb_status status = gpt2_parse(*tokenizer, vocab, merges, config, name, err);
+    enum cb_status status = gpt2_parse(*tokenizer, vocab, merges, config, layout, name, err);
     if (status) tokenizer_destroy(tokenizer), message_clean(err);
     return status;
 }
@@ -95,7 +100,7 @@ static enum cb_status gpt2_read(struct tokenizer **tokenizer, const struct text_
 enum cb_status tokenizer_load_gpt2(struct tokenizer **tokenizer, const char *vocab, size_t n_vocab, const char *merges, size_t n_merges,
                                    const char *name, struct cb_err *err) {
     const struct text_view files[2] = {{vocab, n_vocab}, {merges, n_merges}};
-    return gpt2_read(tokenizer, &files[0], &files[1], NULL, name, err);
+    return gpt2_read(tokenizer, &files[0], &files[1], NULL, NULL, name, err);
 }
 
 /* ---- one file */
@@ -103,17 +108,16 @@ enum cb_status tokenizer_load_gpt2(struct tokenizer **tokenizer, const char *voc
 /* Llama's classes put the beginning of text before all unless told otherwise. */
 static enum cb_status spm_load(struct tokenizer *t, const char *bytes, size_t n, const json_t *config, const char *name,
                                struct cb_err *err) {
-    TRY(spm_read(t, bytes, n, config, name, err));
+    TRY(spm_read(t, bytes, n, config, NULL, name, err));
     if (!config) return CB_OK;
     TRY(config_added(t, config, name, err));
     const char *kind = config_text(config, "tokenizer_class").text;
     bool llama = kind && (!strncmp(kind, "Llama", 5) || !strncmp(kind, "Gemma", 5) || !strncmp(kind, "CodeLlama", 9)),
-         t5 = kind && (!strncmp(kind, "T5", 2) || !strncmp(kind, "MT5", 3)), albert = kind && !strncmp(kind, "Albert", 6);
-    struct text_view bos = config_text(config, albert ? "cls_token" : "bos_token"),
-                     eos = config_text(config, albert ? "sep_token" : "eos_token");
-    bool first = bos.text && config_flag(config, "add_bos_token", llama || albert) && tokenizer_id(t, bos.text) >= 0,
-         last = eos.text && config_flag(config, "add_eos_token", t5 || albert) && tokenizer_id(t, eos.text) >= 0;
-    return template_set(t, first ? bos.text : NULL, last ? eos.text : NULL, albert, name, err);
+         t5 = kind && (!strncmp(kind, "T5", 2) || !strncmp(kind, "MT5", 3));
+    struct text_view bos = config_text(config, "bos_token"), eos = config_text(config, "eos_token");
+    bool first = bos.text && config_flag(config, "add_bos_token", llama) && tokenizer_id(t, bos.text) >= 0,
+         last = eos.text && config_flag(config, "add_eos_token", t5) && tokenizer_id(t, eos.text) >= 0;
+    return template_set(t, first ? bos.text : NULL, last ? eos.text : NULL, false, name, err);
 }
 
 /* Whether the first line is base64, a space and a number. */
@@ -176,12 +180,12 @@ static bool is_file(const char *folder, const char *file, char *path, size_t n) 
 }
 
 static enum cb_status load_pair(struct tokenizer **tokenizer, const char *vocab_path, const char *merges_path, const json_t *config,
-                                struct cb_err *err) {
+                                const struct layout *layout, struct cb_err *err) {
     struct buffer vocab = {0}, merges = {0};
     enum cb_status status = file_read(&vocab, vocab_path, err);
     if (!status) status = file_read(&merges, merges_path, err);
     const struct text_view files[2] = {{vocab.data, vocab.n}, {merges.data, merges.n}};
-    if (!status) status = gpt2_read(tokenizer, &files[0], &files[1], config, vocab_path, err);
+    if (!status) status = gpt2_read(tokenizer, &files[0], &files[1], config, layout, vocab_path, err);
     free(vocab.data);
     free(merges.data);
     return status;
@@ -197,16 +201,65 @@ static enum cb_status load_one(struct tokenizer **tokenizer, const char *path, c
     return status;
 }
 
-static enum cb_status load_folder(struct tokenizer **tokenizer, const char *path, const char *pattern, const json_t *config,
+/* A JSON file of a folder; NULL where it is not there. */
+static enum cb_status read_json(json_t **out, const char *folder, const char *file, struct cb_err *err) {
+    char path[4096];
+    struct buffer bytes = {0};
+    *out = NULL;
+    if (!is_file(folder, file, path, sizeof path)) return CB_OK;
+    enum cb_status status = file_read(&bytes, path, err);
+    if (!status) status = json_parse_config(out, bytes.data, bytes.n, path, err);
+    free(bytes.data);
+    return status;
+}
+
+static bool folder_has(void *context, const char *file) {
+    char path[4096];
+    return is_file(context, file, path, sizeof path);
+}
+
+static enum cb_status layout_build(struct tokenizer *t, const struct layout *layout, const char *folder, const struct buffer *model,
+                                   const json_t *config, const char *name, struct cb_err *err) {
+    const struct text_view file = {model->data, model->n};
+    json_t *vocab = NULL;
+    if (layout->has_vocab) TRY(read_json(&vocab, folder, "vocab.json", err));
+    enum cb_status status = CB_OK;
+    if (layout->has_vocab && !vocab)
+        status = err_set(err, CB_E_IO, __FILE__, __LINE__, "%s: vocab.json is wanted beside %s", folder, layout->file);
+    if (!status && !is_spm(model->data, model->n))
+        status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: a SentencePiece model is wanted", name);
+    if (!status) status = layout_spm_read(t, layout, &file, vocab, config, name, err);
+    json_decref(vocab);
+    return status ? status : tokenizer_finish(t, name, err);
+}
+
+/* The SentencePiece model of a row. */
+static enum cb_status load_layout(struct tokenizer **tokenizer, const struct layout *layout, const char *folder, const json_t *config,
                                   struct cb_err *err) {
+    char path[4096];
+    struct buffer model = {0};
+    if (!is_file(folder, layout->file, path, sizeof path))
+        FAIL(err, CB_E_IO, "%s: holds no %s, which its tokenizer_class (%.60s) is made of", folder, layout->file,
+             config_text(config, "tokenizer_class").n ? config_text(config, "tokenizer_class").text : "none");
+    enum cb_status status = file_read(&model, path, err);
+    if (!status) status = tokenizer_create(tokenizer, err);
+    if (!status) status = layout_build(*tokenizer, layout, folder, &model, config, path, err);
+    if (status) tokenizer_destroy(tokenizer), message_clean(err);
+    free(model.data);
+    return status;
+}
+
+static enum cb_status load_folder(struct tokenizer **tokenizer, const char *path, const char *pattern, const json_t *config,
+                                  const struct layout *layout, struct cb_err *err) {
     static const char *const pairs[][2] = {{"vocab.json", "merges.txt"}, {"encoder.json", "vocab.bpe"}};
     static const char *const singles[] = {"tokenizer.model", "spiece.model",       "sentencepiece.bpe.model", "sentencepiece.model",
                                           "vocab.txt",       "tokenizer.tiktoken", "tiktoken.model",          "qwen.tiktoken"};
     char one[4096], two[4096];
     if (is_file(path, "tokenizer.json", one, sizeof one)) return load_one(tokenizer, one, pattern, config, err);
+    if (layout && layout->file) return load_layout(tokenizer, layout, path, config, err);
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         if (is_file(path, pairs[i][0], one, sizeof one) && is_file(path, pairs[i][1], two, sizeof two))
-            return load_pair(tokenizer, one, two, config, err);
+            return load_pair(tokenizer, one, two, config, layout, err);
     for (size_t i = 0; i < sizeof singles / sizeof *singles; i++)
         if (is_file(path, singles[i], one, sizeof one)) return load_one(tokenizer, one, pattern, config, err);
     FAIL(err, CB_E_IO,
@@ -217,20 +270,22 @@ static enum cb_status load_folder(struct tokenizer **tokenizer, const char *path
 
 enum cb_status tokenizer_load_pattern(struct tokenizer **tokenizer, const char *path, const char *pattern, struct cb_err *err) {
     *tokenizer = NULL;
-    char one[4096];
     struct stat s;
     if (stat(path, &s)) FAIL(err, CB_E_IO, "%s: no such file or folder", path);
     if (!S_ISDIR(s.st_mode)) return load_one(tokenizer, path, pattern, NULL, err);
-    struct buffer bytes = {0};
-    json_t *config = NULL;
+    json_t *config = NULL, *model = NULL, *full = NULL;
+    bool is_named = false;
+    TRY(read_json(&config, path, "tokenizer_config.json", err));
+    struct cb_err quiet = {0};
+    read_json(&model, path, "config.json", &quiet);  // the model's own reader says what is wrong with it
+    const struct layout *layout = layout_find(config, model, folder_has, (void *)(uintptr_t)path, &is_named);
+    // a model may have been trained with another class's files
+    if (layout && layout->file && !is_named && !folder_has((void *)(uintptr_t)path, layout->file)) layout = NULL;
     enum cb_status status = CB_OK;
-    if (is_file(path, "tokenizer_config.json", one, sizeof one)) {
-        status = file_read(&bytes, one, err);
-        if (!status) status = json_parse_config(&config, bytes.data, bytes.n, one, err);
-    }
-    if (!status) status = load_folder(tokenizer, path, pattern, config, err);
-    json_decref(config);
-    free(bytes.data);
+    if (layout && !folder_has((void *)(uintptr_t)path, "tokenizer.json") && !(full = layout_config(layout, config)))
+        status = err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory", path);
+    if (!status) status = load_folder(tokenizer, path, pattern, full ? full : config, layout, err);
+    json_decref(config), json_decref(model), json_decref(full);
     return status;
 }
 

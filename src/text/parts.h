@@ -183,12 +183,16 @@ struct tokenizer {
         BROKEN_JOINED
     } broken;  // text that is not UTF-8: refused, the normaliser's, one word from its last good one
     int32_t bos, eos;  // -1: known by their contents
+    bool absent;  // the vocabulary may have tokens that the model does not cut text into
+    int32_t n_shown, unknown_id;  // n_shown > 0: ids from it on stand for unknown_id
     struct truncation truncation;
     struct padding padding;
     const struct json_scan *scan;  // while a tokenizer.json is read: its great lists, which are empty in the JSON; NULL: they are there
     struct regex **regex;  // to destroy
     size_t n_regex, regex_capacity;
 };
+/* The id that is told of a piece. */
+static inline int32_t tokenizer_shown(const struct tokenizer *t, int32_t id) { return t->n_shown && id >= t->n_shown ? t->unknown_id : id; }
 /* An empty tokenizer; then the model and parts are set, then tokenizer_finish checks them together and builds the tables. */
 enum cb_status tokenizer_create(struct tokenizer **tokenizer, struct cb_err *err);
 enum cb_status tokenizer_finish(struct tokenizer *t, const char *name, struct cb_err *err);

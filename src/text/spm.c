@@ -25,7 +25,7 @@ static enum cb_status pieces_set(struct tokenizer *t, const struct spm_model *m,
         if (m->score && isnan(m->score[id])) FAIL(err, CB_E_FORMAT, "%s: piece %d: score is not a number", name, (int)id);
         TRY(vocab_add(&t->vocab, t->arena, id, p.text, p.n, name, err));
         int32_t kind = type_at(m, id);
-        if (kind < PIECE_NORMAL || kind > PIECE_BYTE)
+        if (kind < PIECE_NORMAL || kind > (t->absent ? PIECE_ABSENT : PIECE_BYTE))
             FAIL(err, CB_E_FORMAT, "%s: piece %d: type %d; 1 (normal) to 6 (byte) is wanted", name, (int)id, (int)kind);
         type[id] = (uint8_t)kind;
     }

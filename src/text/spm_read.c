@@ -145,7 +145,8 @@ static enum cb_status model_read(struct tokenizer *t, struct spm_model *m, struc
     return CB_OK;
 }
 
-enum cb_status spm_read(struct tokenizer *t, const char *bytes, size_t n, bool find_specials, const char *name, struct cb_err *err) {
+enum cb_status spm_read(struct tokenizer *t, const char *bytes, size_t n, bool find_specials, const struct spm_ids *ids, const char *name,
+                        struct cb_err *err) {
     static const char *const kinds[] = {"none", "unigram", "bpe", "word", "char"};
     enum { UNIGRAM = 1, BPE, WORD, CHAR };
     struct spm_model m = SPM_PRESET;
@@ -157,6 +158,7 @@ enum cb_status spm_read(struct tokenizer *t, const char *bytes, size_t n, bool f
                          (unsigned long long)p.model_type, p.model_type <= CHAR ? kinds[p.model_type] : "not known");
     m.n = (int32_t)p.n, m.piece = p.piece, m.score = p.score, m.type = p.type;
     m.unigram = p.model_type == UNIGRAM, m.has_merges = p.model_type == BPE, m.find_specials = find_specials;
+    if (!status && ids) status = spm_renumber(&m, t, ids, name, err);
     if (!status) status = spm_set(t, &m, name, err);
     free(p.piece), free(p.score), free(p.type);
     return status;

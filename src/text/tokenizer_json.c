@@ -273,6 +273,9 @@ static json_t *padding_write(const struct padding *in) {
 enum cb_status tokenizer_to_json(const struct tokenizer *tokenizer, char **bytes, size_t *n, struct cb_err *err) {
     const struct tokenizer *t = tokenizer;
     *bytes = NULL, *n = 0;
+    if (t->n_shown && t->n_shown < t->vocab.size && t->model != &unigram_model)
+        FAIL(err, CB_E_UNSUPPORTED, "tokenizer: %d pieces of its model have no id; a tokenizer.json cannot say that of BPE",
+             (int)(t->vocab.size - t->n_shown));
     json_t *json = json_object(), *model = json_object();
     enum cb_status status = CB_OK;
     int bad = json_object_set_new(json, "version", json_string("1.0"));

@@ -117,7 +117,7 @@ static enum cb_status unigram_write(const struct tokenizer *t, json_t *json, str
     int bad = json_object_set_new(json, "unk_id", u->unk_id < 0 ? json_null() : json_integer(u->unk_id));
     bad |= json_object_set_new(json, "vocab", vocab);
     bad |= json_object_set_new(json, "byte_fallback", json_boolean(u->byte_fallback));
-    for (int32_t i = 0; i < t->vocab.size && !bad; i++)
+    for (int32_t i = 0; i < (t->n_shown ? t->n_shown : t->vocab.size) && !bad; i++)
         bad |= json_array_append_new(vocab, json_pack("[s%f]", t->vocab.token[i].text, (size_t)t->vocab.token[i].n, u->score[i]));
     if (bad) FAIL(err, CB_E_MEMORY, "model: no memory to write it");
     return CB_OK;
@@ -159,14 +159,15 @@ static enum cb_status put(const struct tokenizer *t, struct encoder *e, const st
                           struct cb_err *err) {
     const struct unigram *u = t->model_data;
     int32_t id = vocab_find(&t->vocab, piece->text + from, to - from);
-    if (u->is_single) id = found == u->unk_id ? -1 : found;
+    // SentencePiece's unknown text may still be a token of the vocabulary beside it
+    if (u->is_single && (found != u->unk_id || !t->n_shown || id >= t->n_shown)) id = found == u->unk_id ? -1 : found;
     bool bytes = id < 0 && u->byte_fallback;
     for (size_t i = from; bytes && i < to; i++) bytes = u->fallback_id[(unsigned char)piece->text[i]] >= 0;
     if (id < 0 && !bytes && u->unk_id < 0)
         FAIL(err, CB_E_NAME, "model: \"%.*s\" has no piece, and there is no unk_id", (int)(to - from < 60 ? to - from : 60),
              piece->text + from);
     if (!bytes && id < 0) return encoder_token_own(e, u->unk_id, piece, from, to, err);
-    if (!bytes) return encoder_token(e, id, piece, from, to, err);
+    if (!bytes) return encoder_token(e, tokenizer_shown(t, id), piece, from, to, err);
     for (size_t i = from; i < to; i++) TRY(encoder_token(e, u->fallback_id[(unsigned char)piece->text[i]], piece, from, to, err));
     return CB_OK;
 }

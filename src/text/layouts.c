@@ -1,0 +1,301 @@
+/* The table of Transformers' classes whose files say less than a tokenizer.json does, and what a row adds to them. */
+#include "text/layouts.h"
+
+#include <stdio.h>
+
+#include "text/config.h"
+
+/* Special tokens as fairseq has them (Ott et al., NAACL 2019), and as BERT has them. */
+#define FAIRSEQ_ENDS "\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"unk_token\":\"<unk>\",\"pad_token\":\"<pad>\",\"sep_token\":\"</s>\""
+#define FAIRSEQ_SPECIALS FAIRSEQ_ENDS ",\"cls_token\":\"<s>\",\"mask_token\":{\"content\":\"<mask>\",\"lstrip\":true}"
+#define BERT_SPECIALS                                                                                  \
+    "\"bos_token\":\"[CLS]\",\"eos_token\":\"[SEP]\",\"cls_token\":\"[CLS]\",\"sep_token\":\"[SEP]\"," \
+    "\"mask_token\":{\"content\":\"[MASK]\",\"lstrip\":true}"
+#define MBART_CODES                                                                                                                  \
+    "ar_AR cs_CZ de_DE en_XX es_XX et_EE fi_FI fr_XX gu_IN hi_IN it_IT ja_XX kk_KZ ko_KR lt_LT lv_LV my_MM ne_NP nl_XX ro_RO ru_RU " \
+    "si_LK tr_TR vi_VN zh_CN"
+#define FAIRSEQ_FIRST "<s> <pad> </s> <unk>"
+
+static const struct layout layouts[] = {
+    {.classes = " Roberta Bart Longformer LED Mvp ",
+     .models = " roberta bart longformer led mvp ",
+     .preset = "{" FAIRSEQ_SPECIALS "}",
+     .single = "cls A sep",
+     .pair = "cls A sep sep B sep"},
+    {.classes = " XLMRoberta ",
+     .models = " xlm-roberta xlm-roberta-xl ",
+     .file = "sentencepiece.bpe.model",
+     .preset = "{" FAIRSEQ_SPECIALS "}",
+     .single = "cls A sep",
+     .pair = "cls A sep sep B sep",
+     .first = FAIRSEQ_FIRST,
+     .n_skipped = 3},
+    {.classes = " Camembert ",
+     .models = " camembert ",
+     .file = "sentencepiece.bpe.model",
+     .preset = "{" FAIRSEQ_SPECIALS "}",
+     .single = "cls A sep",
+     .pair = "cls A sep sep B sep",
+     .first = "<s>NOTUSED <pad> </s>NOTUSED <unk> <unk>NOTUSED",
+     .n_skipped = 1},
+    {.classes = " Albert ",
+     .models = " albert ",
+     .file = "spiece.model",
+     .preset = "{" BERT_SPECIALS ",\"unk_token\":\"<unk>\",\"pad_token\":\"<pad>\",\"do_lower_case\":true,\"remove_space\":true,"
+               "\"keep_accents\":false,\"plain_quotes\":true}",
+     .single = "cls A sep",
+     .pair = "cls A sep B1 sep1",
+     .rare_commas = true},
+    {.classes = " DebertaV2 ",
+     .models = " deberta-v2 ",
+     .file = "spm.model",
+     .preset = "{" BERT_SPECIALS ",\"unk_token\":\"[UNK]\",\"pad_token\":\"[PAD]\",\"do_lower_case\":false}",
+     .single = "cls A sep",
+     .pair = "cls A sep B1 sep1"},
+    {.classes = " MBart ",
+     .models = " ",  // mBART and mBART-50 have one model_type
+     .file = "sentencepiece.bpe.model",
+     .preset = "{" FAIRSEQ_SPECIALS ",\"src_lang\":\"en_XX\"}",
+     .single = "A eos src",
+     .pair = "A B eos src",
+     .first = FAIRSEQ_FIRST,
+     .n_skipped = 3,
+     .codes = MBART_CODES},
+    {.classes = " MBart50 ",
+     .models = " mbart ",
+     .file = "sentencepiece.bpe.model",
+     .preset = "{" FAIRSEQ_SPECIALS ",\"src_lang\":\"en_XX\"}",
+     .single = "src A eos",
+     .pair = "src A B eos",
+     .first = FAIRSEQ_FIRST,
+     .n_skipped = 3,
+     .codes = MBART_CODES " af_ZA az_AZ bn_IN fa_IR he_IL hr_HR id_ID ka_GE km_KH mk_MK ml_IN mn_MN mr_IN pl_PL ps_AF pt_XX sv_SE sw_KE "
+                          "ta_IN te_IN th_TH tl_XX uk_UA ur_PK xh_ZA gl_ES sl_SI"},
+    {.classes = " Nllb ",
+     .models = " ",
+     .file = "sentencepiece.bpe.model",
+     .preset = "{" FAIRSEQ_SPECIALS ",\"src_lang\":\"eng_Latn\"}",
+     .single = "src A eos",
+     .pair = "src A B eos",
+     .first = FAIRSEQ_FIRST,
+     .n_skipped = 3},
+    {.classes = " M2M100 ",
+     .models = " m2m_100 ",
+     .file = "sentencepiece.bpe.model",
+     .has_vocab = true,
+     .preset = "{" FAIRSEQ_ENDS ",\"src_lang\":\"en\"}",
+     .single = "src A eos",
+     .pair = "src A B eos",
+     .codes =
+         "af am ar ast az ba be bg bn br bs ca ceb cs cy da de el en es et fa ff fi fr fy ga gd gl gu ha he hi hr ht hu hy id ig ilo is "
+         "it ja jv ka kk km kn ko lb lg ln lo lt lv mg mk ml mn mr ms my ne nl no ns oc or pa pl ps pt ro ru sd si sk sl so sq sr ss su "
+         "sv sw ta th tl tn tr uk ur uz vi wo xh yi yo zh zu",
+     .code_begin = "__",
+     .code_end = "__"},
+    {.classes = " Marian ",
+     .models = " marian ",
+     .file = "source.spm",
+     .has_vocab = true,
+     .preset = "{\"eos_token\":\"</s>\",\"unk_token\":\"<unk>\",\"pad_token\":\"<pad>\"}",
+     .single = "A eos",
+     .pair = "A B eos"},
+};
+enum { N_LAYOUTS = sizeof layouts / sizeof *layouts };
+
+/* ---- which row */
+
+/* Whether a list between spaces has the word of n bytes. */
+static bool has_word(const char *list, const char *word, size_t n) {
+    for (const char *at = list; n && (at = strstr(at, " ")); at++)
+        if (!strncmp(at + 1, word, n) && at[1 + n] == ' ') return true;
+    return false;
+}
+
+const struct layout *layout_find(const json_t *config, const json_t *model, bool (*has)(void *context, const char *file), void *context,
+                                 bool *is_named) {
+    const char *name = config_text(config, "tokenizer_class").text;
+    if (!name) name = config_text(model, "tokenizer_class").text;
+    const char *ending = name ? strstr(name, "Tokenizer") : NULL, *type = config_text(model, "model_type").text;
+    *is_named = name;
+    for (size_t i = 0; i < N_LAYOUTS; i++)
+        if (name ? ending && has_word(layouts[i].classes, name, (size_t)(ending - name))
+                 : type && has_word(layouts[i].models, type, strlen(type)))
+            return &layouts[i];
+    if (name) return NULL;
+    // the first row with its files; vocab.json and merges.txt are GPT-2's
+    for (size_t pass = 0; pass < 2; pass++)
+        for (size_t i = 0; i < N_LAYOUTS; i++)
+            if (layouts[i].file && strcmp(layouts[i].file, "spiece.model") != 0 && layouts[i].has_vocab == !pass &&
+                has(context, layouts[i].file) && (pass || has(context, "vocab.json")))
+                return &layouts[i];
+    return NULL;
+}
+
+json_t *layout_config(const struct layout *layout, const json_t *config) {
+    json_t *out = json_loads(layout->preset, 0, NULL), *value;
+    const char *key;
+    int bad = !out;
+    json_object_foreach((json_t *)(uintptr_t)config, key, value) if (!json_is_null(value)) bad |= json_object_set(out, key, value);
+    if (!bad) return out;
+    json_decref(out);
+    return NULL;
+}
+
+/* ---- tokens after the pieces */
+
+static enum cb_status token_put(struct tokenizer *t, struct added_token token, const char *name, struct cb_err *err) {
+    int32_t known = tokenizer_id(t, token.text), next = t->n_shown ? t->n_shown : t->vocab.size;
+    for (int i = 0; i < t->n_added; i++) {
+        if (t->added[i].id == known) return CB_OK;
+        if (t->added[i].id >= next) next = t->added[i].id + 1;
+    }
+    if (!token.n) return CB_OK;
+    token.id = known < 0 ? next : known;
+    return tokenizer_add(t, &token, name, err);
+}
+
+/* The token of a language; false where it does not fit. */
+static bool code_token(const struct layout *layout, const char *code, int n, char *out, size_t size) {
+    const char *begin = layout->code_begin ? layout->code_begin : "", *end = layout->code_end ? layout->code_end : "";
+    int length = snprintf(out, size, "%s%.*s%s", begin, n, code, end);
+    return length > 0 && (size_t)length < size;
+}
+
+static enum cb_status codes_put(struct tokenizer *t, const struct layout *layout, const char *name, struct cb_err *err) {
+    char text[32];
+    for (const char *at = layout->codes ? layout->codes : ""; *at;) {
+        size_t n = strcspn(at, " ");
+        // M2M100 finds them in no text
+        if (code_token(layout, at, (int)n, text, sizeof text))
+            TRY(token_put(t, (struct added_token){text, strlen(text), 0, .special = true, .hidden = layout->code_begin}, name, err));
+        at += n + strspn(at + n, " ");
+    }
+    return CB_OK;
+}
+
+/* In the order in which the classes add them. */
+static const char *const special_keys[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
+
+/* added_tokens_decoder tells what stands after the pieces; where it is not there the class does. */
+static enum cb_status tail_put(struct tokenizer *t, const struct layout *layout, const json_t *config, const char *name,
+                               struct cb_err *err) {
+    bool told = json_object_size(json_object_get(config, "added_tokens_decoder"));
+    if (!told || layout->code_begin) TRY(codes_put(t, layout, name, err));
+    for (size_t i = 0; !told && i < sizeof special_keys / sizeof *special_keys; i++) {
+        struct text_view text = config_text(config, special_keys[i]);
+        bool lstrip = config_flag(json_object_get(config, special_keys[i]), "lstrip", false);
+        TRY(token_put(t, (struct added_token){text.text, text.n, 0, .lstrip = lstrip, .special = true}, name, err));
+    }
+    const json_t *more = json_object_get(config, "additional_special_tokens"), *value;
+    size_t i;
+    if (json_array_size(more) > 1 << 16) FAIL(err, CB_E_LIMIT, "%s: additional_special_tokens: over 65536", name);
+    json_array_foreach(more, i, value) {
+        const char *text = json_string_value(value);
+        if (text && !told) TRY(token_put(t, (struct added_token){text, strlen(text), 0, .special = true}, name, err));
+        for (int k = 0; text && k < t->n_added; k++)
+            if (!strcmp(t->added[k].text, text)) t->added[k].hidden = false;
+    }
+    return CB_OK;
+}
+
+enum cb_status layout_finish(struct tokenizer *t, const struct layout *layout, const json_t *config, const char *name, struct cb_err *err) {
+    char source[64] = "";
+    TRY(config_added(t, config, name, err));
+    TRY(tail_put(t, layout, config, name, err));
+    struct text_view code = config_text(config, "src_lang");
+    bool legacy = config_flag(config, "legacy_behaviour", false);  // NLLB's first files
+    if (code.text && !code_token(layout, code.text, (int)(code.n < sizeof source ? code.n : sizeof source), source, sizeof source))
+        FAIL(err, CB_E_FORMAT, "%s: src_lang: \"%.60s\"; a language's code is wanted", name, code.text);
+    return template_words(t, legacy ? "A eos src" : layout->single, legacy ? "A B eos src" : layout->pair, config, source, name, err);
+}
+
+/* ---- SentencePiece */
+
+/* What a class does to a text before the model's own normaliser, as components of tokenizer.json. */
+static json_t *before_json(const json_t *config) {
+    json_t *list = json_array();
+    int bad = !list;
+    if (config_flag(config, "remove_space", false)) {
+        bad |= json_array_append_new(list, json_pack("{sss{ss}ss}", "type", "Replace", "pattern", "Regex", "\\s+", "content", " "));
+    }
+    if (config_flag(config, "plain_quotes", false)) {
+        bad |= json_array_append_new(list, json_pack("{sss{ss}ss}", "type", "Replace", "pattern", "String", "``", "content", "\""));
+        bad |= json_array_append_new(list, json_pack("{sss{ss}ss}", "type", "Replace", "pattern", "String", "''", "content", "\""));
+    }
+    if (!config_flag(config, "keep_accents", true)) {
+        bad |= json_array_append_new(list, json_pack("{ss}", "type", "NFKD"));
+        bad |= json_array_append_new(list, json_pack("{ss}", "type", "StripAccents"));
+    }
+    if (config_flag(config, "do_lower_case", false)) bad |= json_array_append_new(list, json_pack("{ss}", "type", "Lowercase"));
+    // the model's own normaliser takes the last one's place
+    if (json_array_size(list)) bad |= json_array_append_new(list, json_pack("{ss}", "type", "Lowercase"));
+    json_t *out = bad ? NULL : json_pack("{sssO}", "type", "Sequence", "normalizers", list);
+    json_decref(list);
+    return out;
+}
+
+static enum cb_status before_set(struct tokenizer *t, const json_t *config, const char *name, struct cb_err *err) {
+    struct part *own = t->part[ROLE_NORMALIZER], *sequence = NULL;
+    json_t *json = before_json(config);
+    if (!json) FAIL(err, CB_E_MEMORY, "%s: no memory", name);
+    enum cb_status status = CB_OK;
+    if (json_array_size(json_object_get(json, "normalizers"))) {
+        status = part_read(t, &sequence, ROLE_NORMALIZER, json, name, 0, err);
+        if (!status) sequence->part[sequence->n_parts - 1] = own, t->part[ROLE_NORMALIZER] = sequence, t->broken = BROKEN_REFUSED;
+    }
+    json_decref(json);
+    return status;
+}
+
+/* {text: id} of the tokens that have ids of their own, whatever pieces of these texts have; -1: after the pieces. */
+static json_t *claims_json(const struct layout *layout, const json_t *config) {
+    json_t *out = json_object(), *value;
+    const json_t *told = json_object_get(config, "added_tokens_decoder");
+    const char *key;
+    json_int_t id = 0;
+    int bad = !out;
+    for (const char *at = layout->first ? layout->first : ""; *at; id++) {
+        size_t n = strcspn(at, " ");
+        bad |= json_object_setn_new(out, at, n, json_integer(id));
+        at += n + strspn(at + n, " ");
+    }
+    struct text_view mask = config_text(config, "mask_token");
+    if (mask.n && layout->first) bad |= json_object_set_new(out, mask.text, json_integer(-1));
+    json_object_foreach((json_t *)(uintptr_t)told, key, value) {
+        struct text_view text = config_text(value, "content");
+        if (text.n && layout->first) bad |= json_object_set_new(out, text.text, json_integer(strtol(key, NULL, 10)));
+    }
+    if (!bad) return out;
+    json_decref(out);
+    return NULL;
+}
+
+/* Languages have the ids after those of vocab.json. */
+static int codes_into(json_t *vocab, const struct layout *layout) {
+    char text[32];
+    int bad = 0;
+    for (const char *at = layout->codes ? layout->codes : ""; *at;) {
+        size_t n = strcspn(at, " ");
+        json_int_t id = (json_int_t)json_object_size(vocab);
+        if (code_token(layout, at, (int)n, text, sizeof text) && !json_object_get(vocab, text))
+            bad |= json_object_set_new(vocab, text, json_integer(id));
+        at += n + strspn(at + n, " ");
+    }
+    return bad;
+}
+
+enum cb_status layout_spm_read(struct tokenizer *t, const struct layout *layout, const struct text_view *file, json_t *vocab,
+                               const json_t *config, const char *name, struct cb_err *err) {
+    if (config_flag(config, "split_by_punct", false)) FAIL(err, CB_E_UNSUPPORTED, "%s: split_by_punct is not known here", name);
+    if (config_flag(config, "separate_vocabs", false)) FAIL(err, CB_E_UNSUPPORTED, "%s: separate_vocabs is not known here", name);
+    json_t *claims = claims_json(layout, config);
+    if (claims && vocab && codes_into(vocab, layout)) json_decref(claims), claims = NULL;
+    if (!claims) FAIL(err, CB_E_MEMORY, "%s: no memory", name);
+    const struct text_view unk = config_text(config, "unk_token");
+    struct spm_ids ids = {layout->first, layout->n_skipped, claims, vocab, unk, layout->rare_commas};
+    enum cb_status status = spm_read(t, file->text, file->n, true, &ids, name, err);
+    json_decref(claims);
+    TRY(status);
+    TRY(before_set(t, config, name, err));
+    return layout_finish(t, layout, config, name, err);
+}
