@@ -137,6 +137,39 @@ TEST(generate, streams_what_it_returns) {
     home_close(&h);
 }
 
+/* generation_config.json: the last token at the limit, and pairs of tokens that come once. */
+TEST(generate, keeps_to_the_rules_of_the_model) {
+    struct home h;
+    struct cb_err err = {0};
+    struct cb_init_result made;
+    char folder[400], path[440];
+    static const char rules[] = "{\"forced_eos_token_id\": [9, 7], \"eos_token_id\": 7, \"no_repeat_ngram_size\": 2}";
+    const int32_t ids[] = {5, 8, 5};
+    home_open(&h);
+    snprintf(folder, sizeof folder, "%s-rules", h.model);
+    snprintf(path, sizeof path, "%s/generation_config.json", folder);
+    struct cb_init_options io = {.out = folder, .family = "gpt2", .set = "n_embd=16,n_layer=1,n_head=2,n_positions=64,vocab_size=24"};
+    CHECK_OK(cb_init(h.engine, &io, &made, &err));
+    CHECK_OK(io_write_file(path, rules, strlen(rules), &err));
+    struct cb_generate_options o = {.model = folder, .ids = ids, .n_ids = 3, .max_new = 30, .greedy = true, .ignore_eos = true};
+    struct cb_generate_result r;
+    CHECK_OK(cb_generate(h.engine, &o, &r, &err));
+    CHECK(r.n_ids == 30);
+    for (int i = 1; i < 30; i++)
+        for (int k = 1; k < i; k++)
+            CHECK(r.ids[k] != r.ids[i] || r.ids[k - 1] != r.ids[i - 1], "%d %d at %d and at %d", r.ids[i - 1], r.ids[i], k, i);
+    const int32_t first = r.ids[0];
+    cb_free(r.ids);
+    // the one token that there is room for is the forced one, unless the end is to be ignored
+    o.max_new = 1;
+    o.ignore_eos = false;
+    CHECK_OK(cb_generate(h.engine, &o, &r, &err));
+    CHECK(r.n_ids == 1 && r.ids[0] == 7 && first != 7, "%d in place of %d", r.ids[0], first);
+    CHECK(strcmp(r.stopped_by, "eos") == 0, "stopped by %s", r.stopped_by);
+    cb_free(r.ids);
+    home_close(&h);
+}
+
 TEST(generate, stops_at_strings_and_at_the_end) {
     struct home h;
     struct cb_err err = {0};
