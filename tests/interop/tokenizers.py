@@ -189,8 +189,8 @@ def library_trained(kind, vocab, file):
 
 
 def trained_alike(table, cambium, folder, lines):
-    """The vocabulary of one file of text: blank lines, CRLF, tabs, and no end of the last line."""
-    text = folder / "lines.txt"
+    """The vocabulary of one file of text: blank lines, CRLF, tabs, and no end of the last line. NUL is no token here: docs/tokenizers.md."""
+    text, lines = folder / "lines.txt", [line.replace("\0", "") for line in lines]
     text.write_bytes("\n".join(line + "\r" * (i % 5 == 0) + "\n\n" * (i % 7 == 0) for i, line in enumerate(lines)).encode())
     for kind, vocab in (("bpe", 900), ("bpe-fallback", 1100), ("unigram", 800)):
         what, direction, place = f"vocabulary of --kind {kind}", "both trained on a file", folder / f"alike-{kind}"
