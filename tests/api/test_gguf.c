@@ -241,6 +241,31 @@ TEST(gguf_models, what_is_left_out) {
     place_close(&p);
 }
 
+/* Adapters with more than pairs of factors are refused by what the file cannot hold; nothing is dropped. */
+TEST(gguf_models, adapters_that_are_more_than_pairs) {
+    static const char *const cases[][2] = {{"lora_llama_rslora", NULL},
+                                           {"lora_llama_tokens", "trainable_tokens"},
+                                           {"lora_llama_dora", "magnitude"},
+                                           {"lora_llama_embed", "embedding"},
+                                           {"lora_llama_layer_replication", "layer_replication"}};
+    const char *shared = shared_dir();
+    char base[1200], module[1200];
+    struct place p;
+    if (!shared) return;
+    place_open(&p);
+    snprintf(base, sizeof base, "%s/fixtures/modules/base_llama", shared);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct cb_convert_result r;
+        snprintf(module, sizeof module, "%s/fixtures/modules/%s", shared, cases[i][0]);
+        struct cb_convert_options o = {.in = module, .out = at(&p, "adapter.gguf"), .model = base};
+        if (cases[i][1])
+            CHECK_FAILS(cb_convert(p.engine, &o, &r, &err), CB_E_UNSUPPORTED, cases[i][1]);
+        else
+            CHECK_OK(cb_convert(p.engine, &o, &r, &err));
+    }
+    place_close(&p);
+}
+
 /* Whether two folders hold the same weights. */
 static bool same_weights(const char *a, const char *b) {
     char *text[2] = {NULL, NULL}, path[1700];
