@@ -202,6 +202,14 @@ enum cb_status layout_finish(struct tokenizer *t, const struct layout *layout, c
     char source[64] = "";
     TRY(config_added(t, config, name, err));
     TRY(tail_put(t, layout, config, name, err));
+    const char *key;
+    json_t *value;
+    json_object_foreach(json_object_get(config, "added_tokens_decoder"), key, value) {
+        struct text_view text = config_text(value, "content");
+        if (text.n && tokenizer_id(t, text.text) != strtol(key, NULL, 10))
+            FAIL(err, CB_E_UNSUPPORTED, "%s: added_tokens_decoder: \"%.60s\" has id %.20s, which a piece of the model has", name, text.text,
+                 key);
+    }
     struct text_view code = config_text(config, "src_lang");
     bool legacy = config_flag(config, "legacy_behaviour", false);  // NLLB's first files
     if (code.text && !code_token(layout, code.text, (int)(code.n < sizeof source ? code.n : sizeof source), source, sizeof source))

@@ -51,7 +51,11 @@ static enum cb_status shifted(struct pieces *out, struct tokenizer *t, const str
     for (const char *at = ids->first ? ids->first : ""; *at && out->n < 8;) {
         struct text_view text = {at, strcspn(at, " ")};
         bool unknown = text.n == ids->unk.n && !memcmp(at, ids->unk.text, text.n);
-        piece_put(out, text, 0, unknown ? PIECE_UNKNOWN : PIECE_CONTROL);
+        const json_t *claim = json_object_getn(ids->claims, text.text, text.n);
+        if (!unknown && claim && json_integer_value(claim) != out->n)
+            TRY(shadowed_put(out, t, text, err));
+        else
+            piece_put(out, text, 0, unknown ? PIECE_UNKNOWN : PIECE_CONTROL);
         at += text.n + strspn(at + text.n, " ");
     }
     for (int32_t i = ids->n_skipped; i < m->n; i++) {
