@@ -345,6 +345,22 @@ def chat(table, cambium, folder, lines):
             table.same("chat", "templates", name, direction, wrong, f"{len(CONVERSATIONS)} conversations")
 
 
+def slow_classes(table, cambium, folder, lines):
+    """Folders without a tokenizer.json, a class each."""
+    place, direction = folder / "slow", "Transformers wrote, Cambium ran"
+    place.mkdir(parents=True, exist_ok=True)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_prefix=str(place / "pieces"), vocab_size=450, hard_vocab_limit=False, minloglevel=2)  # fmt: skip
+    model, texts = str(place / "pieces.model"), [t for t in TEXTS if "\0" not in t and "<s>" not in t]
+    for name in ("XLMRoberta", "Camembert", "Albert", "DebertaV2", "MBart", "MBart50", "Nllb"):
+        with table.case(KIND, "slow classes", name, direction):
+            made = getattr(transformers, name + "Tokenizer")(model)
+            made.save_pretrained(place / name)
+            got = encode(cambium, place / name, texts=texts)
+            wrong = first_wrong([row["ids"] for row in got], [made(t)["input_ids"] for t in texts], texts)
+            table.same(KIND, "slow classes", name, direction, wrong, f"{len(texts)} texts")
+
+
 def run(table, cambium, folder):
     lines = corpus()
     both_ways_of_library(table, cambium, folder, lines)
@@ -352,4 +368,5 @@ def run(table, cambium, folder):
     sentence_pieces(table, cambium, folder, lines)
     tiktoken_files(table, cambium, folder, lines)
     older_files(table, cambium, folder, lines)
+    slow_classes(table, cambium, folder, lines)
     chat(table, cambium, folder, lines)
