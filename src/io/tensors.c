@@ -210,7 +210,8 @@ static enum cb_status path_open(struct tensors **out, const char *path, struct c
 }
 
 enum cb_status tensors_open(struct tensors **out, const char *path, struct cb_err *err) {
-    static const char *const usual[] = {"model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors", "adapter_model.bin"};
+    static const char *const usual[] = {"model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors",
+                                        "adapter_model.bin"};
     static const char *const foreign[] = {"pytorch_model.bin", "pytorch_model.bin.index.json"};
     *out = NULL;
     if (!io_is_folder(path)) return path_open(out, path, err);
