@@ -18,8 +18,9 @@ $(BUILD)/tests/%.o: tests/%.c $(BUILD)/.flags | $(GEN_ALL) $(BUILD)/.setup-test
 	$(call say,CC $<)$(CC) $(CB_CFLAGS) -Itests $(if $(PLAIN),-DPLAIN_RUNNER) -MMD -MP -c $< -o $@
 -include $(TEST_OBJ:.o=.d) $(TEST_HELPER_OBJ:.o=.d)
 
+# The whole library is linked, so that a helper with the name of a function of the library is an error and does not stand for it.
 $(BUILD)/test: $(TEST_OBJ) $(TEST_HELPER_OBJ) $(LIB) $(BUILD)/.tests
-	$(call say,LD $@)$(CC) $(CB_CFLAGS) $(TEST_OBJ) $(TEST_HELPER_OBJ) $(LIB) $(LIBS) $(TEST_RUNNER) -o $@
+	$(call say,LD $@)$(CC) $(CB_CFLAGS) $(TEST_OBJ) $(TEST_HELPER_OBJ) -Wl,--whole-archive $(LIB) -Wl,--no-whole-archive $(LIBS) $(TEST_RUNNER) -o $@
 # One file's tests alone: T=room/test_file.
 $(BUILD)/test-one/%: $(BUILD)/tests/%.o $(TEST_HELPER_OBJ) $(LIB)
 	@mkdir -p $(dir $@)

@@ -31,8 +31,8 @@ static json_t *read_any(const char *path, bool yaml) {
     return out;
 }
 
-json_t *read_json(const char *path) { return read_any(path, false); }
-json_t *read_yaml(const char *path) { return read_any(path, true); }
+json_t *json_of(const char *path) { return read_any(path, false); }
+json_t *yaml_of(const char *path) { return read_any(path, true); }
 
 void root_models(json_t *value, const char *folder) {
     const char *key;

@@ -10,8 +10,8 @@ const char *path_of(const char *folder, const char *name);
 /* The fixtures' folder of modules; NULL where it is absent. */
 const char *modules_dir(void);
 /* A JSON or YAML file; NULL where it cannot be read. */
-json_t *read_json(const char *path);
-json_t *read_yaml(const char *path);
+json_t *json_of(const char *path);
+json_t *yaml_of(const char *path);
 /* Puts folder before every path of a model in a recipe. */
 void root_models(json_t *recipe, const char *folder);
 /* Largest difference of two sets of tensors, or -1 where names or shapes differ (what is printed). */

@@ -43,7 +43,7 @@ static void check_case(const char *dir, const char *name) {
     struct cb_err err = {0};
     char path[1600], base[1300], tuned[1300], folder[128], spec[300];
     snprintf(path, sizeof path, "%s/%s", dir, name);
-    json_t *about = read_json(path_of(path, "golden.json"));
+    json_t *about = json_of(path_of(path, "golden.json"));
     CHECK(about, "%s/golden.json", path);
     snprintf(base, sizeof base, "%s/%s", dir, json_string_value(json_object_get(about, "base")));
     snprintf(tuned, sizeof tuned, "%s/%s", dir, json_string_value(json_object_get(about, "model")));

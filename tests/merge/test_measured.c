@@ -201,7 +201,7 @@ TEST(merge_measured, loss_along_the_line_between_two_models) {
     struct cb_eval_options eo = {.model = mean, .text = texts, .n_text = 1, .seq = 64, .batch = 4};
     CHECK_OK(cb_eval_text(b.engine, &eo, &e, &err));
     CHECK(fabs(e.loss - r.loss[5]) < 1e-6 && r.barrier >= 0, "middle: %g and %g", e.loss, r.loss[5]);
-    json_t *json = read_json(path_of(b.out, "connect.json"));
+    json_t *json = json_of(path_of(b.out, "connect.json"));
     CHECK(json_array_size(json_object_get(json, "points")) == CB_CONNECT_POINTS, "connect.json");
     json_decref(json);
     char *svg;
@@ -222,7 +222,7 @@ TEST(merge_measured, different_vocabularies_are_refused) {
     bench_open(&b, "gpt2", "n_embd=16,n_layer=1,n_head=2,n_positions=64");
     CHECK_OK(combine(&b, "linear", b.a, b.b, true, &r, &err));
     // the same number of tokens, two of which have changed places
-    json_t *t = read_json(path_of(b.b, "tokenizer.json")), *vocab = json_object_get(json_object_get(t, "model"), "vocab");
+    json_t *t = json_of(path_of(b.b, "tokenizer.json")), *vocab = json_object_get(json_object_get(t, "model"), "vocab");
     CHECK(json_object_get(vocab, "a") && json_object_get(vocab, "b"), "a vocabulary of letters");
     json_t *first = json_deep_copy(json_object_get(vocab, "a")), *second = json_deep_copy(json_object_get(vocab, "b"));
     json_object_set_new(vocab, "a", second);

@@ -31,7 +31,7 @@ static void check_case(const char *dir, const char *name) {
     struct cb_err err = {0};
     char folder[128], path[1600];
     snprintf(path, sizeof path, "%s/%s", dir, name);
-    json_t *about = read_json(path_of(path, "golden.json")), *recipe = read_yaml(path_of(path, "mergekit.yml"));
+    json_t *about = json_of(path_of(path, "golden.json")), *recipe = yaml_of(path_of(path, "mergekit.yml"));
     CHECK(about && recipe, "%s: its files", name);
     struct drawn d = {.draws = json_object_get(about, "draws")};
     CHECK_OK(tensors_open(&d.golden, path_of(path, "golden.safetensors"), &err));

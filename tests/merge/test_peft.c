@@ -126,7 +126,7 @@ static int check_case(const char *dir, const char *name) {
     struct cb_err err = {0};
     char path[1600], folder[128], out[160];
     snprintf(path, sizeof path, "%s/%s", dir, name);
-    json_t *about = read_json(path_of(path, "golden.json")), *recipe;
+    json_t *about = json_of(path_of(path, "golden.json")), *recipe;
     const char *key;
     struct tensors *golden, *base;
     int n = 0;
@@ -227,7 +227,7 @@ TEST(merge_peft, a_decomposition_is_cut_off_at_a_quantile) {
     if (!dir) return;
     snprintf(root, sizeof root, "%s/weighted_llama", dir);
     temporary_folder(folder, "merge");
-    json_t *about = read_json(path_of(root, "golden.json")), *recipes = json_object_get(about, "recipes");
+    json_t *about = json_of(path_of(root, "golden.json")), *recipes = json_object_get(about, "recipes");
     const double q = json_number_value(json_object_get(json_object_get(recipes, "svd_clamp"), "svd_clamp"));
     struct arena *arena = arena_create();
     struct lora plain, clamped;

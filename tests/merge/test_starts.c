@@ -64,7 +64,7 @@ static const char *other_start(const struct bench *b, const char *name, const ch
     char folder[200], *bytes;
     size_t n;
     snprintf(folder, sizeof folder, "%s/%s", b->folder, name);
-    json_t *config = read_json(path_of(from, "adapter_config.json"));
+    json_t *config = json_of(path_of(from, "adapter_config.json"));
     CHECK(config, "%s", from);
     json_object_set_new(config, "init_lora_weights", json_string(word));
     if (loftq) json_object_set_new(config, "loftq_config", json_loads(loftq, 0, NULL));
@@ -98,7 +98,7 @@ TEST(merge_starts, a_part_that_was_taken_off_the_base_is_given_back) {
     fprintf(stderr, "pissa and olora: changes up to %g, off by %g\n", size, gap);
     CHECK(size > 1e-3 && gap < 1e-4 * size, "%g of %g", gap, size);
     CHECK(!io_is_folder(path_of(b.folder, "got.plain-0")), "what was made for the while is gone");
-    json_t *config = read_json(path_of(path_of(b.folder, "got"), "adapter_config.json"));
+    json_t *config = json_of(path_of(path_of(b.folder, "got"), "adapter_config.json"));
     CHECK(json_is_true(json_object_get(config, "init_lora_weights")), "the result is plain");
     json_decref(config);
     cb_engine_destroy(&b.engine);
@@ -119,7 +119,7 @@ TEST(merge_starts, a_base_that_was_quantised_and_starts_that_are_not_known) {
     snprintf(first, sizeof first, "%s", one);
     snprintf(second, sizeof second, "%s", two);
     CHECK_OK(merge(&b, first, second, NULL, "out", &err));
-    json_t *config = read_json(path_of(path_of(b.folder, "out"), "adapter_config.json"));
+    json_t *config = json_of(path_of(path_of(b.folder, "out"), "adapter_config.json"));
     const char *word = json_string_value(json_object_get(config, "init_lora_weights"));
     CHECK(word && !strcmp(word, "loftq"), "the result is for the same quantised base");
     json_decref(config);

@@ -180,7 +180,7 @@ static void write_turned(const struct bench *b, const char *from, const char *to
     }
     CHECK_OK(io_mkdirs(at(b, to), &err));
     CHECK_OK(tensors_write(path_of(at(b, to), "model.safetensors"), items, count, NULL, NULL, NULL, &err));
-    json_t *config = read_json(path_of(at(b, from), "config.json")), *json = read_json(path_of(at(b, from), "tokenizer.json"));
+    json_t *config = json_of(path_of(at(b, from), "config.json")), *json = json_of(path_of(at(b, from), "tokenizer.json"));
     const char *key;
     json_t *value;
     size_t i;
@@ -213,7 +213,7 @@ TEST(merge_vocabulary, a_model_and_itself_under_other_ids) {
     CHECK(tensors_gap(at(&b, "turned"), at(&b, "out")) == 0, "the second one again");
     // ids of the configuration are those of the result
     CHECK_OK(merge(&b, back, 2, NULL, at(&b, "a"), "out", &err));
-    json_t *want = read_json(path_of(at(&b, "a"), "config.json")), *got = read_json(path_of(at(&b, "out"), "config.json"));
+    json_t *want = json_of(path_of(at(&b, "a"), "config.json")), *got = json_of(path_of(at(&b, "out"), "config.json"));
     CHECK(json_is_integer(json_object_get(want, "eos_token_id")) &&
               json_equal(json_object_get(want, "eos_token_id"), json_object_get(got, "eos_token_id")),
           "eos_token_id");
