@@ -45,7 +45,7 @@ static enum cb_status columns_add(json_t *columns, const json_t *row, struct cb_
 
 /* Reads a file through, whatever its records are good for. */
 static enum cb_status rows_read(const char *path, const struct reader_kind *kind, json_t *columns, int64_t *rows, struct cb_err *err) {
-    struct reader reader = {.kind = kind, .path = path};
+    struct reader reader = {.kind = kind, .path = path, .unit = "line"};
     json_t *row = NULL;
     enum cb_status status = kind->open(&reader, err);
     while (status == CB_OK) {
@@ -65,7 +65,8 @@ enum cb_status inspect_records(struct inspection *in, struct cb_err *err) {
     int64_t rows = 0;
     const char *key;
     json_t *column, *columns = json_object(), *list = json_array();
-    enum cb_status status = columns && list ? rows_read(in->path, kind, columns, &rows, err) : CB_E_MEMORY;
+    enum cb_status status = columns && list ? rows_read(in->path, kind, columns, &rows, err)
+                                            : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "inspect: out of memory");
     inspect_put(in->root, "format", json_string(kind->name));
     inspect_put(in->root, "records", json_integer(rows));
     json_object_foreach(columns, key, column) json_array_append(list, column);

@@ -30,7 +30,7 @@ struct reader {
     int64_t names_line;  // of a table: where its columns are named; 0: nowhere in lines
     void *state;
     int64_t line;  // of the last object, or its row, from 1
-    const char *unit;  // what line counts, "record"; NULL: lines
+    const char *unit;  // what line counts: "line" before open, which may say "record"
     int64_t bytes;  // of text read so far
     int64_t broken, broken_line;  // broken bytes replaced or left out, and the line of the first (0: none)
 };

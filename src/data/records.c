@@ -36,8 +36,12 @@ enum cb_status records_open(struct records **out, const char *path, const struct
     struct records *r = calloc(1, sizeof *r);
     if (!r) FAIL(err, CB_E_MEMORY, "%s: out of memory", path);
     if (options) r->options = *options;
-    r->reader = (struct reader){
-        .kind = kind, .path = path, .invalid = r->options.invalid, .separator = r->options.separator, .quote = r->options.quote};
+    r->reader = (struct reader){.kind = kind,
+                                .path = path,
+                                .invalid = r->options.invalid,
+                                .separator = r->options.separator,
+                                .quote = r->options.quote,
+                                .unit = "line"};
     enum cb_status status = kind->open(&r->reader, err);
     if (status != CB_OK)
         records_close(&r);
@@ -188,9 +192,8 @@ static enum cb_status check_one(struct records *r, const char *where, struct cb_
 /* Conversations without an assistant are passed over; a file of nothing else is refused. */
 static enum cb_status end_check(const struct records *r, struct cb_err *err) {
     if (!r->unanswered || r->unanswered < r->checker.n) return CB_OK;
-    FAIL(err, CB_E_FORMAT, "%s: %s %lld: %s: found none of an assistant%s; wanted one to learn from", r->reader.path,
-         r->reader.unit ? r->reader.unit : "line", (long long)r->first_unanswered, record_shape_text(r->checker.shape),
-         r->unanswered > 1 ? ", in none of the conversations" : "");
+    FAIL(err, CB_E_FORMAT, "%s: %s %lld: %s: found none of an assistant%s; wanted one to learn from", r->reader.path, r->reader.unit,
+         (long long)r->first_unanswered, record_shape_text(r->checker.shape), r->unanswered > 1 ? ", in none of the conversations" : "");
 }
 
 enum cb_status records_next(struct records *r, const struct record **record, struct cb_err *err) {
@@ -200,7 +203,7 @@ enum cb_status records_next(struct records *r, const struct record **record, str
     for (;;) {
         TRY(r->reader.kind->next(&r->reader, &object, err));
         if (!object) return end_check(r, err);
-        r->record = (struct record){.line = r->reader.line, .unit = r->reader.unit ? r->reader.unit : "line"};
+        r->record = (struct record){.line = r->reader.line, .unit = r->reader.unit};
         snprintf(where, sizeof where, "%.500s: %s %lld", r->reader.path, r->record.unit, (long long)r->record.line);
         TRY(rename_columns(r, &object, where, err));
         bool empty = false;

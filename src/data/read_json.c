@@ -108,7 +108,7 @@ static enum cb_status object_next(struct reader *r, struct cb_err *err) {
     if (byte != '{') return unexpected(r, byte, j->is_list ? "wanted { of a record: " WANTED : WANTED, err);
     char where[600];
     r->line = j->is_list ? j->count + 1 : j->line;
-    snprintf(where, sizeof where, "%.500s: %s %lld", r->path, r->unit ? r->unit : "line", (long long)r->line);
+    snprintf(where, sizeof where, "%.500s: %s %lld", r->path, r->unit, (long long)r->line);
     TRY(object_read(r, err));
     j->count++;
     return reader_parse(r, &j->object, j->text.data, j->text.n, &j->repaired, where, err);
@@ -182,11 +182,11 @@ static enum cb_status json_records_next(struct reader *r, json_t **object, struc
 }
 
 static const char *const extensions[] = {".json", NULL};
-const struct reader_kind read_json_list = {.name = "json",
-                                           .doc = "a list of JSON objects, or one object after another",
-                                           .extensions = extensions,
-                                           .streams = true,
-                                           .is_guess = true,
-                                           .open = json_records_open,
-                                           .close = json_records_close,
-                                           .next = json_records_next};
+const struct reader_kind read_json = {.name = "json",
+                                      .doc = "a list of JSON objects, or one object after another",
+                                      .extensions = extensions,
+                                      .streams = true,
+                                      .is_guess = true,
+                                      .open = json_records_open,
+                                      .close = json_records_close,
+                                      .next = json_records_next};
