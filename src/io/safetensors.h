@@ -16,9 +16,11 @@ const void *tensor_data(const struct tensor *tensor);
 
 struct tensors;
 
-/* Opens a .safetensors file, an index (NAME.safetensors.index.json), or a folder that holds model.safetensors, its index, or adapter_model.safetensors.
+/* Opens a .safetensors file, an index (NAME.safetensors.index.json), or a folder that holds model.safetensors, its index, or an adapter's weights.
    Everything in the header is checked; no tensor's bytes are read. Owned by caller, free with tensors_destroy. */
 enum cb_status tensors_open(struct tensors **tensors, const char *path, struct cb_err *err);
+/* The weights of an adapter's folder: adapter_model.safetensors, or adapter_model.bin as PEFT wrote it before; likewise. */
+enum cb_status tensors_open_adapter(struct tensors **tensors, const char *folder, struct cb_err *err);
 void tensors_destroy(struct tensors **tensors);
 
 int tensors_count(const struct tensors *tensors);

@@ -209,20 +209,37 @@ static enum cb_status path_open(struct tensors **out, const char *path, struct c
     return ends_with(path, ".index.json") ? index_open(out, path, err) : file_open(out, path, err);
 }
 
-enum cb_status tensors_open(struct tensors **out, const char *path, struct cb_err *err) {
-    static const char *const usual[] = {"model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors",
-                                        "adapter_model.bin"};
-    static const char *const foreign[] = {"pytorch_model.bin", "pytorch_model.bin.index.json"};
+/* What PEFT's folders hold: now, and as torch.save wrote it before. */
+#define ADAPTER_NAMES "adapter_model.safetensors", "adapter_model.bin"
+
+/* The first of n files that is in a folder; *out stays NULL where none is. */
+static enum cb_status first_open(struct tensors **out, const char *folder, const char *const *names, size_t n, struct cb_err *err) {
     *out = NULL;
-    if (!io_is_folder(path)) return path_open(out, path, err);
-    for (size_t i = 0; i < sizeof usual / sizeof *usual; i++) {
-        char *file = io_path_join(path, usual[i]);
-        if (!file) FAIL(err, CB_E_MEMORY, "%s: out of memory", path);
-        bool found = io_is_file(file);
-        enum cb_status status = found ? path_open(out, file, err) : CB_OK;
+    for (size_t i = 0; i < n; i++) {
+        char *file = io_path_join(folder, names[i]);
+        if (!file) FAIL(err, CB_E_MEMORY, "%s: out of memory", folder);
+        const bool found = io_is_file(file);
+        const enum cb_status status = found ? path_open(out, file, err) : CB_OK;
         free(file);
         if (found) return status;
     }
+    return CB_OK;
+}
+
+enum cb_status tensors_open_adapter(struct tensors **out, const char *folder, struct cb_err *err) {
+    static const char *const names[] = {ADAPTER_NAMES};
+    TRY(first_open(out, folder, names, 2, err));
+    if (!*out) FAIL(err, CB_E_IO, "%s: no weights of an adapter; wanted %s or %s", folder, names[0], names[1]);
+    return CB_OK;
+}
+
+enum cb_status tensors_open(struct tensors **out, const char *path, struct cb_err *err) {
+    static const char *const usual[] = {"model.safetensors", "model.safetensors.index.json", ADAPTER_NAMES};
+    static const char *const foreign[] = {"pytorch_model.bin", "pytorch_model.bin.index.json"};
+    *out = NULL;
+    if (!io_is_folder(path)) return path_open(out, path, err);
+    TRY(first_open(out, path, usual, sizeof usual / sizeof *usual, err));
+    if (*out) return CB_OK;
     for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
         char *file = io_path_join(path, foreign[i]);
         bool found = file && io_is_file(file);

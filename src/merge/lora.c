@@ -175,10 +175,7 @@ enum cb_status lora_open(struct lora *l, const char *path, struct arena *arena, 
     l->name = strrchr(trimmed, '/') ? strrchr(trimmed, '/') + 1 : trimmed;
     if (!lora_is_folder(path)) FAIL(err, CB_E_IO, "%s: no adapter_config.json; wanted a LoRA folder", path);
     TRY(read_config(l, arena, err));
-    char *file = arena_printf(arena, "%s/adapter_model.safetensors", path);
-    char *old = arena_printf(arena, "%s/adapter_model.bin", path);  // as torch.save wrote it
-    if (!file || !old) FAIL(err, CB_E_MEMORY, "%s: out of memory", path);
-    TRY(tensors_open(&l->tensors, io_is_file(old) && !io_is_file(file) ? old : file, err));
+    TRY(tensors_open_adapter(&l->tensors, path, err));
     return read_pairs(l, arena, err);
 }
 

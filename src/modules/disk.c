@@ -215,14 +215,6 @@ static enum cb_status head_leave(struct module *m, struct tensors **tensors, str
     return CB_OK;
 }
 
-/* The weights of a folder as PEFT writes them now, or with torch.save as it did before. Owned by caller, free(); NULL: no memory. */
-static char *weights_path(const char *folder) {
-    char *now = io_path_join(folder, "adapter_model.safetensors"), *before = io_path_join(folder, "adapter_model.bin");
-    const bool is_old = now && before && !io_is_file(now) && io_is_file(before);
-    free(is_old ? now : before);
-    return is_old ? before : now;
-}
-
 enum cb_status module_load_headed(struct module **module, struct store *store, const char *folder, const char *head, const char *name,
                                   const struct nn *sites, struct cb_err *err) {
     *module = NULL;
@@ -231,16 +223,15 @@ enum cb_status module_load_headed(struct module **module, struct store *store, c
     if (head && *head) FAIL(err, CB_E_UNSUPPORTED, "%s: the head %s goes with modules of the adapters library", folder, head);
     struct module *checked = NULL;
     struct tensors *tensors = NULL;
-    char *path = io_path_join(folder, "adapter_config.json"), *weights = weights_path(folder);
-    enum cb_status status = path && weights ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory for a path", folder);
+    char *path = io_path_join(folder, "adapter_config.json");
+    enum cb_status status = path ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory for a path", folder);
     // what the configuration alone tells is told by its own name
     if (status == CB_OK) status = module_check_config(&checked, path, name, sites, err);
-    if (status == CB_OK) status = tensors_open(&tensors, weights, err);
+    if (status == CB_OK) status = tensors_open_adapter(&tensors, folder, err);
     if (status == CB_OK && head) status = head_leave(checked, &tensors, err);
     if (status == CB_OK) status = module_make(module, store, checked->config, tensors, name, sites, err);
     tensors_destroy(&tensors);
     module_destroy(&checked);
-    free(weights);
     free(path);
     return status;
 }

@@ -74,14 +74,6 @@ static enum cb_status difference(float **out, const struct tensors *from, const 
     return status;
 }
 
-static enum cb_status source_open(struct tensors **from, const struct sft_options *o, struct cb_err *err) {
-    char *path = io_path_join(o->from, "adapter_model.safetensors");
-    if (!path) FAIL(err, CB_E_MEMORY, "%s: no memory for a path", o->from);
-    enum cb_status status = tensors_open(from, path, err);
-    free(path);
-    return status;
-}
-
 /* Counts sizes whose bits above 16 agree with `high` (all where it is negative) by their next 16 bits. */
 static enum cb_status count_sizes(const struct module *m, const struct nn *nn, const struct tensors *from, int64_t high, int64_t *count,
                                   int64_t *total, struct cb_err *err) {
@@ -121,7 +113,7 @@ static enum cb_status declare_shared(struct module *m, const struct nn *nn, stru
     struct tensors *from = NULL;
     int64_t *count = malloc(65536 * sizeof *count), total = 0, k = 0, high = 0;
     enum cb_status status = count ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory for a mask", m->name);
-    if (status == CB_OK) status = source_open(&from, o, err);
+    if (status == CB_OK) status = tensors_open_adapter(&from, o->from, err);
     if (status == CB_OK) status = count_sizes(m, nn, from, -1, count, &total, err);
     if (status == CB_OK) {
         k = (int64_t)ceil(o->density * (double)total);
@@ -143,7 +135,7 @@ static enum cb_status mask_read(struct module *m, const struct nn_site *site, st
     struct tensors *from = NULL;
     float *x = NULL;
     const int64_t all = site->in * site->out;
-    TRY(source_open(&from, o, err));
+    TRY(tensors_open_adapter(&from, o->from, err));
     enum cb_status status = difference(&x, from, site, err);
     tensors_destroy(&from);
     TRY(status);

@@ -117,10 +117,9 @@ static enum cb_status expert_fill(const struct module *m, const struct tuner_par
     (void)seed;
     while (i > 0 && number < o->expert[i].first) i--;
     const char *key = o->expert[i].module->params[number - o->expert[i].first].public.key;
-    char *path = io_path_join(o->expert[i].folder, "adapter_model.safetensors"), text[2][TYPE_TEXT];
-    enum cb_status status = path ? tensors_open(&file, path, err) : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory", key);
-    free(path);
-    TRY(status);
+    char text[2][TYPE_TEXT];
+    TRY(tensors_open_adapter(&file, o->expert[i].folder, err));
+    enum cb_status status = CB_OK;
     const struct tensor *t = tensors_find(file, key);
     memset(data, 0, (size_t)type_bytes(&p->public.type));
     if (t && (type_elements(&t->type) != type_elements(&p->public.type) || !dtype_of(t->type.dtype)->is_float))

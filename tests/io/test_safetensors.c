@@ -185,6 +185,27 @@ TEST(safetensors, writes_the_librarys_bytes) {
     free(path);
 }
 
+/* The newer name counts, whatever else lies in the folder. */
+TEST(safetensors, adapters_by_either_name) {
+    static const char *const names[] = {"model.safetensors", "adapter_model.bin", "adapter_model.safetensors"};
+    static const float zero[2] = {0};
+    const char *folder = scratch();
+    struct tensors *t;
+    for (int i = 0; i < 3; i++) {
+        const struct tensor_item item = {names[i], {CB_DTYPE_F32, 1, {2}}, zero, NULL};
+        char *path = io_path_join(folder, names[i]);
+        CHECK_OK(tensors_write(path, &item, 1, NULL, NULL, NULL, &err));
+        free(path);
+        if (!i) {
+            CHECK_FAILS(tensors_open_adapter(&t, folder, &err), CB_E_IO, "wanted adapter_model.safetensors or adapter_model.bin");
+            continue;
+        }
+        CHECK_OK(tensors_open_adapter(&t, folder, &err));
+        CHECK(tensors_find(t, names[i]), "%s was opened", tensors_name(t));
+        tensors_destroy(&t);
+    }
+}
+
 // A source that knows its values without holding them, and fails when told to.
 static enum cb_status count_up(void *context, void *out, const struct tensor_item *item, int64_t first, int64_t n, struct cb_err *e) {
     const int64_t *fail_at = context;
