@@ -30,7 +30,6 @@ enum cb_status prompt_settle(struct module *m, const struct nn *sites, int64_t c
     if (!p->layers) p->layers = sites->n_layer;
     if (!p->heads) p->heads = heads;
     const char *task = json_string_value(json_object_get(m->config, "task_type"));
-    if (m->is_fresh && !task) task = sites->task;
     if (!p->stacks) p->stacks = task && strcmp(task, "SEQ_2_SEQ_LM") == 0 ? 2 : 1;
     if (!m->is_fresh) return CB_OK;
     const struct {

@@ -233,7 +233,7 @@ static enum cb_status orientation_set(struct module *m, struct cb_err *err) {
 
 /* By task_type PEFT picks the class that wraps the model: that of the model's head, unless a task has brought another. */
 static enum cb_status task_set(struct module *m, const struct nn *sites, struct cb_err *err) {
-    if (!sites || !sites->task || !json_is_null(json_object_get(m->config, "task_type"))) return CB_OK;
+    if (!sites->task || !json_is_null(json_object_get(m->config, "task_type"))) return CB_OK;
     if (json_object_set_new(m->config, "task_type", json_string(sites->task)) != 0)
         FAIL(err, CB_E_MEMORY, "%s: no memory for a configuration", m->name);
     return CB_OK;
@@ -331,10 +331,10 @@ enum cb_status module_create_fresh(struct module **module, struct store *store, 
     if (status == CB_OK) status = module_from_config(&m, config, NULL, spec, name, NULL, err);
     json_decref(config);
     if (m) m->is_fresh = true;
+    if (status == CB_OK && sites) status = task_set(m, sites, err);
     if (status == CB_OK && sites) status = module_resolve(m, sites, spec, err);
     if (status == CB_OK) status = text_read(m, fresh, sites, err);
     if (status == CB_OK) status = orientation_set(m, err);
-    if (status == CB_OK) status = task_set(m, sites, err);
     if (status == CB_OK) status = targets_named(m, err);
     if (status == CB_OK) status = module_add_scale(m, store, err);
     for (int i = 0; status == CB_OK && i < m->n_params; i++) {
