@@ -253,13 +253,6 @@ static struct cb_tensor *pooled(const struct model *m, struct nn *nn, struct mod
     return nn_dropout(nn, nn_activation(nn, o->pooler_activation, x), o->encoder.classifier_dropout);
 }
 
-static struct cb_tensor *tokens(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
-                                struct cb_tensor *x) {
-    (void)io;
-    (void)leaves;
-    return nn_dropout(nn, x, ((const struct encoder *)m->options)->dropout);
-}
-
 const char *const deberta_ignored[] = {
     ".position_ids", ".position_embeddings.weight", "cls.", "lm_predictions.", "mask_predictions.", "pooler.", NULL};
 static const struct model_class labelled = {.name = "ForSequenceClassification",
@@ -267,9 +260,7 @@ static const struct model_class labelled = {.name = "ForSequenceClassification",
                                             .linear = "classifier",
                                             .weights = encoder_pooled_weights,
                                             .features = pooled};
-static const struct model_class token_labels = {
-    .name = "ForTokenClassification", .head = &model_head_tokens, .linear = "classifier", .features = tokens};
 static const struct model_class choice = {
     .name = "ForMultipleChoice", .head = &model_head_choice, .linear = "classifier", .weights = encoder_pooled_weights, .features = pooled};
-const struct model_class *const deberta_classes[] = {&encoder_class_masked, &labelled, &token_labels, &model_class_span, &choice,
-                                                     &model_class_states,   NULL};
+const struct model_class *const deberta_classes[] = {
+    &encoder_class_masked, &labelled, &encoder_class_tokens_plain, &model_class_span, &choice, &model_class_states, NULL};

@@ -304,6 +304,13 @@ struct cb_tensor *encoder_tokens(const struct model *m, struct nn *nn, struct mo
     return nn_dropout(nn, x, e->classifier_dropout);
 }
 
+static struct cb_tensor *tokens_plain(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                      struct cb_tensor *x) {
+    (void)io;
+    (void)leaves;
+    return nn_dropout(nn, x, ((const struct encoder *)m->options)->dropout);
+}
+
 /* ---- classes */
 const struct model_class encoder_class_masked = {.name = "ForMaskedLM",
                                                  .head = &model_head_masked_lm,
@@ -328,5 +335,7 @@ const struct model_class encoder_class_dense = {.name = "ForSequenceClassificati
                                                 .features = encoder_dense};
 const struct model_class encoder_class_tokens = {
     .name = "ForTokenClassification", .head = &model_head_tokens, .linear = "classifier", .features = encoder_tokens};
+const struct model_class encoder_class_tokens_plain = {
+    .name = "ForTokenClassification", .head = &model_head_tokens, .linear = "classifier", .features = tokens_plain};
 const struct model_class encoder_class_states = {
     .name = "Model", .prefix = "", .head = &model_head_states, .weights = states_weights, .features = states};

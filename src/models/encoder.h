@@ -73,5 +73,6 @@ extern const struct model_class encoder_class_pooled,
     encoder_class_pooled_choice;  // ForSequenceClassification, ForMultipleChoice: the pooler
 extern const struct model_class encoder_class_dense;  // ForSequenceClassification: names->dense and classifier.out_proj
 extern const struct model_class encoder_class_tokens;  // ForTokenClassification
+extern const struct model_class encoder_class_tokens_plain;  // the same with the body's dropout, not the classifier's
 extern const struct model_class encoder_class_states;  // Model, with the pooler where the file has one: output pooler_output
 #endif

@@ -50,13 +50,6 @@ static struct cb_tensor *first_dense(const struct model *m, struct nn *nn, struc
     return nn_dropout(nn, nn_activation(nn, names.dense_activation, x), e->classifier_dropout);
 }
 
-static struct cb_tensor *tokens(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
-                                struct cb_tensor *x) {
-    (void)io;
-    (void)leaves;
-    return nn_dropout(nn, x, ((const struct encoder *)m->options)->dropout);
-}
-
 static struct cb_tensor *span(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
                               struct cb_tensor *x) {
     (void)io;
@@ -76,8 +69,6 @@ static const struct model_class labelled = {.name = "ForSequenceClassification",
                                             .linear = "classifier",
                                             .weights = encoder_dense_weights,
                                             .features = first_dense};
-static const struct model_class token_labels = {
-    .name = "ForTokenClassification", .head = &model_head_tokens, .linear = "classifier", .features = tokens};
 static const struct model_class spans = {
     .name = "ForQuestionAnswering", .head = &model_head_span, .linear = "qa_outputs", .features = span};
 static const struct model_class choice = {.name = "ForMultipleChoice",
@@ -85,7 +76,8 @@ static const struct model_class choice = {.name = "ForMultipleChoice",
                                           .linear = "classifier",
                                           .weights = encoder_dense_weights,
                                           .features = first_dense};
-static const struct model_class *const classes[] = {&masked, &labelled, &token_labels, &spans, &choice, &model_class_states, NULL};
+static const struct model_class *const classes[] = {&masked, &labelled, &encoder_class_tokens_plain, &spans, &choice, &model_class_states,
+                                                    NULL};
 
 const struct family model_distilbert = {
     .name = "distilbert",
