@@ -31,8 +31,9 @@ static enum cb_status options_check(const struct sample_options *o, struct cb_er
     if (o->top_k < 0) FAIL(err, CB_E_USAGE, "--top-k %lld: wanted 0 or more", (long long)o->top_k);
     if (!(o->repeat_penalty >= 0) || !isfinite(o->repeat_penalty))
         FAIL(err, CB_E_USAGE, "--repeat-penalty %g: wanted a number above 0", o->repeat_penalty);
-    if (o->no_repeat_ngram < 0 || o->most_seen < 0 || o->most_seen > INT32_MAX)
-        FAIL(err, CB_E_USAGE, "no_repeat_ngram_size %lld: wanted 0 or more", (long long)o->no_repeat_ngram);
+    if (o->no_repeat_ngram < 0) FAIL(err, CB_E_USAGE, "no_repeat_ngram_size %lld: wanted 0 or more", (long long)o->no_repeat_ngram);
+    if (o->most_seen < 0 || o->most_seen > INT32_MAX)
+        FAIL(err, CB_E_LIMIT, "sampler: %lld tokens to be seen; wanted 0 to 2^31 - 1", (long long)o->most_seen);
     return CB_OK;
 }
 
