@@ -35,12 +35,6 @@ enum cb_status files_copy_into(const char *from, const char *folder, const char 
     return status;
 }
 
-/* The files that a tokenizer is made of, and those that go with them. */
-static const char *const tokenizer_names[] = {
-    "tokenizer.json",          "vocab.json", "encoder.json", "tokenizer.model", "tiktoken.model", "spiece.model",
-    "sentencepiece.bpe.model", "spm.model",  "source.spm",   "vocab.txt"};
-enum { N_TOKENIZER_NAMES = sizeof tokenizer_names / sizeof *tokenizer_names };
-
 /* A single file of another format becomes a tokenizer.json. */
 static enum cb_status convert_file(const char *from, const char *to, bool *done, struct cb_err *err) {
     struct tokenizer *t = NULL;
@@ -62,12 +56,16 @@ static const char *const part_names[] = {"merges.txt", "vocab.bpe", "target.spm"
 static const char *const setting_names[] = {"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"};
 enum { N_PART_NAMES = sizeof part_names / sizeof *part_names, N_SETTING_NAMES = sizeof setting_names / sizeof *setting_names };
 
-/* i-th of all of them. */
-static const char *file_name(size_t i) {
-    if (i < N_TOKENIZER_NAMES) return tokenizer_names[i];
-    return i < N_TOKENIZER_NAMES + N_PART_NAMES ? part_names[i - N_TOKENIZER_NAMES] : setting_names[i - N_TOKENIZER_NAMES - N_PART_NAMES];
+/* The i-th of the files that a tokenizer begins with, of its parts and of what goes with it; NULL after the last. *begins: one of the first. */
+static const char *file_name(size_t i, bool *begins) {
+    size_t n = 0;
+    while (tokenizer_file_names[n]) n++;
+    *begins = i < n;
+    if (i < n) return tokenizer_file_names[i];
+    i -= n;
+    if (i < N_PART_NAMES) return part_names[i];
+    return i < N_PART_NAMES + N_SETTING_NAMES ? setting_names[i - N_PART_NAMES] : NULL;
 }
-enum { N_FILE_NAMES = N_TOKENIZER_NAMES + N_PART_NAMES + N_SETTING_NAMES };
 
 enum cb_status files_copy_settings(const char *from, const char *to, struct cb_err *err) {
     if (!io_is_folder(from)) return gguf_is_path(from) ? gguf_write_tokenizer(from, to, NULL, err) : CB_OK;
@@ -83,8 +81,10 @@ enum cb_status files_copy_settings(const char *from, const char *to, struct cb_e
 }
 
 void files_remove_tokenizer(const char *folder) {
-    for (size_t i = 0; i < N_FILE_NAMES; i++) {
-        char *path = io_path_join(folder, file_name(i));
+    const char *name;
+    bool begins;
+    for (size_t i = 0; (name = file_name(i, &begins)); i++) {
+        char *path = io_path_join(folder, name);
         if (path) unlink(path);
         free(path);
     }
@@ -96,14 +96,16 @@ enum cb_status files_copy_tokenizer(const char *from, const char *to, bool *foun
     if (!is_folder && gguf_is_path(from)) return gguf_write_tokenizer(from, to, found, err);
     if (!is_folder && io_is_file(from)) TRY(convert_file(from, to, &done, err));
     if (found) *found = done;
-    size_t n = done ? 0 : is_folder ? N_FILE_NAMES : 1;
-    for (size_t i = 0; i < n; i++) {
-        const char *name = file_name(i);
+    const char *name;
+    bool begins;
+    // of one file: as tokenizer.json
+    const size_t n = done ? 0 : is_folder ? SIZE_MAX : 1;
+    for (size_t i = 0; i < n && (name = file_name(i, &begins)); i++) {
         char *source = is_folder ? io_path_join(from, name) : strdup(from), *target = io_path_join(to, name);
         enum cb_status status = source && target ? CB_OK : CB_E_MEMORY;
         if (status == CB_OK && io_is_file(source) && strcmp(source, target) != 0) {
             status = copy_file(source, target, err);
-            if (found && i < N_TOKENIZER_NAMES) *found = true;
+            if (found && begins) *found = true;
         }
         free(source);
         free(target);
@@ -133,8 +135,8 @@ bool files_have_tokenizer(const char *path) {
         gguf_destroy(&g);
         return there;
     }
-    for (size_t i = 0; i < N_TOKENIZER_NAMES && !there; i++) {
-        char *file = io_path_join(path, tokenizer_names[i]);
+    for (const char *const *name = tokenizer_file_names; *name && !there; name++) {
+        char *file = io_path_join(path, *name);
         there = file && io_is_file(file);
         free(file);
     }

@@ -205,9 +205,9 @@ static enum cb_status inspect_fusion_folder(struct inspection *in, struct cb_err
 
 /* Weights alone: what they are weights of is not there. */
 static enum cb_status inspect_weights_folder(struct inspection *in, struct cb_err *err) {
-    const bool is_model = !has(in->path, "adapter_model.safetensors");
+    const bool is_adapter = has(in->path, "adapter_model.safetensors") || has(in->path, "adapter_model.bin");
     TRY(inspect_safetensors(in, err));
-    FAIL(err, CB_E_IO, "%s: weights without %s; wanted it beside them", in->path, is_model ? "config.json" : "adapter_config.json");
+    FAIL(err, CB_E_IO, "%s: weights without %s; wanted it beside them", in->path, is_adapter ? "adapter_config.json" : "config.json");
 }
 
 static bool ends_with(const char *text, const char *end) {
@@ -235,16 +235,7 @@ static const struct {
     {"weights", "model.safetensors.index.json", true, inspect_weights_folder, NULL},
     {"weights", "pytorch_model.bin", true, inspect_weights_folder, NULL},
     {"adapter weights", "adapter_model.safetensors", true, inspect_weights_folder, NULL},
-    {"tokenizer", "tokenizer.json", true, inspect_tokenizer, NULL},
-    {"tokenizer", "vocab.json", true, inspect_tokenizer, NULL},
-    {"tokenizer", "encoder.json", true, inspect_tokenizer, NULL},
-    {"tokenizer", "tokenizer.model", true, inspect_tokenizer, NULL},
-    {"tokenizer", "spiece.model", true, inspect_tokenizer, NULL},
-    {"tokenizer", "sentencepiece.bpe.model", true, inspect_tokenizer, NULL},
-    {"tokenizer", "spm.model", true, inspect_tokenizer, NULL},
-    {"tokenizer", "source.spm", true, inspect_tokenizer, NULL},
-    {"tokenizer", "vocab.txt", true, inspect_tokenizer, NULL},
-    {"tokenizer", "tiktoken.model", true, inspect_tokenizer, NULL},
+    {"adapter weights", "adapter_model.bin", true, inspect_weights_folder, NULL},
     {"checkpoint", ".safetensors", false, inspect_checkpoint, "ckpt-"},
     {"checkpoint", ".safetensors", false, inspect_checkpoint, "best.safetensors"},
     {"safetensors", ".safetensors", false, inspect_safetensors, NULL},
@@ -272,12 +263,14 @@ static enum cb_status inspect(struct inspection *in, struct cb_err *err) {
         inspect_put(in->root, "kind", json_string(kinds[i].kind));
         return kinds[i].inspect(in, err);
     }
-    if (!is_folder && reader_by_name(in->path)) {
-        inspect_put(in->root, "kind", json_string("records"));
-        return inspect_records(in, err);
+    const bool has_tokenizer = is_folder && files_have_tokenizer(in->path);
+    if (has_tokenizer || (!is_folder && reader_by_name(in->path))) {
+        inspect_put(in->root, "kind", json_string(has_tokenizer ? "tokenizer" : "records"));
+        return has_tokenizer ? inspect_tokenizer(in, err) : inspect_records(in, err);
     }
     FAIL(err, CB_E_UNSUPPORTED, "%s: %s", in->path,
-         is_folder ? "no config.json, adapter_config.json, tokenizer.json or model.safetensors in it"
+         is_folder ? "no config.json, adapter_config.json, model.safetensors or file of a tokenizer (tokenizer.json, tokenizer.model, "
+                     "vocab.txt, ...) in it"
                    : "not a kind of file that is known by its name (.safetensors, .gguf, .jsonl, .json, .csv, .tsv, .parquet, "
                      ".conll, -ubyte, .txt, config.json, adapter_config.json, tokenizer.json, .model, .tiktoken, vocab.txt)");
 }

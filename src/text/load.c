@@ -249,19 +249,27 @@ static enum cb_status load_layout(struct tokenizer **tokenizer, const struct lay
     return status;
 }
 
+/* The first are read beside others, or as a row of layouts.c says; each of the rest is a tokenizer by itself. */
+enum { N_OF_SEVERAL = 5 };
+const char *const tokenizer_file_names[] = {"tokenizer.json",      "vocab.json",
+                                            "encoder.json",        "source.spm",
+                                            "spm.model",           "tokenizer.model",
+                                            "spiece.model",        "sentencepiece.bpe.model",
+                                            "sentencepiece.model", "vocab.txt",
+                                            "tokenizer.tiktoken",  "tiktoken.model",
+                                            "qwen.tiktoken",       NULL};
+
 static enum cb_status load_folder(struct tokenizer **tokenizer, const char *path, const char *pattern, const json_t *config,
                                   const struct layout *layout, struct cb_err *err) {
     static const char *const pairs[][2] = {{"vocab.json", "merges.txt"}, {"encoder.json", "vocab.bpe"}};
-    static const char *const singles[] = {"tokenizer.model", "spiece.model",       "sentencepiece.bpe.model", "sentencepiece.model",
-                                          "vocab.txt",       "tokenizer.tiktoken", "tiktoken.model",          "qwen.tiktoken"};
     char one[4096], two[4096];
     if (is_file(path, "tokenizer.json", one, sizeof one)) return load_one(tokenizer, one, pattern, config, err);
     if (layout && layout->file) return load_layout(tokenizer, layout, path, config, err);
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         if (is_file(path, pairs[i][0], one, sizeof one) && is_file(path, pairs[i][1], two, sizeof two))
             return load_pair(tokenizer, one, two, config, layout, err);
-    for (size_t i = 0; i < sizeof singles / sizeof *singles; i++)
-        if (is_file(path, singles[i], one, sizeof one)) return load_one(tokenizer, one, pattern, config, err);
+    for (const char *const *name = tokenizer_file_names + N_OF_SEVERAL; *name; name++)
+        if (is_file(path, *name, one, sizeof one)) return load_one(tokenizer, one, pattern, config, err);
     FAIL(err, CB_E_IO,
          "%s: holds no tokenizer; tokenizer.json, vocab.json + merges.txt, tokenizer.model, spiece.model, vocab.txt or tiktoken.model is "
          "wanted",

@@ -19,6 +19,8 @@ struct text_view {
    it begins with. Owned by caller, free with tokenizer_destroy. CB_E_FORMAT names the component and key that is wrong, CB_E_UNSUPPORTED one that is not
    known here. */
 enum cb_status tokenizer_load(struct tokenizer **tokenizer, const char *path, struct cb_err *err);
+/* Names of the files that a folder's tokenizer begins with, NULL-ended: such a folder has one of them. */
+extern const char *const tokenizer_file_names[];
 /* pattern: cuts the text of a tiktoken file: a name (cl100k, o200k, gpt2, qwen2, llama3, ...) or a regular expression. Nullable. */
 enum cb_status tokenizer_load_pattern(struct tokenizer **tokenizer, const char *path, const char *pattern, struct cb_err *err);
 /* The n bytes of a tokenizer.json. name: for messages. */

@@ -50,6 +50,27 @@ TEST(inspect, data_and_vocabularies) {
     free(text);
 }
 
+/* A folder is a tokenizer's by any file that one is loaded from, under the names that few models use too. */
+TEST(inspect, folders_of_vocabularies) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char bytes[256 * 10 + 1] = "";
+    size_t used = 0;
+    for (int i = 0; i < 256; i++)  // each byte is a token, in base64 with its rank
+        used += (size_t)snprintf(bytes + used, sizeof bytes - used, "%c%c== %d\n", digits[i >> 2], digits[(i & 3) << 4], i);
+    const char *const files[][3] = {{"qwen.tiktoken", bytes, "256"}, {"vocab.txt", "[UNK]\na\n", "2"}};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char *folder = folder_make(), *path = file_put(folder, files[i][0], files[i][1], strlen(files[i][1])), *text = NULL;
+        memset(&err, 0, sizeof err);
+        CHECK_OK(cb_inspect(folder, NULL, true, false, true, &text, &err));
+        char want[60];
+        snprintf(want, sizeof want, "\"kind\":\"tokenizer\",\"vocab\":%s,", files[i][2]);
+        CHECK(strstr(text, want), "%s: %s", files[i][0], text);
+        free(text);
+        free(path);
+        free(folder);
+    }
+}
+
 TEST(inspect, broken_data) {
     static const struct {
         const char *name, *bytes, *words;
