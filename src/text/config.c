@@ -29,7 +29,7 @@ static struct added_token *added_by_id(struct tokenizer *t, int32_t id) {
 /* An entry of added_tokens_decoder; one that is there already takes its flags. */
 static enum cb_status entry_add(struct tokenizer *t, int32_t id, const json_t *json, const char *name, struct cb_err *err) {
     struct text_view content = config_text(json, "content");
-    const struct vocab_token *known = t->n_shown && id >= t->n_shown ? NULL : vocab_at(&t->vocab, id);
+    const struct vocab_token *known = id < tokenizer_n_shown(t) ? vocab_at(&t->vocab, id) : NULL;
     struct added_token token = {content.text,
                                 content.n,
                                 id,
@@ -90,7 +90,7 @@ enum cb_status config_added(struct tokenizer *t, const json_t *config, const cha
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         struct text_view text = config_text(config, keys[i]);
         int32_t id = text.n ? vocab_find(&t->vocab, text.text, text.n) : -1;
-        if (id < 0 || (t->n_shown && id >= t->n_shown)) continue;
+        if (id < 0 || id >= tokenizer_n_shown(t)) continue;
         bool lstrip = config_flag(json_object_get(config, keys[i]), "lstrip", false);
         struct added_token token = {text.text, text.n, id, .lstrip = lstrip, .special = true}, *old = added_by_id(t, id);
         if (old) old->special = true, old->hidden = false;
@@ -128,24 +128,31 @@ enum cb_status template_set(struct tokenizer *t, const char *first, const char *
     return status;
 }
 
+bool config_word(const char **list, struct text_view *word) {
+    if (!*list) return false;
+    *list += strspn(*list, " ");
+    *word = (struct text_view){*list, strcspn(*list, " ")};
+    *list += word->n;
+    return word->n > 0;
+}
+
 /* One side's words. */
 static enum cb_status words_put(struct tokenizer *t, json_t *side, json_t *specials, const char *words, const json_t *config,
                                 const char *source, const char *name, struct cb_err *err) {
     int bad = !side || !specials;
-    for (const char *at = words; *at;) {
-        size_t n = strcspn(at, " "), length = n - (at[n - 1] == '1');
-        int type = length < n;
+    for (struct text_view word; config_word(&words, &word);) {
+        const size_t length = word.n - (word.text[word.n - 1] == '1');
+        const int type = length < word.n;
         char key[40];
-        snprintf(key, sizeof key, "%.*s_token", (int)length, at);
+        snprintf(key, sizeof key, "%.*s_token", (int)length, word.text);
         if (length == 1) {
-            bad |= piece_put(side, "Sequence", *at == 'A' ? "A" : "B", type);
+            bad |= piece_put(side, "Sequence", *word.text == 'A' ? "A" : "B", type);
         } else {
             const char *text = !strcmp(key, "src_token") ? source : config_text(config, key).text;
             if (!text || tokenizer_id(t, text) < 0)
                 FAIL(err, CB_E_FORMAT, "%s: \"%.60s\" (%s) stands around texts; it is not in the vocabulary", name, text ? text : "", key);
             bad |= piece_put(side, "SpecialToken", text, type) | special_put(t, specials, text);
         }
-        at += n + strspn(at + n, " ");
     }
     if (bad) FAIL(err, CB_E_MEMORY, "%s: no memory", name);
     return CB_OK;

@@ -14,6 +14,8 @@ void config_ends(struct tokenizer *t, const json_t *config);
 /* A template that puts first (bos or [CLS]) before and last (eos or [SEP]) after each sequence; NULL: nothing there. Ids are looked up. is_bert: first
    only before the first sequence, and the second of a pair has type 1. */
 enum cb_status template_set(struct tokenizer *t, const char *first, const char *last, bool is_bert, const char *name, struct cb_err *err);
+/* The next word of a list between spaces; false at its end. Nullable: *list. */
+bool config_word(const char **list, struct text_view *word);
 /* A template of words between spaces: A and B are the sequences, src the token source, cls is config's cls_token and so on; a 1 after it: of type 1.
    pair: for two sequences. */
 enum cb_status template_words(struct tokenizer *t, const char *single, const char *pair, const json_t *config, const char *source,

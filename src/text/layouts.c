@@ -17,43 +17,42 @@
 #define FAIRSEQ_FIRST "<s> <pad> </s> <unk>"
 
 static const struct layout layouts[] = {
-    {.classes = " Roberta Bart Longformer LED Mvp ",
-     .models = " roberta bart longformer led mvp ",
+    {.classes = "Roberta Bart Longformer LED Mvp",
+     .models = "roberta bart longformer led mvp",
      .preset = "{" FAIRSEQ_SPECIALS "}",
      .single = "cls A sep",
      .pair = "cls A sep sep B sep"},
-    {.classes = " XLMRoberta ",
-     .models = " xlm-roberta xlm-roberta-xl ",
+    {.classes = "XLMRoberta",
+     .models = "xlm-roberta xlm-roberta-xl",
      .file = "sentencepiece.bpe.model",
      .preset = "{" FAIRSEQ_SPECIALS "}",
      .single = "cls A sep",
      .pair = "cls A sep sep B sep",
      .first = FAIRSEQ_FIRST,
      .n_skipped = 3},
-    {.classes = " Camembert ",
-     .models = " camembert ",
+    {.classes = "Camembert",
+     .models = "camembert",
      .file = "sentencepiece.bpe.model",
      .preset = "{" FAIRSEQ_SPECIALS "}",
      .single = "cls A sep",
      .pair = "cls A sep sep B sep",
      .first = "<s>NOTUSED <pad> </s>NOTUSED <unk> <unk>NOTUSED",
      .n_skipped = 1},
-    {.classes = " Albert ",
-     .models = " albert ",
+    {.classes = "Albert",
+     .models = "albert",
      .file = "spiece.model",
      .preset = "{" BERT_SPECIALS ",\"unk_token\":\"<unk>\",\"pad_token\":\"<pad>\",\"do_lower_case\":true,\"remove_space\":true,"
                "\"keep_accents\":false,\"plain_quotes\":true}",
      .single = "cls A sep",
      .pair = "cls A sep B1 sep1",
      .rare_commas = true},
-    {.classes = " DebertaV2 ",
-     .models = " deberta-v2 ",
+    {.classes = "DebertaV2",
+     .models = "deberta-v2",
      .file = "spm.model",
      .preset = "{" BERT_SPECIALS ",\"unk_token\":\"[UNK]\",\"pad_token\":\"[PAD]\",\"do_lower_case\":false}",
      .single = "cls A sep",
      .pair = "cls A sep B1 sep1"},
-    {.classes = " MBart ",
-     .models = " ",  // mBART and mBART-50 have one model_type
+    {.classes = "MBart",
      .file = "sentencepiece.bpe.model",
      .preset = "{" FAIRSEQ_SPECIALS ",\"src_lang\":\"en_XX\"}",
      .single = "A eos src",
@@ -61,8 +60,8 @@ static const struct layout layouts[] = {
      .first = FAIRSEQ_FIRST,
      .n_skipped = 3,
      .codes = MBART_CODES},
-    {.classes = " MBart50 ",
-     .models = " mbart ",
+    {.classes = "MBart50",
+     .models = "mbart",  // mBART and mBART-50 have one model_type
      .file = "sentencepiece.bpe.model",
      .preset = "{" FAIRSEQ_SPECIALS ",\"src_lang\":\"en_XX\"}",
      .single = "src A eos",
@@ -71,16 +70,15 @@ static const struct layout layouts[] = {
      .n_skipped = 3,
      .codes = MBART_CODES " af_ZA az_AZ bn_IN fa_IR he_IL hr_HR id_ID ka_GE km_KH mk_MK ml_IN mn_MN mr_IN pl_PL ps_AF pt_XX sv_SE sw_KE "
                           "ta_IN te_IN th_TH tl_XX uk_UA ur_PK xh_ZA gl_ES sl_SI"},
-    {.classes = " Nllb ",
-     .models = " ",
+    {.classes = "Nllb",
      .file = "sentencepiece.bpe.model",
      .preset = "{" FAIRSEQ_SPECIALS ",\"src_lang\":\"eng_Latn\"}",
      .single = "src A eos",
      .pair = "src A B eos",
      .first = FAIRSEQ_FIRST,
      .n_skipped = 3},
-    {.classes = " M2M100 ",
-     .models = " m2m_100 ",
+    {.classes = "M2M100",
+     .models = "m2m_100",
      .file = "sentencepiece.bpe.model",
      .has_vocab = true,
      .preset = "{" FAIRSEQ_ENDS ",\"src_lang\":\"en\"}",
@@ -92,8 +90,8 @@ static const struct layout layouts[] = {
          "sv sw ta th tl tn tr uk ur uz vi wo xh yi yo zh zu",
      .code_begin = "__",
      .code_end = "__"},
-    {.classes = " Marian ",
-     .models = " marian ",
+    {.classes = "Marian",
+     .models = "marian",
      .file = "source.spm",
      .has_vocab = true,
      .preset = "{\"eos_token\":\"</s>\",\"unk_token\":\"<unk>\",\"pad_token\":\"<pad>\"}",
@@ -106,8 +104,8 @@ enum { N_LAYOUTS = sizeof layouts / sizeof *layouts };
 
 /* Whether a list between spaces has the word of n bytes. */
 static bool has_word(const char *list, const char *word, size_t n) {
-    for (const char *at = list; n && (at = strstr(at, " ")); at++)
-        if (!strncmp(at + 1, word, n) && at[1 + n] == ' ') return true;
+    for (struct text_view one; config_word(&list, &one);)
+        if (one.n == n && !memcmp(one.text, word, n)) return true;
     return false;
 }
 
@@ -122,7 +120,7 @@ const struct layout *layout_find(const json_t *config, const json_t *model, bool
                  : type && has_word(layouts[i].models, type, strlen(type)))
             return &layouts[i];
     if (name) return NULL;
-    // the first row with its files; vocab.json and merges.txt are GPT-2's
+    // the first row with its files; vocab.json and merges.txt are GPT-2's too, spiece.model T5's
     for (size_t pass = 0; pass < 2; pass++)
         for (size_t i = 0; i < N_LAYOUTS; i++)
             if (layouts[i].file && strcmp(layouts[i].file, "spiece.model") != 0 && layouts[i].has_vocab == !pass &&
@@ -144,7 +142,7 @@ json_t *layout_config(const struct layout *layout, const json_t *config) {
 /* ---- tokens after the pieces */
 
 static enum cb_status token_put(struct tokenizer *t, struct added_token token, const char *name, struct cb_err *err) {
-    int32_t known = tokenizer_id(t, token.text), next = t->n_shown ? t->n_shown : t->vocab.size;
+    int32_t known = tokenizer_id(t, token.text), next = tokenizer_n_shown(t);
     for (int i = 0; i < t->n_added; i++) {
         if (t->added[i].id == known) return CB_OK;
         if (t->added[i].id >= next) next = t->added[i].id + 1;
@@ -155,21 +153,19 @@ static enum cb_status token_put(struct tokenizer *t, struct added_token token, c
 }
 
 /* The token of a language; false where it does not fit. */
-static bool code_token(const struct layout *layout, const char *code, int n, char *out, size_t size) {
+static bool code_token(const struct layout *layout, struct text_view code, char *out, size_t size) {
     const char *begin = layout->code_begin ? layout->code_begin : "", *end = layout->code_end ? layout->code_end : "";
-    int length = snprintf(out, size, "%s%.*s%s", begin, n, code, end);
+    int length = snprintf(out, size, "%s%.*s%s", begin, (int)(code.n < size ? code.n : size), code.text, end);
     return length > 0 && (size_t)length < size;
 }
 
 static enum cb_status codes_put(struct tokenizer *t, const struct layout *layout, const char *name, struct cb_err *err) {
     char text[32];
-    for (const char *at = layout->codes ? layout->codes : ""; *at;) {
-        size_t n = strcspn(at, " ");
-        // M2M100 finds them in no text
-        if (code_token(layout, at, (int)n, text, sizeof text))
+    const char *codes = layout->codes;
+    // M2M100 finds them in no text
+    for (struct text_view code; config_word(&codes, &code);)
+        if (code_token(layout, code, text, sizeof text))
             TRY(token_put(t, (struct added_token){text, strlen(text), 0, .special = true, .hidden = layout->code_begin}, name, err));
-        at += n + strspn(at + n, " ");
-    }
     return CB_OK;
 }
 
@@ -212,7 +208,7 @@ enum cb_status layout_finish(struct tokenizer *t, const struct layout *layout, c
     }
     struct text_view code = config_text(config, "src_lang");
     bool legacy = config_flag(config, "legacy_behaviour", false);  // NLLB's first files
-    if (code.text && !code_token(layout, code.text, (int)(code.n < sizeof source ? code.n : sizeof source), source, sizeof source))
+    if (code.text && !code_token(layout, code, source, sizeof source))
         FAIL(err, CB_E_FORMAT, "%s: src_lang: \"%.60s\"; a language's code is wanted", name, code.text);
     return template_words(t, legacy ? "A eos src" : layout->single, legacy ? "A B eos src" : layout->pair, config, source, name, err);
 }
@@ -259,14 +255,10 @@ static enum cb_status before_set(struct tokenizer *t, const json_t *config, cons
 static json_t *claims_json(const struct layout *layout, const json_t *config) {
     json_t *out = json_object(), *value;
     const json_t *told = json_object_get(config, "added_tokens_decoder");
-    const char *key;
+    const char *key, *first = layout->first;
     json_int_t id = 0;
     int bad = !out;
-    for (const char *at = layout->first ? layout->first : ""; *at; id++) {
-        size_t n = strcspn(at, " ");
-        bad |= json_object_setn_new(out, at, n, json_integer(id));
-        at += n + strspn(at + n, " ");
-    }
+    for (struct text_view text; config_word(&first, &text);) bad |= json_object_setn_new(out, text.text, text.n, json_integer(id++));
     struct text_view mask = config_text(config, "mask_token");
     if (mask.n && layout->first) bad |= json_object_set_new(out, mask.text, json_integer(-1));
     json_object_foreach((json_t *)(uintptr_t)told, key, value) {
@@ -281,14 +273,11 @@ static json_t *claims_json(const struct layout *layout, const json_t *config) {
 /* Languages have the ids after those of vocab.json. */
 static int codes_into(json_t *vocab, const struct layout *layout) {
     char text[32];
+    const char *codes = layout->codes;
     int bad = 0;
-    for (const char *at = layout->codes ? layout->codes : ""; *at;) {
-        size_t n = strcspn(at, " ");
-        json_int_t id = (json_int_t)json_object_size(vocab);
-        if (code_token(layout, at, (int)n, text, sizeof text) && !json_object_get(vocab, text))
-            bad |= json_object_set_new(vocab, text, json_integer(id));
-        at += n + strspn(at + n, " ");
-    }
+    for (struct text_view code; config_word(&codes, &code);)
+        if (code_token(layout, code, text, sizeof text) && !json_object_get(vocab, text))
+            bad |= json_object_set_new(vocab, text, json_integer((json_int_t)json_object_size(vocab)));
     return bad;
 }
 

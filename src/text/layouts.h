@@ -4,8 +4,8 @@
 #include "text/spm.h"
 
 struct layout {
-    const char *classes;  // of tokenizer_config.json's tokenizer_class, without its ending Tokenizer or TokenizerFast; between spaces
-    const char *models;  // model_type of config.json, between spaces
+    const char *classes;  // of tokenizer_config.json's tokenizer_class, without its ending Tokenizer or TokenizerFast; parted by spaces
+    const char *models;  // model_type of config.json, likewise; NULL: another row has it
     const char *file;  // the SentencePiece model; NULL: vocab.json and merges.txt
     bool has_vocab;  // vocab.json beside the model gives the ids
     const char *preset;  // what tokenizer_config.json says where it does not say it

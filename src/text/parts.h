@@ -191,7 +191,8 @@ struct tokenizer {
     struct regex **regex;  // to destroy
     size_t n_regex, regex_capacity;
 };
-/* The id that is told of a piece. */
+/* How many ids are told of the model's vocabulary; the id that is told of a piece. */
+static inline int32_t tokenizer_n_shown(const struct tokenizer *t) { return t->n_shown ? t->n_shown : t->vocab.size; }
 static inline int32_t tokenizer_shown(const struct tokenizer *t, int32_t id) { return t->n_shown && id >= t->n_shown ? t->unknown_id : id; }
 /* An empty tokenizer; then the model and parts are set, then tokenizer_finish checks them together and builds the tables. */
 enum cb_status tokenizer_create(struct tokenizer **tokenizer, struct cb_err *err);

@@ -1,9 +1,11 @@
 /* The pieces of a SentencePiece model under the ids that a class of Transformers gives them. */
 #include <stdio.h>
 
+#include "text/config.h"
 #include "text/spm.h"
 
 #define ABSENT_SCORE -1e6f  // so that a tokenizer.json does not cut text into them either
+enum { MOST_FIRST = 8 };
 
 /* Lists of n tokens in the tokenizer's arena, which m gets. */
 struct pieces {
@@ -43,20 +45,19 @@ static bool is_number_comma(struct text_view p) {
 /* fairseq's first tokens take the place of the model's own first pieces; the others follow in their order. */
 static enum cb_status shifted(struct pieces *out, struct tokenizer *t, const struct spm_model *m, const struct spm_ids *ids,
                               const char *name, struct cb_err *err) {
-    TRY(pieces_alloc(out, t, (int64_t)m->n + 8, name, err));
+    TRY(pieces_alloc(out, t, (int64_t)m->n + MOST_FIRST, name, err));
     for (int32_t i = 0; i < ids->n_skipped; i++)
         if (i >= m->n || (m->type[i] != PIECE_UNKNOWN && m->type[i] != PIECE_CONTROL))
             FAIL(err, CB_E_FORMAT, "%s: piece %d: %.60s; among the first %d the unknown and the control pieces are wanted", name, (int)i,
                  i < m->n ? "found a piece of text" : "found none", (int)ids->n_skipped);
-    for (const char *at = ids->first ? ids->first : ""; *at && out->n < 8;) {
-        struct text_view text = {at, strcspn(at, " ")};
-        bool unknown = text.n == ids->unk.n && !memcmp(at, ids->unk.text, text.n);
+    const char *first = ids->first;
+    for (struct text_view text; out->n < MOST_FIRST && config_word(&first, &text);) {
+        bool unknown = text.n == ids->unk.n && !memcmp(text.text, ids->unk.text, text.n);
         const json_t *claim = json_object_getn(ids->claims, text.text, text.n);
         if (!unknown && claim && json_integer_value(claim) != out->n)
             TRY(shadowed_put(out, t, text, err));
         else
             piece_put(out, text, 0, unknown ? PIECE_UNKNOWN : PIECE_CONTROL);
-        at += text.n + strspn(at + text.n, " ");
     }
     for (int32_t i = ids->n_skipped; i < m->n; i++) {
         struct text_view p = m->piece[i];

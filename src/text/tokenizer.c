@@ -41,7 +41,7 @@ enum cb_status bytelevel_parts(struct tokenizer *t, bool words, struct cb_err *e
 /* ---- added tokens */
 
 enum cb_status tokenizer_add(struct tokenizer *t, const struct added_token *token, const char *name, struct cb_err *err) {
-    int32_t known = vocab_find(&t->vocab, token->text, token->n), next = t->n_shown ? t->n_shown : t->vocab.size;
+    int32_t known = vocab_find(&t->vocab, token->text, token->n), next = tokenizer_n_shown(t);
     const struct vocab_token *taken = token->id < next ? vocab_at(&t->vocab, token->id) : NULL;
     if (known >= next) known = -1;
     for (int i = 0; i < t->n_added; i++) {
@@ -71,7 +71,7 @@ enum cb_status tokenizer_add(struct tokenizer *t, const struct added_token *toke
 
 /* Ids of all tokens, and the needles that are found before and after normalising. */
 static enum cb_status added_index(struct tokenizer *t, struct cb_err *err) {
-    t->size = t->n_shown ? t->n_shown : t->vocab.size;
+    t->size = tokenizer_n_shown(t);
     for (int i = 0; i < t->n_added; i++)
         if (t->added[i].id >= t->size) t->size = t->added[i].id + 1;
     t->added_of = arena_array(t->arena, (size_t)t->size + 1, sizeof *t->added_of);
@@ -166,7 +166,7 @@ int32_t tokenizer_id(const struct tokenizer *tokenizer, const char *token) {
     for (int i = 0; i < tokenizer->n_added; i++)
         if (tokenizer->added[i].n == n && !memcmp(tokenizer->added[i].text, token, n)) return tokenizer->added[i].id;
     int32_t id = vocab_find(&tokenizer->vocab, token, n);
-    return tokenizer->n_shown && id >= tokenizer->n_shown ? -1 : id;
+    return id < tokenizer_n_shown(tokenizer) ? id : -1;
 }
 
 bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id) {

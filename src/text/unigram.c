@@ -117,7 +117,7 @@ static enum cb_status unigram_write(const struct tokenizer *t, json_t *json, str
     int bad = json_object_set_new(json, "unk_id", u->unk_id < 0 ? json_null() : json_integer(u->unk_id));
     bad |= json_object_set_new(json, "vocab", vocab);
     bad |= json_object_set_new(json, "byte_fallback", json_boolean(u->byte_fallback));
-    for (int32_t i = 0; i < (t->n_shown ? t->n_shown : t->vocab.size) && !bad; i++)
+    for (int32_t i = 0; i < tokenizer_n_shown(t) && !bad; i++)
         bad |= json_array_append_new(vocab, json_pack("[s%f]", t->vocab.token[i].text, (size_t)t->vocab.token[i].n, u->score[i]));
     if (bad) FAIL(err, CB_E_MEMORY, "model: no memory to write it");
     return CB_OK;
