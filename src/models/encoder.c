@@ -1,6 +1,7 @@
 /* The body and features of BERT and its kin, by the names that a family gives. */
 #include "models/encoder.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -11,10 +12,15 @@
 static const struct encoder_keys bert_keys = {"hidden_size", "num_hidden_layers",   "num_attention_heads",          "intermediate_size",
                                               "hidden_act",  "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"};
 
+/* Absolute positions are of the embeddings; relative ones (Shaw et al. 2018; Huang et al. 2020, methods 2 and 4) of the scores. */
 static enum cb_status parse_positions(struct model *m, struct encoder *e, const char *name, struct cb_err *err) {
     const char *kind = "absolute";
-    TRY(json_get_str(&kind, m->config, name, "position_embedding_type", false, err));
-    if (strcmp(kind, "absolute") != 0) FAIL(err, CB_E_UNSUPPORTED, "%s: position_embedding_type: found %.60s; wanted absolute", name, kind);
+    if (e->names->distances) TRY(json_get_str(&kind, m->config, name, "position_embedding_type", false, err));
+    e->key_distances = strcmp(kind, "relative_key_query") == 0;
+    e->query_distances = e->key_distances || strcmp(kind, "relative_key") == 0;
+    if (!e->query_distances && strcmp(kind, "absolute") != 0)
+        FAIL(err, CB_E_UNSUPPORTED, "%s: position_embedding_type: found %.60s; wanted absolute, relative_key or relative_key_query", name,
+             kind);
     TRY(json_get_int(&e->table, m->config, name, "max_position_embeddings", 1, INT32_MAX, true, err));
     TRY(json_get_int(&m->pad, m->config, name, "pad_token_id", -1, m->vocab - 1, false, err));
     if (e->names->counts_positions) {
@@ -26,6 +32,17 @@ static enum cb_status parse_positions(struct model *m, struct encoder *e, const 
         FAIL(err, CB_E_FORMAT, "%s: max_position_embeddings: found %lld; wanted more than %lld, where positions begin", name,
              (long long)e->table, (long long)m->position_offset);
     m->learned_positions = true;
+    return CB_OK;
+}
+
+/* These bodies read both ways and one text. */
+static enum cb_status refuse_decoder(const struct model *m, const char *name, struct cb_err *err) {
+    static const char *const keys[] = {"is_decoder", "add_cross_attention"};
+    for (int i = 0; i < 2; i++) {
+        bool is_set = false;
+        TRY(json_get_bool(&is_set, m->config, name, keys[i], false, err));
+        if (is_set) FAIL(err, CB_E_UNSUPPORTED, "%s: %s: found true; wanted false: %s is an encoder here", name, keys[i], m->family->name);
+    }
     return CB_OK;
 }
 
@@ -49,6 +66,7 @@ enum cb_status encoder_parse(struct model *m, const char *name, const struct enc
     e->embedding = m->n_embd;
     if (names->project) TRY(json_get_int(&e->embedding, c, name, "embedding_size", 1, 1 << 20, false, err));
     TRY(json_get_int(&m->n_types, c, name, "type_vocab_size", 0, 1 << 16, false, err));
+    TRY(refuse_decoder(m, name, err));
     TRY(parse_positions(m, e, name, err));
     // options
     e->activation = "gelu";
@@ -99,6 +117,9 @@ static enum cb_status block_weights(struct model *m, const char *path, struct cb
     const char *const apart[3] = {n->q, n->k, n->v};
     if (n->fused) TRY(model_add_linear(m, c, 3 * c, false, path, n->fused, err));
     for (int i = 0; i < 3 && !n->fused; i++) TRY(model_add_linear(m, c, c, true, path, apart[i], err));
+    if (e->query_distances)
+        TRY(model_add_weight(m, err, MODEL_NORMAL, m->init_std, 2, (const int64_t[]){2 * e->table - 1, m->head_dim}, "%s.%s.weight", path,
+                             n->distances));
     TRY(model_add_linear(m, c, c, true, path, n->out, err));
     TRY(model_add_norm(m, c, true, path, n->attention_norm, err));
     TRY(model_add_linear(m, c, e->inner, true, path, n->up, err));
@@ -146,10 +167,43 @@ struct cb_tensor *encoder_embed(const struct model *m, struct nn *nn, const stru
     const int64_t c = e->embedding;
     struct cb_tensor *x = nn_embedding_padded(nn, leaves->ids, nn_name(nn, "%s.word_embeddings", path), m->vocab, c, m->pad);
     if (m->n_types) x = op_add(g, x, nn_embedding(nn, leaves->types, nn_name(nn, "%s.token_type_embeddings", path), m->n_types, c));
-    struct cb_tensor *rows = position_rows(m, nn, io, leaves);
-    x = op_add(g, x, nn_embedding_padded(nn, rows, nn_name(nn, "%s.position_embeddings", path), e->table, c, m->position_offset - 1));
+    if (!e->query_distances) {
+        struct cb_tensor *rows = position_rows(m, nn, io, leaves);
+        x = op_add(g, x, nn_embedding_padded(nn, rows, nn_name(nn, "%s.position_embeddings", path), e->table, c, m->position_offset - 1));
+    }
     x = nn_layer_norm(nn, x, nn_name(nn, "%s.LayerNorm", path), e->eps);
     return nn_dropout(nn, x, e->dropout);
+}
+
+/* Row t - 1 + i - j of x (B,H,T,2t - 1), i being the row of x or, turned, its column: (B,H,T,T). */
+static struct cb_tensor *distances_pick(struct cb_graph *g, struct cb_tensor *x, bool is_turned) {
+    if (graph_is_bad(g, x)) return x;
+    const int64_t *d = x->type.dim, t = d[2], shape[4] = {d[0], d[1], t, t};
+    int32_t *row = t <= 1 << 14 ? arena_array(g->arena, (size_t)(t * t), sizeof *row) : NULL;
+    if (!row) return graph_fail(g, CB_E_MEMORY, "attention: no memory for %lld x %lld distances", (long long)t, (long long)t);
+    for (int64_t i = 0; i < t; i++)
+        for (int64_t j = 0; j < t; j++) row[i * t + j] = (int32_t)(t - 1 + (is_turned ? j - i : i - j));
+    struct cb_tensor *rows = graph_const(g, type_make(CB_DTYPE_I32, 4, (const int64_t[]){1, 1, t, t}), row);
+    return op_gather(g, x, op_expand(g, rows, 4, shape), 3);
+}
+
+/* What distances i - j add to the scores (B,H,T,T) of q and k (B,T,H,D). */
+static struct cb_tensor *distance_scores(const struct model *m, struct nn *nn, const char *path, struct cb_tensor *q, struct cb_tensor *k) {
+    const struct encoder *e = m->options;
+    struct cb_graph *g = nn->g;
+    if (graph_is_bad(g, q) || graph_is_bad(g, k)) return &g->bad_tensor;
+    const int64_t t = q->type.dim[1], all = 2 * e->table - 1;
+    if (t > e->table)
+        return graph_fail(g, CB_E_SHAPE, "%s: found %lld rows; wanted %lld at most (max_position_embeddings)", path, (long long)t,
+                          (long long)e->table);
+    struct cb_tensor *table =
+        nn_embedding(nn, model_counting(g, 2 * t - 1, e->table - t, 1), nn_name(nn, "%s.%s", path, e->names->distances), all, m->head_dim);
+    struct cb_tensor *score = distances_pick(g, op_matmul(g, op_transpose(g, q, 1, 2), table, false, true), false);
+    if (e->key_distances) {
+        struct cb_tensor *key = distances_pick(g, op_matmul(g, op_transpose(g, k, 1, 2), table, false, true), true);
+        score = op_add(g, score, op_transpose(g, key, 2, 3));
+    }
+    return e->names->distances_unscaled ? score : op_scale(g, score, 1 / sqrt((double)m->head_dim), 0);
 }
 
 /* Attention in both directions, under padding or segments. */
@@ -165,7 +219,12 @@ static struct cb_tensor *self_attention(const struct model *m, struct nn *nn, co
     attention.bias = leaves->sight;
     attention.q_segment = leaves->sight ? NULL : leaves->q_segment;
     attention.k_segment = leaves->sight ? NULL : leaves->k_segment;
-    return nn_heads(nn, x, NULL, NULL, &heads, &attention);
+    if (!e->query_distances) return nn_heads(nn, x, NULL, NULL, &heads, &attention);
+    struct cb_tensor *q = nn_heads_project(nn, x, &heads, n->q, true), *k = nn_heads_project(nn, x, &heads, n->k, true);
+    struct cb_tensor *v = nn_heads_project(nn, x, &heads, n->v, true), *scores = distance_scores(m, nn, path, q, k);
+    attention.bias = attention.bias ? op_add(nn->g, attention.bias, scores) : scores;
+    attention.input = x;
+    return nn_heads_join(nn, q, k, v, &heads, &attention);
 }
 
 /* norm(x + y), y being part k of the block. */

@@ -10,6 +10,7 @@ struct encoder_names {
     const char *project;  // from the embeddings' width to the blocks'; NULL: none
     const char *layer;  // path of a block: a format for its number; with shared layers for the group's and the block's
     const char *q, *k, *v, *out, *attention_norm, *up, *down, *norm;  // below a block's path
+    const char *distances;  // a table of distances that queries and keys meet, where config.json says so; NULL: it never does
     const char *fused;  // q, k and v of one projection without bias; NULL: each has its own
     const char *joins[2];  // where the adapters library keeps what it adds to attention and to the MLP; NULL: as model_join_name
     const char *pooler;  // tanh of a linear layer over the first row; NULL: none
@@ -17,6 +18,7 @@ struct encoder_names {
     const char *transform_activation;  // NULL: the blocks'
     const char *dense, *dense_activation;  // before a classifier; NULL: none
     bool project_always;  // also where the widths are equal
+    bool distances_unscaled;  // what they add to the scores is not divided by the root of the head's size
     bool counts_positions;  // from pad + 1, padding left out (RoBERTa)
     /* In place of encoder_embed, of a block's attention with its projections, and after a layer; each nullable. */
     struct cb_tensor *(*embed)(const struct model *model, struct nn *nn, const struct model_io *io, const struct model_leaves *leaves);
@@ -36,6 +38,8 @@ struct encoder {
     int64_t groups, group_size;  // of shared layers; 0: each layer is its own
     const char *activation;
     double eps, dropout, attention_dropout, classifier_dropout;
+    bool query_distances,
+        key_distances;  // positions are not added to the embeddings: scores get the distance's row times the query, times the key
 };
 
 enum cb_status encoder_parse(struct model *model, const char *name, const struct encoder_names *names, const struct encoder_keys *keys,

@@ -9,6 +9,7 @@ static const struct encoder_names names = {
     .k = "attention.self.key",
     .v = "attention.self.value",
     .out = "attention.output.dense",
+    .distances = "attention.self.distance_embedding",
     .attention_norm = "attention.output.LayerNorm",
     .up = "intermediate.dense",
     .down = "output.dense",

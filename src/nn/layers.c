@@ -186,21 +186,54 @@ struct cb_tensor *nn_dropout(struct nn *nn, struct cb_tensor *x, double rate) {
     return op_dropout(nn->g, x, nn_seed(nn), rate, ++nn->n_dropouts);
 }
 
-/* Names of Transformers' ACT2FN and the unary op that each is; quick_gelu is x * sigmoid(1.702 x). */
+/* ---- activations that are more than one op, as Transformers defines them */
+static struct cb_tensor *quick_gelu(struct cb_graph *g, struct cb_tensor *x) {
+    return op_mul(g, x, op_unary(g, "sigmoid", op_scale(g, x, 1.702, 0)));
+}
+static struct cb_tensor *gelu_10(struct cb_graph *g, struct cb_tensor *x) { return op_clamp(g, op_unary(g, "gelu", x), -10, 10); }
+static struct cb_tensor *leaky_relu(struct cb_graph *g, struct cb_tensor *x) { return op_leaky_relu(g, x, 0.01); }
+static struct cb_tensor *relu2(struct cb_graph *g, struct cb_tensor *x) { return op_unary(g, "square", op_unary(g, "relu", x)); }
+static struct cb_tensor *relu6(struct cb_graph *g, struct cb_tensor *x) { return op_clamp(g, x, 0, 6); }
+static struct cb_tensor *linear_activation(struct cb_graph *g, struct cb_tensor *x) {
+    (void)g;
+    return x;
+}
+/* x tanh(softplus x) (Misra 2019); softplus x is -log sigmoid(-x). */
+static struct cb_tensor *mish(struct cb_graph *g, struct cb_tensor *x) {
+    struct cb_tensor *softplus = op_unary(g, "neg", op_unary(g, "log_sigmoid", op_unary(g, "neg", x)));
+    return op_mul(g, x, op_unary(g, "tanh", softplus));
+}
+/* (1 + erf((x - mu) / (sigma sqrt 2))) / 2 (Ma et al. 2022). */
+static struct cb_tensor *laplace(struct cb_graph *g, struct cb_tensor *x) {
+    const double by = 1 / (0.282095 * 1.41421356237309504880);
+    return op_scale(g, op_unary(g, "erf", op_scale(g, x, by, -0.707107 * by)), 0.5, 0.5);
+}
+
+/* Names of Transformers' ACT2FN without those that have weights; each is a unary op or a function above. */
 static const struct {
     const char *name, *op;
+    struct cb_tensor *(*make)(struct cb_graph *g, struct cb_tensor *x);
 } activations[] = {
-    {"relu", "relu"},
-    {"silu", "silu"},
-    {"swish", "silu"},
-    {"gelu", "gelu"},
-    {"gelu_new", "gelu_tanh"},
-    {"gelu_pytorch_tanh", "gelu_tanh"},
-    {"gelu_fast", "gelu_tanh"},
-    {"tanh", "tanh"},
-    {"sigmoid", "sigmoid"},
-    {"quick_gelu", NULL},
-    {"linear", ""},
+    {"relu", "relu", NULL},
+    {"silu", "silu", NULL},
+    {"swish", "silu", NULL},
+    {"gelu", "gelu", NULL},
+    {"gelu_python", "gelu", NULL},
+    {"gelu_new", "gelu_tanh", NULL},
+    {"gelu_pytorch_tanh", "gelu_tanh", NULL},
+    {"gelu_python_tanh", "gelu_tanh", NULL},
+    {"gelu_accurate", "gelu_tanh", NULL},
+    {"gelu_fast", "gelu_tanh", NULL},
+    {"tanh", "tanh", NULL},
+    {"sigmoid", "sigmoid", NULL},
+    {"gelu_10", NULL, gelu_10},
+    {"laplace", NULL, laplace},
+    {"leaky_relu", NULL, leaky_relu},
+    {"linear", NULL, linear_activation},
+    {"mish", NULL, mish},
+    {"quick_gelu", NULL, quick_gelu},
+    {"relu2", NULL, relu2},
+    {"relu6", NULL, relu6},
 };
 
 static int activation_find(const char *name) {
@@ -214,8 +247,7 @@ bool nn_is_activation(const char *name) { return activation_find(name) >= 0; }
 struct cb_tensor *nn_activation(struct nn *nn, const char *name, struct cb_tensor *x) {
     int i = activation_find(name);
     if (i < 0) return graph_fail(nn->g, CB_E_NAME, "activation: found %s; wanted gelu, gelu_new, relu, silu, tanh, ...", name);
-    if (!activations[i].op) return op_mul(nn->g, x, op_unary(nn->g, "sigmoid", op_scale(nn->g, x, 1.702, 0)));
-    return *activations[i].op ? op_unary(nn->g, activations[i].op, x) : x;
+    return activations[i].op ? op_unary(nn->g, activations[i].op, x) : activations[i].make(nn->g, x);
 }
 
 struct cb_tensor *nn_softcap(struct nn *nn, struct cb_tensor *x, double cap) {

@@ -25,8 +25,8 @@ struct fixture {
     json_t *json;
 };
 
-static enum cb_status fixture_open(struct fixture *f, const char *shared, struct cb_err *err) {
-    snprintf(f->folder, sizeof f->folder, "%s/fixtures/models/%s", shared, f->name);
+static enum cb_status fixture_open(struct fixture *f, const char *root, struct cb_err *err) {
+    snprintf(f->folder, sizeof f->folder, "%s/%s", root, f->name);
     char path[700];
     TRY(store_create(&f->store, err));
     TRY(model_load(&f->model, f->store, f->folder, err));
@@ -265,12 +265,12 @@ static void greedy_compare(struct fixture *f, char message[300]) {
         if (cached[i] != ids[i]) snprintf(message, 300, "%s: cached: token %d is %d, wanted %d", f->name, i, cached[i], ids[i]);
 }
 
-/* One case whole; config NULL or the name of another configuration. */
-static void case_check(const char *shared, const char *name, const char *config, char message[300]) {
+/* One case of the folder root whole; config NULL or the name of another configuration. */
+static void case_check(const char *root, const char *name, const char *config, char message[300]) {
     struct fixture f = {.name = name, .config = config};
     struct runner r = {0};
     struct cb_err err = {0};
-    enum cb_status status = fixture_open(&f, shared, &err);
+    enum cb_status status = fixture_open(&f, root, &err);
     if (status == CB_OK) status = forward_build(&f, &r, &err);
     if (status == CB_OK) status = runner_plan(&r, f.store, &err);
     if (status == CB_OK) status = forward_fill(&f, &r, &err);
@@ -302,28 +302,41 @@ static bool case_is_known(const char *path) {
     return !is_unknown;
 }
 
-TEST(models, fixtures) {
-    const char *shared = shared_dir();
-    if (!shared) return;
-    char path[600], file[700], message[300];
-    snprintf(path, sizeof path, "%s/fixtures/models", shared);
-    DIR *dir = opendir(path);
-    CHECK(dir, "%s: cannot be read", path);
+/* All cases of a folder; returns how many. */
+static int cases_check(const char *root) {
+    char path[800], file[900], message[300];
+    DIR *dir = opendir(root);
+    CHECK(dir, "%s: cannot be read", root);
     int n = 0, failed = 0;
     for (struct dirent *e; (e = readdir(dir));) {
-        snprintf(path, sizeof path, "%s/fixtures/models/%.200s", shared, e->d_name);
+        snprintf(path, sizeof path, "%s/%.200s", root, e->d_name);
         if (e->d_name[0] == '.' || !case_is_known(path)) continue;
         snprintf(file, sizeof file, "%s/config.v5.json", path);
         for (int v5 = 0; v5 < (io_is_file(file) ? 2 : 1); v5++) {
-            case_check(shared, e->d_name, v5 ? "config.v5.json" : NULL, message);
+            case_check(root, e->d_name, v5 ? "config.v5.json" : NULL, message);
             if (*message) fprintf(stderr, "%s%s\n", message, v5 ? " (config.v5.json)" : "");
             failed += *message != 0;
             n++;
         }
     }
     closedir(dir);
-    CHECK(n >= 100, "only %d cases found", n);
     CHECK(!failed, "%d of %d cases failed", failed, n);
+    return n;
+}
+
+TEST(models, fixtures) {
+    const char *shared = shared_dir();
+    char root[600];
+    if (!shared) return;
+    snprintf(root, sizeof root, "%s/fixtures/models", shared);
+    const int n = cases_check(root);
+    CHECK(n >= 100, "only %d cases found", n);
+}
+
+/* Ours: tests/golden/make_models.py. */
+TEST(models, goldens) {
+    const int n = cases_check("tests/golden/models");
+    CHECK(n >= 5, "only %d cases found", n);
 }
 
 /* Loss and the embedding's gradient of a tiny fresh model, with the logits or without them ever being made. */

@@ -117,3 +117,28 @@ TEST(models, hostile_values) {
     }
     CHECK(taken > 100 && refused > 100, "%d taken, %d refused", taken, refused);
 }
+
+/* What an encoder's configuration may say that would make it another model. */
+TEST(registry, encoder_options) {
+    static const struct {
+        const char *change, *word;
+    } cases[] = {{"is_decoder=true", "is_decoder: found true; wanted false"},
+                 {"add_cross_attention=true", "add_cross_attention: found true; wanted false"},
+                 {"position_embedding_type=rotary", "found rotary; wanted absolute, relative_key or relative_key_query"},
+                 {"hidden_act=prelu", "hidden_act: found prelu"}};
+    static const char *const families[] = {"bert", "roberta", "electra", "albert"};
+    struct cb_err err = {0};
+    for (size_t f = 0; f < sizeof families / sizeof *families; f++)
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            json_t *config = NULL;
+            struct model *m = NULL;
+            const char *equals = strchr(cases[i].change, '=');
+            char key[64];
+            snprintf(key, sizeof key, "%.*s", (int)(equals - cases[i].change), cases[i].change);
+            CHECK_OK(model_default_config(&config, model_family(families[f]), model_family(families[f])->tiny, &err));
+            json_t *value = strcmp(equals, "=true") == 0 ? json_true() : json_string(equals + 1);
+            CHECK(json_object_set_new(config, key, value) == 0);
+            CHECK_FAILS(model_from_config(&m, config, families[f], &err), CB_E_UNSUPPORTED, cases[i].word);
+            json_decref(config);
+        }
+}

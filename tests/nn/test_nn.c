@@ -310,3 +310,37 @@ TEST(nn, rope_long) {
     for (int i = 0; i < (int)(sizeof bad / sizeof *bad); i++)
         CHECK_FAILS(frequencies(&rope, f, bad[i].json, 64, 64, &err), i < 3 || i == 4 ? CB_E_FORMAT : CB_E_UNSUPPORTED, bad[i].words);
 }
+
+/* Every activation of Transformers that has no weights, over large and small x. */
+TEST(nn, activations) {
+    struct cb_err err = {0};
+    struct tensors *golden;
+    struct store *store;
+    struct runner r;
+    CHECK_OK(store_create(&store, &err));
+    CHECK_OK(tensors_open(&golden, "tests/golden/models/activations.safetensors", &err));
+    CHECK_OK(runner_create(&r, &err));
+    struct nn nn = nn_make(r.g);
+    const struct tensor *x = tensors_find(golden, "x");
+    struct cb_tensor *in = graph_input(r.g, "x", x->type);
+    for (int i = 0; i < tensors_count(golden); i++) {
+        const char *name = tensors_at(golden, i)->name;
+        if (strncmp(name, "y.", 2) == 0) graph_output(r.g, nn_activation(&nn, name + 2, in), name);
+    }
+    CHECK_OK(runner_plan(&r, store, &err));
+    CHECK_OK(runner_fill(&r, "x", x, &err));
+    CHECK_OK(runner_run(&r, &err));
+    int n = 0;
+    for (int i = 0; i < tensors_count(golden); i++) {
+        const struct tensor *want = tensors_at(golden, i);
+        if (strncmp(want->name, "y.", 2) != 0) continue;
+        const double worst = worst_error(runner_data(&r, want->name), tensor_data(want), type_elements(&want->type));
+        CHECK(worst < 1e-6, "%s: %g", want->name, worst);
+        n++;
+    }
+    CHECK(n == 20, "%d activations", n);
+    CHECK(!nn_is_activation("prelu") && !nn_is_activation("xielu"));
+    runner_destroy(&r);
+    tensors_destroy(&golden);
+    store_destroy(&store);
+}
