@@ -165,7 +165,7 @@ struct cb_train_options {
     int n_columns;
     const char *separator; /* of CSV; NULL: by name and first line */
     const char *quote; /* of CSV: a character or "none"; NULL: the double quote */
-    const char *format; /* of the files named: "text", "jsonl", "csv", "parquet", "conll"; NULL: by their names */
+    const char *format; /* of the files named: "text", "jsonl", "json", "csv", "parquet", "conll", ...; NULL: by their names */
     int64_t steps, tokens, epochs; /* how long; one of them */
     int64_t batch, seq, accumulate; /* 8, the model's context at most 1024, 1 */
     int64_t stride; /* of "qa": tokens between the windows of a long context; 0: two thirds of a window */
@@ -241,8 +241,8 @@ struct cb_compare_options {
     const char *model, *out, *task;
     const char *const *tuners; /* "full", "last:2", "head", "lora:r=8", ...; "SPEC@RATE" for a learning rate of its own */
     int n_tuners;
-    const char *const *text, *const *valid,
-                                 *const *test; /* labelled examples, or texts or conversations (tasks "text" and "chat"); test: nullable */
+    /* labelled examples, or texts or conversations (tasks "text" and "chat"); test: nullable */
+    const char *const *text, *const *valid, *const *test;
     int n_text, n_valid, n_test;
     int64_t steps, seeds, batch, seq, stride; /* steps a run; 1; 8; the longest example; as in training */
     double seconds; /* in place of steps: as many as fit, by the time of five */

@@ -27,8 +27,8 @@ struct source_piece {
     size_t n_prompt;
     const struct jinja_span *learnt;  // of a conversation: bytes of text that are learnt, n_learnt of them; NULL: all
     size_t n_learnt;
-    const json_t *ids,
-        *labels;  // of a record that is tokenised: ids of at least 0, and as many labels, -100 not learnt; its text is NULL. Nullable: labels
+    // of a record that is tokenised: ids of at least 0, and as many labels, -100 not learnt; its text is NULL. Nullable: labels
+    const json_t *ids, *labels;
     bool begins, ends;  // the document; a piece that does not end one is cut after a line where there is one
     int64_t line;  // of a record, else 0
 };

@@ -73,8 +73,8 @@ struct cb_tensor *encoder_tokens(const struct model *model, struct nn *nn, struc
 
 /* Rows that several of the families list as they are. */
 extern const struct model_class encoder_class_masked;  // ForMaskedLM: cls.predictions
-extern const struct model_class encoder_class_pooled,
-    encoder_class_pooled_choice;  // ForSequenceClassification, ForMultipleChoice: the pooler
+extern const struct model_class encoder_class_pooled;  // ForSequenceClassification: the pooler
+extern const struct model_class encoder_class_pooled_choice;  // ForMultipleChoice: the same
 extern const struct model_class encoder_class_dense;  // ForSequenceClassification: names->dense and classifier.out_proj
 extern const struct model_class encoder_class_tokens;  // ForTokenClassification
 extern const struct model_class encoder_class_tokens_plain;  // the same with the body's dropout, not the classifier's

@@ -114,8 +114,7 @@ struct nn {
     const char *file_prefix;  // that they have in the model's files, "" where the body stands alone; NULL: prefix
     int64_t width;  // of the residual stream
     int64_t n_layer, n_head, n_kv_head;  // of two stacks the decoder's
-    const char
-        *task;  // of the model's head, as PEFT names it: "CAUSAL_LM", "SEQ_CLS"; NULL: PEFT has none for it, as for masked language models
+    const char *task;  // of the model's head, as PEFT names it: "CAUSAL_LM"; NULL: PEFT has none for it (masked language models)
     double head_dropout, norm_eps;  // of a head that a module brings, where it does not say
     struct cb_tensor *start;  // i32 (B): positions before these rows; NULL: no cache is read
     struct cb_tensor *mask;  // i32 (B,T): 1 token, 0 padding; NULL: all are tokens, or a cache is read
