@@ -142,12 +142,12 @@ json_t *layout_config(const struct layout *layout, const json_t *config) {
 /* ---- tokens after the pieces */
 
 static enum cb_status token_put(struct tokenizer *t, struct added_token token, const char *name, struct cb_err *err) {
+    if (!token.n) return CB_OK;
     int32_t known = tokenizer_id(t, token.text), next = tokenizer_n_shown(t);
     for (int i = 0; i < t->n_added; i++) {
         if (t->added[i].id == known) return CB_OK;
         if (t->added[i].id >= next) next = t->added[i].id + 1;
     }
-    if (!token.n) return CB_OK;
     token.id = known < 0 ? next : known;
     return tokenizer_add(t, &token, name, err);
 }
