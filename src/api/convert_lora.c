@@ -7,6 +7,7 @@
 #include "api/files.h"
 #include "api/instance.h"
 #include "base/arena.h"
+#include "base/name.h"
 #include "io/file.h"
 #include "modules/tuner.h"
 
@@ -44,16 +45,11 @@ static enum cb_status pair_items(struct tensor_item *items, struct arena *arena,
     return CB_OK;
 }
 
-static bool ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), k = strlen(end);
-    return n >= k && !strcmp(text + n - k, end);
-}
-
 /* A file of pairs has no place for anything else that a module holds. */
 static enum cb_status check_pairs(const struct module *m, struct cb_err *err) {
     for (int i = 0; i < m->n_params; i++) {
         const struct module_param *p = &m->params[i].public;
-        if (!p->is_stored || ends_with(p->key, ".lora_A.weight") || ends_with(p->key, ".lora_B.weight")) continue;
+        if (!p->is_stored || name_ends(p->key, ".lora_A.weight") || name_ends(p->key, ".lora_B.weight")) continue;
         FAIL(err, CB_E_UNSUPPORTED,
              "%s: GGUF holds pairs of lora_A and lora_B alone; wanted LoRA of linear layers without biases, magnitudes, embeddings, token "
              "rows or saved modules",
@@ -69,8 +65,8 @@ static enum cb_status pair_find(struct pair *p, const struct module *m, int site
     *p = (struct pair){.site = s};
     for (int i = 0; i < s->n_params; i++) {
         const struct module_param *param = &m->params[s->param[i]].public;
-        if (ends_with(param->key, ".lora_A.weight")) p->a = store_find(store, param->name);
-        if (ends_with(param->key, ".lora_B.weight")) p->b = store_find(store, param->name);
+        if (name_ends(param->key, ".lora_A.weight")) p->a = store_find(store, param->name);
+        if (name_ends(param->key, ".lora_B.weight")) p->b = store_find(store, param->name);
     }
     if (!p->a || !p->b || s->n_params != 2 || m->n_swaps)
         FAIL(err, CB_E_UNSUPPORTED,

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "api/instance.h"
+#include "base/name.h"
 #include "data/reader.h"
 #include "io/file.h"
 #include "io/safetensors.h"
@@ -210,11 +211,6 @@ static enum cb_status inspect_weights_folder(struct inspection *in, struct cb_er
     FAIL(err, CB_E_IO, "%s: weights without %s; wanted it beside them", in->path, is_adapter ? "adapter_config.json" : "config.json");
 }
 
-static bool ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), k = strlen(end);
-    return n >= k && strcmp(text + n - k, end) == 0;
-}
-
 /* Whether the last part of a path does. */
 static bool begins_with(const char *path, const char *begin) {
     const char *slash = strrchr(path, '/');
@@ -258,7 +254,7 @@ static enum cb_status inspect(struct inspection *in, struct cb_err *err) {
     if (!is_folder && !io_is_file(in->path)) FAIL(err, CB_E_IO, "%s: no such file or folder", in->path);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (kinds[i].is_folder != is_folder) continue;
-        if (is_folder ? !has(in->path, kinds[i].ending) : !ends_with(in->path, kinds[i].ending)) continue;
+        if (is_folder ? !has(in->path, kinds[i].ending) : !name_ends(in->path, kinds[i].ending)) continue;
         if (kinds[i].beginning && !begins_with(in->path, kinds[i].beginning)) continue;
         inspect_put(in->root, "kind", json_string(kinds[i].kind));
         return kinds[i].inspect(in, err);

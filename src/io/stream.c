@@ -10,6 +10,8 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include "base/name.h"
+
 #define INPUT_BYTES ((size_t)1 << 17)
 
 enum coding { PLAIN, GZIP, ZSTD };
@@ -42,11 +44,6 @@ static enum cb_status input_fill(struct stream *s, struct cb_err *err) {
         if (s->in_end - s->in_at >= 4) break;  // the longest magic number
     }
     return CB_OK;
-}
-
-static bool name_ends(const char *name, const char *end) {
-    size_t n = strlen(name), m = strlen(end);
-    return n >= m && !strcmp(name + n - m, end);
 }
 
 static enum cb_status coding_detect(struct stream *s, struct cb_err *err) {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/name.h"
 #include "base/table.h"
 #include "io/file.h"
 #include "io/safetensors.h"
@@ -200,13 +201,8 @@ static enum cb_status index_open(struct tensors **out, const char *path, struct 
     return status;
 }
 
-static bool ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && !strcmp(text + n - m, end);
-}
-
 static enum cb_status path_open(struct tensors **out, const char *path, struct cb_err *err) {
-    return ends_with(path, ".index.json") ? index_open(out, path, err) : file_open(out, path, err);
+    return name_ends(path, ".index.json") ? index_open(out, path, err) : file_open(out, path, err);
 }
 
 /* What PEFT's folders hold: now, and as torch.save wrote it before. */

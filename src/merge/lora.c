@@ -5,16 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/name.h"
 #include "base/pattern.h"
 #include "io/file.h"
 
 #define CONFIG_LIMIT ((size_t)1 << 24)
 #define PREFIX "base_model.model."
-
-static bool ends_with(const char *text, const char *end) {
-    const size_t n = strlen(text), k = strlen(end);
-    return n >= k && !strcmp(text + n - k, end);
-}
 
 bool lora_is_folder(const char *path) {
     char *file = io_path_join(path, "adapter_config.json");
@@ -112,7 +108,7 @@ static enum cb_status alpha_of(const struct lora *l, const char *site, double *a
 
 /* The pair that a key of the file begins ("...lora_A.weight"); found: whether it is one. */
 static enum cb_status read_pair(struct lora *l, const struct tensor *a, struct arena *arena, bool *found, struct cb_err *err) {
-    const bool linear = ends_with(a->name, ".lora_A.weight"), embedding = ends_with(a->name, ".lora_embedding_A");
+    const bool linear = name_ends(a->name, ".lora_A.weight"), embedding = name_ends(a->name, ".lora_embedding_A");
     *found = (linear || embedding) && !strncmp(a->name, PREFIX, strlen(PREFIX));
     if (!*found) return CB_OK;
     const size_t stem = strlen(a->name) - strlen(linear ? ".lora_A.weight" : ".lora_embedding_A");
@@ -159,7 +155,7 @@ static enum cb_status read_pairs(struct lora *l, struct arena *arena, struct cb_
         const struct tensor *t = tensors_at(l->tensors, (int)i);
         bool found, part = false;
         TRY(read_pair(l, t, arena, &found, err));
-        for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) part |= ends_with(t->name, parts[k]);
+        for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) part |= name_ends(t->name, parts[k]);
         if (!found && !part) l->whole[l->n_whole++] = t;
     }
     if (!l->n_pairs) FAIL(err, CB_E_FORMAT, "%s: no lora_A among %zu tensors; wanted a LoRA", l->path, n);

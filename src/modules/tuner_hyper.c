@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/name.h"
 #include "modules/adapters.h"
 #include "modules/parts.h"
 #include "modules/private.h"
@@ -389,17 +390,12 @@ static enum cb_status plain_config(const struct module *m, json_t **config, stru
     return ((const struct hyper_options *)m->options)->product->config(m, config, err);
 }
 
-static bool ends_with(const char *text, const char *end) {
-    const size_t n = strlen(text), k = strlen(end);
-    return n >= k && strcmp(text + n - k, end) == 0;
-}
-
 static struct cb_tensor *plain_value(const struct module *m, const struct module *plain, int param, struct nn *nn) {
     const struct hyper_options *o = m->options;
     const struct tuner_param *p = &plain->params[param];
     const struct tuner_site *site = p->site < 0 ? NULL : module_site(m, plain->sites[p->site].site.name);
     int i = 0;
-    while (i < o->product->n && !ends_with(p->public.key, o->product->piece[i].suffix)) i++;
+    while (i < o->product->n && !name_ends(p->public.key, o->product->piece[i].suffix)) i++;
     if (!site || i == o->product->n) return graph_fail(nn->g, CB_E_NAME, "%s: %s does not make it", p->public.key, m->name);
     return op_reshape(nn->g, made(m, site, i, nn), p->public.type.rank, p->public.type.dim);
 }

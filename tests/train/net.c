@@ -7,13 +7,9 @@
 
 #include "backend/cpu/cpu.h"
 #include "base/cpuid.h"
+#include "base/name.h"
 #include "base/rng.h"
 #include "ops/ops.h"
-
-static bool ends_with(const char *name, const char *end) {
-    size_t n = strlen(name), m = strlen(end);
-    return n >= m && strcmp(name + n - m, end) == 0;
-}
 
 /* What is trained, of what the graph uses. */
 static enum cb_status pick(struct net *net, const char *frozen, bool decay_all, struct cb_err *err) {
@@ -22,7 +18,7 @@ static enum cb_status pick(struct net *net, const char *frozen, bool decay_all, 
     for (int i = 0; i < n; i++) {
         struct store_entry *e = net->module ? store_find(net->store, module_param(net->module, i)->name) : store_at(net->store, i);
         if (net->module && !module_param(net->module, i)->is_trained) continue;
-        if ((frozen && ends_with(e->name, frozen)) || !graph_find_leaf(net->r.g, e->name)) continue;
+        if ((frozen && name_ends(e->name, frozen)) || !graph_find_leaf(net->r.g, e->name)) continue;
         net->params[net->n_params++] = (struct train_param){.value = e, .decay = decay_all || e->type.rank > 1, .lr_scale = 1};
     }
     return CB_OK;
