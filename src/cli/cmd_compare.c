@@ -28,9 +28,8 @@ static const struct option options[] = {
     {"stride", OPTION_POSITIVE, AT(stride), "N", "of qa: tokens between windows of a long context (default: two thirds of one)"},
     {"lr", OPTION_ABOVE_ZERO, AT(lr), "X", "learning rate of tuners without one of their own"},
     {"metric", OPTION_TEXT, AT(metric), "NAME",
-     "accuracy (default), f1 (default of tags and answers), exact_match, mcc, pearson (default of numbers), spearman, loss (default of "
-     "text), "
-     "perplexity, bits_per_byte"},
+     "accuracy (default), f1 (default of tags and answers), exact_match, mcc, pearson (default of numbers), spearman, "
+     "loss (default of text); of text perplexity and bits_per_byte too"},
     {"column", OPTION_LIST, LIST(column), "KEY=COLUMN", "of tables: text=sentence label=gold text_b=second"},
     {"format", OPTION_TEXT, AT(format), "NAME", "of the files: jsonl, json, csv, parquet, conll, text (default: by name)"},
     {"separator", OPTION_TEXT, AT(separator), "C", "of CSV columns (default: by the first line)"},

@@ -283,8 +283,10 @@ static int codes_into(json_t *vocab, const struct layout *layout) {
 
 enum cb_status layout_spm_read(struct tokenizer *t, const struct layout *layout, const struct text_view *file, json_t *vocab,
                                const json_t *config, const char *name, struct cb_err *err) {
-    if (config_flag(config, "split_by_punct", false)) FAIL(err, CB_E_UNSUPPORTED, "%s: split_by_punct is not known here", name);
-    if (config_flag(config, "separate_vocabs", false)) FAIL(err, CB_E_UNSUPPORTED, "%s: separate_vocabs is not known here", name);
+    static const char *const unknown[] = {"split_by_punct", "separate_vocabs"};
+    for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++)
+        if (config_flag(config, unknown[i], false))
+            FAIL(err, CB_E_UNSUPPORTED, "%s: %s: found true; wanted false, the other is not known here", name, unknown[i]);
     json_t *claims = claims_json(layout, config);
     if (claims && vocab && codes_into(vocab, layout)) json_decref(claims), claims = NULL;
     if (!claims) FAIL(err, CB_E_MEMORY, "%s: no memory", name);

@@ -239,8 +239,7 @@ static enum cb_status load_layout(struct tokenizer **tokenizer, const struct lay
     char path[4096];
     struct buffer model = {0};
     if (!is_file(folder, layout->file, path, sizeof path))
-        FAIL(err, CB_E_IO, "%s: holds no %s, which its tokenizer_class (%.60s) is made of", folder, layout->file,
-             config_text(config, "tokenizer_class").n ? config_text(config, "tokenizer_class").text : "none");
+        FAIL(err, CB_E_IO, "%s: holds no %s; wanted it, as the tokenizer's class is %s", folder, layout->file, layout->classes);
     enum cb_status status = file_read(&model, path, err);
     if (!status) status = tokenizer_create(tokenizer, err);
     if (!status) status = layout_build(*tokenizer, layout, folder, &model, config, path, err);

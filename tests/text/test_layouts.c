@@ -1,4 +1,5 @@
 /* Folders of Transformers' slow classes against the ids that these give (tests/golden/make_tokenizers.py), also after conversion. */
+#include "io/file.h"
 #include "text/tokenizer.h"
 #include "vectors.h"
 
@@ -54,4 +55,50 @@ TEST(text_layouts, slow_classes) {
         free(bytes);
         tokenizer_destroy(&t);
     }
+}
+
+/* A folder with tokenizer_config.json, vocab.json, and a golden folder's model under its name; nullable: vocab, model. */
+static enum cb_status loaded(const char *config, const char *vocab, const char *model, struct cb_err *err) {
+    char folder[128], path[300], *bytes = NULL;
+    size_t n;
+    struct tokenizer *t = NULL;
+    temporary_folder(folder, "layouts");
+    snprintf(path, sizeof path, "%s/tokenizer_config.json", folder);
+    TRY(io_write_file(path, config, strlen(config), err));
+    snprintf(path, sizeof path, "%s/vocab.json", folder);
+    if (vocab) TRY(io_write_file(path, vocab, strlen(vocab), err));
+    snprintf(path, sizeof path, "tests/golden/tokenizers/%s", model ? model : "");
+    if (model) TRY(io_read_file(&bytes, &n, path, 1 << 20, err));
+    snprintf(path, sizeof path, "%s/%s", folder, model ? strrchr(model, '/') + 1 : "");
+    enum cb_status status = model ? io_write_file(path, bytes, n, err) : CB_OK;
+    free(bytes);
+    if (status == CB_OK) status = tokenizer_load(&t, folder, err);
+    tokenizer_destroy(&t);
+    return status;
+}
+
+TEST(text_layouts, what_is_refused) {
+#define CLASS(name) "{\"tokenizer_class\":\"" name "Tokenizer\""
+    static const char marian[] = "marian/source.spm", nllb[] = "nllb/sentencepiece.bpe.model";
+    static const struct {
+        const char *config, *vocab, *model, *words;
+    } cases[] = {
+        {CLASS("XLMRoberta") "}", NULL, NULL, "holds no sentencepiece.bpe.model; wanted it, as the tokenizer's class is XLMRoberta"},
+        {CLASS("Marian") "}", NULL, marian, "vocab.json is wanted beside source.spm"},
+        {CLASS("Marian") "}", "{\"a\":0,\"<unk>\":0}", marian, "has id 0; one of 0 to 1 for each is wanted"},
+        {CLASS("Marian") "}", "{\"</s>\":0,\"<unk>\":-1}", marian, "\"<unk>\" has id -1"},
+        {CLASS("Marian") "}", "{\"</s>\":0,\"a\":1}", marian, "the unknown token <unk> is not in it"},
+        {CLASS("Marian") ",\"separate_vocabs\":true}", "{\"</s>\":0,\"<unk>\":1}", marian, "separate_vocabs: found true; wanted false"},
+        {CLASS("DebertaV2") ",\"split_by_punct\":true}", NULL, "deberta-v2/spm.model", "split_by_punct: found true; wanted false"},
+        {CLASS("Nllb") ",\"src_lang\":\"xyz_Abcd\"}", NULL, nllb,
+         "\"xyz_Abcd\" (src_token) stands around texts; it is not in the vocabulary"},
+        {CLASS("MBart") ",\"added_tokens_decoder\":{\"4\":{\"content\":\"new\"}}}", NULL, "mbart/sentencepiece.bpe.model",
+         "\"new\" has id 4"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct cb_err err = {0};
+        CHECK(loaded(cases[i].config, cases[i].vocab, cases[i].model, &err) != CB_OK, "%zu: %s", i, cases[i].config);
+        CHECK(strstr(err.message, cases[i].words), "%zu: '%s' lacks '%s'", i, err.message, cases[i].words);
+    }
+#undef CLASS
 }
