@@ -12,7 +12,7 @@ static bool is_on(const json_t *value, double off) {
     return json_is_true(value) || json_array_size(value) || json_object_size(value) || json_string_length(value);
 }
 
-static void tell_unknown(const json_t *config, bool repeat_penalty, const struct cb_engine *engine) {
+static void tell_unknown(const json_t *config, const char *name, bool repeat_penalty, const struct cb_engine *engine) {
     static const struct {
         const char *key;
         double off;
@@ -39,7 +39,7 @@ static void tell_unknown(const json_t *config, bool repeat_penalty, const struct
         if (repeat_penalty && !strcmp(rows[i].key, "repetition_penalty")) continue;
         snprintf(text + used, sizeof text - used, "%s%s", used ? ", " : "", rows[i].key);
     }
-    if (*text) engine_warn(engine, "generation_config.json asks for what is not done here: %s; Transformers may answer otherwise", text);
+    if (*text) engine_warn(engine, "%s asks for what is not done here: %s; Transformers may answer otherwise", name, text);
 }
 
 enum cb_status generation_rules_read(struct generation_rules *rules, const struct model *m, bool repeat_penalty,
@@ -54,6 +54,6 @@ enum cb_status generation_rules_read(struct generation_rules *rules, const struc
     // of several, all equally likely, the greedy choice is the first
     for (int i = 0; i < n; i++)
         if (rules->forced_eos < 0 || ends[i] < rules->forced_eos) rules->forced_eos = ends[i];
-    tell_unknown(config, repeat_penalty, engine);
+    tell_unknown(config, name, repeat_penalty, engine);
     return CB_OK;
 }

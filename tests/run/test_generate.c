@@ -1,6 +1,7 @@
 /* cb_generate as users call it: golden continuations, text, stop strings, streams, refusals. */
 #include <cambium/cambium.h>
 #include <dirent.h>
+#include <unistd.h>
 
 #include "../data/files.h"
 #include "../harness.h"
@@ -168,6 +169,44 @@ TEST(generate, keeps_to_the_rules_of_the_model) {
     CHECK(strcmp(r.stopped_by, "eos") == 0, "stopped by %s", r.stopped_by);
     cb_free(r.ids);
     home_close(&h);
+}
+
+static void tell(void *user, const char *line) { snprintf(user, 300, "%s", line); }
+
+/* Keys that ask for something and are not followed are named with their file, those that are off are not; a penalty of the caller's is one. */
+TEST(generate, names_the_rules_that_it_does_not_keep) {
+    static const char rules[] =
+        "{\"num_beams\": 4, \"min_length\": 0, \"repetition_penalty\": 1.5, \"bad_words_ids\": [[3]], \"guidance_scale\": null}";
+    struct cb_err err = {0};
+    struct cb_init_result made;
+    struct cb_engine *engine;
+    char folder[128], path[160], told[300] = "";
+    const int32_t ids[] = {5};
+    const struct cb_engine_options eo = {.threads = 1, .user = told, .warn = tell};
+    temporary_folder(folder, "rules");
+    CHECK_OK(cb_engine_create(&engine, &eo, &err));
+    struct cb_init_options io = {.out = folder, .family = "gpt2", .set = "n_embd=16,n_layer=1,n_head=2,n_positions=8,vocab_size=24"};
+    CHECK_OK(cb_init(engine, &io, &made, &err));
+    struct cb_generate_options o = {.model = folder, .ids = ids, .n_ids = 1, .max_new = 1, .greedy = true};
+    struct cb_generate_result r;
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    json_t *config = json_load_file(path, 0, NULL);
+    CHECK(config && !json_object_set_new(config, "num_beams", json_integer(2)) && !json_dump_file(config, path, 0), "%s", path);
+    json_decref(config);
+    snprintf(path, sizeof path, "%s/generation_config.json", folder);
+    const char *const want[] = {"config.json asks for what is not done here: num_beams;",
+                                "generation_config.json asks for what is not done here: num_beams, repetition_penalty, bad_words_ids;",
+                                "generation_config.json asks for what is not done here: num_beams, bad_words_ids;"};
+    for (int i = 0; i < 3; i++) {
+        if (!i) unlink(path);
+        if (i == 1) CHECK_OK(io_write_file(path, rules, strlen(rules), &err));
+        o.repeat_penalty = i == 2 ? 1.1 : 0;
+        *told = 0;
+        CHECK_OK(cb_generate(engine, &o, &r, &err));
+        CHECK(!strncmp(told, want[i], strlen(want[i])), "%d: %s", i, told);
+        cb_free(r.ids);
+    }
+    cb_engine_destroy(&engine);
 }
 
 TEST(generate, stops_at_strings_and_at_the_end) {
