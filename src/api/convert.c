@@ -34,9 +34,8 @@ static void tell_parts(const struct cb_engine *engine, const struct gguf_part *p
         ++*n_other;
     }
     if (n_left)
-        engine_warn(engine,
-                    "%s%s%d weights are left out, GGUF has no place for them: the file is the body of %s without its head or pooler",
-                    m->weights[first].name, n_left > 1 ? " and others, " : ", ", n_left, m->class->name);
+        engine_warn(engine, "weights left out, as GGUF has no place for them: %d, %s the first; the file is the body of %s alone", n_left,
+                    m->weights[first].name, m->class->name);
     for (int i = 0; i < CB_DTYPE_COUNT; i++)
         if (count[i] && strlen(text) < 250)
             snprintf(text + strlen(text), sizeof text - strlen(text), "%s%lld as %s", *text ? ", " : "", (long long)count[i],
