@@ -233,7 +233,7 @@ static enum cb_status layout_build(struct tokenizer *t, const struct layout *lay
     return status ? status : tokenizer_finish(t, name, err);
 }
 
-/* The SentencePiece model of a row. */
+/* The SentencePiece model of a row; config with the row's presets. */
 static enum cb_status load_layout(struct tokenizer **tokenizer, const struct layout *layout, const char *folder, const json_t *config,
                                   struct cb_err *err) {
     char path[4096];
@@ -258,12 +258,11 @@ const char *const tokenizer_file_names[] = {"tokenizer.json",      "vocab.json",
                                             "tokenizer.tiktoken",  "tiktoken.model",
                                             "qwen.tiktoken",       NULL};
 
-static enum cb_status load_folder(struct tokenizer **tokenizer, const char *path, const char *pattern, const json_t *config,
-                                  const struct layout *layout, struct cb_err *err) {
+/* By the names of a folder's files. */
+static enum cb_status load_files(struct tokenizer **tokenizer, const char *path, const char *pattern, const json_t *config,
+                                 const struct layout *layout, struct cb_err *err) {
     static const char *const pairs[][2] = {{"vocab.json", "merges.txt"}, {"encoder.json", "vocab.bpe"}};
     char one[4096], two[4096];
-    if (is_file(path, "tokenizer.json", one, sizeof one)) return load_one(tokenizer, one, pattern, config, err);
-    if (layout && layout->file) return load_layout(tokenizer, layout, path, config, err);
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         if (is_file(path, pairs[i][0], one, sizeof one) && is_file(path, pairs[i][1], two, sizeof two))
             return load_pair(tokenizer, one, two, config, layout, err);
@@ -275,24 +274,38 @@ static enum cb_status load_folder(struct tokenizer **tokenizer, const char *path
          path);
 }
 
-enum cb_status tokenizer_load_pattern(struct tokenizer **tokenizer, const char *path, const char *pattern, struct cb_err *err) {
-    *tokenizer = NULL;
-    struct stat s;
-    if (stat(path, &s)) FAIL(err, CB_E_IO, "%s: no such file or folder", path);
-    if (!S_ISDIR(s.st_mode)) return load_one(tokenizer, path, pattern, NULL, err);
-    json_t *config = NULL, *model = NULL, *full = NULL;
+/* A folder without a tokenizer.json: its class says what the files mean. */
+static enum cb_status load_slow(struct tokenizer **tokenizer, const char *path, const char *pattern, const json_t *config,
+                                struct cb_err *err) {
+    json_t *model = NULL, *full = NULL;
     bool is_named = false;
-    TRY(read_json(&config, path, "tokenizer_config.json", err));
     struct cb_err quiet = {0};
     read_json(&model, path, "config.json", &quiet);  // the model's own reader says what is wrong with it
     const struct layout *layout = layout_find(config, model, folder_has, (void *)(uintptr_t)path, &is_named);
     // a model may have been trained with another class's files
     if (layout && layout->file && !is_named && !folder_has((void *)(uintptr_t)path, layout->file)) layout = NULL;
-    enum cb_status status = CB_OK;
-    if (layout && !folder_has((void *)(uintptr_t)path, "tokenizer.json") && !(full = layout_config(layout, config)))
+    enum cb_status status;
+    if (layout && !(full = layout_config(layout, config)))
         status = err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory", path);
-    if (!status) status = load_folder(tokenizer, path, pattern, full ? full : config, layout, err);
-    json_decref(config), json_decref(model), json_decref(full);
+    else if (layout && layout->file)
+        status = load_layout(tokenizer, layout, path, full, err);
+    else
+        status = load_files(tokenizer, path, pattern, full ? full : config, layout, err);
+    json_decref(model), json_decref(full);
+    return status;
+}
+
+enum cb_status tokenizer_load_pattern(struct tokenizer **tokenizer, const char *path, const char *pattern, struct cb_err *err) {
+    *tokenizer = NULL;
+    char whole[4096];
+    struct stat s;
+    if (stat(path, &s)) FAIL(err, CB_E_IO, "%s: no such file or folder", path);
+    if (!S_ISDIR(s.st_mode)) return load_one(tokenizer, path, pattern, NULL, err);
+    json_t *config = NULL;
+    TRY(read_json(&config, path, "tokenizer_config.json", err));
+    enum cb_status status = is_file(path, "tokenizer.json", whole, sizeof whole) ? load_one(tokenizer, whole, pattern, config, err)
+                                                                                 : load_slow(tokenizer, path, pattern, config, err);
+    json_decref(config);
     return status;
 }
 
