@@ -94,11 +94,12 @@ static bool is_source(const struct records *r, const char *key) {
     return false;
 }
 
-static bool is_target(const struct records *r, const char *key) {
+// The column that a key is taken from; NULL: none is named, its own.
+static const char *column_of(const struct records *r, const char *key) {
     size_t n = strlen(key);
     for (int i = 0; i < r->options.n_columns; i++)
-        if (!strncmp(r->options.columns[i], key, n) && r->options.columns[i][n] == '=') return true;
-    return false;
+        if (!strncmp(r->options.columns[i], key, n) && r->options.columns[i][n] == '=') return r->options.columns[i] + n + 1;
+    return NULL;
 }
 
 // Where the columns of a table are named: not the line of the row at which it is noticed.
@@ -129,7 +130,7 @@ static enum cb_status rename_columns(struct records *r, json_t **object, const c
             FAIL(err, CB_E_MEMORY, "%s: out of memory", where);
     }
     json_object_foreach(*object, key, value) {
-        if (is_source(r, key) || is_target(r, key)) continue;
+        if (is_source(r, key) || column_of(r, key)) continue;
         if (json_object_set(r->changed, key, value)) FAIL(err, CB_E_MEMORY, "%s: out of memory", where);
     }
     json_object_foreach(r->changed, key, value) {
@@ -153,25 +154,17 @@ static void note_columns(struct records *r, const json_t *object) {
     if (n > 6) snprintf(r->left_out + used, (size_t)(size - used), " and %d more", n - 6);
 }
 
-// The column that a key was taken from.
-static const char *source_of(const struct records *r, const char *key) {
-    const size_t n = strlen(key);
-    for (int i = 0; i < r->options.n_columns; i++)
-        if (!strncmp(r->options.columns[i], key, n) && r->options.columns[i][n] == '=') return r->options.columns[i] + n + 1;
-    return key;
-}
-
 // Whether a table's row has no value where its text should be; bytes that are no text are refused.
 static enum cb_status empty_find(const struct records *r, const json_t *object, bool *empty, const char *where, struct cb_err *err) {
     static const char *const keys[] = {"messages", "conversations", "prompt", "completion", "instruction", "text", "tokens"};
     bool any = false, filled = false;
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         const json_t *value = json_object_get(object, keys[i]);
+        const char *column = column_of(r, keys[i]) ? column_of(r, keys[i]) : keys[i];
         any |= value != NULL;
         filled |= value && !json_is_null(value);
-        if (!json_is_null(value) || !r->reader.kind->holds_bytes || !r->reader.kind->holds_bytes(&r->reader, source_of(r, keys[i])))
-            continue;
-        FAIL(err, CB_E_FORMAT, "%s: column %s: found bytes (BYTE_ARRAY) that are not UTF-8; wanted text", where, source_of(r, keys[i]));
+        if (json_is_null(value) && r->reader.kind->holds_bytes && r->reader.kind->holds_bytes(&r->reader, column))
+            FAIL(err, CB_E_FORMAT, "%s: column %s: found bytes (BYTE_ARRAY) that are not UTF-8; wanted text", where, column);
     }
     *empty = any && !filled;
     return CB_OK;
