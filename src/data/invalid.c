@@ -15,6 +15,9 @@ bool data_invalid_by_name(enum data_invalid *out, const char *name) {
     return false;
 }
 
+size_t data_mark(const char *text, size_t n) { return n >= 3 && !memcmp(text, "\xef\xbb\xbf", 3) ? 3 : 0; }
+bool data_is_utf16(const char *text, size_t n) { return n >= 2 && (!memcmp(text, "\xff\xfe", 2) || !memcmp(text, "\xfe\xff", 2)); }
+
 size_t data_repair(char *out, const char *text, size_t n, enum data_invalid invalid, int64_t *broken) {
     size_t used = 0;
     for (size_t at = 0; at < n; at++) {

@@ -12,6 +12,9 @@ enum data_invalid {
 };
 /* "fail" (also NULL), "replace" or "skip"; false where it is none of them. */
 bool data_invalid_by_name(enum data_invalid *out, const char *name);
+/* Of the beginning of a file: bytes of the byte order mark of UTF-8, 3 or 0; whether that of UTF-16 stands there. */
+size_t data_mark(const char *text, size_t n);
+bool data_is_utf16(const char *text, size_t n);
 /* Copies text to out (room for 3n) with its broken bytes replaced or left out; returns the bytes written, adds the broken bytes to *broken. */
 size_t data_repair(char *out, const char *text, size_t n, enum data_invalid invalid, int64_t *broken);
 #endif

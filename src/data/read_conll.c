@@ -124,7 +124,8 @@ static enum cb_status conll_next(struct reader *r, json_t **object, struct cb_er
         if (!line) break;
         r->bytes += (int64_t)n + 1;
         r->line = stream_line_number(c->stream);
-        text = line;
+        const size_t mark = r->line == 1 ? data_mark(line, n) : 0;
+        text = line + mark, n -= mark;
         snprintf(where, sizeof where, "%.500s: line %lld", r->path, (long long)r->line);
         TRY(reader_repair(r, &text, &n, &c->repaired, where, err));
         while (n && (text[n - 1] == '\r' || text[n - 1] == ' ')) n--;

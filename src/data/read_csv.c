@@ -186,7 +186,7 @@ static enum cb_status csv_open(struct reader *r, struct cb_err *err) {
     if (!(c->bytes = malloc(READ_BYTES))) FAIL(err, CB_E_MEMORY, "%s: out of memory", r->path);
     TRY(stream_open(&c->stream, r->path, err));
     TRY(fill(r, err));
-    if (c->n >= 3 && !memcmp(c->bytes, "\xef\xbb\xbf", 3)) c->at = 3;
+    c->at = data_mark(c->bytes, c->n);
     c->separator = separator_find(r, c);
     return header_read(r, err);
 }

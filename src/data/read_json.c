@@ -141,9 +141,8 @@ static enum cb_status json_records_open(struct reader *r, struct cb_err *err) {
     if (!(j->bytes = malloc(READ_BYTES))) FAIL(err, CB_E_MEMORY, "%s: out of memory", r->path);
     TRY(stream_open(&j->stream, r->path, err));
     TRY(peek(r, &byte, err));
-    if (j->n >= 3 && !memcmp(j->bytes, "\xef\xbb\xbf", 3)) j->at = 3;
-    if (j->n >= 2 && (!memcmp(j->bytes, "\xff\xfe", 2) || !memcmp(j->bytes, "\xfe\xff", 2)))
-        FAIL(err, CB_E_FORMAT, "%s: line 1: found UTF-16; wanted UTF-8", r->path);
+    j->at = data_mark(j->bytes, j->n);
+    if (data_is_utf16(j->bytes, j->n)) FAIL(err, CB_E_FORMAT, "%s: line 1: found UTF-16; wanted UTF-8", r->path);
     TRY(peek_black(r, &byte, err));
     if (byte == '[') {
         j->is_list = true;

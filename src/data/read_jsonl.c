@@ -40,7 +40,8 @@ static enum cb_status jsonl_next(struct reader *r, json_t **object, struct cb_er
         if (!line) return CB_OK;
         r->bytes += (int64_t)n + 1;
         r->line = stream_line_number(j->stream);
-        if (r->line == 1 && n >= 3 && !memcmp(line, "\xef\xbb\xbf", 3)) line += 3, n -= 3;
+        const size_t mark = r->line == 1 ? data_mark(line, n) : 0;
+        line += mark, n -= mark;
         if (strspn(line, " \t\r") < n) break;
     }
     snprintf(where, sizeof where, "%.500s: line %lld", stream_name(j->stream), (long long)r->line);

@@ -43,7 +43,8 @@ static enum cb_status squad_open(struct reader *r, struct cb_err *err) {
     const char *text = file.data;
     size_t n = file.n;
     r->bytes = (int64_t)n;
-    if (n >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) text += 3, n -= 3;
+    const size_t mark = data_mark(text, n);
+    if (mark) text += mark, n -= mark;
     if (status == CB_OK && n) status = reader_repair(r, &text, &n, &repaired, r->path, err);
     if (status == CB_OK) status = json_parse_object(&s->file, text ? text : "", n, r->path, err);
     char found[JSON_TEXT];

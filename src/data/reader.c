@@ -58,11 +58,10 @@ const struct reader_kind *reader_by_magic(const char *path) {
 enum cb_status reader_repair(struct reader *r, const char **text, size_t *n, char **kept, const char *where, struct cb_err *err) {
     size_t bad = utf8_check(*text, *n);
     if (bad == *n) return CB_OK;
-    const unsigned char *s = (const unsigned char *)*text;
-    if (r->line <= 1 && *n >= 2 && ((s[0] == 0xff && s[1] == 0xfe) || (s[0] == 0xfe && s[1] == 0xff)))
-        FAIL(err, CB_E_FORMAT, "%s: found UTF-16; wanted UTF-8", where);
+    if (r->line <= 1 && data_is_utf16(*text, *n)) FAIL(err, CB_E_FORMAT, "%s: found UTF-16; wanted UTF-8", where);
     if (r->invalid == DATA_INVALID_FAIL)
-        FAIL(err, CB_E_FORMAT, "%s: found byte 0x%02x at offset %zu, which is not UTF-8; wanted UTF-8 text", where, s[bad], bad);
+        FAIL(err, CB_E_FORMAT, "%s: found byte 0x%02x at offset %zu, which is not UTF-8; wanted UTF-8 text", where,
+             (unsigned char)(*text)[bad], bad);
     char *more = realloc(*kept, 3 * *n + 1);
     if (!more) FAIL(err, CB_E_MEMORY, "%s: out of memory for %zu bytes", where, *n);
     *kept = more;

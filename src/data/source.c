@@ -109,16 +109,12 @@ int64_t source_bytes_done(const struct source *s) {
 
 // ---- plain text
 
-static bool is_utf16(const unsigned char *b, size_t n) {
-    return n >= 2 && ((b[0] == 0xff && b[1] == 0xfe) || (b[0] == 0xfe && b[1] == 0xff));
-}
-
 // Moves the checked part of raw behind the buffer's end; an incomplete character at its end waits for more.
 static enum cb_status raw_take(struct source *s, struct cb_err *err) {
     size_t n = s->ended ? s->n_raw : utf8_complete(s->raw, s->n_raw), good = utf8_check(s->raw, n);
     char *to = s->buffer + s->end;
     const char *name = stream_name(s->stream);
-    if (s->offset == 0 && is_utf16((unsigned char *)s->raw, s->n_raw)) FAIL(err, CB_E_FORMAT, "%s: found UTF-16; wanted UTF-8", name);
+    if (s->offset == 0 && data_is_utf16(s->raw, s->n_raw)) FAIL(err, CB_E_FORMAT, "%s: found UTF-16; wanted UTF-8", name);
     if (good < n && s->options.invalid == DATA_INVALID_FAIL)
         FAIL(err, CB_E_FORMAT, "%s: found byte 0x%02x at offset %lld, which is not UTF-8; wanted UTF-8 text (or --invalid replace or skip)",
              name, (unsigned char)s->raw[good], (long long)(s->offset + (int64_t)good));
@@ -132,11 +128,9 @@ static enum cb_status raw_take(struct source *s, struct cb_err *err) {
         memcpy(to, s->raw, n);
         s->end += n;
     }
-    // a byte order mark
-    if (s->offset == 0 && s->end >= 3 && !memcmp(s->buffer, "\xef\xbb\xbf", 3)) {
-        memmove(s->buffer, s->buffer + 3, s->end - 3);
-        s->end -= 3;
-    }
+    const size_t mark = s->offset == 0 ? data_mark(s->buffer, s->end) : 0;
+    s->end -= mark;
+    if (mark) memmove(s->buffer, s->buffer + mark, s->end);
     memmove(s->raw, s->raw + n, s->n_raw - n);
     s->n_raw -= n;
     s->offset += (int64_t)n;
@@ -339,7 +333,7 @@ static enum cb_status listed_check(struct source *s, const char *path, bool *goo
         if (status != CB_OK) break;
         size_t n = held + got, whole = got ? utf8_complete(s->raw, n) : n, fine = utf8_check(s->raw, whole);
         const char *nul = memchr(s->raw, 0, n);
-        bool repairs = s->options.invalid != DATA_INVALID_FAIL && !(offset == 0 && is_utf16((unsigned char *)s->raw, n));
+        bool repairs = s->options.invalid != DATA_INVALID_FAIL && !(offset == 0 && data_is_utf16(s->raw, n));
         if (nul)
             status = err_set(&why, CB_E_FORMAT, __FILE__, __LINE__, "%s: a NUL at offset %lld", path, (long long)(offset + (nul - s->raw)));
         else if (fine < whole && !repairs)

@@ -124,6 +124,11 @@ TEST(data_tables, conll) {
     CHECK(strstr(out, "\"text\":\"don't\"") && strstr(out, "\"tokens\":[\"do\",\"n't\"]") && strstr(out, "\"tags\":[\"AUX\",\"PART\"]"),
           "%s", out);
     CHECK_FAILS(rows_in(out, sizeof out, "a.conll", "a b c\nd e\n", NULL), CB_E_FORMAT, "line 2: found 2 columns; wanted 3");
+    // a byte order mark is no part of the first word; files of two bytes a character are named
+    CHECK_OK(rows_in(out, sizeof out, "a.conll", "\xef\xbb\xbfSao B-LOC\n", NULL));
+    CHECK(strstr(out, "\"tokens\":[\"Sao\"]"), "%s", out);
+    CHECK_FAILS(rows_in(out, sizeof out, "a.conll", "\xff\xfeS", NULL), CB_E_FORMAT, "found UTF-16");
+    CHECK_FAILS(rows_in(out, sizeof out, "a.csv", "\xff\xfet,\n", NULL), CB_E_FORMAT, "found UTF-16");
 }
 
 TEST(data_tables, outside_treebanks) {
