@@ -48,7 +48,7 @@ static enum cb_status timed_open(struct timed *t, struct cb_engine *engine, cons
     TRY(session_create(&t->session, &options, err));
     TRY(sampler_create(&t->sampler, in->model->vocab, &so, err));
     struct session_memory memory = session_memory(t->session);
-    r->planned_mib = (double)(held + memory.cache + memory.activations + sampler_bytes(in->model->vocab)) / 1048576;
+    r->planned_mib = (double)(held + memory.cache + memory.activations + sampler_bytes(in->model->vocab, 0)) / 1048576;
     t->prompt = calloc((size_t)t->n_prompt, sizeof *t->prompt);
     if (!t->prompt) FAIL(err, CB_E_MEMORY, "bench: no memory for %lld tokens", (long long)t->n_prompt);
     struct rng rng = rng_make(engine->options.seed, rng_hash("bench"));

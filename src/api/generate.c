@@ -203,12 +203,15 @@ static enum cb_status session_open(struct generation *g, int64_t context, struct
     return CB_OK;
 }
 
+/* Tokens whose order the sampler keeps: prompt, what a decoder begins with, answer. */
+static int64_t most_seen(const struct generation *g) { return g->from->rules.no_repeat_ngram ? g->n_prompt + g->max_new + 2 : 0; }
+
 static void session_count(const struct generation *g) {
     struct instance *in = &g->from->instance;
     struct session_memory memory = session_memory(g->from->session);
     g->result->weights_bytes = instance_weight_bytes(in);
     g->result->cache_bytes = memory.cache;
-    g->result->activations_bytes = memory.activations + sampler_bytes(in->model->vocab);
+    g->result->activations_bytes = memory.activations + sampler_bytes(in->model->vocab, most_seen(g));
     g->result->planned_bytes = instance_held_bytes(in) + memory.cache + g->result->activations_bytes;
 }
 
@@ -264,7 +267,7 @@ static enum cb_status helpers_open(struct generation *g, struct cb_err *err) {
                                 .repeat_penalty = o->repeat_penalty,
                                 .top_k = o->top_k,
                                 .no_repeat_ngram = g->from->rules.no_repeat_ngram,
-                                .most_seen = g->n_prompt + g->max_new + 2,
+                                .most_seen = most_seen(g),
                                 .seed = g->engine->options.seed};
     TRY(sampler_create(&g->sampler, g->from->instance.model->vocab, &so, err));
     // of two stacks it is the decoder's own tokens that count

@@ -69,7 +69,9 @@ void sampler_destroy(struct sampler **sampler) {
     *sampler = NULL;
 }
 
-int64_t sampler_bytes(int64_t vocab) { return (vocab + 1) * (int64_t)(sizeof(struct candidate) + 1); }
+int64_t sampler_bytes(int64_t vocab, int64_t most_seen) {
+    return (vocab + 1) * (int64_t)(sizeof(struct candidate) + 1) + (most_seen ? (most_seen + 1) * (int64_t)sizeof(int32_t) : 0);
+}
 
 void sampler_see(struct sampler *s, int32_t id) {
     s->seen[id] = 1;

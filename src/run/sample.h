@@ -4,7 +4,8 @@
 #include "base/err.h"
 
 /* Zero means off (temperature, top_p, repeat_penalty: 1). Applied in the order of Transformers' processors: repetition penalty (Keskar et al. 2019, CTRL:
-   positive logits of seen tokens divided, negative ones multiplied), n-grams that must not repeat, temperature, top-k, top-p (Holtzman et al. 2020), min-p (Nguyen et al. 2024). */
+   positive logits of seen tokens divided, negative ones multiplied), n-grams that must not repeat, temperature, top-k, top-p (Holtzman et al. 2020),
+   min-p (Nguyen et al. 2024). */
 struct sample_options {
     bool greedy;  // the likeliest after the penalty; ties: the smallest id
     double temperature, top_p, min_p, repeat_penalty;
@@ -19,8 +20,8 @@ struct sampler;
 /* Options out of range are CB_E_USAGE, named as on the command line. Owned by caller, free with sampler_destroy. */
 enum cb_status sampler_create(struct sampler **sampler, int64_t vocab, const struct sample_options *options, struct cb_err *err);
 void sampler_destroy(struct sampler **sampler);
-/* Memory of a sampler. */
-int64_t sampler_bytes(int64_t vocab);
+/* Memory of a sampler that keeps the order of most_seen tokens (0 without no_repeat_ngram). */
+int64_t sampler_bytes(int64_t vocab, int64_t most_seen);
 /* Marks a token of the prompt or of the answer as seen, in their order. id: in the vocabulary. */
 void sampler_see(struct sampler *sampler, int32_t id);
 /* The token for a position, from logits (vocab). Draws depend on seed and position alone, so that any token can be drawn again. Logits that are NaN or
