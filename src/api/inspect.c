@@ -230,6 +230,7 @@ static const struct {
     {"weights", "model.safetensors", true, inspect_weights_folder, NULL},
     {"weights", "model.safetensors.index.json", true, inspect_weights_folder, NULL},
     {"weights", "pytorch_model.bin", true, inspect_weights_folder, NULL},
+    {"weights", "pytorch_model.bin.index.json", true, inspect_weights_folder, NULL},
     {"adapter weights", "adapter_model.safetensors", true, inspect_weights_folder, NULL},
     {"adapter weights", "adapter_model.bin", true, inspect_weights_folder, NULL},
     {"checkpoint", ".safetensors", false, inspect_checkpoint, "ckpt-"},
@@ -237,6 +238,9 @@ static const struct {
     {"safetensors", ".safetensors", false, inspect_safetensors, NULL},
     {"gguf", ".gguf", false, inspect_gguf, NULL},
     {"safetensors index", ".safetensors.index.json", false, inspect_safetensors, NULL},
+    {"torch", ".bin", false, inspect_safetensors, NULL},
+    {"torch", ".pt", false, inspect_safetensors, NULL},
+    {"torch index", ".bin.index.json", false, inspect_safetensors, NULL},
     {"adapter configuration", "adapter_config.json", false, inspect_adapter_config, NULL},
     {"tokenizer", "tokenizer.json", false, inspect_tokenizer, NULL},
     {"model configuration", "config.json", false, inspect_config, NULL},
@@ -267,7 +271,7 @@ static enum cb_status inspect(struct inspection *in, struct cb_err *err) {
     FAIL(err, CB_E_UNSUPPORTED, "%s: %s", in->path,
          is_folder ? "no config.json, adapter_config.json, model.safetensors or file of a tokenizer (tokenizer.json, tokenizer.model, "
                      "vocab.txt, ...) in it"
-                   : "not a kind of file that is known by its name (.safetensors, .gguf, .jsonl, .json, .csv, .tsv, .parquet, "
+                   : "not a kind of file that is known by its name (.safetensors, .bin, .pt, .gguf, .jsonl, .json, .csv, .tsv, .parquet, "
                      ".conll, -ubyte, .txt, config.json, adapter_config.json, tokenizer.json, .model, .tiktoken, vocab.txt)");
 }
 

@@ -72,15 +72,21 @@ enum cb_status map_open(struct map **out, const char *path, struct cb_err *err) 
     return CB_OK;
 }
 
-enum cb_status map_copy(struct map **out, const void *bytes, size_t n, const char *name, struct cb_err *err) {
+enum cb_status map_create(struct map **out, unsigned char **bytes, size_t n, const char *name, struct cb_err *err) {
     TRY(map_make(out, name, err));
-    (*out)->data = malloc(n ? n : 1);
-    if (!(*out)->data) {
+    *bytes = (*out)->data = calloc(n ? n : 1, 1);
+    if (!*bytes) {
         map_release(out);
         FAIL(err, CB_E_MEMORY, "%s: out of memory for %zu bytes", name, n);
     }
-    if (n) memcpy((*out)->data, bytes, n);
     (*out)->size = n;
+    return CB_OK;
+}
+
+enum cb_status map_copy(struct map **out, const void *bytes, size_t n, const char *name, struct cb_err *err) {
+    unsigned char *own = NULL;
+    TRY(map_create(out, &own, n, name, err));
+    if (n) memcpy(own, bytes, n);
     return CB_OK;
 }
 

@@ -9,6 +9,8 @@ struct map;
 enum cb_status map_open(struct map **map, const char *path, struct cb_err *err);
 /* A copy of bytes under a name, for tests and for files made in memory. */
 enum cb_status map_copy(struct map **map, const void *bytes, size_t n, const char *name, struct cb_err *err);
+/* n bytes of 0 on the heap, at *bytes, which the caller may fill until others hold a reference. */
+enum cb_status map_create(struct map **map, unsigned char **bytes, size_t n, const char *name, struct cb_err *err);
 /* Another reference; returns map. Any thread. */
 struct map *map_retain(struct map *map);
 /* Gives up one reference and nulls *map. Nullable: *map. Any thread. */

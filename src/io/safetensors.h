@@ -16,7 +16,8 @@ const void *tensor_data(const struct tensor *tensor);
 
 struct tensors;
 
-/* Opens a .safetensors file, an index (NAME.safetensors.index.json), or a folder that holds model.safetensors, its index, or an adapter's weights.
+/* Opens a .safetensors file or one of torch.save, an index of shards (NAME.index.json), or a folder that holds model.safetensors, pytorch_model.bin, an
+   index of one of them, or an adapter's weights: the first in the order of Transformers.
    Everything in the header is checked; no tensor's bytes are read. Owned by caller, free with tensors_destroy. */
 enum cb_status tensors_open(struct tensors **tensors, const char *path, struct cb_err *err);
 /* The weights of an adapter's folder: adapter_model.safetensors, or adapter_model.bin as PEFT wrote it before; likewise. */

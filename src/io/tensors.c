@@ -123,7 +123,7 @@ enum cb_status tensors_add(struct tensors *t, const char *name, const struct cb_
 static enum cb_status file_open(struct tensors **out, const char *path, struct cb_err *err) {
     struct map *map;
     TRY(map_open(&map, path, err));
-    enum cb_status status = torch_is_archive(map) ? torch_read(out, map, err) : tensors_read(out, map, err);
+    enum cb_status status = torch_is_file(map) ? torch_read(out, map, err) : tensors_read(out, map, err);
     map_release(&map);
     return status;
 }
@@ -230,17 +230,12 @@ enum cb_status tensors_open_adapter(struct tensors **out, const char *folder, st
 }
 
 enum cb_status tensors_open(struct tensors **out, const char *path, struct cb_err *err) {
-    static const char *const usual[] = {"model.safetensors", "model.safetensors.index.json", ADAPTER_NAMES};
-    static const char *const foreign[] = {"pytorch_model.bin", "pytorch_model.bin.index.json"};
+    // in the order in which Transformers looks
+    static const char *const usual[] = {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+                                        "pytorch_model.bin.index.json", ADAPTER_NAMES};
     *out = NULL;
     if (!io_is_folder(path)) return path_open(out, path, err);
     TRY(first_open(out, path, usual, sizeof usual / sizeof *usual, err));
-    if (*out) return CB_OK;
-    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
-        char *file = io_path_join(path, foreign[i]);
-        bool found = file && io_is_file(file);
-        free(file);
-        if (found) FAIL(err, CB_E_UNSUPPORTED, "%s: found %s, a pickle; wanted safetensors (convert it first)", path, foreign[i]);
-    }
-    FAIL(err, CB_E_IO, "%s: no weights; wanted %s, %s or %s", path, usual[0], usual[1], usual[2]);
+    if (!*out) FAIL(err, CB_E_IO, "%s: no weights; wanted %s, %s, %s or %s", path, usual[0], usual[1], usual[2], usual[4]);
+    return CB_OK;
 }

@@ -1,425 +1,196 @@
-/* The pickle of a state dictionary (PEP 307, protocols 2 to 5) as a machine of a few opcodes over plain values: texts, numbers, tuples, storages, tensors. */
+/* The files of torch.save: where the storages lie, in a zip archive or (before PyTorch 1.6) behind the pickles, and the tensors over them. */
 #include "io/torch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/arena.h"
+#include "base/table.h"
+#include "io/torch_private.h"
 
-#define PICKLE_LIMIT (1 << 24)
+#define ALIGNMENT 64
+#define COPIES 4  // of a file's bytes at most
 
-enum kind { NOTHING, NUMBER, TEXT, TUPLE, DICTIONARY, NAME, STORAGE, TENSOR, MARK };
-
-struct value {
-    enum kind kind;
-    int64_t number;  // NUMBER; STORAGE: its elements
-    const char *text;  // TEXT, NAME ("torch.FloatStorage"), STORAGE (the member's name)
-    struct value **item;  // TUPLE; DICTIONARY: keys and values by turns
-    int n, room;
-    struct cb_type type;  // STORAGE: of its elements; TENSOR
-    const struct value *storage;  // TENSOR
-    int64_t offset;  // TENSOR: its first element
-};
-
-struct machine {
+/* What is read. A tensor that lies unaligned or not row by row is copied into `copy`, in a second pass over the dictionary. */
+struct reader {
+    struct map *map, *copy;
     struct arena *arena;
-    const char *where;
-    const unsigned char *at, *end;
-    struct value **stack, **memo;
-    int n, room, n_memo, memo_room;
-    bool stopped;
+    struct tensors *tensors;
+    const struct zip *zip;  // NULL: storages are found by `storages`
+    const char *root;  // the folder of the archive, with its slash
+    struct table storages;  // names of storages and where their numbers begin
+    int64_t copied, copy_bytes;
+    unsigned char *copy_data;  // NULL in the first pass
 };
 
-/* ---- values */
-static enum cb_status spoilt(const struct machine *m, const char *what, struct cb_err *err) {
-    FAIL(err, CB_E_FORMAT, "%s: %s", m->where, what);
-}
-
-static enum cb_status list_room(struct machine *m, struct value ***list, int n, int *room, struct cb_err *err) {
-    if (n < *room) return CB_OK;
-    const int size = *room ? 2 * *room : 32;
-    struct value **grown = arena_array(m->arena, (size_t)size, sizeof *grown);
-    if (!grown) FAIL(err, CB_E_MEMORY, "%s: no memory for its values", m->where);
-    if (n) memcpy(grown, *list, (size_t)n * sizeof *grown);
-    *list = grown;
-    *room = size;
-    return CB_OK;
-}
-
-static enum cb_status push(struct machine *m, struct value *v, struct cb_err *err) {
-    TRY(list_room(m, &m->stack, m->n, &m->room, err));
-    m->stack[m->n++] = v;
-    return CB_OK;
-}
-
-static enum cb_status make(struct machine *m, struct value **v, enum kind kind, struct cb_err *err) {
-    *v = arena_alloc(m->arena, sizeof **v);
-    if (!*v) FAIL(err, CB_E_MEMORY, "%s: no memory for its values", m->where);
-    (*v)->kind = kind;
-    return push(m, *v, err);
-}
-
-static enum cb_status push_number(struct machine *m, int64_t number, struct cb_err *err) {
-    struct value *v = NULL;
-    TRY(make(m, &v, NUMBER, err));
-    v->number = number;
-    return CB_OK;
-}
-
-static enum cb_status pop(struct machine *m, struct value **v, struct cb_err *err) {
-    if (!m->n || m->stack[m->n - 1]->kind == MARK) return spoilt(m, "a pickle that takes more than it made", err);
-    *v = m->stack[--m->n];
-    return CB_OK;
-}
-
-/* How many values lie above the last mark, which goes. */
-static enum cb_status above_mark(struct machine *m, int *n, struct cb_err *err) {
-    int i = m->n;
-    while (i > 0 && m->stack[i - 1]->kind != MARK) i--;
-    if (!i) return spoilt(m, "a pickle without the mark that it goes back to", err);
-    *n = m->n - i;
-    memmove(&m->stack[i - 1], &m->stack[i], (size_t)*n * sizeof *m->stack);
-    m->n--;
-    return CB_OK;
-}
-
-/* n bytes that follow. */
-static enum cb_status take(struct machine *m, const unsigned char **p, uint64_t n, struct cb_err *err) {
-    if (n > (uint64_t)(m->end - m->at)) return spoilt(m, "a pickle that ends too early", err);
-    *p = m->at;
-    m->at += n;
-    return CB_OK;
-}
-
-static enum cb_status take_number(struct machine *m, uint64_t *x, int n, struct cb_err *err) {
-    const unsigned char *p = NULL;
-    TRY(take(m, &p, (uint64_t)n, err));
-    for (*x = 0; n-- > 0;) *x = *x << 8 | p[n];
-    return CB_OK;
-}
-
-/* ---- what names do */
-static const struct {
-    const char *name;
-    enum cb_dtype dtype;
-} storages[] = {
-    {"torch.BFloat16Storage", CB_DTYPE_BF16}, {"torch.BoolStorage", CB_DTYPE_BOOL},  {"torch.ByteStorage", CB_DTYPE_U8},
-    {"torch.CharStorage", CB_DTYPE_I8},       {"torch.DoubleStorage", CB_DTYPE_F64}, {"torch.FloatStorage", CB_DTYPE_F32},
-    {"torch.HalfStorage", CB_DTYPE_F16},      {"torch.IntStorage", CB_DTYPE_I32},    {"torch.LongStorage", CB_DTYPE_I64},
-    {"torch.ShortStorage", CB_DTYPE_I16},
-};
-
-static bool is_kind(const struct value *tuple, int i, enum kind kind) { return i < tuple->n && tuple->item[i]->kind == kind; }
-
-/* (storage, first element, sizes, strides, ...): rows must lie one after another. */
-static enum cb_status rebuild_tensor(struct machine *m, struct value *args, struct cb_err *err) {
-    struct value *v = NULL;
-    if (!is_kind(args, 0, STORAGE) || !is_kind(args, 1, NUMBER) || !is_kind(args, 2, TUPLE) || !is_kind(args, 3, TUPLE))
-        return spoilt(m, "a tensor that is not made of a storage, an offset, sizes and strides", err);
-    const struct value *sizes = args->item[2], *strides = args->item[3];
-    if (sizes->n != strides->n || sizes->n > CB_MAX_RANK)
-        FAIL(err, CB_E_LIMIT, "%s: a tensor of %d axes; at most %d", m->where, sizes->n, CB_MAX_RANK);
-    TRY(make(m, &v, TENSOR, err));
-    v->storage = args->item[0];
-    v->offset = args->item[1]->number;
-    v->type = (struct cb_type){.dtype = v->storage->type.dtype, .rank = sizes->n};
-    int64_t elements = 1;
-    for (int i = sizes->n; i-- > 0;) {
-        if (!is_kind(sizes, i, NUMBER) || !is_kind(strides, i, NUMBER)) return spoilt(m, "a tensor whose sizes are no numbers", err);
-        const int64_t size = sizes->item[i]->number;
-        if (size < 0 || (size && elements > INT64_MAX / 8 / size)) return spoilt(m, "a tensor of impossible size", err);
-        if (size != 1 && strides->item[i]->number != elements)
-            FAIL(err, CB_E_UNSUPPORTED, "%s: a tensor whose elements do not lie one after another; wanted it contiguous", m->where);
-        v->type.dim[i] = size;
-        elements *= size;
+/* Where the numbers of a storage begin; there are as many as it says. */
+static enum cb_status storage_find(const struct reader *r, int64_t *offset, const char *key, const struct value *storage,
+                                   struct cb_err *err) {
+    const struct cb_type one = {.dtype = storage->type.dtype, .rank = 0};
+    const int64_t size = type_bytes(&one), n = storage->number;
+    char path[600];
+    snprintf(path, sizeof path, "%.400s%s%.180s", r->root, r->zip ? "data/" : "", storage->text);
+    const struct zip_member *member = r->zip ? zip_find(r->zip, path) : NULL;
+    int64_t bytes = member ? member->bytes : 0;
+    *offset = member ? member->offset : -1;
+    if (!r->zip) {
+        *offset = table_get(&r->storages, storage->text, strlen(storage->text));
+        bytes = *offset < 0 ? 0 : (int64_t)map_size(r->map) - *offset;
     }
-    if (v->offset < 0 || v->offset > v->storage->number || elements > v->storage->number - v->offset)
-        FAIL(err, CB_E_FORMAT, "%s: a tensor of %lld elements from %lld; its storage has %lld", m->where, (long long)elements,
-             (long long)v->offset, (long long)v->storage->number);
+    if (*offset < 0 || n > INT64_MAX / 8 || bytes < n * size)
+        FAIL(err, CB_E_FORMAT, "%s: %.200s: its storage %.100s is missing or too short", map_name(r->map), key, path);
     return CB_OK;
 }
 
-static enum cb_status rebuild_parameter(struct machine *m, struct value *args, struct cb_err *err) {
-    if (!is_kind(args, 0, TENSOR)) return spoilt(m, "a parameter that is no tensor", err);
-    return push(m, args->item[0], err);
-}
-
-static enum cb_status ordered_dictionary(struct machine *m, struct value *args, struct cb_err *err) {
-    struct value *v = NULL;
-    if (args->n) return spoilt(m, "a dictionary made of something; wanted it empty", err);
-    return make(m, &v, DICTIONARY, err);
-}
-
-static const struct {
-    const char *name;
-    enum cb_status (*call)(struct machine *m, struct value *args, struct cb_err *err);
-} functions[] = {
-    {"collections.OrderedDict", ordered_dictionary},
-    {"torch._utils._rebuild_parameter", rebuild_parameter},
-    {"torch._utils._rebuild_tensor_v2", rebuild_tensor},
-};
-
-/* A name that may be pushed: of a storage or of one of the functions above. */
-static enum cb_status push_name(struct machine *m, const char *module, size_t n, const char *name, size_t n_name, struct cb_err *err) {
-    struct value *v = NULL;
-    char text[160];
-    snprintf(text, sizeof text, "%.*s.%.*s", (int)(n < 80 ? n : 80), module, (int)(n_name < 70 ? n_name : 70), name);
-    TRY(make(m, &v, NAME, err));
-    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++)
-        if (strcmp(functions[i].name, text) == 0) v->text = functions[i].name;
-    for (size_t i = 0; i < sizeof storages / sizeof *storages; i++)
-        if (strcmp(storages[i].name, text) == 0) v->text = storages[i].name;
-    if (!v->text) FAIL(err, CB_E_UNSUPPORTED, "%s: found %s; wanted a dictionary of tensors alone", m->where, text);
-    return CB_OK;
-}
-
-/* ---- opcodes: arg is what tells those apart that share a function */
-static enum cb_status op_skip(struct machine *m, int arg, struct cb_err *err) {
-    const unsigned char *p = NULL;
-    return take(m, &p, (uint64_t)arg, err);
-}
-static enum cb_status op_make(struct machine *m, int arg, struct cb_err *err) {
-    struct value *v = NULL;
-    return make(m, &v, (enum kind)arg, err);
-}
-static enum cb_status op_flag(struct machine *m, int arg, struct cb_err *err) { return push_number(m, arg, err); }
-static enum cb_status op_unsigned(struct machine *m, int arg, struct cb_err *err) {
-    uint64_t x;
-    TRY(take_number(m, &x, arg, err));
-    return push_number(m, (int64_t)x, err);
-}
-static enum cb_status op_int(struct machine *m, int arg, struct cb_err *err) {
-    uint64_t x;
-    TRY(take_number(m, &x, arg, err));
-    return push_number(m, (int32_t)(uint32_t)x, err);
-}
-/* A number of as many bytes as the next one says. */
-static enum cb_status op_long(struct machine *m, int arg, struct cb_err *err) {
-    uint64_t n, x;
-    TRY(take_number(m, &n, arg, err));
-    if (n > 8) return spoilt(m, "a number of more than 64 bits", err);
-    TRY(take_number(m, &x, (int)n, err));
-    if (n && n < 8 && x >> (8 * n - 1)) x |= UINT64_MAX << (8 * n);
-    return push_number(m, (int64_t)x, err);
-}
-static enum cb_status op_text(struct machine *m, int arg, struct cb_err *err) {
-    uint64_t n;
-    const unsigned char *p = NULL;
-    struct value *v = NULL;
-    TRY(take_number(m, &n, arg, err));
-    TRY(take(m, &p, n, err));
-    TRY(make(m, &v, TEXT, err));
-    if (memchr(p, 0, n)) return spoilt(m, "a text that holds NUL", err);
-    v->text = arena_strndup(m->arena, (const char *)p, n);
-    if (!v->text) FAIL(err, CB_E_MEMORY, "%s: no memory for its values", m->where);
-    return CB_OK;
-}
-static enum cb_status memo_put(struct machine *m, uint64_t i, struct cb_err *err) {
-    // every one takes an opcode, so none lies beyond the pickle's length
-    if (!m->n || i >= PICKLE_LIMIT || i > (uint64_t)m->n_memo) return spoilt(m, "a pickle that keeps nothing, or out of order", err);
-    if (i == (uint64_t)m->n_memo) {
-        TRY(list_room(m, &m->memo, m->n_memo, &m->memo_room, err));
-        m->n_memo++;
+/* Elements of `size` bytes by their strides, the last axis fastest. */
+static void strided_copy(unsigned char *out, const unsigned char *in, const struct value *v, int64_t size) {
+    const int rank = v->type.rank;
+    int64_t at[CB_MAX_RANK] = {0}, from = 0;
+    for (int64_t i = type_elements(&v->type); i > 0; i--, out += size) {
+        memcpy(out, in + from * size, (size_t)size);
+        for (int axis = rank - 1; axis >= 0; axis--) {
+            const int64_t by = v->strides->item[axis]->number;
+            from += by;
+            if (++at[axis] < v->type.dim[axis]) break;
+            from -= at[axis] * by;
+            at[axis] = 0;
+        }
     }
-    m->memo[i] = m->stack[m->n - 1];
-    return CB_OK;
-}
-static enum cb_status op_put(struct machine *m, int arg, struct cb_err *err) {
-    uint64_t i;
-    TRY(take_number(m, &i, arg, err));
-    return memo_put(m, i, err);
-}
-static enum cb_status op_memoize(struct machine *m, int arg, struct cb_err *err) {
-    (void)arg;
-    return memo_put(m, (uint64_t)m->n_memo, err);
-}
-static enum cb_status op_get(struct machine *m, int arg, struct cb_err *err) {
-    uint64_t i;
-    TRY(take_number(m, &i, arg, err));
-    if (i >= (uint64_t)m->n_memo || m->memo[i]->kind == MARK) return spoilt(m, "a pickle that recalls what it did not keep", err);
-    return push(m, m->memo[i], err);
-}
-/* A tuple of the last n values; n -1: of those above the mark. */
-static enum cb_status op_tuple(struct machine *m, int n, struct cb_err *err) {
-    if (n < 0) TRY(above_mark(m, &n, err));
-    struct value *v = arena_alloc(m->arena, sizeof *v);
-    struct value **item = arena_array(m->arena, (size_t)n + 1, sizeof *item);
-    if (!v || !item) FAIL(err, CB_E_MEMORY, "%s: no memory for its values", m->where);
-    for (int i = n; i-- > 0;) TRY(pop(m, &item[i], err));
-    *v = (struct value){.kind = TUPLE, .item = item, .n = n};
-    return push(m, v, err);
-}
-/* Pairs above the mark, or one, into the dictionary below. */
-static enum cb_status op_set(struct machine *m, int n, struct cb_err *err) {
-    if (n < 0) TRY(above_mark(m, &n, err));
-    struct value *d = n < m->n ? m->stack[m->n - n - 1] : NULL;
-    if (n % 2 || !d || d->kind != DICTIONARY) return spoilt(m, "pairs that go into no dictionary", err);
-    for (int i = 0; i < n; i++) {
-        TRY(list_room(m, &d->item, d->n, &d->room, err));
-        d->item[d->n++] = m->stack[m->n - n + i];
-    }
-    m->n -= n;
-    return CB_OK;
-}
-static enum cb_status op_name(struct machine *m, int arg, struct cb_err *err) {
-    (void)arg;
-    const unsigned char *line[2];
-    size_t n[2];
-    for (int i = 0; i < 2; i++) {
-        const unsigned char *stop = memchr(m->at, '\n', (size_t)(m->end - m->at));
-        if (!stop) return spoilt(m, "a name without end", err);
-        line[i] = m->at;
-        n[i] = (size_t)(stop - m->at);
-        m->at = stop + 1;
-    }
-    return push_name(m, (const char *)line[0], n[0], (const char *)line[1], n[1], err);
-}
-static enum cb_status op_stack_name(struct machine *m, int arg, struct cb_err *err) {
-    (void)arg;
-    struct value *name = NULL, *module = NULL;
-    TRY(pop(m, &name, err));
-    TRY(pop(m, &module, err));
-    if (name->kind != TEXT || module->kind != TEXT) return spoilt(m, "a name that is no text", err);
-    return push_name(m, module->text, strlen(module->text), name->text, strlen(name->text), err);
-}
-static enum cb_status op_reduce(struct machine *m, int arg, struct cb_err *err) {
-    (void)arg;
-    struct value *args = NULL, *function = NULL;
-    TRY(pop(m, &args, err));
-    TRY(pop(m, &function, err));
-    for (size_t i = 0; function->kind == NAME && args->kind == TUPLE && i < sizeof functions / sizeof *functions; i++)
-        if (function->text == functions[i].name) return functions[i].call(m, args, err);
-    return spoilt(m, "a call of something that is no function of tensors", err);
-}
-/* The state of a dictionary (its metadata) is left. */
-static enum cb_status op_build(struct machine *m, int arg, struct cb_err *err) {
-    (void)arg;
-    struct value *state = NULL;
-    TRY(pop(m, &state, err));
-    return m->n && m->stack[m->n - 1]->kind == DICTIONARY ? CB_OK : spoilt(m, "a state of something that is no dictionary", err);
-}
-/* ("storage", its type, the member's name, the device, elements) */
-static enum cb_status op_storage(struct machine *m, int arg, struct cb_err *err) {
-    (void)arg;
-    struct value *id = NULL, *v = NULL;
-    TRY(pop(m, &id, err));
-    if (id->kind != TUPLE || !is_kind(id, 1, NAME) || !is_kind(id, 2, TEXT) || !is_kind(id, 4, NUMBER))
-        return spoilt(m, "a storage without a type, a name or a length", err);
-    TRY(make(m, &v, STORAGE, err));
-    v->text = id->item[2]->text;
-    v->number = id->item[4]->number;
-    for (size_t i = 0; i < sizeof storages / sizeof *storages; i++) {
-        if (id->item[1]->text != storages[i].name) continue;
-        v->type = (struct cb_type){.dtype = storages[i].dtype, .rank = 1, .dim = {v->number}};
-        return v->number < 0 ? spoilt(m, "a storage of negative length", err) : CB_OK;
-    }
-    return spoilt(m, "a storage of no known type", err);
-}
-static enum cb_status op_stop(struct machine *m, int arg, struct cb_err *err) {
-    (void)arg, (void)err;
-    m->stopped = true;
-    return CB_OK;
 }
 
-static const struct {
-    unsigned char code;
-    enum cb_status (*run)(struct machine *m, int arg, struct cb_err *err);
-    int arg;
-} opcodes[] = {
-    {0x80, op_skip, 1} /* PROTO */,
-    {0x95, op_skip, 8} /* FRAME */,
-    {'}', op_make, DICTIONARY},
-    {'(', op_make, MARK},
-    {'N', op_make, NOTHING},
-    {0x88, op_flag, 1},
-    {0x89, op_flag, 0},
-    {'K', op_unsigned, 1},
-    {'M', op_unsigned, 2},
-    {'J', op_int, 4},
-    {0x8a, op_long, 1},
-    {'X', op_text, 4},
-    {0x8c, op_text, 1},
-    {0x8d, op_text, 8},
-    {'q', op_put, 1},
-    {'r', op_put, 4},
-    {0x94, op_memoize, 0},
-    {'h', op_get, 1},
-    {'j', op_get, 4},
-    {')', op_tuple, 0},
-    {0x85, op_tuple, 1},
-    {0x86, op_tuple, 2},
-    {0x87, op_tuple, 3},
-    {'t', op_tuple, -1},
-    {'s', op_set, 2},
-    {'u', op_set, -1},
-    {'c', op_name, 0},
-    {0x93, op_stack_name, 0},
-    {'R', op_reduce, 0},
-    {'b', op_build, 0},
-    {'Q', op_storage, 0},
-    {'.', op_stop, 0},
-};
-
-static enum cb_status machine_run(struct machine *m, struct cb_err *err) {
-    while (!m->stopped) {
-        const unsigned char *code = NULL;
-        size_t i = 0;
-        TRY(take(m, &code, 1, err));
-        while (i < sizeof opcodes / sizeof *opcodes && opcodes[i].code != *code) i++;
-        if (i == sizeof opcodes / sizeof *opcodes)
-            FAIL(err, CB_E_UNSUPPORTED, "%s: opcode 0x%02x; wanted a dictionary of tensors alone", m->where, *code);
-        TRY(opcodes[i].run(m, opcodes[i].arg, err));
+static enum cb_status tensor_take(struct reader *r, const char *key, const struct value *v, struct cb_err *err) {
+    const struct cb_type one = {.dtype = v->type.dtype, .rank = 0};
+    const int64_t size = type_bytes(&one), bytes = type_bytes(&v->type), room = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    int64_t offset = 0;
+    TRY(storage_find(r, &offset, key, v->storage, err));
+    offset += v->offset * size;
+    const unsigned char *data = map_data(r->map) + offset;
+    const bool is_copied = v->strides || (uintptr_t)data % (uintptr_t)size != 0;
+    if (!r->copy_data) {
+        if (is_copied) r->copy_bytes += room;
+        if (r->copy_bytes > COPIES * (int64_t)map_size(r->map))
+            FAIL(err, CB_E_LIMIT, "%s: %.200s: tensors that are no rows of their storage, of more than %d times the file's bytes",
+                 map_name(r->map), key, COPIES);
+        return CB_OK;
     }
-    return m->n == 1 && m->stack[0]->kind == DICTIONARY ? CB_OK : spoilt(m, "found no dictionary of tensors", err);
+    if (!is_copied) return tensors_add(r->tensors, key, &v->type, r->map, offset, err);
+    if (v->strides)
+        strided_copy(r->copy_data + r->copied, data, v, size);
+    else
+        memcpy(r->copy_data + r->copied, data, (size_t)bytes);
+    r->copied += room;
+    return tensors_add(r->tensors, key, &v->type, r->copy, r->copied - room, err);
 }
 
-/* ---- the file */
-/* root: the folder of the archive, with its slash. */
-static enum cb_status tensors_take(struct tensors *tensors, const struct value *all, const struct zip *zip, const char *root,
-                                   struct map *map, struct cb_err *err) {
+static enum cb_status dictionary_pass(struct reader *r, const struct value *all, struct cb_err *err) {
     for (int i = 0; i + 1 < all->n; i += 2) {
         const struct value *key = all->item[i], *v = all->item[i + 1];
-        char path[600];
         if (key->kind != TEXT || v->kind != TENSOR)
-            FAIL(err, CB_E_UNSUPPORTED, "%s: %.200s: no tensor under a name", map_name(map), key->kind == TEXT ? key->text : "a key");
-        snprintf(path, sizeof path, "%.400sdata/%.180s", root, v->storage->text);
-        const struct zip_member *member = zip_find(zip, path);
-        const struct cb_type one = {.dtype = v->type.dtype, .rank = 0};
-        const int64_t size = type_bytes(&one);
-        if (!member || v->storage->number > INT64_MAX / 8 || member->bytes < v->storage->number * size)
-            FAIL(err, CB_E_FORMAT, "%s: %.200s: its storage %.100s is missing or too short", map_name(map), key->text, path);
-        TRY(tensors_add(tensors, key->text, &v->type, map, member->offset + v->offset * size, err));
+            FAIL(err, CB_E_UNSUPPORTED, "%s: %.200s: no tensor under a name", map_name(r->map), key->kind == TEXT ? key->text : "a key");
+        TRY(tensor_take(r, key->text, v, err));
     }
     return CB_OK;
 }
 
-static enum cb_status archive_read(struct tensors *tensors, const struct zip *zip, struct arena *arena, struct map *map,
-                                   struct cb_err *err) {
-    const struct zip_member *pickle = zip_find_end(zip, "data.pkl"), *order = zip_find_end(zip, "/byteorder");
-    const unsigned char *data = map_data(map);
-    if (!pickle || pickle->bytes > PICKLE_LIMIT)
-        FAIL(err, CB_E_FORMAT, "%s: no data.pkl, or one of over %d bytes", map_name(map), PICKLE_LIMIT);
-    if (order && (order->bytes != 6 || memcmp(data + order->offset, "little", 6) != 0))
-        FAIL(err, CB_E_UNSUPPORTED, "%s: byteorder: wanted little", map_name(map));
-    struct machine m = {.arena = arena, .at = data + pickle->offset, .end = data + pickle->offset + pickle->bytes};
-    m.where = arena_printf(arena, "%s: %s", map_name(map), pickle->name);
-    const char *root = arena_strndup(arena, pickle->name, strlen(pickle->name) - strlen("data.pkl"));
-    if (!m.where || !root) FAIL(err, CB_E_MEMORY, "%s: no memory for a name", map_name(map));
-    TRY(machine_run(&m, err));
-    return tensors_take(tensors, m.stack[0], zip, root, map, err);
+static enum cb_status dictionary_read(struct reader *r, const struct value *all, struct cb_err *err) {
+    if (all->kind != DICTIONARY) FAIL(err, CB_E_FORMAT, "%s: found no dictionary of tensors", map_name(r->map));
+    TRY(dictionary_pass(r, all, err));
+    TRY(map_create(&r->copy, &r->copy_data, (size_t)r->copy_bytes, map_name(r->map), err));
+    return dictionary_pass(r, all, err);
 }
+
+/* ---- in a zip archive */
+static enum cb_status archive_read(struct reader *r, const struct zip *zip, struct cb_err *err) {
+    const struct zip_member *pickle = zip_find_end(zip, "data.pkl"), *order = zip_find_end(zip, "/byteorder");
+    const unsigned char *data = map_data(r->map);
+    if (!pickle) FAIL(err, CB_E_FORMAT, "%s: no data.pkl in it", map_name(r->map));
+    if (order && (order->bytes != 6 || memcmp(data + order->offset, "little", 6) != 0))
+        FAIL(err, CB_E_UNSUPPORTED, "%s: byteorder: wanted little", map_name(r->map));
+    const char *where = arena_printf(r->arena, "%s: %s", map_name(r->map), pickle->name);
+    r->root = arena_strndup(r->arena, pickle->name, strlen(pickle->name) - strlen("data.pkl"));
+    if (!where || !r->root) FAIL(err, CB_E_MEMORY, "%s: no memory for a name", map_name(r->map));
+    const unsigned char *at = data + pickle->offset;
+    struct value *root = NULL;
+    TRY(pickle_run(&root, r->arena, where, &at, at + pickle->bytes, err));
+    r->zip = zip;
+    return dictionary_read(r, root, err);
+}
+
+/* ---- one after another: pickles of a number, the version, the system, the dictionary and the storages' names, then each storage behind its length */
+static const unsigned char magic[] = {0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, '.'};
+
+static bool is_plain(const struct map *map) { return map_size(map) >= sizeof magic && memcmp(map_data(map), magic, sizeof magic) == 0; }
+
+/* The storages of the dictionary by their names, for the sizes of their elements. */
+static enum cb_status storages_note(struct table *sizes, const struct value *all, struct cb_err *err) {
+    for (int i = 0; all->kind == DICTIONARY && i + 1 < all->n; i += 2) {
+        if (all->item[i + 1]->kind != TENSOR) continue;
+        const struct value *storage = all->item[i + 1]->storage;
+        const struct cb_type one = {.dtype = storage->type.dtype, .rank = 0};
+        if (table_get(sizes, storage->text, strlen(storage->text)) < 0)
+            TRY(table_put(sizes, storage->text, strlen(storage->text), type_bytes(&one), err));
+    }
+    return CB_OK;
+}
+
+/* Where each storage of the list begins. */
+static enum cb_status storages_place(struct reader *r, const struct value *names, const struct table *sizes, const unsigned char *at,
+                                     struct cb_err *err) {
+    const unsigned char *const end = map_data(r->map) + map_size(r->map);
+    for (int i = 0; i < names->n; i++) {
+        const char *name = names->item[i]->kind == TEXT ? names->item[i]->text : "";
+        const int64_t size = table_get(sizes, name, strlen(name));
+        uint64_t n = 0;
+        if (size < 0) FAIL(err, CB_E_UNSUPPORTED, "%s: storage %.100s: of no tensor in the dictionary", map_name(r->map), name);
+        if (end - at < 8) FAIL(err, CB_E_FORMAT, "%s: storage %.100s: the file ends before it", map_name(r->map), name);
+        for (int k = 8; k-- > 0;) n = n << 8 | at[k];
+        at += 8;
+        if (n > (uint64_t)(end - at) / (uint64_t)size)
+            FAIL(err, CB_E_FORMAT, "%s: storage %.100s: %llu elements; the file ends before", map_name(r->map), name,
+                 (unsigned long long)n);
+        TRY(table_put(&r->storages, name, strlen(name), at - map_data(r->map), err));
+        at += n * (uint64_t)size;
+    }
+    return CB_OK;
+}
+
+static enum cb_status plain_read(struct reader *r, struct cb_err *err) {
+    const unsigned char *at = map_data(r->map) + sizeof magic, *const end = map_data(r->map) + map_size(r->map);
+    struct value *version = NULL, *host = NULL, *all = NULL, *names = NULL;
+    struct table sizes = {0};
+    r->root = "";
+    TRY(pickle_run(&version, r->arena, map_name(r->map), &at, end, err));
+    TRY(pickle_run(&host, r->arena, map_name(r->map), &at, end, err));
+    for (int i = 0; host->kind == DICTIONARY && i + 1 < host->n; i += 2)
+        if (host->item[i]->kind == TEXT && strcmp(host->item[i]->text, "little_endian") == 0 && !host->item[i + 1]->number)
+            FAIL(err, CB_E_UNSUPPORTED, "%s: little_endian: found false; wanted true", map_name(r->map));
+    TRY(pickle_run(&all, r->arena, map_name(r->map), &at, end, err));
+    TRY(pickle_run(&names, r->arena, map_name(r->map), &at, end, err));
+    if (names->kind != TUPLE) FAIL(err, CB_E_FORMAT, "%s: no list of its storages behind the dictionary", map_name(r->map));
+    enum cb_status status = storages_note(&sizes, all, err);
+    if (status == CB_OK) status = storages_place(r, names, &sizes, at, err);
+    table_deinit(&sizes);
+    return status == CB_OK ? dictionary_read(r, all, err) : status;
+}
+
+/* ---- both */
+static bool is_archive(const struct map *map) { return map_size(map) >= 4 && memcmp(map_data(map), "PK\3\4", 4) == 0; }
+
+bool torch_is_file(const struct map *map) { return is_archive(map) || is_plain(map); }
 
 enum cb_status torch_read(struct tensors **out, struct map *map, struct cb_err *err) {
     struct zip *zip = NULL;
-    struct arena *arena = arena_create();
+    struct reader r = {.map = map, .arena = arena_create()};
     *out = NULL;
-    enum cb_status status =
-        arena ? zip_open(&zip, map, err) : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory", map_name(map));
-    if (status == CB_OK) status = tensors_create(out, map_name(map), err);
-    if (status == CB_OK) status = archive_read(*out, zip, arena, map, err);
-    if (status != CB_OK) tensors_destroy(out);
+    enum cb_status status = r.arena ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory", map_name(map));
+    if (status == CB_OK && !is_plain(map)) status = zip_open(&zip, map, err);
+    if (status == CB_OK) status = tensors_create(&r.tensors, map_name(map), err);
+    if (status == CB_OK) status = zip ? archive_read(&r, zip, err) : plain_read(&r, err);
+    if (status != CB_OK) tensors_destroy(&r.tensors);
+    *out = r.tensors;
+    map_release(&r.copy);
+    table_deinit(&r.storages);
     zip_destroy(&zip);
-    arena_destroy(&arena);
+    arena_destroy(&r.arena);
     return status;
 }

@@ -2,9 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/arena.h"
 #include "base/table.h"
-#include "io/torch.h"
+#include "io/torch_private.h"
 
 #define END_BYTES 22
 #define CENTRAL_BYTES 46
@@ -24,8 +23,6 @@ static uint64_t number(const unsigned char *p, int n) {
     while (n-- > 0) x = x << 8 | p[n];
     return x;
 }
-
-bool torch_is_archive(const struct map *map) { return map_size(map) >= 4 && memcmp(map_data(map), "PK\3\4", 4) == 0; }
 
 /* Where the central directory lies and how many members it has. */
 struct directory {

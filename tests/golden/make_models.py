@@ -1,6 +1,6 @@
 """Makes the small models of tests/golden/models and their outputs with Transformers: python3 make_models.py [FOLDER]. Each folder is laid out as in
 Transformers, with golden.safetensors (inputs, outputs, gradients) and golden.json (which is which); activations.safetensors holds x, then what each makes of it."""
-import json, os, sys
+import json, os, shutil, sys
 import torch, transformers
 from safetensors.torch import save_file
 from transformers.activations import ACT2FN
@@ -48,6 +48,14 @@ make("roberta_relative_key_query", "Roberta", "ForMaskedLM", position_embedding_
 make("electra_relative_key", "Electra", "ForMaskedLM", position_embedding_type="relative_key", hidden_act="laplace")
 make("albert_relative_key_query", "Albert", "ForMaskedLM", position_embedding_type="relative_key_query", num_hidden_layers=2, pad_token_id=0,
      hidden_act="gelu_10")
+
+# the first one's weights in the files of torch.save, as folders had them before safetensors
+first = os.path.join(out, "bert_relative_key")
+state = transformers.BertForMaskedLM.from_pretrained(first).state_dict()
+for name, is_zip in (("bert_pytorch", True), ("bert_pytorch_old", False)):
+    os.makedirs(os.path.join(out, name), exist_ok=True)
+    shutil.copy(os.path.join(first, "config.json"), os.path.join(out, name))
+    torch.save(state, os.path.join(out, name, "pytorch_model.bin"), _use_new_zipfile_serialization=is_zip)
 
 x = torch.cat([torch.linspace(-12, 12, 65), torch.tensor([0.0, 6.0, 10.5, 20.0])])
 tensors = {"x": x}

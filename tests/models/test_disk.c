@@ -175,3 +175,25 @@ TEST(models, fresh_weights) {
     model_destroy(&model);
     json_decref(config);
 }
+
+/* Weights of torch.save make the same model as safetensors, as they are written now and as they were before PyTorch 1.6. */
+TEST(models, weights_of_torch) {
+    static const char *const files[] = {"tests/golden/models/bert_pytorch", "tests/golden/models/bert_pytorch_old"};
+    struct cb_err err = {0};
+    for (size_t i = 0; i < 2; i++) {
+        struct store *store[2];
+        struct model *model[2];
+        const char *const folder[2] = {"tests/golden/models/bert_relative_key", files[i]};
+        for (int k = 0; k < 2; k++) {
+            CHECK_OK(store_create(&store[k], &err));
+            CHECK_OK(model_load(&model[k], store[k], folder[k], &err));
+        }
+        CHECK(store_count(store[0]) == store_count(store[1]) && store_count(store[0]) > 20);
+        for (int w = 0; w < store_count(store[0]); w++) {
+            const struct store_entry *want = store_at(store[0], w), *have = store_find(store[1], want->name);
+            CHECK(have && type_equal(&have->type, &want->type) && memcmp(have->data, want->data, (size_t)want->bytes) == 0, "%s",
+                  want->name);
+        }
+        for (int k = 0; k < 2; k++) model_destroy(&model[k]), store_destroy(&store[k]);
+    }
+}
