@@ -9,7 +9,8 @@ struct parquet;
 typedef enum cb_status parquet_repair_fn(void *user, const char **text, size_t *n, struct cb_err *err);
 
 /* Read: pages of version 1 and 2; encodings plain, dictionary, run-length, delta (numbers, lengths, byte arrays), byte stream split; Snappy, gzip, LZ4, zstd.
-   Bytes without a type of text are text where they are UTF-8, else null; times are the numbers that they are stored as, of INT96 nanoseconds since 1970. Owned by caller, free with parquet_close. */
+   Bytes without a type of text are text where they are UTF-8, else null; times are the numbers that they are stored as, of INT96 nanoseconds since 1970.
+   Owned by caller, free with parquet_close. */
 enum cb_status parquet_open(struct parquet **parquet, const char *path, parquet_repair_fn *repair, void *user, struct cb_err *err);
 void parquet_close(struct parquet **parquet);
 /* *row: owned by caller, json_decref; NULL at the end. */

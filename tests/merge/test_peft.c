@@ -406,6 +406,20 @@ TEST(merge_peft, broken_modules_are_refused) {
     REFUSED(CB_E_FORMAT, "magnitudes");
     write_module(a, "[]", 2, 2, 1);
     REFUSED(CB_E_FORMAT, "");
+    // options under which A and B alone are not the change: on by name, off they say nothing
+    static const char *const options[][2] = {{"layer_replication", "[[0, 1]]"},  {"use_qalora", "true"},
+                                             {"alora_invocation_tokens", "[5]"}, {"target_parameters", "[\"experts.down_proj\"]"},
+                                             {"trainable_token_indices", "[1]"}, {"arrow_config", "{\"top_k\": 1}"}};
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        char config[200], words[60];
+        snprintf(config, sizeof config, "{\"peft_type\": \"LORA\", \"r\": 2, \"%s\": %s}", options[i][0], options[i][1]);
+        snprintf(words, sizeof words, "%s: found ", options[i][0]);
+        write_module(a, config, 2, 2, 1);
+        REFUSED(CB_E_UNSUPPORTED, words);
+    }
+    write_module(a, "{\"peft_type\": \"LORA\", \"r\": 2, \"layer_replication\": [], \"use_qalora\": false, \"arrow_config\": null}", 2, 2,
+                 1);
+    CHECK_OK(merge_exactly(folder, parts, 2, "linear", "", NULL, out, &report, &err));
     write_module(a, GOOD, 2, 2, NAN);
     CHECK_FAILS(merge_exactly(folder, parts, 2, "ties", "density: 0.5", NULL, out, &report, &err), CB_E_NUMERIC, "not finite");
     REFUSED(CB_E_NUMERIC, "not finite");
