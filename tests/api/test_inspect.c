@@ -3,6 +3,8 @@
 
 #include "../data/files.h"
 #include "../harness.h"
+#include "io/file.h"
+#include "io/safetensors.h"
 
 static struct cb_err err;
 
@@ -66,6 +68,25 @@ TEST(inspect, folders_of_vocabularies) {
         snprintf(want, sizeof want, "\"kind\":\"tokenizer\",\"vocab\":%s,", files[i][2]);
         CHECK(strstr(text, want), "%s: %s", files[i][0], text);
         free(text);
+        free(path);
+        free(folder);
+    }
+}
+
+/* Weights without what they are weights of are shown, and refused with check. */
+TEST(inspect, weights_alone) {
+    static const char *const files[][3] = {{"model.safetensors", "\"kind\":\"weights\"", "weights without config.json"},
+                                           {"adapter_model.bin", "\"kind\":\"adapter weights\"", "without adapter_config.json"}};
+    static const float zero = 0;
+    for (int i = 0; i < 2; i++) {
+        char *folder = folder_make(), *path = io_path_join(folder, files[i][0]), *text = NULL;
+        const struct tensor_item item = {"w", {CB_DTYPE_F32, 1, {1}}, &zero, NULL};
+        memset(&err, 0, sizeof err);
+        CHECK_OK(tensors_write(path, &item, 1, NULL, NULL, NULL, &err));
+        CHECK_OK(cb_inspect(folder, NULL, false, false, true, &text, &err));
+        CHECK(strstr(text, files[i][1]) && strstr(text, "\"tensors\":1") && strstr(text, files[i][2]), "%s", text);
+        free(text);
+        CHECK_FAILS(cb_inspect(folder, NULL, true, false, true, &text, &err), CB_E_IO, files[i][2]);
         free(path);
         free(folder);
     }

@@ -170,6 +170,20 @@ TEST(data_source, folders) {
     free(folder);
 }
 
+/* Of a folder JSON without records is left out with a word, as the settings beside a model; named itself it is refused. */
+TEST(data_source, json_in_folders) {
+    char *folder = folder_make(), *settings = file_put(folder, "config.json", "{\"hidden_size\":4}", 17), out[1000];
+    free(file_put(folder, "b.txt", "B", 1));
+    free(file_put(folder, "list.json", "[{\"text\":\"L\"}]", 14));
+    const char *paths[] = {folder}, *named[] = {settings};
+    CHECK_OK(read_all(out, sizeof out, paths, 1, DATA_INVALID_FAIL, 0));
+    CHECK(!strcmp(out, "[B][L]"), "%s", out);
+    CHECK(n_warned == 1 && strstr(warned[0], "1 of 3 files") && strstr(warned[0], "config.json"), "%s", warned[0]);
+    CHECK_FAILS(read_all(out, sizeof out, named, 1, DATA_INVALID_FAIL, 0), CB_E_FORMAT, "found \"hidden_size\"; wanted text");
+    free(settings);
+    free(folder);
+}
+
 TEST(data_source, packed_equals_plain) {
     size_t n = 400000;
     char *text = malloc(n), *plain = malloc(n * 2), *packed = malloc(n * 2), *folder = folder_make();
