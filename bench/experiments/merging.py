@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Merges of two fine-tuned models, the loss along the line between them, and a domain that is taken away.
 
-merging.py BASE DATA OUT: full fine-tuning (or --tuner match:PATTERN, a part of the weights) on English product reviews and on Russian
-restaurant reviews; strength and density of each merge are chosen on
-validation parts, the table is of test parts. Then the Russian task vector is subtracted from the base. OUT/merging.md."""
+merging.py BASE DATA OUT: full fine-tuning (or --tuner match:PATTERN, a part of the weights) on English product reviews and on Russian restaurant reviews;
+strength and density of each merge are chosen on validation parts, the table is of test parts. Then the Russian task vector is subtracted from the base. OUT/merging.md."""
 import itertools
 
+from entrants import folder
 from experiment import cambium, options, once, forget_checkpoints, read, reviews, side_by_side, write_text
 
 METHODS = {"task_arithmetic": False, "ties": True, "dare_linear": True}  # whether it has a density
@@ -22,7 +22,7 @@ def loss(o, model, text):
 
 
 def tune(o, data, language):
-    out = o.out / f"full-{language}"
+    out = o.out / f"{folder(o.tuner)}-{language}"
 
     def train():
         r = cambium(o, "finetune", o.base, "--tuner", o.tuner, "--data", data[language]["train"], "--steps", o.steps, "--batch", "8", "--seq", "128", "--lr",
