@@ -28,6 +28,7 @@ $(BUILD)/test-one/%: $(BUILD)/tests/%.o $(TEST_HELPER_OBJ) $(LIB)
 
 # ---- fuzz targets: replayed over their corpus within the tests, driven by libFuzzer in `make fuzz`
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+-include $(FUZZ:%=$(BUILD)/tests/fuzz/fuzz_%.d)
 $(BUILD)/replay/%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/replay_main.o $(LIB)
 	@mkdir -p $(dir $@)
 	$(call say,LD $@)$(CC) $(CB_CFLAGS) $(filter %.o,$^) $(LIB) $(LIBS) -o $@
