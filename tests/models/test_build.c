@@ -289,7 +289,7 @@ static void case_check(const char *root, const char *name, const char *config, c
 static bool case_is_known(const char *path) {
     struct cb_err err = {0};
     struct model *m = NULL;
-    char file[700];
+    char file[900];
     snprintf(file, sizeof file, "%s/golden.safetensors", path);
     bool is_case = io_is_file(file);
     snprintf(file, sizeof file, "%s/config.json", path);
