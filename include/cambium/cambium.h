@@ -281,9 +281,10 @@ struct cb_generate_options {
     int64_t n_ids;
     const char *messages; /* JSON: a list of {role, content}, or an object with messages and maybe tools; the model answers the last */
     const char *chat_template; /* as of training */
-    int64_t max_new; /* 128 */
-    double temperature, top_p, min_p, repeat_penalty; /* 0: 1, 1, 0, 1 */
-    int64_t top_k; /* 0: all */
+    /* 0: as the model's generation_config.json says, else 128; 1, 1, 0, 1; all. min_p and top_k -1: off. One of the three and top_k set: not greedy. */
+    int64_t max_new;
+    double temperature, top_p, min_p, repeat_penalty;
+    int64_t top_k;
     bool greedy, ignore_eos;
     const char *const *stop; /* strings that end the text */
     int n_stop;

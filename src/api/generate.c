@@ -159,7 +159,8 @@ static enum cb_status context_choose(struct generation *g, int64_t *context, str
         FAIL(err, CB_E_USAGE, "--max-new %lld: wanted 1 to 2^30", (long long)g->o->max_new);
     if (asked < 0) FAIL(err, CB_E_USAGE, "--context %lld: wanted 1 or more", (long long)asked);
     if (asked > top) FAIL(err, CB_E_USAGE, "--context %lld: the model has %lld positions", (long long)asked, (long long)top);
-    g->max_new = g->o->max_new ? g->o->max_new : USUAL_NEW;
+    const int64_t usual = g->from->rules.max_new ? g->from->rules.max_new : USUAL_NEW;
+    g->max_new = g->o->max_new ? g->o->max_new : usual;
     if (m->family->encoder_decoder) {
         // the prompt is the source; the decoder's cache holds what it begins with and what is new
         *context = asked ? asked : g->max_new + 2 < top ? g->max_new + 2 : top;
@@ -259,16 +260,10 @@ static enum cb_status session_ready(struct generation *g, int64_t *known, struct
 }
 
 static enum cb_status helpers_open(struct generation *g, struct cb_err *err) {
-    const struct cb_generate_options *o = g->o;
-    struct sample_options so = {.greedy = o->greedy,
-                                .temperature = o->temperature,
-                                .top_p = o->top_p,
-                                .min_p = o->min_p,
-                                .repeat_penalty = o->repeat_penalty,
-                                .top_k = o->top_k,
-                                .no_repeat_ngram = g->from->rules.no_repeat_ngram,
-                                .most_seen = most_seen(g),
-                                .seed = g->engine->options.seed};
+    struct sample_options so = generation_sampling(&g->from->rules, g->o);
+    so.no_repeat_ngram = g->from->rules.no_repeat_ngram;
+    so.most_seen = most_seen(g);
+    so.seed = g->engine->options.seed;
     TRY(sampler_create(&g->sampler, g->from->instance.model->vocab, &so, err));
     // of two stacks it is the decoder's own tokens that count
     const struct model *m = g->from->instance.model;
@@ -405,7 +400,7 @@ static enum cb_status generator_load(struct cb_generator *g, const struct cb_gen
     TRY(copy_name(&g->modules, o->modules, err));
     TRY(copy_name(&g->chat_template, o->chat_template, err));
     TRY(instance_open(&g->instance, g->engine, g->model, g->modules, err));
-    TRY(generation_rules_read(&g->rules, g->instance.model, o->repeat_penalty != 0, g->engine, err));
+    TRY(generation_rules_read(&g->rules, g->instance.model, g->engine, err));
     return files_have_tokenizer(g->model) ? files_load_tokenizer(&g->tokenizer, g->model, err) : CB_OK;
 }
 

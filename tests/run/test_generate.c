@@ -173,7 +173,7 @@ TEST(generate, keeps_to_the_rules_of_the_model) {
 
 static void tell(void *user, const char *line) { snprintf(user, 300, "%s", line); }
 
-/* Keys that ask for something and are not followed are named with their file, those that are off are not; a penalty of the caller's is one. */
+/* Keys that ask for something and are not followed are named with their file, those that are off or followed are not. */
 TEST(generate, names_the_rules_that_it_does_not_keep) {
     static const char rules[] =
         "{\"num_beams\": 4, \"min_length\": 0, \"repetition_penalty\": 1.5, \"bad_words_ids\": [[3]], \"guidance_scale\": null}";
@@ -195,17 +195,68 @@ TEST(generate, names_the_rules_that_it_does_not_keep) {
     json_decref(config);
     snprintf(path, sizeof path, "%s/generation_config.json", folder);
     const char *const want[] = {"config.json asks for what is not done here: num_beams;",
-                                "generation_config.json asks for what is not done here: num_beams, repetition_penalty, bad_words_ids;",
                                 "generation_config.json asks for what is not done here: num_beams, bad_words_ids;"};
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 2; i++) {
         if (!i) unlink(path);
         if (i == 1) CHECK_OK(io_write_file(path, rules, strlen(rules), &err));
-        o.repeat_penalty = i == 2 ? 1.1 : 0;
         *told = 0;
         CHECK_OK(cb_generate(engine, &o, &r, &err));
         CHECK(!strncmp(told, want[i], strlen(want[i])), "%d: %s", i, told);
         cb_free(r.ids);
     }
+    cb_engine_destroy(&engine);
+}
+
+/* What generation_config.json says of drawing is as if options said it, and options win. */
+TEST(generate, draws_as_the_model_says) {
+    static const struct {
+        const char *rules;  // NULL: none
+        struct cb_generate_options o;
+    } cases[] = {
+        // equal pairs
+        {"{\"do_sample\": false, \"repetition_penalty\": 1.3, \"max_new_tokens\": 9}", {0}},
+        {NULL, {.greedy = true, .repeat_penalty = 1.3, .max_new = 9}},
+        {"{\"do_sample\": true, \"temperature\": 3.5, \"top_p\": 0.9, \"max_new_tokens\": 12}", {0}},
+        {NULL, {.temperature = 3.5, .top_p = 0.9, .top_k = 50, .max_new = 12}},
+        {"{\"do_sample\": true, \"temperature\": 3.5, \"top_k\": 3}", {.top_p = 0.5, .max_new = 12}},
+        {NULL, {.temperature = 3.5, .top_p = 0.5, .top_k = 3, .max_new = 12}},
+        {"{\"do_sample\": true, \"top_k\": 3, \"min_p\": 0.9}", {.top_k = -1, .min_p = -1, .max_new = 12}},
+        {NULL, {.max_new = 12}},
+        {"{\"do_sample\": false, \"temperature\": 2.5}", {.top_k = 5, .max_new = 12}},
+        {NULL, {.temperature = 2.5, .top_k = 5, .max_new = 12}},
+        {"{\"temperature\": 0.0, \"max_new_tokens\": 6}", {0}},
+        {NULL, {.greedy = true, .max_new = 6}},
+        {"{\"do_sample\": true, \"max_new_tokens\": 6}", {.greedy = true}},
+        {NULL, {.greedy = true, .max_new = 6}},
+    };
+    struct cb_err err = {0};
+    struct cb_init_result made;
+    struct cb_engine *engine;
+    char folder[128], path[160];
+    const int32_t ids[] = {5, 8};
+    const struct cb_engine_options eo = {.threads = 1, .seed = 5};
+    temporary_folder(folder, "draws");
+    CHECK_OK(cb_engine_create(&engine, &eo, &err));
+    struct cb_init_options io = {.out = folder, .family = "gpt2"};
+    io.set = "n_embd=16,n_layer=1,n_head=2,n_positions=160,vocab_size=90,initializer_range=0.8,eos_token_id=null";
+    CHECK_OK(cb_init(engine, &io, &made, &err));
+    snprintf(path, sizeof path, "%s/generation_config.json", folder);
+    struct cb_generate_result r[2];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct cb_generate_options o = cases[i].o;
+        o.model = folder, o.ids = ids, o.n_ids = 2, o.ignore_eos = true;
+        unlink(path);
+        if (cases[i].rules) CHECK_OK(io_write_file(path, cases[i].rules, strlen(cases[i].rules), &err));
+        CHECK_OK(cb_generate(engine, &o, &r[i % 2], &err));
+        if (i % 2 == 0) continue;
+        CHECK(r[0].n_ids == r[1].n_ids && !memcmp(r[0].ids, r[1].ids, (size_t)r[0].n_ids * sizeof *r[0].ids), "%s", cases[i - 1].rules);
+        cb_free(r[0].ids);
+        cb_free(r[1].ids);
+    }
+    static const char wrong[] = "{\"top_p\": 1.5}";
+    struct cb_generate_options o = {.model = folder, .ids = ids, .n_ids = 2};
+    CHECK_OK(io_write_file(path, wrong, strlen(wrong), &err));
+    CHECK_FAILS(cb_generate(engine, &o, &r[0], &err), CB_E_FORMAT, "generation_config.json: top_p: found 1.5");
     cb_engine_destroy(&engine);
 }
 
