@@ -8,10 +8,13 @@ bool config_flag(const json_t *config, const char *key, bool preset) {
     return json_is_boolean(value) ? json_is_true(value) : preset;
 }
 
-struct text_view config_text(const json_t *config, const char *key) {
-    const json_t *value = json_object_get(config, key);
+struct text_view config_item(const json_t *value) {
     if (json_is_object(value)) value = json_object_get(value, "content");
     return json_is_string(value) ? (struct text_view){json_string_value(value), json_string_length(value)} : (struct text_view){NULL, 0};
+}
+
+struct text_view config_text(const json_t *config, const char *key) {
+    return config_item(json_object_get(config, key));
 }
 
 void config_ends(struct tokenizer *t, const json_t *config) {
@@ -83,18 +86,51 @@ static enum cb_status entries_add(struct tokenizer *t, const json_t *list, const
     return status;
 }
 
+/* ---- specials */
+const char *const config_special_keys[] = {"bos_token", "eos_token", "unk_token",  "sep_token",
+                                           "pad_token", "cls_token", "mask_token", NULL};
+
+enum cb_status config_put(struct tokenizer *t, struct added_token token, const char *name, struct cb_err *err) {
+    if (!token.n) return CB_OK;
+    int32_t known = tokenizer_id(t, token.text), next = tokenizer_n_shown(t);
+    for (int i = 0; i < t->n_added; i++) {
+        if (t->added[i].id == known) return CB_OK;
+        if (t->added[i].id >= next) next = t->added[i].id + 1;
+    }
+    token.id = known < 0 ? next : known;
+    return tokenizer_add(t, &token, name, err);
+}
+
+/* A special as it is told: a text or an object. */
+static struct added_token special_of(const json_t *value) {
+    const struct text_view text = config_item(value);
+    struct added_token token = {text.text, text.n, 0, .special = true};
+    token.lstrip = config_flag(value, "lstrip", false);
+    token.rstrip = config_flag(value, "rstrip", false);
+    token.single_word = config_flag(value, "single_word", false);
+    return token;
+}
+
 enum cb_status config_added(struct tokenizer *t, const json_t *config, const char *name, struct cb_err *err) {
-    static const char *const keys[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
-    const json_t *list = json_object_get(config, "added_tokens_decoder");
+    const json_t *list = json_object_get(config, "added_tokens_decoder"), *more = json_object_get(config, "additional_special_tokens"),
+                 *item;
+    size_t i;
     if (json_is_object(list)) TRY(entries_add(t, list, name, err));
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        struct text_view text = config_text(config, keys[i]);
-        int32_t id = text.n ? vocab_find(&t->vocab, text.text, text.n) : -1;
-        if (id < 0 || id >= tokenizer_n_shown(t)) continue;
-        bool lstrip = config_flag(json_object_get(config, keys[i]), "lstrip", false);
-        struct added_token token = {text.text, text.n, id, .lstrip = lstrip, .special = true}, *old = added_by_id(t, id);
-        if (old) old->special = true, old->hidden = false;
-        if (!old) TRY(tokenizer_add(t, &token, name, err));
+    // those of the vocabulary first: they take no new ids
+    for (int is_new = 0; is_new < 2; is_new++)
+        for (const char *const *key = config_special_keys; *key; key++) {
+            const struct added_token token = special_of(json_object_get(config, *key));
+            const int32_t id = token.n ? vocab_find(&t->vocab, token.text, token.n) : -1;
+            struct added_token *old = id < 0 ? NULL : added_by_id(t, id);
+            if (old) old->special = true, old->hidden = false;
+            if (!old && token.n && (id < 0 || id >= tokenizer_n_shown(t)) == is_new) TRY(config_put(t, token, name, err));
+        }
+    if (json_array_size(more) > 1 << 16) FAIL(err, CB_E_LIMIT, "%s: additional_special_tokens: over 65536", name);
+    json_array_foreach(more, i, item) {
+        TRY(config_put(t, special_of(item), name, err));
+        const char *text = config_item(item).text;
+        for (int k = 0; text && k < t->n_added; k++)
+            if (!strcmp(t->added[k].text, text)) t->added[k].hidden = false;
     }
     config_ends(t, config);
     return CB_OK;

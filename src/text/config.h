@@ -7,8 +7,19 @@
 bool config_flag(const json_t *config, const char *key, bool preset);
 /* The text of "key": "text" or {"content": "text"}; text NULL where there is none. */
 struct text_view config_text(const json_t *config, const char *key);
-/* Adds the tokens of added_tokens_decoder, and marks the named specials (bos_token, ...) that are in the vocabulary; sets t's bos and eos. */
+/* The same of a value. Nullable: value. */
+struct text_view config_item(const json_t *value);
+/* bos_token, ..., in the order in which Transformers adds what is not in the vocabulary; NULL after the last. */
+extern const char *const config_special_keys[];
+/* config with what older files say where it has no added_tokens_decoder. Nullable: config, map (special_tokens_map.json), added (added_tokens.json).
+   *out: owned by caller, json_decref. */
+enum cb_status config_with_old(json_t **out, const json_t *config, const json_t *map, const json_t *added, const char *name,
+                               struct cb_err *err);
+/* Adds the tokens of added_tokens_decoder, marks the named specials (bos_token, ...) that are in the vocabulary, and adds the others and the additional ones
+   after all; sets t's bos and eos. */
 enum cb_status config_added(struct tokenizer *t, const json_t *config, const char *name, struct cb_err *err);
+/* Adds a token of any id, which it gets by its text or after all; one that is added already stays as it is. */
+enum cb_status config_put(struct tokenizer *t, struct added_token token, const char *name, struct cb_err *err);
 /* Sets bos and eos by bos_token and eos_token. */
 void config_ends(struct tokenizer *t, const json_t *config);
 /* A template that puts first (bos or [CLS]) before and last (eos or [SEP]) after each sequence; NULL: nothing there. Ids are looked up. is_bert: first

@@ -82,18 +82,25 @@ struct track *encoder_free_track(const struct encoder *e, const struct piece *pi
     return begin && at >= begin && at < begin + e->track[0].n_text ? &e->track[1] : &e->track[0];
 }
 
-static enum cb_status normalise(struct encoder *e, struct piece *piece, struct cb_err *err) {
-    for (int i = 0; i < e->t->n_normalisers; i++) {
+/* The normalisers from first up to end. */
+static enum cb_status normalise(struct encoder *e, struct piece *piece, int first, int end, struct cb_err *err) {
+    for (int i = first; i < end; i++) {
         const struct part *part = e->t->normaliser[i];
         TRY(part->kind->normalise(part, e, encoder_free_track(e, piece), piece, err));
     }
     return CB_OK;
 }
 
+static enum cb_status normalise_late(struct encoder *e, const struct piece *piece, struct cb_err *err) {
+    struct piece normal = *piece;
+    TRY(normalise(e, &normal, e->t->n_normalisers - e->t->n_late, e->t->n_normalisers, err));
+    return pretokenise(e, &normal, err);
+}
+
 static enum cb_status normalise_rest(struct encoder *e, const struct piece *piece, struct cb_err *err) {
     struct piece normal = *piece;
-    TRY(normalise(e, &normal, err));
-    return added_split(e, &e->t->normal_set, &normal, pretokenise, err);
+    TRY(normalise(e, &normal, 0, e->t->n_normalisers - e->t->n_late, err));
+    return added_split(e, &e->t->normal_set, &normal, e->t->n_late ? normalise_late : pretokenise, err);
 }
 
 static enum cb_status check_text(const char *text, size_t n, struct cb_err *err) {
@@ -228,7 +235,7 @@ enum cb_status encoder_normalise(struct encoder *encoder, char **out, size_t *n_
     TRY(check_text(text, n, err));
     struct piece all = {text, n, NULL, 0, (uint32_t)n};
     encoder->tracking = encoder->t->always_track;
-    TRY(normalise(encoder, &all, err));
+    TRY(normalise(encoder, &all, 0, encoder->t->n_normalisers - encoder->t->n_late, err));
     struct buffer copy = {0};
     TRY(buffer_append(&copy, all.text, all.n, err));
     copy.data[copy.n] = 0;
@@ -250,7 +257,7 @@ enum cb_status encoder_words(struct encoder *encoder, const char *text, size_t n
     TRY(check_text(text, n, err));
     struct piece all = {text, n, NULL, 0, (uint32_t)n};
     encoder->hook = fn, encoder->hook_context = context, encoder->tracking = encoder->t->always_track, encoder->word = 0;
-    enum cb_status status = normalise(encoder, &all, err);
+    enum cb_status status = normalise(encoder, &all, 0, encoder->t->n_normalisers, err);
     if (!status) status = encoder_emit(encoder, -1, &all, err);
     encoder->hook = NULL;
     return status;

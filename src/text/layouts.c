@@ -141,17 +141,6 @@ json_t *layout_config(const struct layout *layout, const json_t *config) {
 
 /* ---- tokens after the pieces */
 
-static enum cb_status token_put(struct tokenizer *t, struct added_token token, const char *name, struct cb_err *err) {
-    if (!token.n) return CB_OK;
-    int32_t known = tokenizer_id(t, token.text), next = tokenizer_n_shown(t);
-    for (int i = 0; i < t->n_added; i++) {
-        if (t->added[i].id == known) return CB_OK;
-        if (t->added[i].id >= next) next = t->added[i].id + 1;
-    }
-    token.id = known < 0 ? next : known;
-    return tokenizer_add(t, &token, name, err);
-}
-
 /* The token of a language; false where it does not fit. */
 static bool code_token(const struct layout *layout, struct text_view code, char *out, size_t size) {
     const char *begin = layout->code_begin ? layout->code_begin : "", *end = layout->code_end ? layout->code_end : "";
@@ -159,45 +148,36 @@ static bool code_token(const struct layout *layout, struct text_view code, char 
     return length > 0 && (size_t)length < size;
 }
 
-static enum cb_status codes_put(struct tokenizer *t, const struct layout *layout, const char *name, struct cb_err *err) {
+/* Whether added_tokens_decoder has a text. */
+static bool is_told(const json_t *config, const char *text) {
+    const char *key;
+    json_t *value;
+    json_object_foreach(json_object_get(config, "added_tokens_decoder"), key, value) {
+        const char *content = config_item(value).text;
+        if (content && !strcmp(content, text)) return true;
+    }
+    return false;
+}
+
+/* What a class itself has after the pieces, unless added_tokens_decoder says where: languages, and of fairseq's the mask. */
+static enum cb_status own_put(struct tokenizer *t, const struct layout *layout, const json_t *config, const char *name,
+                              struct cb_err *err) {
     char text[32];
     const char *codes = layout->codes;
     // M2M100 finds them in no text
     for (struct text_view code; config_word(&codes, &code);)
-        if (code_token(layout, code, text, sizeof text))
-            TRY(token_put(t, (struct added_token){text, strlen(text), 0, .special = true, .hidden = layout->code_begin}, name, err));
-    return CB_OK;
-}
-
-/* In the order in which the classes add them. */
-static const char *const special_keys[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
-
-/* added_tokens_decoder tells what stands after the pieces; where it is not there the class does. */
-static enum cb_status tail_put(struct tokenizer *t, const struct layout *layout, const json_t *config, const char *name,
-                               struct cb_err *err) {
-    bool told = json_object_size(json_object_get(config, "added_tokens_decoder"));
-    if (!told || layout->code_begin) TRY(codes_put(t, layout, name, err));
-    for (size_t i = 0; !told && i < sizeof special_keys / sizeof *special_keys; i++) {
-        struct text_view text = config_text(config, special_keys[i]);
-        bool lstrip = config_flag(json_object_get(config, special_keys[i]), "lstrip", false);
-        TRY(token_put(t, (struct added_token){text.text, text.n, 0, .lstrip = lstrip, .special = true}, name, err));
-    }
-    const json_t *more = json_object_get(config, "additional_special_tokens"), *value;
-    size_t i;
-    if (json_array_size(more) > 1 << 16) FAIL(err, CB_E_LIMIT, "%s: additional_special_tokens: over 65536", name);
-    json_array_foreach(more, i, value) {
-        const char *text = json_string_value(value);
-        if (text && !told) TRY(token_put(t, (struct added_token){text, strlen(text), 0, .special = true}, name, err));
-        for (int k = 0; text && k < t->n_added; k++)
-            if (!strcmp(t->added[k].text, text)) t->added[k].hidden = false;
-    }
-    return CB_OK;
+        if (code_token(layout, code, text, sizeof text) && !is_told(config, text))
+            TRY(config_put(t, (struct added_token){text, strlen(text), 0, .special = true, .hidden = layout->code_begin}, name, err));
+    const struct text_view mask = config_text(config, "mask_token");
+    if (!layout->first || !mask.n || is_told(config, mask.text)) return CB_OK;
+    const bool lstrip = config_flag(json_object_get(config, "mask_token"), "lstrip", false);
+    return config_put(t, (struct added_token){mask.text, mask.n, 0, .lstrip = lstrip, .special = true}, name, err);
 }
 
 enum cb_status layout_finish(struct tokenizer *t, const struct layout *layout, const json_t *config, const char *name, struct cb_err *err) {
     char source[64] = "";
+    TRY(own_put(t, layout, config, name, err));
     TRY(config_added(t, config, name, err));
-    TRY(tail_put(t, layout, config, name, err));
     const char *key;
     json_t *value;
     json_object_foreach(json_object_get(config, "added_tokens_decoder"), key, value) {
@@ -296,5 +276,6 @@ enum cb_status layout_spm_read(struct tokenizer *t, const struct layout *layout,
     json_decref(claims);
     TRY(status);
     TRY(before_set(t, config, name, err));
+    t->n_late = 1;
     return layout_finish(t, layout, config, name, err);
 }

@@ -295,6 +295,17 @@ static enum cb_status load_slow(struct tokenizer **tokenizer, const char *path, 
     return status;
 }
 
+/* *config with what older files beside it say. */
+static enum cb_status old_join(json_t **config, const char *path, struct cb_err *err) {
+    json_t *map = NULL, *added = NULL, *both = NULL;
+    enum cb_status status = read_json(&map, path, "special_tokens_map.json", err);
+    if (!status) status = read_json(&added, path, "added_tokens.json", err);
+    if (!status && (map || added)) status = config_with_old(&both, *config, map, added, path, err);
+    if (both) json_decref(*config), *config = both;
+    json_decref(map), json_decref(added);
+    return status;
+}
+
 enum cb_status tokenizer_load_pattern(struct tokenizer **tokenizer, const char *path, const char *pattern, struct cb_err *err) {
     *tokenizer = NULL;
     char whole[4096];
@@ -303,8 +314,9 @@ enum cb_status tokenizer_load_pattern(struct tokenizer **tokenizer, const char *
     if (!S_ISDIR(s.st_mode)) return load_one(tokenizer, path, pattern, NULL, err);
     json_t *config = NULL;
     TRY(read_json(&config, path, "tokenizer_config.json", err));
-    enum cb_status status = is_file(path, "tokenizer.json", whole, sizeof whole) ? load_one(tokenizer, whole, pattern, config, err)
-                                                                                 : load_slow(tokenizer, path, pattern, config, err);
+    const bool is_whole = is_file(path, "tokenizer.json", whole, sizeof whole);
+    enum cb_status status = is_whole ? load_one(tokenizer, whole, pattern, config, err) : old_join(&config, path, err);
+    if (!is_whole && !status) status = load_slow(tokenizer, path, pattern, config, err);
     json_decref(config);
     return status;
 }

@@ -175,6 +175,7 @@ struct tokenizer {
     struct part *part[ROLE_COUNT];
     const struct part **normaliser, **stage;  // flattened sequences
     int n_normalisers, n_stages;
+    int n_late;  // the last normalisers, which run on what lies between added tokens of normalised text: none, or SentencePiece's own
     bool raw_bytes;  // the last stage is ByteLevel and the model maps bytes itself
     bool always_track;  // a component asks where its text lies
     enum {

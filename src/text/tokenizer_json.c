@@ -247,7 +247,7 @@ static json_t *added_write(const struct tokenizer *t) {
         const struct added_token *a = t->added_of[id] ? &t->added[t->added_of[id] - 1] : NULL;
         if (!a) continue;
         json_t *one = json_pack("{sisssbsbsbsbsb}", "id", (int)a->id, "content", "", "single_word", a->single_word, "lstrip", a->lstrip,
-                                "rstrip", a->rstrip, "normalized", a->normalized, "special", a->special);
+                                "rstrip", a->rstrip, "normalized", a->normalized && !t->n_late, "special", a->special);
         if (!one || json_object_set_new(one, "content", json_stringn(a->text, a->n)) || json_array_append_new(list, one)) {
             json_decref(list);
             return NULL;
