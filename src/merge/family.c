@@ -131,11 +131,11 @@ static void norms_tile(const struct merge_job *job, const struct merge_tile *t, 
 
 /* ---- preparation */
 
-/* floor(density n) largest; of breadcrumbs: less the floor(gamma n) largest of all, as far as there are others. */
+/* floor(density n) largest, at least one where density is not 0; of breadcrumbs: less the floor(gamma n) largest of all, as far as there are others. */
 static enum cb_status find_cuts(struct merge_job *job, struct family *f, struct member *m, struct cb_err *err) {
     const struct merge_family *kind = job->method->kind;
     int64_t n = job->n, kept = (int64_t)(m->density * (double)n), top = 0;
-    if (kind->keep == MERGE_KEEP_LARGEST && !kind->may_keep_none && kept < 1) kept = 1;
+    if (kind->keep == MERGE_KEEP_LARGEST && !kind->may_keep_none && m->density > 0 && kept < 1) kept = 1;
     if (kind->keep == MERGE_KEEP_MIDDLE) top = (int64_t)(m->gamma * (double)n);
     int64_t low = n - kept - top;
     if (low < 0) low = 0;

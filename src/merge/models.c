@@ -326,7 +326,7 @@ static enum cb_status add_outside(struct merge_plan *plan, bool before, struct c
         const char *name = m->tensor[i].name;
         size_t begin, end;
         if (merge_layer_of(name, &begin, &end) >= 0 || is_before_layers(name) != before || is_left_out(plan, name)) continue;
-        TRY(add_output(plan, slice, name, -1, 0, before ? 0 : 1, err));
+        TRY(add_output(plan, slice, name, -1, 0, 0, err));
     }
     return CB_OK;
 }

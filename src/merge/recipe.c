@@ -284,14 +284,17 @@ static bool scalar_number(const struct merge_option *o, const json_t *value, dou
     return false;
 }
 
-/* Numbers spread evenly over t in [0,1], straight lines between them. */
+/* Numbers spread evenly over t in [0,1], straight lines between them; of words, true and false the one at or before t. */
 static bool gradient_number(const struct merge_option *o, const json_t *list, double t, double *out) {
     const size_t n = json_array_size(list);
+    bool numbers = true;
     double a, b;
-    for (size_t i = 0; i < n; i++)
-        if (!json_is_number(json_array_get(list, i))) return false;
+    for (size_t i = 0; i < n; i++) {
+        if (!scalar_number(o, json_array_get(list, i), &a)) return false;
+        numbers &= json_is_number(json_array_get(list, i));
+    }
     const double at = t * (double)(n - 1);
-    const size_t low = (size_t)at, high = low + 1 < n ? low + 1 : n - 1;
+    const size_t low = (size_t)at, high = numbers && low + 1 < n ? low + 1 : low;
     if (!n || !scalar_number(o, json_array_get(list, low), &a) || !scalar_number(o, json_array_get(list, high), &b)) return false;
     *out = (1 - (at - (double)low)) * a + (at - (double)low) * b;
     return true;

@@ -110,6 +110,40 @@ TEST(merge_models, our_own_masks_keep_the_density) {
     tensors_destroy(&got);
 }
 
+/* What mergekit 0.1.5 makes of them: nothing at all is kept, and what lies outside the layers takes a gradient's first number. */
+TEST(merge_models, a_density_of_0_keeps_nothing_and_gradients_begin_outside_the_layers) {
+    struct cb_err err = {0};
+    struct bench b;
+    char text[900];
+    bench_open(&b);
+    static const char *const methods[] = {"ties", "breadcrumbs", "breadcrumbs_ties"};
+    for (int i = 0; i < 3; i++) {
+        snprintf(text, sizeof text, "merge_method: %s\nbase_model: %s\nmodels: [{model: %s}]\nparameters: {weight: 1, density: 0}\n",
+                 methods[i], b.model[0], b.model[1]);
+        CHECK_OK(merge_text(text, b.out, 2, NULL, &err));
+        CHECK(changed_share(b.model[0], b.out) == 0, "%s keeps some", methods[i]);
+    }
+    snprintf(text, sizeof text, "merge_method: slerp\nbase_model: %s\nmodels: [{model: %s}]\nparameters: {t: [0, 1]}\n", b.model[0],
+             b.model[1]);
+    CHECK_OK(merge_text(text, b.out, 2, NULL, &err));
+    struct tensors *base, *tuned, *got;
+    CHECK_OK(tensors_open(&base, b.model[0], &err));
+    CHECK_OK(tensors_open(&tuned, b.model[1], &err));
+    CHECK_OK(tensors_open(&got, b.out, &err));
+    for (int i = 0; i < tensors_count(got); i++) {
+        const struct tensor *t = tensors_at(got, i);
+        size_t begin, end;
+        const int64_t layer = merge_layer_of(t->name, &begin, &end);
+        const struct tensor *want = tensors_find(layer > 0 ? tuned : base, t->name);
+        const float *x = tensor_data(t), *y = tensor_data(want);
+        if (layer > 0 && layer < 2) continue;  // between the two
+        for (int64_t k = 0; k < type_elements(&t->type); k++) CHECK(fabsf(x[k] - y[k]) < 1e-6f, "%s: %lld", t->name, (long long)k);
+    }
+    tensors_destroy(&base);
+    tensors_destroy(&tuned);
+    tensors_destroy(&got);
+}
+
 /* Ties by sorting, to check the order statistics against. */
 TEST(merge_models, ties_keeps_the_largest_of_large_tensors_with_equal_values) {
     struct cb_err err = {0};

@@ -88,6 +88,7 @@ TEST(merge_recipe, options_by_filter_and_gradient) {
     // evenly over the layers, straight lines between
     CHECK(weight("[0, 1]", "x", 0.25) == 0.25 && weight("[0, 1, 0]", "x", 0.75) == 0.5 && weight("[4]", "x", 0.5) == 4, "gradients");
     CHECK(weight("[0, 1, 5]", "x", 1) == 5 && weight("[0, 1, 5]", "x", 0) == 0, "their ends");
+    CHECK(weight("[true, false]", "x", 0.9) == 1 && weight("[true, false]", "x", 1) == 0, "true and false have nothing between them");
     static const char filters[] = "[{filter: self_attn, value: [0, 1]}, {filter: mlp, value: 0.5}, {value: 3}]";
     CHECK(weight(filters, "model.layers.0.self_attn.q_proj.weight", 0.5) == 0.5, "a gradient under a filter");
     CHECK(weight(filters, "model.layers.0.mlp.up_proj.weight", 0.5) == 0.5 && weight(filters, "model.norm.weight", 1) == 3, "filters");
