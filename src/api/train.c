@@ -150,7 +150,7 @@ static enum cb_status on_step(void *user, const struct loop_event *e, struct cb_
                             .seconds_left = per_step * (double)left,
                             .rate = e->tokens_per_s,
                             .unit = "tokens",
-                            .loss = e->result.loss,
+                            .loss = e->loss,
                             .valid_loss = isfinite(e->valid_loss) ? e->valid_loss : -1,
                             .lr = e->result.lr};
     r->go_on = engine_progress(r->engine, &p);
@@ -182,7 +182,7 @@ static uint64_t frozen_modules(const struct run *r, int *n) {
 
 static enum cb_status write_card(const struct run *r, const struct module *module, const char *folder, const struct loop_event *e,
                                  struct cb_err *err) {
-    json_t *metrics = json_pack("{s:I, s:o, s:o, s:o}", "steps", (json_int_t)e->step, "loss", number_or_null(e->result.loss), "valid_loss",
+    json_t *metrics = json_pack("{s:I, s:o, s:o, s:o}", "steps", (json_int_t)e->step, "loss", number_or_null(e->loss), "valid_loss",
                                 number_or_null(e->valid_loss), "best_valid_loss", number_or_null(e->best_loss));
     int n;
     const uint64_t hash = frozen_modules(r, &n);
@@ -235,7 +235,7 @@ static void fill_result(struct run *r, const struct loop_outcome *outcome, struc
     const struct loop_event *e = &outcome->last;
     result->steps = e->step;
     result->tokens = e->step * r->batch * r->seq * r->accumulate;
-    result->loss = e->result.loss;
+    result->loss = e->loss;
     result->valid_loss = e->valid_loss;
     result->best_valid_loss = e->best_loss;
     result->seconds = e->seconds;

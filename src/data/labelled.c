@@ -200,6 +200,8 @@ static enum cb_status read_file(struct build *b, const char *path, struct cb_err
     int64_t n = b->out->n_rows;
     const char *named = b->o->records.format ? b->o->records.format : is_json(path) ? kinds[b->o->kind].json : NULL;
     if (named) TRY(reader_by_format(&format, named, err));
+    // a list of records is called .json too
+    if (format && !b->o->records.format && !reader_fits(format, path)) format = NULL;
     TRY(records_open(&records, path, format, &b->o->records, err));
     enum cb_status status = records_next(records, &r, err);
     const enum record_shape wanted = kinds[b->o->kind].shape;

@@ -100,12 +100,34 @@ static enum cb_status squad_next(struct reader *r, json_t **object, struct cb_er
     return CB_OK;
 }
 
+/* Whether a key stands in the text. */
+static bool has_key(const char *text, size_t n, const char *key) {
+    const size_t length = strlen(key);
+    for (const char *hit = text; (hit = memmem(hit, (size_t)(text + n - hit), key, length)); hit++) {
+        size_t end = (size_t)(hit - text) + length;
+        while (end < n && strchr(" \t\r\n", text[end])) end++;
+        if ((hit == text || hit[-1] != '\\') && (end == n || text[end] == ':')) return true;
+    }
+    return false;
+}
+
+/* One object of data; a list of records and records one after another are none, nor is data of contexts without paragraphs. */
+static bool squad_fits(const char *head, size_t n) {
+    size_t at = data_mark(head, n);
+    while (at < n && strchr(" \t\r\n", head[at])) at++;
+    if (at == n) return true;
+    if (head[at] != '{') return false;
+    if (has_key(head, n, "\"paragraphs\"")) return true;
+    return has_key(head, n, "\"data\"") && !has_key(head, n, "\"context\"");
+}
+
 // Files are called .json, as many others are: tasks of questions look for it.
 static const char *const extensions[] = {NULL};
 const struct reader_kind read_squad = {.name = "squad",
                                        .doc = "SQuAD's JSON: articles, paragraphs, questions",
                                        .extensions = extensions,
                                        .streams = true,
+                                       .fits = squad_fits,
                                        .open = squad_open,
                                        .close = squad_close,
                                        .next = squad_next};

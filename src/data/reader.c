@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/file.h"
+#include "io/stream.h"
 #include "text/utf8.h"
 
 #define READER(name) extern const struct reader_kind read_##name;
@@ -53,6 +55,22 @@ const struct reader_kind *reader_by_magic(const char *path) {
     for (const struct reader_kind *const *k = reader_kinds(); *k; k++)
         if ((*k)->magic && n >= strlen((*k)->magic) && !memcmp(head, (*k)->magic, strlen((*k)->magic))) return *k;
     return NULL;
+}
+
+bool reader_fits(const struct reader_kind *kind, const char *path) {
+    enum { HEAD = 1 << 16 };
+    struct stream *stream = NULL;
+    struct cb_err ignored = {0};
+    char *head = kind->fits && io_is_file(path) ? malloc(HEAD) : NULL;
+    bool fits = true;
+    if (head && stream_open(&stream, path, &ignored) == CB_OK) {
+        size_t n = 0, got = 1;
+        while (got && n < HEAD && stream_read(stream, head + n, HEAD - n, &got, &ignored) == CB_OK) n += got;
+        fits = kind->fits(head, n);
+    }
+    stream_close(&stream);
+    free(head);
+    return fits;
 }
 
 enum cb_status reader_repair(struct reader *r, const char **text, size_t *n, char **kept, const char *where, struct cb_err *err) {

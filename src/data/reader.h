@@ -12,6 +12,8 @@ struct reader_kind {
     bool streams;  // reads from start to end: compressed files and standard input will do
     bool is_table;  // has columns, of which some may be left out
     bool is_guess;  // many a file is called so: in a folder, one without records is left out
+    /* Nullable. Whether a file whose first n bytes these are may be of this format, which others are called like. */
+    bool (*fits)(const char *head, size_t n);
     /* Opens reader->path and sets reader->state. close frees it, also after a failed open. */
     enum cb_status (*open)(struct reader *reader, struct cb_err *err);
     void (*close)(struct reader *reader);
@@ -41,6 +43,8 @@ const struct reader_kind *const *reader_kinds(void);
 const struct reader_kind *reader_by_name(const char *path);
 /* By the name of the format, "text" being none; CB_E_USAGE names those there are. */
 enum cb_status reader_by_format(const struct reader_kind **kind, const char *format, struct cb_err *err);
+/* Whether a file may be of a kind, by its first bytes; true where that cannot be told. */
+bool reader_fits(const struct reader_kind *kind, const char *path);
 /* By its first bytes, NULL where no kind has such. */
 const struct reader_kind *reader_by_magic(const char *path);
 

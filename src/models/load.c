@@ -175,6 +175,7 @@ static enum cb_status generation_load(struct model *m, const char *folder, struc
 static enum cb_status folder_describe(struct model **model, const char *folder, struct cb_err *err) {
     *model = NULL;
     if (io_is_file(folder)) FAIL(err, CB_E_FORMAT, "%s: found a file that is no model; wanted a model's folder or a .gguf file", folder);
+    if (!io_is_folder(folder)) FAIL(err, CB_E_IO, "%s: no such file or folder; wanted a model's folder or a .gguf file", folder);
     char *path = io_path_join(folder, "config.json");
     if (!path) FAIL(err, CB_E_MEMORY, "%s: no memory for a path", folder);
     enum cb_status status = model_check_config(model, path, err);

@@ -25,7 +25,7 @@ static json_t *state_pack(const struct loop *l) {
     json_object_set_new(state, "best_step", json_integer(e->best_step));
     if (isfinite(e->best_loss)) json_object_set_new(state, "best_loss", json_real(e->best_loss));
     if (isfinite(e->valid_loss)) json_object_set_new(state, "valid_loss", json_real(e->valid_loss));
-    if (isfinite(e->result.loss)) json_object_set_new(state, "loss", json_real(e->result.loss));
+    if (isfinite(e->loss)) json_object_set_new(state, "loss", json_real(e->loss));
     json_object_set_new(state, "bad_evals", json_integer(l->out->bad_evals));
     json_object_set_new(state, "has_best", json_boolean(l->out->has_best));
     json_object_set_new(state, "train_seconds", json_real(l->train_seconds));
@@ -46,7 +46,7 @@ static void state_unpack(struct loop *l, const json_t *state) {
     e->best_step = json_integer_value(json_object_get(state, "best_step"));
     e->best_loss = real_or_nan(state, "best_loss");
     e->valid_loss = real_or_nan(state, "valid_loss");
-    e->result.loss = real_or_nan(state, "loss");
+    e->loss = real_or_nan(state, "loss");
     l->out->bad_evals = json_integer_value(json_object_get(state, "bad_evals"));
     l->out->has_best = json_is_true(json_object_get(state, "has_best"));
     double seconds = real_or_nan(state, "train_seconds");
@@ -104,6 +104,7 @@ static enum cb_status one_step(struct loop *l, struct cb_err *err) {
     struct loop_event *e = &l->out->last;
     double begin = l->o->now();
     TRY(checked(l, trainer_step(l->trainer, l->c->batch, l->c->user, &e->result, err), err));
+    if (isfinite(e->result.loss)) e->loss = e->result.loss;
     double took = l->o->now() - begin;
     l->train_seconds += took;
     e->step = trainer_steps(l->trainer);
@@ -134,7 +135,7 @@ enum cb_status loop_run(struct trainer *trainer, const struct loop_options *opti
     struct loop l = {.trainer = trainer, .o = options, .c = callbacks, .out = outcome};
     memset(outcome, 0, sizeof *outcome);
     outcome->last.steps = options->steps;
-    outcome->last.valid_loss = outcome->last.best_loss = outcome->last.result.loss = NAN;
+    outcome->last.valid_loss = outcome->last.best_loss = outcome->last.loss = NAN;
     if (resume_path) TRY(loop_resume(&l, resume_path, err));
     outcome->last.step = trainer_steps(trainer);
     TRY(ckpt_retire(options->folder, outcome->last.step, err));

@@ -7,6 +7,7 @@
 struct loop_event {
     int64_t step, steps;  // done and wanted
     struct train_result result;
+    double loss;  // of the last step that had a label to learn, which may lie before this one; NaN: none had
     double valid_loss, best_loss;  // NaN where there is none
     int64_t best_step;
     double seconds, seconds_here, tokens_per_s;  // of training, validation left out: of the whole run, of this process; of this step

@@ -130,7 +130,7 @@ static enum cb_status run_batches(struct trainer *t, train_batch_fn *batch, void
         *loss += ref_get(plan_slot(t->plan, t->loss_slot)->type.dtype, plan_data(t->plan, t->loss_slot), 0);
         ++*learnt;
     }
-    if (*learnt) *loss /= *learnt;
+    *loss = *learnt ? *loss / *learnt : NAN;
     if (!*learnt) clear_gradients(t);
     return CB_OK;
 }
@@ -163,7 +163,7 @@ enum cb_status trainer_step(struct trainer *t, train_batch_fn *batch, void *user
             squares += opt_sum_squares(t->grad[i]->data, type_elements(&t->params[i].value->type), t->pool, t->partial);
     result->grad_norm = share * sqrt(squares);
     result->lr = sched_rate(&t->options.sched, t->steps);
-    if (!isfinite(result->loss) || !isfinite(result->grad_norm))
+    if (learnt && (!isfinite(result->loss) || !isfinite(result->grad_norm)))
         FAIL(err, CB_E_NUMERIC,
              "step %lld: loss %g, gradient norm %g; wanted finite numbers (a lower --lr, more --warmup or --clip may help)",
              (long long)t->steps + 1, result->loss, result->grad_norm);

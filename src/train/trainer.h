@@ -38,7 +38,7 @@ enum cb_status trainer_create(struct trainer **trainer, struct plan *plan, const
 void trainer_destroy(struct trainer **trainer);
 
 struct train_result {
-    double loss;  // mean over the micro-batches that learn, before the update; 0 where none does: nothing is updated then
+    double loss;  // mean over the micro-batches that learn, before the update; NaN where none does: nothing is updated then
     double grad_norm;  // before clipping
     double lr;
 };

@@ -298,6 +298,29 @@ TEST(answers, squad_files_are_read) {
     place_close(&p);
 }
 
+/* A .json may also hold a list of questions, one in an object, or one after another: what it holds says which. */
+TEST(answers, lists_of_questions_are_read) {
+#define ONE \
+    "{\"context\": \"A 2 b.\", \"question\": \"What is \\\"paragraphs\\\"?\", \"answers\": {\"text\": [\"2\"], \"answer_start\": [2]}}"
+    static const char *const texts[] = {"[" ONE "," ONE "]", " \n[" ONE ",\n " ONE "]", ONE "\n" ONE,
+                                        "{\"version\": 1, \"data\": [" ONE ", " ONE "]}"};
+#undef ONE
+    struct place p;
+    struct cb_err err = {0};
+    place_open(&p, "gpt2", gpt2);
+    CHECK_OK(train(&p, "qa", "full", p.spans, 2, &err));
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct cb_task_result r;
+        char *path = file_put(p.folder, "list.json", texts[i], strlen(texts[i]));
+        const char *data = path;
+        struct cb_eval_options o = {.model = p.out, .text = &data, .n_text = 1, .task = "qa"};
+        CHECK_OK(cb_eval_task(p.engine, &o, &r, &err));
+        CHECK(r.n == 2, "%zu: %lld", i, (long long)r.n);
+        free(path);
+    }
+    place_close(&p);
+}
+
 /* ---- measures: values by SQuAD's own script */
 TEST(answers, squad_measures) {
     static const struct {

@@ -139,7 +139,7 @@ TEST(models, strict_folders) {
     snprintf(text, sizeof text, "%s/model.safetensors", folder);
     CHECK(unlink(text) == 0);
     CHECK_FAILS(model_load(&model, store, folder, &err), CB_E_IO, "model.safetensors");
-    CHECK_FAILS(model_load(&model, store, "nosuch_folder", &err), CB_E_IO, "nosuch_folder");
+    CHECK_FAILS(model_load(&model, store, "nosuch_folder", &err), CB_E_IO, "nosuch_folder: no such file or folder");
     file_put(folder, "generation_config.json", "{\"eos_token_id\": 500}");
     CHECK_FAILS(model_load(&model, store, folder, &err), CB_E_FORMAT, "500");
     store_destroy(&store);

@@ -319,12 +319,41 @@ TEST(train, batches_without_labels) {
         const struct store_entry *w = b[i].net.params[0].value;
         memcpy(before, w->data, sizeof before);
         CHECK_OK(trainer_step(b[i].net.trainer, blanked_batch, &b[i], &r[i], &err));
-        CHECK(r[i].loss == 0 && r[i].grad_norm == 0 && !memcmp(before, w->data, sizeof before), "loss %g, norm %g", r[i].loss,
+        CHECK(isnan(r[i].loss) && r[i].grad_norm == 0 && !memcmp(before, w->data, sizeof before), "loss %g, norm %g", r[i].loss,
               r[i].grad_norm);
         CHECK_OK(trainer_step(b[i].net.trainer, blanked_batch, &b[i], &r[i], &err));
         CHECK(r[i].loss > 0 && memcmp(before, w->data, sizeof before) && trainer_steps(b[i].net.trainer) == 3, "loss %g", r[i].loss);
         net_close(&b[i].net);
     }
+}
+
+static enum cb_status blanked_step(void *user, const struct loop_event *e, struct cb_err *err) {
+    (void)user, (void)err;
+    CHECK(isnan(e->result.loss) == (e->step == 3) && e->loss > 0, "step %lld: %g, %g", (long long)e->step, e->result.loss, e->loss);
+    return CB_OK;
+}
+static bool blanked_go_on(void *user, const struct loop_event *e) { return user && e; }
+
+/* A run that ends with a step without labels reports the last loss that it knows, also after it was resumed there. */
+TEST(train, last_step_without_labels) {
+    char folder[128];
+    struct cb_err err = {0};
+    struct blanked b = {.blank = 1u << 2};
+    struct trainer_options o = tiny_options("adamw", &err);
+    struct loop_outcome outcome, again;
+    struct loop_options lo = {.steps = 3, .keep = 2, .now = loop_now};
+    struct loop_callbacks lc = {.user = &b, .batch = blanked_batch, .step = blanked_step, .go_on = blanked_go_on, .warn = loop_warn};
+    o.learns = blanked_learns;
+    o.user = &b;
+    lo.folder = temporary_folder(folder, "blank");
+    CHECK_OK(net_tiny(&b.net, 5, &o, &err));
+    CHECK_OK(loop_run(b.net.trainer, &lo, &lc, NULL, &outcome, &err));
+    CHECK(isfinite(outcome.last.loss) && outcome.last.loss > 0 && outcome.last.step == 3, "%g", outcome.last.loss);
+    char path[200];
+    snprintf(path, sizeof path, "%s/ckpt-0000000003.safetensors", folder);
+    CHECK_OK(loop_run(b.net.trainer, &lo, &lc, path, &again, &err));
+    CHECK(again.last.loss == outcome.last.loss, "%g, %g", again.last.loss, outcome.last.loss);
+    net_close(&b.net);
 }
 
 /* What is not finite is never saved, nor the best. */
