@@ -25,19 +25,17 @@ static bool has_word(const json_t *config, const char *key, const char *word) {
 
 static enum cb_status parse_pooler(struct model *m, struct deberta *o, const char *name, struct cb_err *err) {
     const json_t *c = m->config;
-    bool legacy = true;
     int64_t pooler = 0, head = 0;
     o->pooler_activation = "gelu";
     TRY(json_get_str(&o->pooler_activation, c, name, "pooler_hidden_act", false, err));
     TRY(json_get_float(&o->pooler_dropout, c, name, "pooler_dropout", 0, 0.999, false, err));
     TRY(json_get_int(&pooler, c, name, "pooler_hidden_size", 1, 1 << 20, false, err));
     TRY(json_get_int(&head, c, name, "attention_head_size", 1, 1 << 20, false, err));
-    TRY(json_get_bool(&legacy, c, name, "legacy", false, err));
-    if ((pooler && pooler != m->n_embd) || (head && head != m->head_dim) || !legacy)
-        FAIL(err, CB_E_UNSUPPORTED, "%s: %s: wanted the pooler and the heads as wide as hidden_size gives, and legacy true", name,
-             !legacy                         ? "legacy is false"
-             : pooler && pooler != m->n_embd ? "pooler_hidden_size"
-                                             : "attention_head_size");
+    if ((pooler && pooler != m->n_embd) || (head && head != m->head_dim))
+        FAIL(err, CB_E_UNSUPPORTED, "%s: %s: found %lld; wanted what hidden_size gives, %lld", name,
+             pooler && pooler != m->n_embd ? "pooler_hidden_size" : "attention_head_size",
+             (long long)(pooler && pooler != m->n_embd ? pooler : head),
+             (long long)(pooler && pooler != m->n_embd ? m->n_embd : m->head_dim));
     if (!nn_is_activation(o->pooler_activation))
         FAIL(err, CB_E_UNSUPPORTED, "%s: pooler_hidden_act: found %.40s; wanted gelu, tanh, relu, ...", name, o->pooler_activation);
     return CB_OK;
@@ -47,7 +45,14 @@ enum cb_status deberta_parse(struct model *m, const struct encoder_names *names,
     struct deberta *o = (struct deberta *)m->options;
     const json_t *c = m->config;
     m->pad = 0;
-    TRY(encoder_parse(m, name, names, NULL, err));
+    o->names = *names;
+    o->legacy = true;
+    TRY(json_get_bool(&o->legacy, c, name, "legacy", false, err));
+    if (!o->legacy) {
+        o->names.transform = "lm_predictions.lm_head.dense";
+        o->names.transform_norm = "lm_predictions.lm_head.LayerNorm";
+    }
+    TRY(encoder_parse(m, name, &o->names, NULL, err));
     if (!json_object_get(c, "layer_norm_eps")) o->encoder.eps = 1e-7;
     TRY(json_get_int(&o->encoder.embedding, c, name, "embedding_size", 1, 1 << 20, false, err));
     TRY(json_get_float(&o->encoder.classifier_dropout, c, name, "cls_dropout", 0, 0.999, false, err));
@@ -62,7 +67,7 @@ enum cb_status deberta_parse(struct model *m, const struct encoder_names *names,
     o->span = o->buckets > 0 ? o->buckets : o->distance;
     o->content_to_position = has_word(c, "pos_att_type", "c2p");
     o->position_to_content = has_word(c, "pos_att_type", "p2c");
-    o->norms_positions = o->relative && has_word(c, "norm_rel_ebd", "layer_norm");
+    o->norms_positions = has_word(c, "norm_rel_ebd", "layer_norm");  // files have the norm where no position is read too
     if (o->buckets > 0 && (o->buckets < 2 || o->distance <= o->buckets / 2 + 1))
         FAIL(err, CB_E_FORMAT, "%s: position_buckets: found %lld; wanted 2 or more, their half below max_relative_positions %lld - 1", name,
              (long long)o->buckets, (long long)o->distance);
@@ -244,6 +249,21 @@ struct cb_tensor *deberta_attention(const struct model *m, struct nn *nn, const 
 }
 
 /* ---- classes */
+/* The head that is not legacy reads the table of words whatever tie_word_embeddings says. */
+static enum cb_status masked_weights(struct model *m, struct cb_err *err) {
+    const struct deberta *o = m->options;
+    if (!o->legacy) {
+        struct model_class *own = (struct model_class *)(uintptr_t)m->class;  // the model's copy
+        own->linear = "lm_predictions.lm_head.decoder";
+        own->bias = "lm_predictions.lm_head.bias";
+        m->tied = true;
+        if (o->encoder.embedding != m->n_embd)
+            FAIL(err, CB_E_UNSUPPORTED, "config.json: embedding_size: found %lld; wanted hidden_size %lld where legacy is false",
+                 (long long)o->encoder.embedding, (long long)m->n_embd);
+    }
+    return encoder_masked_weights(m, err);
+}
+
 /* The first row through the pooler, its own dropout before and the classifier's after. */
 static struct cb_tensor *pooled(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
                                 struct cb_tensor *x) {
@@ -262,5 +282,11 @@ static const struct model_class labelled = {.name = "ForSequenceClassification",
                                             .features = pooled};
 static const struct model_class choice = {
     .name = "ForMultipleChoice", .head = &model_head_choice, .linear = "classifier", .weights = encoder_pooled_weights, .features = pooled};
+static const struct model_class masked = {.name = "ForMaskedLM",
+                                          .head = &model_head_masked_lm,
+                                          .linear = "cls.predictions.decoder",
+                                          .bias = "cls.predictions.bias",
+                                          .weights = masked_weights,
+                                          .features = encoder_masked};
 const struct model_class *const deberta_classes[] = {
-    &encoder_class_masked, &labelled, &encoder_class_tokens_plain, &model_class_span, &choice, &model_class_states, NULL};
+    &masked, &labelled, &encoder_class_tokens_plain, &model_class_span, &choice, &model_class_states, NULL};

@@ -5,6 +5,8 @@
 
 struct deberta {
     struct encoder encoder;  // first: what encoder.c reads
+    struct encoder_names names;  // the family's, with those of the head that is meant
+    bool legacy;  // the head of masked tokens that is named as BERT's; else that of the authors' files, lm_predictions
     bool relative, absolute;  // positions in attention; positions added to the embeddings
     bool content_to_position, position_to_content;
     bool shares_keys;  // positions pass the projections of contents, else those of the next two names

@@ -1,8 +1,25 @@
 /* ELECTRA (Clark et al. 2020) as Transformers stores it: BERT's body over narrower embeddings; a generator of masked tokens, a discriminator of
    replaced ones. */
+#include <string.h>
+
 #include "models/encoder.h"
 #include "ops/losses.h"
 #include "ops/ops.h"
+
+/* One row (B,C) of a candidate's (B,T,C). */
+struct summary {
+    const char *name;  // summary_type
+    struct cb_tensor *(*pick)(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                              struct cb_tensor *x);
+};
+
+struct electra {
+    struct encoder encoder;  // first: what encoder.c reads
+    const struct summary *summary;
+    const char *summary_activation;  // NULL: none
+    bool summary_projects;
+    double summary_first_dropout, summary_last_dropout;
+};
 
 static const struct encoder_names names = {
     .embeddings = "electra.embeddings",
@@ -25,13 +42,53 @@ static const struct encoder_names names = {
     .dense_activation = "gelu",
 };
 
+static struct cb_tensor *last_row(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                  struct cb_tensor *x) {
+    (void)m;
+    (void)leaves;
+    if (graph_is_bad(nn->g, x)) return x;
+    return nn_rows(nn, x, model_counting(nn->g, io->batch, x->type.dim[1] - 1, x->type.dim[1]));
+}
+
+/* Padding too, as in Transformers. */
+static struct cb_tensor *mean_row(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                  struct cb_tensor *x) {
+    (void)m;
+    (void)io;
+    (void)leaves;
+    return op_mean(nn->g, x, 1, (const int64_t[]){1}, false);
+}
+
+/* cls_index without an index of its own is the last row. */
+static const struct summary summaries[] = {
+    {"first", model_features_first}, {"last", last_row}, {"mean", mean_row}, {"cls_index", last_row}};
+
+static enum cb_status parse_summary(struct model *m, struct electra *o, const char *name, struct cb_err *err) {
+    const json_t *c = m->config;
+    const char *type = "first";
+    o->summary_activation = json_is_null(json_object_get(c, "summary_activation")) ? NULL : "gelu";
+    o->summary_projects = true;
+    o->summary_last_dropout = 0.1;
+    TRY(json_get_str(&type, c, name, "summary_type", false, err));
+    TRY(json_get_str(&o->summary_activation, c, name, "summary_activation", false, err));
+    TRY(json_get_bool(&o->summary_projects, c, name, "summary_use_proj", false, err));
+    TRY(json_get_float(&o->summary_first_dropout, c, name, "summary_first_dropout", 0, 0.999, false, err));
+    TRY(json_get_float(&o->summary_last_dropout, c, name, "summary_last_dropout", 0, 0.999, false, err));
+    for (size_t i = 0; i < sizeof summaries / sizeof *summaries; i++)
+        if (strcmp(summaries[i].name, type) == 0) o->summary = &summaries[i];
+    if (!o->summary) FAIL(err, CB_E_UNSUPPORTED, "%s: summary_type: found %.40s; wanted first, last, mean or cls_index", name, type);
+    if (o->summary_activation && *o->summary_activation && !nn_is_activation(o->summary_activation))
+        FAIL(err, CB_E_UNSUPPORTED, "%s: summary_activation: found %.40s; wanted gelu, tanh, ... or null", name, o->summary_activation);
+    return CB_OK;
+}
+
 static enum cb_status parse(struct model *m, const char *name, struct cb_err *err) {
     m->n_types = 2;
     m->pad = 0;
     TRY(encoder_parse(m, name, &names, NULL, err));
     struct encoder *e = (struct encoder *)m->options;
     if (!json_object_get(m->config, "embedding_size")) e->embedding = 128;
-    return CB_OK;
+    return parse_summary(m, (struct electra *)m->options, name, err);
 }
 
 /* ---- the discriminator: whether each token was replaced */
@@ -67,16 +124,20 @@ static const char *const replaced_labels[] = {"labels", NULL};
 static const struct model_head head_replaced = {
     .name = "replaced_tokens", .labels = replaced_labels, .weights = replaced_weights, .build = replaced_build};
 
-/* ---- candidates: the first row through sequence_summary */
+/* ---- candidates: a row through sequence_summary */
 static enum cb_status summary_weights(struct model *m, struct cb_err *err) {
-    return model_add_linear(m, m->n_embd, m->n_embd, true, "", "sequence_summary.summary", err);
+    const struct electra *o = m->options;
+    return o->summary_projects ? model_add_linear(m, m->n_embd, m->n_embd, true, "", "sequence_summary.summary", err) : CB_OK;
 }
 
 static struct cb_tensor *summary(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
                                  struct cb_tensor *x) {
+    const struct electra *o = m->options;
     const struct nn_linear l = {.name = "sequence_summary.summary", .kind = NN_HEAD, .in = m->n_embd, .out = m->n_embd, .bias = true};
-    x = nn_activation(nn, "gelu", nn_linear(nn, model_features_first(m, nn, io, leaves, x), &l));
-    return nn_dropout(nn, x, ((const struct encoder *)m->options)->classifier_dropout);
+    x = nn_dropout(nn, o->summary->pick(m, nn, io, leaves, x), o->summary_first_dropout);
+    if (o->summary_projects) x = nn_linear(nn, x, &l);
+    if (o->summary_activation && *o->summary_activation) x = nn_activation(nn, o->summary_activation, x);
+    return nn_dropout(nn, x, o->summary_last_dropout);
 }
 
 static const char *const model_types[] = {"electra", NULL};
@@ -112,7 +173,7 @@ const struct family model_electra = {
     .tiny =
         "embedding_size=16,hidden_size=24,intermediate_size=40,num_attention_heads=3,num_hidden_layers=2,max_position_embeddings=40,"
         "vocab_size=71",
-    .options_bytes = sizeof(struct encoder),
+    .options_bytes = sizeof(struct electra),
     .parse = parse,
     .weights = encoder_weights,
     .body = encoder_body,

@@ -243,14 +243,22 @@ static struct cb_tensor *rows(const struct model *m, struct nn *nn, struct model
     return nn_dropout(nn, head_dense(m, nn, x), ((const struct modernbert *)m->options)->classifier_dropout);
 }
 
-/* The first row, or the mean of those that are not padding: (B,C). */
+/* Where padding stands before the tokens, the first that is one: (B,C). */
+static struct cb_tensor *first_token(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
+                                     struct cb_tensor *x) {
+    if (!leaves->mask || graph_is_bad(nn->g, x)) return model_features_first(m, nn, io, leaves, x);
+    struct cb_tensor *at = op_argmax(nn->g, leaves->mask, 1, 1, false);
+    return nn_rows(nn, x, op_add(nn->g, at, model_counting(nn->g, io->batch, 0, x->type.dim[1])));
+}
+
+/* The first row (of candidates: the first token), or the mean of those that are not padding: (B,C). */
 static struct cb_tensor *pooled(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
                                 struct cb_tensor *x) {
     const struct modernbert *o = m->options;
     struct cb_graph *g = nn->g;
     const int64_t time = 1;
     if (!o->mean_pooling) {
-        x = model_features_first(m, nn, io, leaves, x);
+        x = (m->class->head == &model_head_choice ? first_token : model_features_first)(m, nn, io, leaves, x);
     } else if (leaves->mask) {
         struct cb_tensor *mask = op_reshape(g, op_cast(g, leaves->mask, CB_DTYPE_F32), 3, (const int64_t[]){io->batch, io->tokens, 1});
         x = op_div(g, op_sum(g, op_mul(g, x, mask), 1, &time, false), op_sum(g, mask, 1, &time, false));
