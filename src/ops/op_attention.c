@@ -187,6 +187,8 @@ static enum cb_status back_infer(const struct node *node, struct cb_type *out, i
     return CB_OK;
 }
 
+#define LSE_MOST 1e4  // beyond it f32 has no digits for the logarithm of a sum: the weights of such a row are summed again
+
 static void add(enum cb_dtype dtype, void *p, int64_t i, double v) { ref_set(dtype, p, i, ref_get(dtype, p, i) + v); }
 
 /* One query: with p = exp(score - lse), ds = p (dy.v - dy.y) slope; dq = ds k scale, dk += ds q scale, dv += p dy. */
@@ -195,9 +197,14 @@ static void back_row(const struct job *j, int64_t b, int64_t i, int64_t h, void 
     int64_t row = (b * j->tq + i) * j->h + h, q_at = row * j->d, y_at = row * j->dv;
     double lse = ref_get(j->dtype, run->in[LSE], (b * j->h + h) * j->tq + i), dot = 0, slope;
     if (isinf(lse) && lse < 0) return;
+    double share = 1, sum = 0;
+    if (fabs(lse) > LSE_MOST) {
+        for (int64_t k = 0; k < j->tk; k++) sum += exp(score(j, b, i, h, k, &slope) - lse);
+        if (sum > 0) share = 1 / sum;
+    }
     for (int64_t c = 0; c < j->dv; c++) dot += ref_get(j->dtype, run->in[DY], y_at + c) * ref_get(j->dtype, run->in[Y], y_at + c);
     for (int64_t k = 0; k < j->tk; k++) {
-        double p = exp(score(j, b, i, h, k, &slope) - lse), dp = 0;
+        double p = share * exp(score(j, b, i, h, k, &slope) - lse), dp = 0;
         if (p == 0) continue;
         int64_t key = (b * j->tk + k) * j->hkv + h / (j->h / j->hkv);
         for (int64_t c = 0; c < j->dv; c++) {

@@ -4,6 +4,8 @@
 #define BACKEND_CPU_ATTENTION_GRAD_BODY_H
 #include "backend/cpu/attention_body.h"
 
+#define ATT_LSE_MOST 1e4f  // beyond it f32 has no digits for the logarithm of a sum beside the largest score
+
 struct attention_backward {
     struct attention a;
     const float *y, *lse, *dy;
@@ -44,14 +46,14 @@ static void attention_rows(float *out, int64_t wide, const float *in, int64_t in
     }
 }
 
-/* Scores in p become weights P = exp(S - lse); dP in ds becomes dS = P (dP - delta), with the softcap's slope. */
+/* Scores in p become weights P = share exp(S - lse); dP in ds becomes dS = P (dP - delta), with the softcap's slope. */
 SIMD_INLINE void weights_vector(const struct attention *p, const struct attention_block *k, const struct attention_mask *m, int64_t v,
-                                float *s, float *ds, vf lse, vf delta, const bool plain) {
+                                float *s, float *ds, vf lse, vf share, vf delta, const bool plain) {
     s += v * SIMD_LANES, ds += v * SIMD_LANES;
     for (int64_t j = 0; j < k->limit[v]; j++) {
         vf slope = vf_set(1.0f), x = vf_load(s + j * ATT_QUERIES);
         if (!plain) x = attention_score(p, k, m, v, j, x, &slope);
-        x = vf_exp(x - lse);
+        x = share * vf_exp(x - lse);
         vf g = x * (vf_load(ds + j * ATT_QUERIES) - delta);
         vf_store(s + j * ATT_QUERIES, x);
         vf_store(ds + j * ATT_QUERIES, plain ? g : g * slope);
@@ -72,12 +74,39 @@ static void attention_spread(const struct attention_block *k, int64_t d, const f
     }
 }
 
+/* A bias that hides every key of a query by a number as large as -1e30 leaves no place in lse for the logarithm: there the weights are summed again. */
+static void attention_shares(const struct attention_backward *f, const struct attention_scratch *s, struct attention_block *k,
+                             int64_t begin, int64_t end, const float *lse, float *share) {
+    const struct attention *p = &f->a;
+    bool any = false;
+    for (int64_t i = 0; i < ATT_QUERIES; i++) {
+        share[i] = 1;
+        any |= fabsf(lse[i]) > ATT_LSE_MOST;
+    }
+    if (!any) return;
+    float sum[ATT_QUERIES] = {0};
+    for (int64_t j0 = begin; j0 < end; j0 += ATT_KEYS) {
+        int64_t key = (k->batch * p->tk + j0) * p->hkv * p->d + k->kv_head * p->d;
+        attention_keys(p, k, j0, end, s->bias);
+        attention_product(k, p->d, p->k + key, p->hkv * p->d, s->qt, s->p);
+        for (int64_t v = 0; v < k->vectors; v++) {
+            struct attention_mask m = attention_mask(p, k, v);
+            vf l = vf_load(lse + v * SIMD_LANES), total = vf_load(sum + v * SIMD_LANES), slope;
+            for (int64_t j = 0; j < k->limit[v]; j++)
+                total += vf_exp(attention_score(p, k, &m, v, j, vf_load(s->p + j * ATT_QUERIES + v * SIMD_LANES), &slope) - l);
+            vf_store(sum + v * SIMD_LANES, total);
+        }
+    }
+    for (int64_t i = 0; i < k->rows; i++)
+        if (fabsf(lse[i]) > ATT_LSE_MOST && sum[i] > 0) share[i] = 1 / sum[i];
+}
+
 /* One block of queries of one head: adds to dk and dv of its key head, writes dq. */
 static void attention_grad_queries(const struct attention_backward *f, const struct attention_scratch *s, struct attention_block *k) {
     const struct attention *p = &f->a;
     int64_t row = p->h * p->d, kv_row = p->hkv * p->d, begin, end;
     int64_t first = (k->batch * p->tq + k->q0) * row + k->head * p->d;
-    float lse[ATT_QUERIES] = {0}, delta[ATT_QUERIES] = {0};
+    float lse[ATT_QUERIES] = {0}, delta[ATT_QUERIES] = {0}, share[ATT_QUERIES];
     simd_turn(s->qt, ATT_QUERIES, p->q + first, row, k->rows, p->d, p->scale, true);
     simd_turn(s->dyt, ATT_QUERIES, f->dy + first, row, k->rows, p->d, 1, true);
     attention_rows(s->q, s->wide, p->q + first, row, k->rows, p->d, p->scale);
@@ -92,6 +121,7 @@ static void attention_grad_queries(const struct attention_backward *f, const str
     }
 
     attention_range(p, k->position, k->position + k->rows - 1, &begin, &end);
+    attention_shares(f, s, k, begin, end, lse, share);
     for (int64_t j0 = begin; j0 < end; j0 += ATT_KEYS) {
         int64_t key = (k->batch * p->tk + j0) * kv_row + k->kv_head * p->d;
         attention_keys(p, k, j0, end, s->bias);
@@ -99,11 +129,11 @@ static void attention_grad_queries(const struct attention_backward *f, const str
         attention_product(k, p->d, p->v + key, kv_row, s->dyt, s->ds);
         for (int64_t v = 0; v < k->vectors; v++) {
             struct attention_mask m = attention_mask(p, k, v);
-            vf l = vf_load(lse + v * SIMD_LANES), t = vf_load(delta + v * SIMD_LANES);
+            vf l = vf_load(lse + v * SIMD_LANES), n = vf_load(share + v * SIMD_LANES), t = vf_load(delta + v * SIMD_LANES);
             if (m.plain)
-                weights_vector(p, k, &m, v, s->p, s->ds, l, t, true);
+                weights_vector(p, k, &m, v, s->p, s->ds, l, n, t, true);
             else
-                weights_vector(p, k, &m, v, s->p, s->ds, l, t, false);
+                weights_vector(p, k, &m, v, s->p, s->ds, l, n, t, false);
         }
         attention_spread(k, p->d, s->p, s->dy, s->wide, f->dv + key, kv_row);
         attention_spread(k, p->d, s->ds, s->q, s->wide, f->dk + key, kv_row);
