@@ -74,6 +74,14 @@ static enum cb_status read_config(struct lora *l, struct arena *arena, struct cb
     l->alpha = 8;
     l->start = start_of(l->config);
     TRY(json_get_int(&l->r, l->config, path, "r", 1, 1 << 20, false, err));
+    l->most = l->r;
+    const char *key;
+    json_t *rank;
+    json_object_foreach(json_object_get(l->config, "rank_pattern"), key, rank) {
+        if (!json_is_integer(rank) || json_integer_value(rank) < 1 || json_integer_value(rank) > 1 << 20)
+            FAIL(err, CB_E_FORMAT, "%s: rank_pattern: '%.60s': wanted an integer in [1, %d]", path, key, 1 << 20);
+        if (json_integer_value(rank) > l->most) l->most = json_integer_value(rank);
+    }
     TRY(json_get_float(&l->alpha, l->config, path, "lora_alpha", -1e12, 1e12, false, err));
     TRY(json_get_bool(&l->rslora, l->config, path, "use_rslora", false, err));
     TRY(json_get_bool(&l->dora, l->config, path, "use_dora", false, err));

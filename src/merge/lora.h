@@ -31,6 +31,7 @@ struct lora {
     int n_pairs, n_whole;  // n_whole: tensors that are copies of a model's own (modules_to_save, biases)
     const struct tensor **whole;
     int64_t r;  // as configured
+    int64_t most;  // that, or the largest of rank_pattern: what PEFT makes room for
     double alpha;
     bool rslora, dora, has_bias, fan_in_fan_out;
 };

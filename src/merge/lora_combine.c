@@ -26,7 +26,7 @@ static enum cb_status gather(struct lora_merging *m, const char *site, struct lo
     const struct merge_slice *slice = &m->recipe->slices[0];
     size_t begin, end;
     const int64_t layer = merge_layer_of(site, &begin, &end);
-    const double t = layer < 0 || m->n_layers < 2 ? 1 : (double)layer / (double)(m->n_layers - 1);
+    const double t = layer < 0 ? 0 : m->n_layers < 2 ? 1 : (double)layer / (double)(m->n_layers - 1);
     *h = (struct lora_here){0};
     for (int k = 0; k < MERGE_MAX_OPTIONS && m->method.options[k].name; k++)
         if (!m->method.options[k].per_model)
@@ -133,10 +133,11 @@ static double gap_of(const struct lora_out *o, const float *wanted) {
     return worst;
 }
 
+/* Of a decomposition: as asked for, else the largest of the modules at any site, patterns too, as in PEFT. */
 static int64_t rank_of(const struct lora_merging *m, const struct lora_here *h) {
     int64_t rank = h->rank, most = h->pair[0]->in < h->pair[0]->out ? h->pair[0]->in : h->pair[0]->out;
     for (int i = 0; i < m->n && !h->rank; i++)
-        if (m->lora[i].r > rank) rank = m->lora[i].r;
+        if (m->lora[i].most > rank) rank = m->lora[i].most;
     return rank < most ? rank : most;
 }
 
@@ -365,7 +366,7 @@ enum cb_status lora_merge_site(struct lora_merging *m, const char *site, struct 
         rank += h.pair[k]->rank;
         dora |= h.pair[k]->magnitude != NULL;
     }
-    for (int i = 0; i < m->n && m->convention == LORA_PEFT; i++) padded += m->lora[i].r;
+    for (int i = 0; i < m->n && m->convention == LORA_PEFT; i++) padded += m->lora[i].most;
     const int64_t side = h.pair[0]->in < h.pair[0]->out ? h.pair[0]->in : h.pair[0]->out;
     const bool is_sum = m->method.kind == lora_method_at(0)->kind && !(dora && m->convention != LORA_PEFT);
     if (m->mode == LORA_FACTORS)

@@ -254,7 +254,8 @@ static enum cb_status add_output(struct merge_plan *plan, const struct merge_sli
     struct merge_output *o = &plan->outputs[plan->n_outputs];
     *o = (struct merge_output){.name = renumber(plan, name, layer), .slice = slice, .t = t, .layer = layer};
     o->tensor = arena_array(plan->arena, (size_t)n + 1, sizeof *o->tensor);
-    if (!o->name || !o->tensor) FAIL(err, CB_E_MEMORY, "merge: out of memory");
+    o->own = arena_array(plan->arena, (size_t)n + 1, sizeof *o->own);
+    if (!o->name || !o->tensor || !o->own) FAIL(err, CB_E_MEMORY, "merge: out of memory");
     const struct merge_model *first = NULL;
     int donor = 0, axis = -1;
     for (int i = 0; i < n + has_extra; i++) {
@@ -262,6 +263,7 @@ static enum cb_status add_output(struct merge_plan *plan, const struct merge_sli
         const struct merge_model *m = s ? &plan->models[merge_plan_model(plan, s->model)] : &plan->models[plan->base];
         const char *own = renumber(plan, name, layer < 0 ? -1 : (s && s->first >= 0 ? s->first : 0) + at);
         if (!own) FAIL(err, CB_E_MEMORY, "merge: out of memory");
+        o->own[i] = own;
         if (!(o->tensor[i] = find_tensor(m, own)))
             FAIL(err, CB_E_NAME, "%s: no tensor %s, which %s has; wanted models of the same tensors", m->path, own,
                  first ? first->path : plan->models[0].path);

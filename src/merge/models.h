@@ -63,6 +63,7 @@ struct merge_output {
     enum cb_dtype stored;  // as the base (or the first model) has it
     const struct merge_slice *slice;
     double t;  // its layer's place in the slice; 0 outside the layers, as in mergekit
+    const char **own;  // its name in each source, which the filters of the source's options go by
     const struct merge_tensor **tensor;  // of each source of the slice, the base behind them where it is not among them
     int64_t layer;  // of the result, -1: none
     const struct merge_tensor *

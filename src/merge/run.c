@@ -134,7 +134,7 @@ static enum cb_status add_input(struct merge_reader *w, const struct merge_outpu
     w->model[at] = in;
     w->number[at] = number;
     for (int k = 0; k < MERGE_MAX_OPTIONS && m->options[k].name; k++)
-        if (m->options[k].per_model) TRY(merge_recipe_value(plan->recipe, o->slice, s, &m->options[k], o->name, o->t, &w->own[at][k], err));
+        if (m->options[k].per_model) TRY(merge_recipe_value(plan->recipe, o->slice, s, &m->options[k], o->own[i], o->t, &w->own[at][k], err));
     return CB_OK;
 }
 
@@ -292,7 +292,8 @@ static enum cb_status check_options(const struct merge_plan *plan, struct cb_err
             for (int s = 0; s < (m->options[k].per_model ? o->slice->n_sources : 1); s++) {
                 const struct merge_source *source = m->options[k].per_model ? &o->slice->sources[s] : NULL;
                 const bool is_base = source && plan->base >= 0 && merge_plan_model(plan, source->model) == plan->base;
-                if (!is_base) TRY(merge_recipe_value(plan->recipe, o->slice, source, &m->options[k], o->name, o->t, &value, err));
+                const char *name = source ? o->own[s] : o->name;
+                if (!is_base) TRY(merge_recipe_value(plan->recipe, o->slice, source, &m->options[k], name, o->t, &value, err));
             }
     }
     return CB_OK;

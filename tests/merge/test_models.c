@@ -224,6 +224,34 @@ TEST(merge_models, layers_are_stacked_and_the_configuration_says_so) {
     json_decref(root);
 }
 
+/* Filters of a source's options are looked for in its own names, those of the whole merge in the result's. */
+TEST(merge_models, filters_of_a_source_know_its_own_layers) {
+    struct cb_err err = {0};
+    struct bench b;
+    char text[900];
+    bench_open(&b);
+    snprintf(text, sizeof text,
+             "merge_method: passthrough\nslices:\n- sources: [{model: %s, layer_range: [1, 3], parameters: {scale: [{filter: layers.2., value: "
+             "2}]}}]\n- sources: [{model: %s, layer_range: [2, 3]}]\nparameters: {scale: [{filter: layers.2., value: 3}, {value: 1}]}\n",
+             b.model[0], b.model[0]);
+    CHECK_OK(merge_text(text, b.out, 2, NULL, &err));
+    struct tensors *got, *from;
+    CHECK_OK(tensors_open(&got, b.out, &err));
+    CHECK_OK(tensors_open(&from, b.model[0], &err));
+    static const struct {
+        const char *name, *from;
+        float scale;
+    } wanted[] = {{"model.layers.0.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight", 1},
+                  {"model.layers.1.mlp.up_proj.weight", "model.layers.2.mlp.up_proj.weight", 2},
+                  {"model.layers.2.mlp.up_proj.weight", "model.layers.2.mlp.up_proj.weight", 3}};
+    for (int i = 0; i < 3; i++) {
+        const float *x = tensor_data(tensors_find(got, wanted[i].name)), *y = tensor_data(tensors_find(from, wanted[i].from));
+        for (int k = 0; k < 48 * 24; k++) CHECK(x[k] == wanted[i].scale * y[k], "%s: element %d", wanted[i].name, k);
+    }
+    tensors_destroy(&got);
+    tensors_destroy(&from);
+}
+
 static void write_tensor(const char *folder, const char *name, float value) {
     struct cb_err err = {0};
     const float data[4] = {1, value, 3, 4};

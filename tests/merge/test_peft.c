@@ -381,6 +381,25 @@ static void write_module(const char *folder, const char *config, int rank_a, int
     CHECK_OK(io_write_file(path_of(folder, "adapter_config.json"), config, strlen(config), &err));
 }
 
+/* PEFT counts the largest of rank_pattern, of sites that the file has or has not. */
+TEST(merge_peft, ranks_of_patterns_count) {
+    struct cb_err err = {0};
+    struct lora_report report;
+    char folder[128], out[160];
+    temporary_folder(folder, "merge");
+    snprintf(out, sizeof out, "%s/out", folder);
+    write_module(path_of(folder, "a"), "{\"peft_type\": \"LORA\", \"r\": 1, \"lora_alpha\": 1, \"rank_pattern\": {\"x\": 3}}", 1, 1, 1);
+    write_module(path_of(folder, "b"), "{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 2}", 2, 2, 1);
+    static const char *const names[] = {"a", "b"};
+    CHECK_OK(merge_exactly(folder, names, 2, "cat", "convention: peft", NULL, out, &report, &err));
+    CHECK(report.rank == 5, "cat: rank %lld", (long long)report.rank);
+    CHECK_OK(merge_exactly(folder, names, 2, "svd", "convention: peft", NULL, out, &report, &err));
+    CHECK(report.rank == 3, "svd: rank %lld", (long long)report.rank);
+    CHECK_FAILS(merge_exactly(folder, names, 2, "linear", "convention: peft", NULL, out, &report, &err), CB_E_SHAPE, "one rank");
+    write_module(path_of(folder, "a"), "{\"peft_type\": \"LORA\", \"rank_pattern\": {\"x\": 0}}", 1, 1, 1);
+    CHECK_FAILS(merge_exactly(folder, names, 1, "linear", "", NULL, out, &report, &err), CB_E_FORMAT, "rank_pattern");
+}
+
 TEST(merge_peft, broken_modules_are_refused) {
     struct cb_err err = {0};
     char folder[128], out[160];
