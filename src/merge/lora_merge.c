@@ -222,8 +222,8 @@ static enum cb_status write_result(struct lora_merging *m, const char *folder, s
 static enum cb_status check_ranks(const struct lora_merging *m, struct cb_err *err) {
     for (int i = 1; i < m->n && m->mode == LORA_FACTORS; i++)
         if (m->lora[i].most != m->lora[0].most)
-            FAIL(err, CB_E_SHAPE, "%s: its rank is %lld, %s has %lld; PEFT's %s wants one rank (convention: exact takes any)", m->lora[i].path,
-                 (long long)m->lora[i].most, m->lora[0].path, (long long)m->lora[0].most, m->recipe->method);
+            FAIL(err, CB_E_SHAPE, "%s: its rank is %lld, %s has %lld; PEFT's %s wants one rank (convention: exact takes any)",
+                 m->lora[i].path, (long long)m->lora[i].most, m->lora[0].path, (long long)m->lora[0].most, m->recipe->method);
     return CB_OK;
 }
 

@@ -134,7 +134,8 @@ static enum cb_status add_input(struct merge_reader *w, const struct merge_outpu
     w->model[at] = in;
     w->number[at] = number;
     for (int k = 0; k < MERGE_MAX_OPTIONS && m->options[k].name; k++)
-        if (m->options[k].per_model) TRY(merge_recipe_value(plan->recipe, o->slice, s, &m->options[k], o->own[i], o->t, &w->own[at][k], err));
+        if (m->options[k].per_model)
+            TRY(merge_recipe_value(plan->recipe, o->slice, s, &m->options[k], o->own[i], o->t, &w->own[at][k], err));
     return CB_OK;
 }
 

@@ -230,10 +230,11 @@ TEST(merge_models, filters_of_a_source_know_its_own_layers) {
     struct bench b;
     char text[900];
     bench_open(&b);
-    snprintf(text, sizeof text,
-             "merge_method: passthrough\nslices:\n- sources: [{model: %s, layer_range: [1, 3], parameters: {scale: [{filter: layers.2., value: "
-             "2}]}}]\n- sources: [{model: %s, layer_range: [2, 3]}]\nparameters: {scale: [{filter: layers.2., value: 3}, {value: 1}]}\n",
-             b.model[0], b.model[0]);
+    snprintf(
+        text, sizeof text,
+        "merge_method: passthrough\nslices:\n- sources: [{model: %s, layer_range: [1, 3], parameters: {scale: [{filter: layers.2., value: "
+        "2}]}}]\n- sources: [{model: %s, layer_range: [2, 3]}]\nparameters: {scale: [{filter: layers.2., value: 3}, {value: 1}]}\n",
+        b.model[0], b.model[0]);
     CHECK_OK(merge_text(text, b.out, 2, NULL, &err));
     struct tensors *got, *from;
     CHECK_OK(tensors_open(&got, b.out, &err));
