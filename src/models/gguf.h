@@ -40,6 +40,7 @@ struct gguf_arch {
     bool partial;  // only part of a head may
     bool experts;  // every layer is a mixture of experts
     bool normalised;  // the weights of the chosen experts sum to one
+    bool divisors;  // its readers look for rope_freqs.weight, divisors of frequencies for all texts (Llama 3)
     bool long_factors;  // divisors of frequencies for short and for long texts (LongRoPE)
     bool head;  // output.weight, or a tied head
     bool repeats_head;  // a tied head is written too: older readers want it

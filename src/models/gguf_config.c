@@ -112,11 +112,26 @@ static enum cb_status read_long_factors(bool *is_there, json_t *config, const st
     return put(config, "original_max_position_embeddings", json_integer(original), err);
 }
 
+/* YaRN's bounds, and its scale of attention beside the rule that readers take: 0.1 ln(factor) + 1. */
+static const double yarn_fast = 32, yarn_slow = 1;
+static double yarn_usual(double factor) { return factor <= 1 ? 1 : 0.1 * log(factor) + 1; }
+
+static enum cb_status read_yarn(json_t *scaling, const struct gguf_arch *arch, struct gguf *g, double attention, struct cb_err *err) {
+    char name[NAME];
+    double fast = yarn_fast, slow = yarn_slow;
+    TRY(gguf_get_float(&fast, g, full(name, arch, "rope.scaling.yarn_beta_fast"), 1e-6, 1e9, false, err));
+    TRY(gguf_get_float(&slow, g, full(name, arch, "rope.scaling.yarn_beta_slow"), 1e-6, 1e9, false, err));
+    if (fast != yarn_fast) TRY(put(scaling, "beta_fast", json_real(fast), err));
+    if (slow != yarn_slow) TRY(put(scaling, "beta_slow", json_real(slow), err));
+    const double factor = json_number_value(json_object_get(scaling, "factor"));
+    return attention == 1 ? CB_OK : put(scaling, "attention_factor", json_real(attention * yarn_usual(factor)), err);
+}
+
 /* rope.scaling.* and the divisors in rope_freqs.weight. */
 static enum cb_status read_scaling(json_t *config, const struct gguf_arch *arch, struct gguf *g, struct cb_err *err) {
     char name[NAME];
     const char *type = "none";
-    double factor = 1;
+    double factor = 1, attention = 1;
     int64_t original = 0;
     bool has_factors = false;
     json_t *list;
@@ -132,12 +147,16 @@ static enum cb_status read_scaling(json_t *config, const struct gguf_arch *arch,
                                     "short_factor", list, "long_factor", list);
         return put(config, "rope_scaling", scaling, err);
     }
-    if (!strcmp(type, "none") || factor == 1) return CB_OK;
+    if (!strcmp(type, "yarn")) TRY(gguf_get_float(&attention, g, full(name, arch, "rope.scaling.attn_factor"), 1e-6, 1e6, false, err));
+    if (!strcmp(type, "none") || (factor == 1 && attention == 1)) return CB_OK;
     if (strcmp(type, "linear") != 0 && strcmp(type, "yarn") != 0)
         FAIL(err, CB_E_UNSUPPORTED, "%s: %s.rope.scaling.type: found %.60s; wanted none, linear or yarn", gguf_name(g), arch->name, type);
     json_t *scaling = json_pack("{s:s,s:f}", "rope_type", type, "factor", factor);
     if (scaling && original) json_object_set_new(scaling, "original_max_position_embeddings", json_integer(original));
-    return put(config, "rope_scaling", scaling, err);
+    enum cb_status status = scaling && !strcmp(type, "yarn") ? read_yarn(scaling, arch, g, attention, err) : CB_OK;
+    if (status == CB_OK) return put(config, "rope_scaling", scaling, err);
+    json_decref(scaling);
+    return status;
 }
 
 /* Whether the head repeats the embedding. */
@@ -233,6 +252,16 @@ static enum cb_status put_option(struct gguf_builder *b, const struct gguf_arch 
     return CB_OK;
 }
 
+static enum cb_status put_yarn(struct gguf_builder *b, const struct gguf_arch *arch, const struct rope *rope, struct cb_err *err) {
+    char name[NAME];
+    const double attention = rope->attention_factor / yarn_usual(rope->factor);
+    if (!rope->truncate) FAIL(err, CB_E_UNSUPPORTED, "rope_scaling: truncate: found false; GGUF has no key for it, readers take true");
+    if (rope->beta_fast != yarn_fast) gguf_put_f32(b, full(name, arch, "rope.scaling.yarn_beta_fast"), rope->beta_fast);
+    if (rope->beta_slow != yarn_slow) gguf_put_f32(b, full(name, arch, "rope.scaling.yarn_beta_slow"), rope->beta_slow);
+    if (fabs(attention - 1) > 1e-6) gguf_put_f32(b, full(name, arch, "rope.scaling.attn_factor"), attention);
+    return CB_OK;
+}
+
 /* Scalings that a key can say; divisors of frequencies are a tensor (gguf_save.c). */
 static enum cb_status put_scaling(struct gguf_builder *b, const struct gguf_arch *arch, const struct model *m, struct cb_err *err) {
     char name[NAME];
@@ -252,7 +281,7 @@ static enum cb_status put_scaling(struct gguf_builder *b, const struct gguf_arch
     gguf_put_f32(b, full(name, arch, "rope.scaling.factor"), json_number_value(json_object_get(o, "factor")));
     const json_t *original = json_object_get(o, "original_max_position_embeddings");
     if (original) gguf_put_int(b, full(name, arch, "rope.scaling.original_context_length"), GGUF_U32, json_integer_value(original));
-    return CB_OK;
+    return strcmp(kind, "yarn") == 0 ? put_yarn(b, arch, rope, err) : CB_OK;
 }
 
 /* Names of one function. */
@@ -302,7 +331,11 @@ static enum cb_status check_decoder(const struct gguf_arch *arch, const struct m
     const int64_t every = arch->windows, most = m->n_layer ? d->layer[0].window : 0;
     for (int64_t i = 0; every && i < m->n_layer; i++) {
         const int64_t want = every == 1 || (i + 1) % every ? most : 0, have = d->layer[i].window;
-        if (have != want || (every > 1 && !most))
+        if (every > 1 && !most)
+            FAIL(err, CB_E_UNSUPPORTED,
+                 "layer 0: found no window; GGUF has no key for it, readers of %s take one in all but each %lld-th layer", arch->name,
+                 (long long)every);
+        if (have != want)
             FAIL(err, CB_E_UNSUPPORTED, "layer %lld: found a window of %lld keys; GGUF has no key for it, readers of %s take %lld (0: all)",
                  (long long)i, (long long)have, arch->name, (long long)want);
     }

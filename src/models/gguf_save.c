@@ -261,12 +261,16 @@ static enum cb_status fill(void *context, void *out, const struct tensor_item *i
 
 /* Divisors of the frequencies of rotary positions as a tensor, where the rule has no key of its own (llama3); NULL: none are wanted. Rules that depend on the
    length cannot be said. */
-static enum cb_status divisors_make(float **out, const struct model *m, struct arena *arena, struct cb_err *err) {
+static enum cb_status divisors_make(float **out, const struct gguf_arch *arch, const struct model *m, struct arena *arena,
+                                    struct cb_err *err) {
     const json_t *o = gguf_scaling(m);
     const char *kind = json_string_value(json_object_get(o, "rope_type"));
     if (!kind) kind = json_string_value(json_object_get(o, "type"));
     *out = NULL;
     if (!kind || (strcmp(kind, "llama3") != 0 && strcmp(kind, "longrope") != 0)) return CB_OK;
+    if (!arch->divisors)
+        FAIL(err, CB_E_UNSUPPORTED, "rope_type %s: readers of %s look for no rope_freqs.weight; wanted default, linear or yarn", kind,
+             arch->name);
     struct rope rope;
     const int64_t n = m->head_dim / 2;
     const struct rope_source source = {
@@ -376,7 +380,7 @@ static enum cb_status save(struct saving *saving, const struct gguf_builder *key
     float *divisors = NULL;
     const bool has_factors = arch->long_factors && decoder_options(m)->rope[0].long_factor;
     if (has_factors) TRY(long_factors_add(items, &n, m, arena, err));
-    if (arch->rope && !has_factors) TRY(divisors_make(&divisors, m, arena, err));
+    if (arch->rope && !has_factors) TRY(divisors_make(&divisors, arch, m, arena, err));
     if (divisors)
         items[n++] = (struct tensor_item){
             .name = "rope_freqs.weight", .type = type_make(CB_DTYPE_F32, 1, (int64_t[]){m->head_dim / 2}), .data = divisors};

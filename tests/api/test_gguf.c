@@ -324,6 +324,23 @@ TEST(gguf_models, families_and_what_has_no_key) {
          SIZES ",num_hidden_layers=2,original_max_position_embeddings=32,partial_rotary_factor=0.25,rope_scaling={\"type\":\"longrope\","
                "\"short_factor\":[1,2],\"long_factor\":[3,4.5]}",
          NULL},
+        {"qwen2",
+         SIZES ",num_hidden_layers=2,rope_scaling={\"rope_type\":\"yarn\",\"factor\":4.0,\"original_max_position_embeddings\":16,"
+               "\"beta_fast\":8.0,\"beta_slow\":0.5,\"attention_factor\":0.7}",
+         NULL},
+        {"llama", SIZES ",num_hidden_layers=2,rope_scaling={\"rope_type\":\"yarn\",\"factor\":2.0,\"mscale\":1.0,\"mscale_all_dim\":0.7}",
+         NULL},
+        {"qwen3", SIZES ",num_hidden_layers=2,rope_scaling={\"rope_type\":\"yarn\",\"factor\":1.0,\"attention_factor\":1.5}", NULL},
+        {"qwen3", SIZES ",num_hidden_layers=2,rope_scaling={\"rope_type\":\"yarn\",\"factor\":2.0,\"truncate\":false}", "truncate"},
+        {"qwen3",
+         SIZES
+         ",num_hidden_layers=2,rope_scaling={\"rope_type\":\"llama3\",\"factor\":2.0,\"low_freq_factor\":1.0,\"high_freq_factor\":4.0,"
+         "\"original_max_position_embeddings\":16}",
+         "rope_freqs"},
+        {"qwen2_moe",
+         SIZES ",num_hidden_layers=2,num_experts=3,num_experts_per_tok=2,moe_intermediate_size=32,shared_expert_intermediate_size=24,"
+               "norm_topk_prob=false,tie_word_embeddings=true",
+         NULL},
         {"mixtral", SIZES ",num_hidden_layers=2,num_local_experts=5,num_experts_per_tok=2,sliding_window=null", NULL},
         {"qwen2_moe",
          SIZES ",num_hidden_layers=2,num_experts=3,num_experts_per_tok=2,moe_intermediate_size=32,shared_expert_intermediate_size=24,"
