@@ -7,12 +7,17 @@
 #include "data/labelled_private.h"
 #include "data/permute.h"
 
+static bool is_whole(const char *text, long long *number) {
+    char *end;
+    *number = strtoll(text, &end, 10);
+    return *text && !*end;
+}
+
 /* Whole numbers by value, before words by their bytes. */
 static int compare_names(const void *a, const void *b) {
     const char *x = *(const char *const *)a, *y = *(const char *const *)b;
-    char *x_end, *y_end;
-    long long i = strtoll(x, &x_end, 10), k = strtoll(y, &y_end, 10);
-    bool x_whole = *x && !*x_end, y_whole = *y && !*y_end;
+    long long i, k;
+    bool x_whole = is_whole(x, &i), y_whole = is_whole(y, &k);
     if (x_whole && y_whole) return (i > k) - (i < k);
     return x_whole != y_whole ? (x_whole ? -1 : 1) : strcmp(x, y);
 }
@@ -44,12 +49,28 @@ enum cb_status labelled_grow(struct labelled *l, int64_t tokens, struct cb_err *
     return CB_OK;
 }
 
-/* The number of a label by its text; a known set takes no others. */
+/* Whether a whole number in the data can only be a label's number: no label of the known set is called so. */
+static bool are_words(const struct labels *known) {
+    long long number;
+    bool are = known && known->n;
+    for (int i = 0; known && i < known->n; i++) are &= !is_whole(known->name[i], &number);
+    return are;
+}
+
+/* The number of a label by its text, or by itself; a known set takes no others. */
 static enum cb_status number_of(struct build *b, const char *name, const char *where, const char *key, int32_t *number,
                                 struct cb_err *err) {
     const struct labels *labels = b->o->known ? b->o->known : &b->seen;
     *number = labels_find(labels, name);
     if (*number >= 0) return CB_OK;
+    long long id = -1;
+    if (b->takes_numbers && is_whole(name, &id)) {
+        if (id < 0 || id >= labels->n)
+            FAIL(err, CB_E_FORMAT, "%s: %s: found %.80s; wanted a number from 0 to %d, or one of the model's labels (%.60s, ...)", where,
+                 key, name, labels->n - 1, labels->name[0]);
+        *number = (int32_t)id;
+        return CB_OK;
+    }
     if (b->o->known)
         FAIL(err, CB_E_FORMAT, "%s: %s: found %.80s; wanted one of the model's %d labels (%.60s, ...)", where, key, name, labels->n,
              labels->n ? labels->name[0] : "none");
@@ -260,7 +281,7 @@ static void hash_all(struct labelled *l) {
 enum cb_status labelled_load(struct labelled **labelled, const char *const *paths, int n, const struct tokenizer *tokenizer,
                              const struct labelled_options *o, struct cb_err *err) {
     struct labelled *l = calloc(1, sizeof *l);
-    struct build b = {.out = l, .o = o};
+    struct build b = {.out = l, .o = o, .takes_numbers = o->kind == LABELLED_TAGS && are_words(o->known)};
     *labelled = NULL;
     if (!l) FAIL(err, CB_E_MEMORY, "labelled data: out of memory");
     l->kind = o->kind;

@@ -25,8 +25,9 @@ enum cb_status labels_add(struct labels *labels, const char *name, struct cb_err
 struct labelled_options {
     enum labelled_kind kind;
     struct records_options records;
-    const struct labels
-        *known;  // the model's own, of which each label must be one; NULL: those found, in the order of their names or numbers
+    /* The model's own, of which each label must be one, of tags also its number where none is called by a number. Nullable: those found, in the order of their names
+       or numbers. */
+    const struct labels *known;
     int64_t seq;  // longer examples are cut to it
     int64_t stride;  // of LABELLED_SPAN: tokens between the windows of a longer context; 0: two thirds of a window
     int64_t pad;  // of the labels to be

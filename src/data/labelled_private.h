@@ -45,6 +45,7 @@ struct build {
     struct token_list list;
     struct token_windows windows;
     int set;  // of the file that is being read
+    bool takes_numbers;  // whole numbers are numbers of the known tags, which are words
     struct labels seen;  // labels in the order of their first sight; examples hold these numbers until the end
 };
 

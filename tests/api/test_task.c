@@ -239,6 +239,45 @@ TEST(task, wrong_data_are_refused) {
     place_close(&p);
 }
 
+/* Numbers as tags are those of a model's labels, where these are words: the same examples by names and by numbers, in three formats. */
+TEST(task, labels_by_number) {
+    static const char *const same[][2] = {
+        {"names.jsonl", "{\"tokens\": [\"red\", \"house\"], \"ner_tags\": [\"B-C\", \"O\"]}"},
+        {"numbers.jsonl", "{\"tokens\": [\"red\", \"house\"], \"ner_tags\": [0, 1]}"},
+        {"numbers.csv", "tokens,ner_tags\n\"[\"\"red\"\", \"\"house\"\"]\",\"[0, 1]\"\n"},
+        {"numbers.conll", "red 0\nhouse 1\n"},
+    };
+    static const char *const wrong[][2] = {
+        {"{\"tokens\": [\"red\"], \"ner_tags\": [2]}",
+         "tags: found 2; wanted a number from 0 to 1, or one of the model's labels (B-C, ...)"},
+        {"{\"tokens\": [\"red\"], \"ner_tags\": [-1]}", "found -1; wanted a number from 0 to 1"},
+        {"{\"tokens\": [\"red\"], \"ner_tags\": [0.5]}", "found 0.5; wanted one of the model's 2 labels"},
+        {"{\"tokens\": [\"red\"], \"ner_tags\": [99999999999999999999]}", "99999999999999999999"},
+    };
+    struct place p;
+    struct cb_err err = {0};
+    struct cb_task_result r[2];
+    place_open(&p, "bert", bert);
+    CHECK_OK(train(&p, "tag", "full", p.tags, 2, &err));
+    struct cb_eval_options o = {.model = p.out, .n_text = 1, .task = "tag"};
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        char *path = file_put(p.folder, same[i][0], same[i][1], strlen(same[i][1]));
+        const char *data = path;
+        o.text = &data;
+        CHECK_OK(cb_eval_task(p.engine, &o, &r[i > 0], &err));
+        CHECK(r[0].loss > 0 && (!i || r[1].loss == r[0].loss), "%s: %g, %g", same[i][0], r[1].loss, r[0].loss);
+        free(path);
+    }
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char *path = file_put(p.folder, "wrong.jsonl", wrong[i][0], strlen(wrong[i][0]));
+        const char *data = path;
+        o.text = &data;
+        CHECK_FAILS(cb_eval_task(p.engine, &o, &r[0], &err), CB_E_FORMAT, wrong[i][1]);
+        free(path);
+    }
+    place_close(&p);
+}
+
 TEST(task, tuners_are_compared) {
     struct place p;
     struct cb_err err = {0};
