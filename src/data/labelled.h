@@ -25,8 +25,8 @@ enum cb_status labels_add(struct labels *labels, const char *name, struct cb_err
 struct labelled_options {
     enum labelled_kind kind;
     struct records_options records;
-    /* The model's own, of which each label must be one, of tags also its number where none is called by a number. Nullable: those found, in the order of their names
-       or numbers. */
+    /* The model's own, of which each label must be one; a tag may be its number, where none is called by a number. Nullable: those found, in the order of
+       their names or numbers. */
     const struct labels *known;
     int64_t seq;  // longer examples are cut to it
     int64_t stride;  // of LABELLED_SPAN: tokens between the windows of a longer context; 0: two thirds of a window

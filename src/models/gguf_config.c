@@ -286,7 +286,9 @@ static enum cb_status put_scaling(struct gguf_builder *b, const struct gguf_arch
 
 /* Names of one function. */
 static const char *plain_name(const char *activation) {
-    static const char *const same[][2] = {{"gelu_pytorch_tanh", "gelu_new"}, {"gelu_fast", "gelu_new"}, {"swish", "silu"}};
+    static const char *const same[][2] = {{"gelu_pytorch_tanh", "gelu_new"}, {"gelu_python_tanh", "gelu_new"},
+                                          {"gelu_accurate", "gelu_new"},     {"gelu_fast", "gelu_new"},
+                                          {"gelu_python", "gelu"},           {"swish", "silu"}};
     for (size_t i = 0; i < sizeof same / sizeof *same; i++)
         if (!strcmp(same[i][0], activation)) return same[i][1];
     return activation;

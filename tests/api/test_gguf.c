@@ -354,6 +354,13 @@ TEST(gguf_models, families_and_what_has_no_key) {
          SIZES
          ",num_hidden_layers=3,num_experts=4,num_experts_per_tok=3,moe_intermediate_size=32,norm_topk_prob=true,decoder_sparse_step=2",
          "mlp.gate_proj"},
+        {"bert",
+         "architectures=[BertModel],hidden_size=32,intermediate_size=48,num_attention_heads=2,num_hidden_layers=1,hidden_act=gelu_new",
+         "hidden_act: found \"gelu_new\"; GGUF has no key for it, readers of bert take \"gelu\""},
+        {"bert",
+         "architectures=[BertModel],hidden_size=32,intermediate_size=48,num_attention_heads=2,num_hidden_layers=1,"
+         "position_embedding_type=relative_key",
+         "distance_embedding"},
     };
 #undef SIZES
     struct place p;
