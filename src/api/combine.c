@@ -145,6 +145,19 @@ static enum cb_status write_file(const struct combining *c, const struct merge_r
     return status;
 }
 
+/* A base that is neither among the models nor what differences are taken from: its tokens and configuration count, its weights do not. */
+static void warn_of_base(const struct combining *c, const struct merge_method *method) {
+    const struct merge_recipe *r = c->recipe;
+    char line[400];
+    if (!r->base || r->is_sliced || method->base != MERGE_BASE_NONE) return;
+    for (int i = 0; i < r->slices[0].n_sources; i++)
+        if (!strcmp(r->slices[0].sources[i].model, r->base)) return;
+    snprintf(line, sizeof line,
+             "%.100s: %s takes no differences: the weights of base_model %.100s are left out (mergekit merges them; list it for that)",
+             r->name, method->name, r->base);
+    warn(c->engine, line);
+}
+
 static enum cb_status combine_models(struct combining *c, struct cb_err *err) {
     const struct cb_combine_options *o = c->o;
     const struct merge_method *method = merge_method_find(c->recipe->method);
@@ -155,6 +168,7 @@ static enum cb_status combine_models(struct combining *c, struct cb_err *err) {
         FAIL(err, CB_E_UNSUPPORTED, "%s: chat_template '%.60s': wanted auto, or the template itself", c->recipe->name,
              c->recipe->chat_template);
     TRY(merge_recipe_check(c->recipe, method->options, merge_option_known, warn, c->engine, err));
+    warn_of_base(c, method);
     c->vocabulary.engine = c->engine;
     c->format = combine_format(o->out, &c->vocabulary);
     TRY(merge_plan_open(&c->plan, c->recipe, method, &c->format, err));

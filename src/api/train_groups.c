@@ -27,7 +27,8 @@ static enum cb_status scale_apply(struct training *t, const char *text, struct c
     }
     pattern_destroy(&pattern);
     if (status == CB_OK && !n)
-        status = err_set(err, CB_E_NAME, __FILE__, __LINE__, "--lr-scale %s: no trained parameter has such a name (%s, ...)", name,
+        status = err_set(err, CB_E_NAME, __FILE__, __LINE__,
+                         "--lr-scale %s: no trained parameter has such a name; wanted a regular expression for whole names (%s, ...)", name,
                          t->n_params ? t->params[0].value->name : "none is trained");
     free(name);
     return status;

@@ -61,13 +61,24 @@ static void print_json(const struct cb_compare_result *r) {
     printf("]}\n");
 }
 
+/* A measure in its column; one that was not taken is a dash. */
+static void cell(double value, int width) {
+    if (isnan(value))
+        printf(" %*s", width, "-");
+    else
+        printf(" %*.4f", width, value);
+}
+
 static void print_table(const struct cb_compare_result *r) {
     printf("%-36s %8s %8s %7s %9s %8s %9s %8s\n", "tuner", "valid", "test", "+-", "trained", "step ms", "MiB", "file kB");
     for (int i = 0; i < r->n_rows; i++) {
         const struct cb_compare_run *m = &r->rows[i].mean;
-        printf("%-36s %8.4f %8.4f %7.4f %8.3f%% %8.1f %9.1f %8.1f\n", r->rows[i].tuner, m->valid, m->test, r->rows[i].error,
-               100.0 * (double)m->trainable / (double)m->total, m->step_ms, (double)m->planned_bytes / 1048576,
-               (double)m->file_bytes / 1000);
+        printf("%-36s", r->rows[i].tuner);
+        cell(m->valid, 8);
+        cell(m->test, 8);
+        cell(r->rows[i].error, 7);
+        printf(" %8.3f%% %8.1f %9.1f %8.1f\n", 100.0 * (double)m->trainable / (double)m->total, m->step_ms,
+               (double)m->planned_bytes / 1048576, (double)m->file_bytes / 1000);
     }
 }
 

@@ -45,6 +45,18 @@ static json_t *map_make(const char *text) {
     return map;
 }
 
+/* What a value of each kind is, for messages. */
+static const char *const kind_words[] = {[TUNER_INT] = "a whole number",
+                                         [TUNER_FLOAT] = "a finite number",
+                                         [TUNER_REAL] = "a finite number",
+                                         [TUNER_BOOL] = "true or false",
+                                         [TUNER_STR] = "a word",
+                                         [TUNER_STRS] = "words joined by +",
+                                         [TUNER_INTS] = "whole numbers joined by +",
+                                         [TUNER_TEXT] = "text",
+                                         [TUNER_SCALAR] = "a finite number, true, false, none or a word",
+                                         [TUNER_MAP] = "a number, or LAYER:NUMBER joined by +"};
+
 static json_t *value_make(enum tuner_kind kind, const char *text) {
     char *end = NULL;
     double number;
@@ -142,7 +154,7 @@ static enum cb_status option_set(json_t *config, const struct tuner *tuner, cons
     const char *key = o->key;
     if (!place) place = option_place(config, tuner, &key);
     if (!value || !place || json_object_set_new(place, key, value) != 0)
-        FAIL(err, CB_E_USAGE, "%s: %s: found %s; wanted %s", tuner->name, word, equals + 1, o->doc);
+        FAIL(err, CB_E_USAGE, "%s: %s: found %s; wanted %s (%s)", tuner->name, word, equals + 1, kind_words[o->kind], o->doc);
     return CB_OK;
 }
 

@@ -70,6 +70,9 @@ wrong 1 'cut/model.safetensors: ' generate cut --prompt a
 wrong 1 'the tokenizer has 300 ids' pretrain small --text text --out x --steps 1 --seq 16
 wrong 1 'the tokenizer has 300 ids' inspect small --check
 wrong 2 'wanted last:N with N from 1 to 1' finetune m --data text --tuner last:7 --out x --steps 1 --seq 16
+wrong 2 'lora: r: found 3:alpha=2; wanted a whole number (rank)' finetune m --data text --tuner lora:r=3:alpha=2 --out x --steps 1 --seq 16
+wrong 2 'lora: alpha: found nan; wanted a finite number' finetune m --data text --tuner lora:alpha=nan --out x --steps 1 --seq 16
+wrong 1 'nosuch: no trained parameter has such a name; wanted a regular expression' finetune m --data text --tuner full --lr-scale nosuch=2 --out x --steps 1 --seq 16
 wrong 1 'no module of the model' finetune m --data text --tuner lora:targets=nothing --out x --steps 1 --seq 16
 wrong 1 'alone take' generate m --prompt a --memory 1
 
@@ -88,6 +91,14 @@ wrong 2 'wanted r=16' merge --extract rank=4 --base m m --out x
 right merge --method linear m m --out merged
 right inspect merged --check
 right merge --connect m merged --text text --seq 16 --out line
+right merge --method linear --base merged m m --out based
+grep -qF 'the weights of base_model merged are left out' err || say "linear with a base that is no model: no warning: $(cat err)"
+right merge --method linear --base m m merged --out listed
+grep -qF 'left out' err && say "linear with a base that is listed: $(cat err)"
+
+# ---- comparing: what was not measured is a dash
+right compare m --task text --data text --valid text --steps 1 --batch 1 --seq 16 --tuner lora:r=2 --out compared
+if grep -q nan out || ! grep -q ' - ' out; then say "compare: found $(cat out)"; fi
 
 # ---- what is given is taken: none is none, a run.json repeats its run
 right pretrain m --text text --steps 3 --batch 2 --seq 16 --warmup 0 --clip 0 --weight-decay 0 --out a --json
