@@ -58,7 +58,7 @@ wrong 1 'id 300000 at position 0' tokenizer decode tok --ids 300000
 # ---- files
 wrong 1 'missing: No such file' pretrain m --text missing --out x --steps 1 --seq 16
 wrong 1 'text: found a file that is no model; wanted a model' generate text --prompt a
-wrong 1 'missing/config.json' pretrain missing --text text --out x
+wrong 1 'missing: no such file or folder' pretrain missing --text text --out x
 wrong 1 'empty: found no text' pretrain m --text empty --out x --steps 1 --seq 16
 wrong 1 'byte 0xff at offset 5' pretrain m --text bad --out x --steps 1 --seq 16
 printf '[]' >none && wrong 1 'none: conversation: found a list of 0' generate m --messages none --chat-template chatml
