@@ -1,5 +1,6 @@
 /* Fuzz target: a folder of a tokenizer that has no tokenizer.json. The input is a digit for the name of its last file, then tokenizer_config.json,
-   NUL, vocab.json, NUL, and that file: a SentencePiece model or merges.txt. Files that are empty are left out. */
+   NUL, vocab.json, NUL, and that file: a SentencePiece model or merges.txt. Files that are empty are left out. Where the digit has its highest bit set,
+   the first is special_tokens_map.json too, and the second added_tokens.json instead. */
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -32,11 +33,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!size) return 0;
     if (!mkdtemp(folder)) abort();
     const char *last = last_name[data[0] % N_LAST];
+    const bool is_old = data[0] & 0x80;
     size_t at = 1, n = part(data + at, size - at);
     put(folder, "tokenizer_config.json", data + at, n);
+    if (is_old) put(folder, "special_tokens_map.json", data + at, n);
     at += n + (at + n < size);
     n = part(data + at, size - at);
-    put(folder, "vocab.json", data + at, n);
+    put(folder, is_old ? "added_tokens.json" : "vocab.json", data + at, n);
     at += n + (at + n < size);
     put(folder, last, data + at, size - at);
     if (!tokenizer_load(&t, folder, &err)) {
@@ -47,6 +50,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     put(folder, "tokenizer_config.json", NULL, 0);
     put(folder, "vocab.json", NULL, 0);
+    put(folder, "special_tokens_map.json", NULL, 0);
+    put(folder, "added_tokens.json", NULL, 0);
     put(folder, last, NULL, 0);
     if (rmdir(folder)) abort();
     return 0;
