@@ -95,6 +95,7 @@ static enum cb_status replicate(struct instance *in, const char *folder, struct 
         status = err_set(err, CB_E_UNSUPPORTED, __FILE__, __LINE__, "%s: layer_replication: the model has modules already; wanted it first",
                          folder);
     if (n) graph_destroy(&in->site_graph);
+    in->is_replicated |= n > 0;
     if (n && status == CB_OK) status = model_replicate(&in->model, in->store, source, n, err);
     free(source);
     return status;
@@ -117,6 +118,22 @@ enum cb_status instance_load_module(struct instance *in, const char *folder, con
     keep_module(in, module);
     module_set_scale(module, in->store, scale);
     return CB_OK;
+}
+
+enum cb_status instance_part(struct instance *in, const char *expression, struct cb_err *err) {
+    bool shares = false;
+    for (int i = 0; i < in->list.n; i++) shares |= module_shares(in->modules[i]);
+    if (!shares || in->is_replicated || in->model->family->encoder_decoder) return CB_OK;
+    while (in->list.n > 0) {
+        module_remove(in->modules[--in->list.n], in->store);
+        module_destroy(&in->modules[in->list.n]);
+    }
+    in->list = (struct module_list){.modules = in->list.modules};
+    graph_destroy(&in->site_graph);
+    arena_destroy(&in->arena);
+    in->copies = 0;
+    TRY(model_untie(&in->model, in->store, err));
+    return instance_add_modules(in, expression, err);
 }
 
 /* Ids that the model's tokenizer gives a text. */

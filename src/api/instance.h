@@ -19,6 +19,7 @@ struct instance {
     struct module **modules;  // in order
     int modules_size;
     struct module_list list;  // the same, as hooks take them
+    bool is_replicated;  // layers of the file stand in the model several times over
     struct arena *arena;  // of the expression
     struct expression *open;  // the block of it that wants weights which are to be made; NULL: none
     int64_t copies;  // of each row of the input that the expression wants; 0: no expression
@@ -37,6 +38,8 @@ enum cb_status instance_open_as(struct instance *instance, struct cb_engine *eng
 void instance_close(struct instance *instance);
 /* expressions.c: an expression over folders (modules/expression.h); the first modules of the instance. */
 enum cb_status instance_add_modules(struct instance *instance, const char *expression, struct cb_err *err);
+/* Where a module changes one use of a table that the head shares with the embedding: parts the two, and loads the expression again. */
+enum cb_status instance_part(struct instance *instance, const char *expression, struct cb_err *err);
 /* The hook of the modules; nothing where there are none. Refused where the expression wants of the caller what it does not give. */
 enum cb_status instance_hook(struct instance *instance, struct nn_hook *hook, struct cb_err *err);
 /* The block that gives each row to several children, and so outputs for each; NULL: none. */

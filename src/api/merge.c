@@ -238,6 +238,7 @@ static enum cb_status merge(struct merge *m, struct cb_err *err) {
     if (m->in.list.expression && !expression_is_sum(m->in.list.expression))
         FAIL(err, CB_E_UNSUPPORTED, "--modules '%s': only modules and sum(...) can be folded into weights: other blocks change outputs",
              o->modules);
+    if (o->modules && !gguf_is_path(o->out)) TRY(instance_part(&m->in, o->modules, err));
     // the type of the result: as asked, or as the embedding is stored
     const struct store_entry *stored = store_find(m->in.store, m->in.model->embedding);
     enum cb_dtype dtype = o->dtype ? dtype_by_name(o->dtype) : stored ? stored->type.dtype : CB_DTYPE_F32;

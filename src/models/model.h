@@ -175,6 +175,10 @@ enum cb_status model_load(struct model **model, struct store *store, const char 
 /* replicate.c: n layers, layer i with the weights of layer source[i], in place of the model's own; *model is another one then, its entries in the store
    have the new names. A layer that stands several times becomes as many copies once it is changed. */
 enum cb_status model_replicate(struct model **model, struct store *store, const int *source, int n, struct cb_err *err);
+/* made, of another configuration, in the model's place, with what was read beside that. Takes ownership. */
+void model_replace(struct model **model, struct model *made);
+/* untie.c: a head that shares the embedding's table gets its own, a copy; *model is another one then. Nothing where it shares none. */
+enum cb_status model_untie(struct model **model, struct store *store, struct cb_err *err);
 
 /* Another head than the file's own. */
 struct model_as {

@@ -72,6 +72,14 @@ static enum cb_status weights_rename(const struct model *old, const struct model
     return CB_OK;
 }
 
+void model_replace(struct model **model, struct model *made) {
+    made->generation = json_incref((*model)->generation);
+    memcpy(made->eos, (*model)->eos, sizeof made->eos);
+    made->n_eos = (*model)->n_eos;
+    model_destroy(model);
+    *model = made;
+}
+
 enum cb_status model_replicate(struct model **model, struct store *store, const int *source, int n, struct cb_err *err) {
     struct model *made = NULL;
     json_t *config = NULL;
@@ -91,10 +99,6 @@ enum cb_status model_replicate(struct model **model, struct store *store, const 
         model_destroy(&made);
         return status;
     }
-    made->generation = json_incref((*model)->generation);
-    memcpy(made->eos, (*model)->eos, sizeof made->eos);
-    made->n_eos = (*model)->n_eos;
-    model_destroy(model);
-    *model = made;
+    model_replace(model, made);
     return CB_OK;
 }

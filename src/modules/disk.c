@@ -25,6 +25,23 @@ static bool is_frozen_copy(const struct module *m, const char *key) {
     return false;
 }
 
+/* Biases of modules_to_save as PEFT writes them a second time where bias is "all": those of its wrapper's two sides. */
+static bool is_wrapped_bias(const struct module *m, const char *key) {
+    static const char *const sides[] = {".original_module.", ".modules_to_save."};
+    const size_t prefix = strlen("base_model.model."), n = strlen(key);
+    const char *bias = json_string_value(json_object_get(m->config, "bias"));
+    char site[512];
+    if (!bias || strcmp(bias, "all") != 0 || strncmp(key, "base_model.model.", prefix) != 0 || strcmp(key + n - 5, ".bias") != 0)
+        return false;
+    for (int i = 0; i < 2; i++) {
+        const char *at = strstr(key, sides[i]);
+        if (!at || at < key + prefix || at - key >= (ptrdiff_t)sizeof site) continue;
+        snprintf(site, sizeof site, "%.*s", (int)(at - key - (ptrdiff_t)prefix), key + prefix);
+        if (tuner_targets_save(&m->targets, site)) return true;
+    }
+    return false;
+}
+
 static const struct tuner_alias *alias_find(const struct module *m, const char *key) {
     for (int i = 0; i < m->n_aliases; i++)
         if (strcmp(m->aliases[i].key, key) == 0) return &m->aliases[i];
@@ -64,7 +81,8 @@ static enum cb_status keys_compare(const struct module *m, const struct tensors 
     for (int i = 0; i < tensors_count(tensors); i++) {
         const struct tensor *t = tensors_at(tensors, i);
         const struct tuner_param *p = param_by_key(m, t->name);
-        if (!p && !is_frozen_copy(m, t->name) && !alias_find(m, t->name)) name_add(unexpected, &n_unexpected, t->name);
+        if (!p && !is_frozen_copy(m, t->name) && !is_wrapped_bias(m, t->name) && !alias_find(m, t->name))
+            name_add(unexpected, &n_unexpected, t->name);
         if (!p) continue;
         struct cb_type have = t->type;
         char text[2][TYPE_TEXT];

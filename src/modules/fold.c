@@ -120,6 +120,13 @@ static enum cb_status fold_copies(const struct module *m, struct store *store, s
     return tuner_rows_fold(m, store, err);
 }
 
+bool module_shares(const struct module *m) {
+    bool shares = false;
+    for (int i = 0; i < m->n_sites; i++) shares |= m->sites[i].shared && m->tuner->weight;
+    for (int i = 0; i < m->n_swaps; i++) shares |= m->swaps[i].shared;
+    return shares;
+}
+
 bool module_unfolds(const struct module *m) { return m->is_additive; }
 
 /* Scales change their signs. */

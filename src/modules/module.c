@@ -261,6 +261,15 @@ static const char *targets_text(const struct module *m, char text[200]) {
     return text;
 }
 
+/* A trained bias, under the keys of PEFT's wrappers; with `all` also under its parameter's own name, where a head's is not the layer's. */
+static enum cb_status bias_add(struct module *m, const struct nn_site *site, bool matches, bool all, struct cb_err *err) {
+    const bool has_rows = tuner_has_rows(m, site->name);
+    TRY(tuner_add_copy(m, site, false, "bias", matches ? "base_layer.bias" : has_rows ? "token_adapter.base_layer.bias" : "bias", err));
+    const size_t n = strlen(site->name);
+    if (!all || m->label || (strncmp(site->bias, site->name, n) == 0 && strcmp(site->bias + n, ".bias") == 0)) return CB_OK;
+    return tuner_add_alias(m, arena_printf(m->arena, PEFT_PREFIX "%s", site->bias), m->n_params - 1, err);
+}
+
 static enum cb_status resolve(struct module *m, const struct nn *nn, const struct table *uses, const char *where, struct cb_err *err) {
     const char *bias = json_string_value(json_object_get(m->config, "bias"));
     bool all = bias && strcmp(bias, "all") == 0, some = bias && strcmp(bias, "none") != 0;
@@ -271,8 +280,7 @@ static enum cb_status resolve(struct module *m, const struct nn *nn, const struc
         TRY(tuner_targets_match(m, site, &matches, err));
         if (matches) TRY(site_add(m, uses, site, err));
         if (saved && site->weight) TRY(tuner_add_copy(m, site, weight_is_shared(uses, site), "weight", "weight", err));
-        if (site->bias && (saved || all || (matches && some)))
-            TRY(tuner_add_copy(m, site, false, "bias", matches ? "base_layer.bias" : "bias", err));
+        if (site->bias && (saved || all || (matches && some))) TRY(bias_add(m, site, matches, all, err));
     }
     m->rows_alone = tuner_rows_alone(m, nn);
     char text[200];

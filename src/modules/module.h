@@ -101,6 +101,8 @@ enum cb_status module_train_step(const struct module *module, struct store *stor
    with the model's. */
 enum cb_status module_fold(const struct module_list *list, struct store *store, bool unfold, const struct module_evaluator *evaluator,
                            struct cb_err *err);
+/* Whether it changes one of several uses of a weight, as of a table that is the head too: such a one is not folded. */
+bool module_shares(const struct module *module);
 /* Whether folding can be undone. */
 bool module_unfolds(const struct module *module);
 

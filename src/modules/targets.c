@@ -10,11 +10,11 @@ bool targets_ends_in(const char *name, const char *word) {
     return n >= w && strcmp(name + n - w, word) == 0 && (n == w || name[n - w - 1] == '.');
 }
 
-/* Some leading part of name, cut at a dot, ends in word. */
+/* Some leading part of name, cut at a dot, ends in word; within a name too, as PEFT has it: a DistilBERT's pre_classifier goes with its classifier. */
 static bool lies_in(const char *name, const char *word) {
     size_t w = strlen(word);
     for (const char *p = name; w && (p = strstr(p, word)); p++)
-        if ((p == name || p[-1] == '.') && (p[w] == 0 || p[w] == '.')) return true;
+        if (p[w] == 0 || p[w] == '.') return true;
     return false;
 }
 

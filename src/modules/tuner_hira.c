@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "io/safetensors.h"
 #include "modules/tuner.h"
 #include "ops/ops.h"
 
@@ -29,18 +30,30 @@ static enum cb_status parse(struct module *m, const char *where, struct cb_err *
 
 static bool match(const struct nn_site *site) { return site->kind == NN_LINEAR || site->kind == NN_HEAD || site->kind == NN_EMBEDDING; }
 
+/* The rank of a site. PEFT 0.21.2 writes rank_pattern and makes every layer of rank r all the same: the file decides. */
+static enum cb_status rank_find(struct module *m, struct tuner_site *site, const char *suffix, struct cb_err *err) {
+    const struct hira_options *o = m->options;
+    const char *key = tuner_key(m, site, suffix, err);
+    if (!key) return err->code;
+    const struct tensor *held = m->file ? tensors_find(m->file, key) : NULL;
+    double rank = (double)o->r;
+    TRY(tuner_number(&rank, &o->ranks, site->site.name, err));
+    const bool is_plain = held && held->type.rank == 2 && held->type.dim[0] == o->r;
+    site->rank = is_plain ? o->r : (int64_t)rank;
+    return CB_OK;
+}
+
 /* A (r,in), B (out,r); embeddings: A (r,rows), B (channels,r), with the zeros in A. */
 static enum cb_status declare(struct module *m, struct tuner_site *site, struct cb_err *err) {
     const struct hira_options *o = m->options;
-    double rank = (double)o->r;
-    TRY(tuner_number(&rank, &o->ranks, site->site.name, err));
-    site->rank = (int64_t)rank;
+    const bool is_table = site->site.kind == NN_EMBEDDING;
+    TRY(rank_find(m, site, is_table ? "hira_embedding_A" : "hira_A", err));
     const int64_t a[2] = {site->rank, site->site.in}, b[2] = {site->site.out, site->rank};
-    if (site->site.kind == NN_EMBEDDING) {
+    if (is_table) {
         TRY(tuner_add_param(m, site, "hira_embedding_A", 2, a, TUNER_ZEROS, 0, err));
         return tuner_add_param(m, site, "hira_embedding_B", 2, b, TUNER_NORMAL, 1, err);
     }
-    double spread = o->gaussian ? 1 / rank : 1 / sqrt((double)site->site.in);
+    double spread = o->gaussian ? 1 / (double)site->rank : 1 / sqrt((double)site->site.in);
     TRY(tuner_add_param(m, site, "hira_A", 2, a, o->gaussian ? TUNER_NORMAL : TUNER_UNIFORM, spread, err));
     return tuner_add_param(m, site, "hira_B", 2, b, TUNER_ZEROS, 0, err);
 }

@@ -76,7 +76,8 @@ static enum cb_status projection_fill(const struct module *m, const struct tuner
     const int64_t slabs = is_b ? type->dim[1] : 1, rows = type->dim[0], width = is_b ? r : type->dim[2];
     for (int64_t s = 0; s < slabs; s++)
         for (int64_t i = 0; i < rows; i++) torch_rng_uniform(&rng, out + (i * slabs + s) * width, width, -bound, bound);
-    for (int64_t i = 0; i < n; i++) out[i] = as_bf16(out[i]);
+    // PyTorch draws from [-bound, bound): what rounding takes up to the bound becomes the lower one
+    for (int64_t i = 0; i < n; i++) out[i] = as_bf16(out[i]) < as_bf16(bound) ? as_bf16(out[i]) : as_bf16(-bound);
     normalise(out, n, as_bf16);
     return CB_OK;
 }

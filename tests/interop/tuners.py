@@ -40,7 +40,7 @@ PEFT = {
         + [("qwen3", "lora:r=4,rslora=true,layers=1"), ("bert", "lora:r=4,targets=query+value"), ("bloom", "lora:r=4,targets=all-linear"),
            ("albert", "lora:r=3,alpha=7,targets=all-linear"), ("t5", "lora:r=3,alpha=7,targets=q+v"),
            ("qwen2", "lora:r=4,tokens=9+11+40"), ("qwen2", "lora:r=4,lora_bias=true,targets=q_proj")],
-        [("llama", "LoraConfig", dict(r=4, use_dora=True) | QV), ("gpt2", "LoraConfig", dict(r=3, lora_bias=True, target_modules=["c_fc"]))],
+        [("bert", "LoraConfig", dict(r=2, bias="all", target_modules=["query"])), ("llama", "LoraConfig", dict(r=4, use_dora=True) | QV), ("gpt2", "LoraConfig", dict(r=3, lora_bias=True, target_modules=["c_fc"]))],
     ),
     "adalora": (
         [("llama", "adalora:r=4,target=2,tinit=1,tfinal=1"), ("gpt2", "adalora:r=4,target=2")],
@@ -55,7 +55,7 @@ PEFT = {
         [("llama", "FourierFTConfig", dict(n_frequency=30, scaling=20) | ALL)],
     ),
     "gralora": ([("llama", "gralora:r=4,hybrid=2")], [("llama", "GraloraConfig", dict(r=4, gralora_k=2, hybrid_r=2) | QV)]),
-    "hira": ([("llama", "hira:r=4"), ("gpt2", "hira:r=4")], [("llama", "HiraConfig", dict(r=3) | ALL)]),
+    "hira": ([("llama", "hira:r=4"), ("gpt2", "hira:r=4")], [("llama", "HiraConfig", dict(r=3, rank_pattern={"q_proj": 2}) | ALL)]),
     "hra": ([("llama", "hra:r=4"), ("gpt2", "hra:r=4,targets=c_attn")], [("llama", "HRAConfig", dict(r=4, apply_GS=True) | QV)]),
     "ia3": (
         [("llama", "ia3"), ("llama", "ia3:targets=all-linear,feedforward=up_proj"), ("gpt2", "ia3")],
@@ -94,7 +94,8 @@ PEFT = {
     ),
     "randlora": (
         [("llama", "randlora:r=4"), ("llama", "randlora:r=4,sparse=true,save_projection=false"), ("gpt2", "randlora:r=4,targets=c_attn")],
-        [("llama", "RandLoraConfig", dict(r=4, randlora_alpha=8, save_projection=True) | QV)],
+        [("llama", "RandLoraConfig", dict(r=4, randlora_alpha=8, save_projection=True) | QV),
+         ("llama", "RandLoraConfig", dict(r=5, randlora_alpha=8, save_projection=False) | QV)],
     ),
     "road": (
         [("llama", "road:group=8"), ("llama", "road:variant=road_4,group=16"), ("gpt2", "road:variant=road_2,group=8,targets=c_fc")],
