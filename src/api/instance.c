@@ -105,7 +105,7 @@ enum cb_status instance_load_module(struct instance *in, const char *folder, con
     char name[16];
     struct module *module;
     TRY(next_name(in, name, err));
-    if (!gguf_is_path(folder)) TRY(card_check(in, folder, err));
+    if (!gguf_is_path(folder) && !in->is_parted) TRY(card_check(in, folder, err));
     if (!gguf_is_path(folder)) TRY(replicate(in, folder, err));
     TRY(instance_sites(in, err));
     TRY(gguf_is_path(folder) ? load_gguf(&module, in, folder, name, err)
@@ -132,6 +132,7 @@ enum cb_status instance_part(struct instance *in, const char *expression, struct
     graph_destroy(&in->site_graph);
     arena_destroy(&in->arena);
     in->copies = 0;
+    in->is_parted = true;
     TRY(model_untie(&in->model, in->store, err));
     return instance_add_modules(in, expression, err);
 }
