@@ -225,7 +225,10 @@ static enum cb_status check_all(struct records *r, struct records_summary *summa
         if (record->text) summary->characters += (int64_t)utf8_count(record->text, record->n_text);
     }
     summary->bytes = r->reader.bytes;
-    if (!summary->records) FAIL(err, CB_E_FORMAT, "%s: found no record (the file is empty); wanted %s", path, r->reader.kind->doc);
+    if (!summary->records)
+        FAIL(err, CB_E_FORMAT, "%s: found no record%s; wanted %s", path,
+             summary->bytes ? " (no row after the names of the columns, or nothing but empty lines)" : " (the file is empty)",
+             r->reader.kind->doc);
     int used = snprintf(summary->text, sizeof summary->text, "%lld record%s of %s", (long long)summary->records,
                         summary->records == 1 ? "" : "s", record_shape_text(summary->shape));
     if (summary->characters)

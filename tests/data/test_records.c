@@ -95,6 +95,13 @@ TEST(data_jsonl, shapes) {
         CHECK_FAILS(records_check(path, &summary, &err), CB_E_FORMAT, bad[i].word);
         free(path);
     }
+    // a table of names alone is not an empty file
+    static const char *const none[][2] = {{"", "the file is empty"}, {"text,label\n", "no row after the names of the columns"}};
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+        char *path = file_make("a.csv", none[i][0], strlen(none[i][0]));
+        CHECK_FAILS(records_check(path, &summary, &err), CB_E_FORMAT, none[i][1]);
+        free(path);
+    }
 }
 
 TEST(data_jsonl, broken_utf8_replaced_or_left_out) {
