@@ -15,7 +15,7 @@ struct extraction {
     json_t *targets, *saved;  // sets of last parts of names
     int n_out, n_whole;
     double square, lost;  // of all changes
-    bool in_out, any_linear;
+    bool in_out, any_linear, any_bias;  // any_bias: of a layer with factors
     const char *prefix;  // that names of sites have more than those of the files ("transformer."); "": none
 };
 
@@ -83,25 +83,40 @@ static enum cb_status remember(json_t *set, const char *name, struct cb_err *err
     return CB_OK;
 }
 
+/* The site of a module by its name in the files, of n bytes. */
+static const struct lora_site *site_named(const struct extraction *e, const char *module, size_t n) {
+    const size_t p = strlen(e->prefix);
+    for (int i = 0; i < e->o->n_sites; i++) {
+        const char *site = e->o->sites[i].name;
+        if (strlen(site) == p + n && !strncmp(site + p, module, n)) return &e->o->sites[i];
+    }
+    return NULL;
+}
+
+static const struct lora_site *site_of(const struct extraction *e, const char *weight) {
+    const size_t n = strlen(weight);
+    return n > 7 && !strcmp(weight + n - 7, ".weight") ? site_named(e, weight, n - 7) : NULL;
+}
+
+/* What has no factors is stored as it was trained: a module of modules_to_save, or the bias of a layer with factors, under the name of PEFT's bias="lora_only". */
 static enum cb_status store_whole(struct extraction *e, const struct tensor *t, struct cb_err *err) {
     // "model.norm.weight" is the module model.norm
     const size_t n = strlen(t->name), cut = n > 7 && !strcmp(t->name + n - 7, ".weight") ? 7
                                             : n > 5 && !strcmp(t->name + n - 5, ".bias") ? 5
                                                                                          : 0;
-    char *module = arena_strndup(e->arena, t->name, n - cut), *key = arena_printf(e->arena, "base_model.model.%s%s", e->prefix, t->name);
-    if (!module || !key) return out_of_memory(err);
+    const struct lora_site *site = cut == 5 ? site_named(e, t->name, n - cut) : NULL;
+    char *module = arena_strndup(e->arena, t->name, n - cut);
+    if (!module) return out_of_memory(err);
+    const bool beside = site && json_object_get(e->targets, last_part(module));
+    // a layer that was left out keeps the base's bias too
+    if (site && !beside) return CB_OK;
+    char *key = beside ? arena_printf(e->arena, "base_model.model.%s.base_layer.bias", site->name)
+                       : arena_printf(e->arena, "base_model.model.%s%s", e->prefix, t->name);
+    if (!key) return out_of_memory(err);
     e->whole[e->n_whole++] = (struct tensor_item){.name = key, .type = t->type, .data = tensor_data(t)};
     e->result->whole++;
-    return remember(e->saved, last_part(module), err);
-}
-
-static const struct lora_site *site_of(const struct extraction *e, const char *weight) {
-    const size_t n = strlen(weight), p = strlen(e->prefix);
-    for (int i = 0; n > 7 && !strcmp(weight + n - 7, ".weight") && i < e->o->n_sites; i++) {
-        const char *site = e->o->sites[i].name;
-        if (strlen(site) == p + n - 7 && !strncmp(site + p, weight, n - 7)) return &e->o->sites[i];
-    }
-    return NULL;
+    e->any_bias |= beside;
+    return beside ? CB_OK : remember(e->saved, last_part(module), err);
 }
 
 /* Files of a bare body lack the first part of every name. */
@@ -140,7 +155,8 @@ static enum cb_status one_site(struct extraction *e, const struct lora_site *s, 
     return remember(e->targets, last_part(s->name), err);
 }
 
-static enum cb_status one_tensor(struct extraction *e, const struct tensor *base, struct cb_err *err) {
+/* First the layers that get factors, then, when they are known, the rest. */
+static enum cb_status one_tensor(struct extraction *e, const struct tensor *base, bool is_first, struct cb_err *err) {
     const struct tensor *tuned;
     char text[2][TYPE_TEXT];
     const struct lora_site *s = base->type.rank == 2 ? site_of(e, base->name) : NULL;
@@ -155,9 +171,8 @@ static enum cb_status one_tensor(struct extraction *e, const struct tensor *base
     if (s && e->o->exclude) TRY(pattern_matches(e->o->exclude, s->name, &excluded, err));
     if (excluded) return CB_OK;
     const bool is_vocabulary = s && (s->embedding || (e->o->vocabulary_head && !strcmp(s->name, e->o->vocabulary_head)));
-    if (s && (!is_vocabulary || e->o->embeddings)) return one_site(e, s, base, tuned, err);
-    // what has no factors is stored as it was trained
-    return e->o->skip_whole ? CB_OK : store_whole(e, tuned, err);
+    if (s && (!is_vocabulary || e->o->embeddings)) return is_first ? one_site(e, s, base, tuned, err) : CB_OK;
+    return is_first || e->o->skip_whole ? CB_OK : store_whole(e, tuned, err);
 }
 
 static json_t *names_of(json_t *set) {
@@ -175,16 +190,17 @@ static enum cb_status extract(struct extraction *e, const char *folder, struct c
     e->saved = json_object();
     if (!e->out || !e->whole || !e->targets || !e->saved) return out_of_memory(err);
     TRY(find_prefix(e, err));
-    for (int i = 0; i < n; i++) TRY(one_tensor(e, tensors_at(e->o->base, i), err));
+    for (int i = 0; i < 2 * n; i++) TRY(one_tensor(e, tensors_at(e->o->base, i % n), i < n, err));
     if (!e->n_out) FAIL(err, CB_E_ARGUMENT, "extract: no site is left; wanted linear layers");
     e->result->sites = e->n_out;
     e->result->kept = e->square > 0 ? 1 - e->lost / e->square : 1;
-    json_t *config = json_pack("{s:s, s:s, s:b, s:o, s:o, s:s?, s:i, s:i, s:{}, s:{}, s:f, s:b, s:b, s:s}", "base_model_name_or_path",
-                               e->o->base_path, "peft_type", "LORA", "use_rslora", 0, "target_modules", names_of(e->targets),
-                               "modules_to_save", names_of(e->saved), "task_type", e->o->task, "r", 1, "lora_alpha", 1, "rank_pattern",
-                               "alpha_pattern", "lora_dropout", 0.0, "fan_in_fan_out", (int)e->in_out, "inference_mode", 1, "bias", "none");
+    json_t *config =
+        json_pack("{s:s, s:s, s:b, s:o, s:o, s:s?, s:i, s:i, s:{}, s:{}, s:f, s:b, s:b, s:s}", "base_model_name_or_path", e->o->base_path,
+                  "peft_type", "LORA", "use_rslora", 0, "target_modules", names_of(e->targets), "modules_to_save", names_of(e->saved),
+                  "task_type", e->o->task, "r", 1, "lora_alpha", 1, "rank_pattern", "alpha_pattern", "lora_dropout", 0.0, "fan_in_fan_out",
+                  (int)e->in_out, "inference_mode", 1, "bias", e->any_bias ? "lora_only" : "none");
     if (!config) return out_of_memory(err);
-    if (!e->n_whole) json_object_set_new(config, "modules_to_save", json_null());
+    if (!json_object_size(e->saved)) json_object_set_new(config, "modules_to_save", json_null());
     enum cb_status status = lora_write(folder, e->out, e->n_out, e->whole, e->n_whole, config, true, err);
     json_decref(config);
     return status;
