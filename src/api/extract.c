@@ -80,6 +80,10 @@ static enum cb_status run(struct extraction *e, struct cb_engine *engine, struct
     TRY(read_spec(e, err));
     TRY(instance_open(&e->instance, engine, o->base, NULL, err));
     TRY(list_sites(e, err));
+    if (e->instance.model->tied && (e->extract.embeddings || !e->extract.skip_whole))
+        engine_warn(engine,
+                    "%s: the head is the table of embeddings: what the module holds of it acts on the input alone and cannot be folded",
+                    o->base);
     TRY(tensors_open(&e->base, o->base, err));
     TRY(tensors_open(&e->tuned, o->tuned, err));
     e->extract.base_path = o->base;

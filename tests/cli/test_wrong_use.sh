@@ -95,6 +95,8 @@ right merge --method linear --base merged m m --out based
 grep -qF 'the weights of base_model merged are left out' err || say "linear with a base that is no model: no warning: $(cat err)"
 right merge --method linear --base m m merged --out listed
 grep -qF 'left out' err && say "linear with a base that is listed: $(cat err)"
+right merge --extract r=2 --base m merged --out extracted
+grep -qF 'acts on the input alone' err || say "extracting from a tied model: no warning: $(cat err)"
 
 # ---- comparing: what was not measured is a dash
 right compare m --task text --data text --valid text --steps 1 --batch 1 --seq 16 --tuner lora:r=2 --out compared
