@@ -16,7 +16,7 @@ enum cb_status vocab_txt_read(struct tokenizer *t, const char *bytes, size_t n, 
     TRY(vocab_init(&t->vocab, t->arena, id, id, err));
     id = 0;
     for (size_t at = 0; line_next(bytes, n, &at, &line, &n_line); id++)
-        if (n_line) TRY(vocab_add_last(&t->vocab, t->arena, id, line, n_line, name, err));
+        TRY(vocab_add_last(&t->vocab, t->arena, id, line, n_line, name, err));
     return bert_set(t, config, name, err);
 }
 
