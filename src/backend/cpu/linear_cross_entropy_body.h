@@ -1,5 +1,6 @@
-/* Linear cross-entropy, forward and backward, over chunks of rows; written once, compiled for each instruction set (k_linear_cross_entropy*.c).
-   Chunks and tiles depend on the shapes alone, and sums are added in a fixed order: results are bit-equal for any number of threads. */
+/* Linear cross-entropy, forward and backward, over chunks of the rows that have a label; written once, compiled for each instruction set
+   (k_linear_cross_entropy*.c). Chunks and tiles depend on shapes and labels alone, and sums are added in a fixed order: results are bit-equal for
+   any number of threads. */
 #include <math.h>
 #include <string.h>
 
@@ -24,24 +25,31 @@ struct head {
     bool in_out, frozen;
     const struct op_run *run;
     const int32_t *labels;
+    int64_t n_labelled;
+    int64_t *row;  // (N): where the labelled rows lie in x, ascending
+    float *packed;  // forward, (chunk, C): a place for rows of x, where some have no label
     float *logits;  // (chunk, V)
-    double *loss;  // (N): of each row, 0 where ignored
+    double *loss;  // (N): of each labelled row
     char *work;  // of the multiplications
-    int64_t begin, rows;  // of this chunk
+    int64_t begin, rows;  // of this chunk, among the labelled rows
+    const float *x;  // its rows (rows, C)
     float scale;  // of dlogits
     float softcap;  // 0: none
     float *dbias;
 };
 
+/* Rows of a chunk where n rows are cut into chunks of nearly the same size, none above `most`. */
+static int64_t even_chunk(int64_t n, int64_t most) {
+    const int64_t rows = tile_count(n, tile_max(1, tile_count(n, most)));
+    return tile_count(rows, ROW_MULTIPLE) * ROW_MULTIPLE;
+}
+
 static struct head head_of(const struct node *node, bool in_out, bool frozen) {
     struct head h = {.n = node->in[X]->type.dim[0], .c = node->in[X]->type.dim[1], .v = node->in[WEIGHT]->type.dim[in_out ? 1 : 0]};
     h.in_out = in_out;
     h.frozen = frozen;
-    int64_t rows = tile_min(CHUNK_MAX, tile_max(CHUNK_MIN, CHUNK_FLOATS * (frozen ? 2 : 1) / tile_max(1, h.v)));
-    // Chunks of nearly the same size.
-    const int64_t n_chunks = tile_count(tile_max(1, h.n), rows);
-    rows = tile_count(tile_count(h.n, n_chunks), ROW_MULTIPLE) * ROW_MULTIPLE;
-    h.chunk = tile_min(rows, h.n);
+    const int64_t most = tile_min(CHUNK_MAX, tile_max(CHUNK_MIN, CHUNK_FLOATS * (frozen ? 2 : 1) / tile_max(1, h.v)));
+    h.chunk = tile_min(even_chunk(h.n, most), h.n);
     return h;
 }
 
@@ -92,13 +100,11 @@ static struct gemm dweight_gemm(const struct head *h, int64_t rows) {
 
 static size_t round_line(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-/* Most that the products need for any chunk: the full one, or the short last one. */
+/* Most that the products need for any chunk: labels decide how many rows it has. */
 static size_t gemm_bytes(const struct head *h, const struct node *node, bool backward, int n_threads) {
     size_t most = 0;
-    const int64_t sizes[] = {h->chunk, h->chunk > 0 ? h->n % h->chunk : 0};
-    for (int i = 0; i < 2; i++) {
-        if (sizes[i] == 0) continue;
-        const struct gemm g[] = {logits_gemm(h, node, sizes[i]), dx_gemm(h, node, sizes[i]), dweight_gemm(h, sizes[i])};
+    for (int64_t rows = 1; rows <= h->chunk; rows++) {
+        const struct gemm g[] = {logits_gemm(h, node, rows), dx_gemm(h, node, rows), dweight_gemm(h, rows)};
         for (int j = 0; j < (!backward ? 1 : h->frozen ? 2 : 3); j++) {
             const size_t bytes = gemm_workspace(&g[j], n_threads);
             if (bytes > most) most = bytes;
@@ -109,15 +115,44 @@ static size_t gemm_bytes(const struct head *h, const struct node *node, bool bac
 
 static size_t head_bytes(const struct head *h, const struct node *node, bool backward, int n_threads) {
     return round_line((size_t)(h->chunk * h->v) * sizeof(float)) + round_line((size_t)h->n * sizeof(double)) +
+           round_line((size_t)h->n * sizeof(int64_t)) + (backward ? 0 : round_line((size_t)(h->chunk * h->c) * sizeof(float))) +
            gemm_bytes(h, node, backward, n_threads);
 }
 
-static void head_bind(struct head *h, const struct op_run *run) {
+static void head_bind(struct head *h, const struct op_run *run, bool backward) {
     h->run = run;
     h->labels = run->in[LABELS];
     h->logits = run->work;
     h->loss = (double *)((char *)run->work + round_line((size_t)(h->chunk * h->v) * sizeof(float)));
-    h->work = (char *)h->loss + round_line((size_t)h->n * sizeof(double));
+    h->row = (int64_t *)((char *)h->loss + round_line((size_t)h->n * sizeof(double)));
+    h->work = (char *)h->row + round_line((size_t)h->n * sizeof(int64_t));
+    if (!backward) {
+        h->packed = (float *)h->work;
+        h->work += round_line((size_t)(h->chunk * h->c) * sizeof(float));
+    }
+    for (int64_t i = 0; i < h->n; i++)
+        if (h->labels[i] != IGNORED) h->row[h->n_labelled++] = i;
+    h->chunk = tile_min(h->chunk, even_chunk(h->n_labelled, tile_max(1, h->chunk)));
+}
+
+/* The rows of x of this chunk, which lie together where all have a label. */
+static const float *chunk_x(const struct head *h, float *packed) {
+    const float *x = h->run->in[X];
+    if (h->n_labelled == h->n) return x + h->begin * h->c;
+    for (int64_t i = 0; i < h->rows; i++) memcpy(packed + i * h->c, x + h->row[h->begin + i] * h->c, (size_t)h->c * sizeof *x);
+    return packed;
+}
+
+/* dx of the labelled rows, which lie first, to where x has them; zeros between. From the end: no row moves to a lower place. */
+static void spread_rows(const struct head *h, float *dx) {
+    const size_t bytes = (size_t)h->c * sizeof *dx;
+    int64_t left = h->n_labelled;
+    for (int64_t i = h->n - 1; i >= left; i--) {
+        if (left > 0 && h->row[left - 1] == i)
+            memcpy(dx + i * h->c, dx + --left * h->c, bytes);
+        else
+            memset(dx + i * h->c, 0, bytes);
+    }
 }
 
 /* sum of e^(p - max); put: p becomes e^(p - max). */
@@ -158,22 +193,16 @@ SIMD_INLINE vf cap_slope(vf p, float max, float softcap) {
     return vf_max(vf_set(1.0f) - t * t, vf_zero());
 }
 
-/* Loss of one row; backward: its logits become dlogits. A label outside [0, V) that is not the ignored one gives NaN. */
+/* Loss of one row; backward: its logits become dlogits. A label outside [0, V) gives NaN. */
 SIMD_INLINE void head_row(const struct head *h, int64_t i, const bool backward) {
     float *p = h->logits + i * h->v;
-    const int32_t label = h->labels[h->begin + i];
-    double *loss = h->loss + h->begin + i;
-    *loss = 0;
-    if (label == IGNORED) {
-        if (backward) memset(p, 0, (size_t)h->v * sizeof *p);
-        return;
-    }
+    const int32_t label = h->labels[h->row[h->begin + i]];
     if (h->softcap > 0) cap_row(p, h->v, h->softcap);
     const float max = row_max(p, h->v);
     const bool known = label >= 0 && label < h->v;
     const float at_label = known ? p[label] : NAN;
     const float sum = row_exp(p, h->v, max, backward);
-    *loss = log((double)sum) + (double)max - (double)at_label;
+    h->loss[h->begin + i] = log((double)sum) + (double)max - (double)at_label;
     if (!backward) return;
     const vf factor = vf_set(h->scale / sum);
     const float share = known ? p[label] * (h->scale / sum) : 0, t = h->softcap > 0 ? at_label / h->softcap : 0;
@@ -216,24 +245,17 @@ static void dbias_tile(void *context, int64_t i, int thread) {
 /* Logits of the next chunk, losses of its rows, and dlogits in the logits' place. */
 static void chunk_logits(struct head *h, const void *bias, void (*tile)(void *context, int64_t i, int thread)) {
     const struct op_run *run = h->run;
-    h->rows = tile_min(h->chunk, h->n - h->begin);
     struct gemm g = logits_gemm(h, run->node, h->rows);
-    g.a = (const float *)run->in[X] + h->begin * h->c;
+    g.a = h->x;
     g.b = run->in[WEIGHT];
     g.bias = bias;
     gemm_run(&g, h->work, run->pool);
     tile_run(run->pool, h->rows * h->v * 4, h->rows, tile, h);
 }
 
-static double count_labels(const struct head *h) {
-    int64_t count = 0;
-    for (int64_t i = 0; i < h->n; i++) count += h->labels[i] != IGNORED;
-    return (double)count;
-}
-
 static double total_loss(const struct head *h) {
     double loss = 0;
-    for (int64_t i = 0; i < h->n; i++) loss += h->loss[i];
+    for (int64_t i = 0; i < h->n_labelled; i++) loss += h->loss[i];
     return loss;
 }
 
@@ -264,47 +286,62 @@ static size_t backward_workspace(const struct node *node, int n_threads) {
     return head_bytes(&h, node, true, n_threads);
 }
 
+/* Begins with the chunk at `begin`; false behind the last one. */
+static bool next_chunk(struct head *h, int64_t begin) {
+    h->begin = begin;
+    h->rows = tile_min(h->chunk, h->n_labelled - begin);
+    return h->rows > 0;
+}
+
 static void forward_run(const struct op_run *run) {
     const struct attr_linear_cross_entropy *attrs = run->node->attrs;
     struct head h = head_of(run->node, attrs->weight_is_in_out, true);
-    head_bind(&h, run);
+    head_bind(&h, run, false);
     h.softcap = (float)attrs->softcap;
-    const double count = count_labels(&h);
-    for (; h.begin < h.n; h.begin += h.chunk) chunk_logits(&h, run->node->n_in > BIAS ? run->in[BIAS] : NULL, forward_tile);
-    const double loss = total_loss(&h);
+    for (bool more = next_chunk(&h, 0); more; more = next_chunk(&h, h.begin + h.chunk)) {
+        h.x = chunk_x(&h, h.packed);
+        chunk_logits(&h, run->node->n_in > BIAS ? run->in[BIAS] : NULL, forward_tile);
+    }
+    const double loss = total_loss(&h), count = (double)h.n_labelled;
     *(float *)run->out[0] = (float)(attrs->reduction ? loss : loss / count);
     *(float *)run->out[1] = (float)count;
 }
 
+/* dW += x^T dlogits of a chunk, or its transpose. */
+static void chunk_dweight(const struct head *h, float *dw, bool accumulate) {
+    struct gemm g = dweight_gemm(h, h->rows);
+    g.a = h->in_out ? h->x : h->logits;
+    g.b = h->in_out ? h->logits : h->x;
+    g.c = dw;
+    g.accumulate = accumulate;
+    gemm_run(&g, h->work, h->run->pool);
+}
+
 static void backward_run(const struct op_run *run) {
     const struct attr_linear_cross_entropy_grad *attrs = run->node->attrs;
+    float *dx = run->out[1];
     struct head h = head_of(run->node, attrs->weight_is_in_out, attrs->no_dweight);
-    head_bind(&h, run);
+    head_bind(&h, run, true);
     h.softcap = (float)attrs->softcap;
-    const double count = count_labels(&h), share = attrs->reduction ? 1 : count;
+    const double share = attrs->reduction ? 1 : (double)h.n_labelled;
     const bool adds = run->node->n_in > DWEIGHT_ACC && run->in[DWEIGHT_ACC];
     const void *bias = run->node->n_in > BACK_BIAS ? run->in[BACK_BIAS] : NULL;
     const size_t weight_bytes = (size_t)(h.c * h.v) * sizeof(float);
     h.scale = (float)(*(const float *)run->in[DLOSS] / share);
     if (bias) memset(h.dbias = run->out[3], 0, (size_t)h.v * sizeof(float));
     if (!h.frozen && adds && run->in[DWEIGHT_ACC] != run->out[2]) memcpy(run->out[2], run->in[DWEIGHT_ACC], weight_bytes);
-    if (!h.frozen && !adds && h.n == 0) memset(run->out[2], 0, weight_bytes);
-    for (; h.begin < h.n; h.begin += h.chunk) {
+    if (!h.frozen && !adds && h.n_labelled == 0) memset(run->out[2], 0, weight_bytes);
+    for (bool more = next_chunk(&h, 0); more; more = next_chunk(&h, h.begin + h.chunk)) {
+        h.x = chunk_x(&h, dx + h.begin * h.c);
         chunk_logits(&h, bias, backward_tile);
         if (bias) tile_run(run->pool, h.rows * h.v, tile_count(h.v, SUM_COLUMNS), dbias_tile, &h);
-        struct gemm dx = dx_gemm(&h, run->node, h.rows);
-        dx.b = run->in[WEIGHT];
-        dx.c = (float *)run->out[1] + h.begin * h.c;
-        gemm_run(&dx, h.work, run->pool);
-        if (h.frozen) continue;
-        struct gemm dw = dweight_gemm(&h, h.rows);
-        const float *x = (const float *)run->in[X] + h.begin * h.c;
-        dw.a = h.in_out ? x : h.logits;
-        dw.b = h.in_out ? h.logits : x;
-        dw.c = run->out[2];
-        dw.accumulate = adds || h.begin > 0;
-        gemm_run(&dw, h.work, run->pool);
+        if (!h.frozen) chunk_dweight(&h, run->out[2], adds || h.begin > 0);
+        struct gemm g = dx_gemm(&h, run->node, h.rows);  // over the rows of x that were put there
+        g.b = run->in[WEIGHT];
+        g.c = dx + h.begin * h.c;
+        gemm_run(&g, h.work, run->pool);
     }
+    spread_rows(&h, dx);
     const double loss = total_loss(&h);
     *(float *)run->out[0] = (float)(loss / share);
 }
