@@ -85,6 +85,7 @@ enum cb_status ad_lora_parse(struct module *m, const char *where, struct cb_err 
     TRY(json_get_float(&o->dropout, c, where, "dropout", 0, 0.999, false, err));
     TRY(json_get_str(&mode, c, where, "composition_mode", false, err));
     o->is_vera = json_is_real(json_object_get(c, "vera_d")) || json_is_real(json_object_get(c, "vera_b"));
+    if (o->is_vera) m->is_low_rank = false;  // its factors are drawn, its rank is free
     TRY(json_get_float(&o->vera_d, c, where, "vera_d", -1e6, 1e6, false, err));
     TRY(json_get_float(&o->vera_b, c, where, "vera_b", -1e6, 1e6, false, err));
     o->scales = strcmp(mode, "scale") == 0;

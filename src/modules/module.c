@@ -292,6 +292,24 @@ static enum cb_status resolve(struct module *m, const struct nn *nn, const struc
     return CB_OK;
 }
 
+/* A product has no more than the rank of a weight's smaller side. One site with room for all of it is enough: among wide layers a router is narrow. */
+static enum cb_status ranks_check(const struct module *m, const char *where, struct cb_err *err) {
+    const struct tuner_site *widest = NULL;
+    int64_t most = 0;
+    for (int i = 0; m->is_fresh && m->is_low_rank && i < m->n_sites; i++) {
+        const struct tuner_site *site = &m->sites[i];
+        const int64_t side = site->site.in < site->site.out ? site->site.in : site->site.out;
+        if (site->rank <= side) return CB_OK;
+        if (widest && side <= most) continue;
+        widest = site;
+        most = side;
+    }
+    if (!widest) return CB_OK;
+    FAIL(err, CB_E_SHAPE,
+         "%s: rank %lld is larger than the smaller side of every weight that it changes, %lld at most (%s); wanted r=%lld or less", where,
+         (long long)widest->rank, (long long)most, widest->site.name, (long long)most);
+}
+
 enum cb_status module_resolve(struct module *m, const struct nn *nn, const char *where, struct cb_err *err) {
     struct table uses = {0};
     m->prefix = arena_strdup(m->arena, nn->prefix ? nn->prefix : "");
@@ -303,6 +321,7 @@ enum cb_status module_resolve(struct module *m, const struct nn *nn, const char 
     enum cb_status status = uses_count(&uses, nn, err);
     m->nn = nn;
     if (status == CB_OK) status = resolve(m, nn, &uses, where, err);
+    if (status == CB_OK) status = ranks_check(m, where, err);
     m->nn = NULL;
     table_deinit(&uses);
     return status;
@@ -359,6 +378,7 @@ static enum cb_status module_parse(struct module *m, const char *where, struct c
     m->fresh = m->tuner->fresh;
     m->options = arena_alloc(m->arena, m->tuner->options_bytes);
     m->is_additive = m->tuner->is_additive;
+    m->is_low_rank = m->tuner->is_low_rank;
     m->scale_name = arena_printf(m->arena, "%s/scale", m->name);
     if (!m->options || !m->scale_name) FAIL(err, CB_E_MEMORY, "%s: no memory for options", where);
     json_t *known;

@@ -126,7 +126,7 @@ struct module {
     struct tuner_alias *aliases;
     int n_aliases, aliases_size;
     const void *options;  // struct <tuner>_options
-    bool is_additive;  // as the tuner says, unless its options take that back
+    bool is_additive, is_low_rank;  // as the tuner says, unless its options take that back
     const struct tensors *file;  // while parameters are declared for a file that is being read: what it holds; else NULL
     const struct nn *nn;  // while the sites are matched
     struct tuner_targets targets;
@@ -204,6 +204,7 @@ struct tuner {
     /* What weight and bias add does not depend on what they change: folding can be undone; scale 0 is the base bit for bit, up to rounding where
        tuner_is_by_weight and the base's weight is in blocks. */
     bool is_additive;
+    bool is_low_rank;  // site->rank is that of a product of a matrix (rank,in) and one (out,rank)
     const char *scaling;  // what the run-time scale multiplies
     const char *prefix;  // of the keys of the file; NULL: "base_model.model."
     const char *const *cases;  // specs for the generic tests, NULL-ended: each on every family, the first in every type too

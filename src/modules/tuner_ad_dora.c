@@ -57,6 +57,7 @@ const struct tuner tuner_ad_dora = {
         "\"vera_d\":null}",
     .options_bytes = sizeof(struct ad_lora),
     .fresh = TUNER_NEAR_BASE,
+    .is_low_rank = true,
     .scaling = "the change B A, beside alpha / r",
     .cases = cases,
     .parse = ad_lora_parse,

@@ -27,6 +27,7 @@ const struct tuner tuner_ad_lora = {
     .options_bytes = sizeof(struct ad_lora),
     .fresh = TUNER_IS_BASE,
     .is_additive = true,
+    .is_low_rank = true,
     .scaling = "the change B A x, beside alpha / r",
     .cases = cases,
     .parse = ad_lora_parse,

@@ -373,6 +373,7 @@ const struct tuner tuner_adalora = {
     .fresh = TUNER_IS_BASE,
     .takes_experts = true,
     .is_additive = true,
+    .is_low_rank = true,
     .scaling = "the change B diag(E) A, beside alpha / r",
     .cases = cases,
     .parse = parse,

@@ -120,6 +120,7 @@ const struct tuner tuner_delora = {
     .fresh = TUNER_IS_BASE,
     .takes_experts = true,
     .is_additive = true,
+    .is_low_rank = true,
     .scaling = "the change, beside lambda",
     .cases = cases,
     .parse = parse,

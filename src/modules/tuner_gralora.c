@@ -113,6 +113,7 @@ const struct tuner tuner_gralora = {
     .options_bytes = sizeof(struct gralora_options),
     .fresh = TUNER_IS_BASE,
     .is_additive = true,
+    .is_low_rank = true,
     .scaling = "the change, beside alpha / (r + hybrid)",
     .cases = cases,
     .parse = parse,

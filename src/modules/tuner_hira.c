@@ -108,6 +108,7 @@ const struct tuner tuner_hira = {
     .options_bytes = sizeof(struct hira_options),
     .fresh = TUNER_IS_BASE,
     .takes_experts = true,
+    .is_low_rank = true,
     .scaling = "the product B A",
     .cases = cases,
     .parse = parse,

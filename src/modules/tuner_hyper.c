@@ -152,7 +152,7 @@ static enum cb_status parse(struct module *m, const char *where, struct cb_err *
     TRY(json_get_int(&o->size, c, where, "projection_size", 2, SIZE_LIMIT, false, err));
     TRY(json_get_str(&bias, c, where, "bias", false, err));
     if (strcmp(bias, "none") != 0) FAIL(err, CB_E_UNSUPPORTED, "%s: bias: found %.60s; wanted none", where, bias);
-    m->is_additive = !o->product->is_join;
+    m->is_additive = m->is_low_rank = !o->product->is_join;
     return CB_OK;
 }
 
@@ -438,6 +438,7 @@ const struct tuner tuner_hyper = {
     .fresh = TUNER_IS_BASE,
     .takes_experts = true,
     .is_additive = true,
+    .is_low_rank = true,
     .scaling = "the change, beside alpha / r",
     .cases = cases,
     .parse = parse,

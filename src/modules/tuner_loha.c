@@ -77,6 +77,7 @@ const struct tuner tuner_loha = {
     .options_bytes = sizeof(struct loha_options),
     .fresh = TUNER_IS_BASE,
     .is_additive = true,
+    .is_low_rank = true,
     .scaling = "the change, beside alpha / r",
     .cases = cases,
     .parse = parse,

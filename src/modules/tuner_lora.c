@@ -362,6 +362,7 @@ const struct tuner tuner_lora = {
     .fresh = TUNER_IS_BASE,
     .takes_experts = true,
     .is_additive = true,
+    .is_low_rank = true,
     .scaling = "the change B A x, beside alpha / r",
     .cases = cases,
     .parse = parse,

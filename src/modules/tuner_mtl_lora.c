@@ -57,6 +57,7 @@ const struct tuner tuner_mtl_lora = {
     .options_bytes = sizeof(struct ad_lora),
     .fresh = TUNER_IS_BASE,
     .is_additive = true,
+    .is_low_rank = true,
     .scaling = "the change, beside alpha / r",
     .cases = cases,
     .parse = parse,

@@ -32,6 +32,7 @@ static enum cb_status declare(struct module *m, struct tuner_site *site, struct 
     if (in % q || out % q)
         FAIL(err, CB_E_SHAPE, "%s: a weight (%lld,%lld) in %lld splits; wanted a divisor of both widths", site->site.name, (long long)out,
              (long long)in, (long long)q);
+    site->rank = o->r;
     site->scale = 1 / (double)o->r;
     TRY(tuner_add_param(m, site, "poly_lora_A", 4, (int64_t[]){q, s, in / q, o->r}, TUNER_UNIFORM, sqrt((double)q / (double)in), err));
     TRY(tuner_add_param(m, site, "poly_lora_B", 4, (int64_t[]){q, s, o->r, out / q}, o->is_zero ? TUNER_ZEROS : TUNER_UNIFORM,
@@ -103,6 +104,7 @@ const struct tuner tuner_poly = {
                 "\"poly_type\":\"poly\",\"r\":8}",
     .options_bytes = sizeof(struct poly_options),
     .fresh = TUNER_IS_BASE,
+    .is_low_rank = true,
     .scaling = "the change, beside 1 / r",
     .cases = cases,
     .parse = parse,

@@ -174,7 +174,7 @@ TEST(lora_starts, loftq_refusals) {
         {"lora:init=loftq,dora=true", "use_dora", CB_E_UNSUPPORTED},
         {"lora:init=loftq,targets=embed_tokens", "embeddings", CB_E_UNSUPPORTED},
         {"lora:init=corda,corda=both", "ipm or kpm", CB_E_FORMAT},
-        {"lora:r=30,init=loftq", "rank 30", CB_E_SHAPE},
+        {"lora:r=20,init=loftq", "rank 20", CB_E_SHAPE},
         {"lora:init=loftq,alpha=0", "lora_alpha", CB_E_FORMAT},
     };
     struct cb_err err = {0};

@@ -260,6 +260,33 @@ static int families_run(bool is_adapters, enum cb_dtype dtype) {
     return tried ? failed : 1;
 }
 
+/* Ranks that no weight of the model has room for; of those whose rank is free one is made. */
+TEST(tuners, low_ranks_are_bounded) {
+    int n, tried = 0;
+    const struct tuner *const *list = tuners(&n);
+    struct cb_err err = {0};
+    struct base b;
+    struct module *m;
+    char spec[400];
+    CHECK_OK(base_fresh(&b, "llama", &err));
+    for (int i = 0; i < n; i++) {
+        if (!list[i]->is_low_rank) continue;
+        tried++;
+        snprintf(spec, sizeof spec, "%s,r=98", list[i]->cases[0]);
+        CHECK_FAILS(module_create(&m, b.store, spec, "m", NULL, 1, &b.sites, &err), CB_E_SHAPE, "rank 98");
+    }
+    CHECK(tried > 8, "%d tuners of low rank", tried);
+    CHECK_FAILS(module_create(&m, b.store, "union:methods=ad_lora,0.r=98", "m", NULL, 1, &b.sites, &err), CB_E_SHAPE, "rank 98");
+    static const char *const free_ones[] = {"vera:r=98", "ad_vera:r=98,attn_matrices=q",
+                                            "hyper:generates=bottleneck,reduction_factor=0.5,values=task=a"};
+    for (int i = 0; i < 3; i++) {
+        CHECK_OK(module_create(&m, b.store, free_ones[i], "m", NULL, 1, &b.sites, &err));
+        module_remove(m, b.store);
+        module_destroy(&m);
+    }
+    base_close(&b);
+}
+
 TEST(tuners, on_every_family) {
     int failed = families_run(false, CB_DTYPE_F32);
     CHECK(!failed, "%d failed", failed);
