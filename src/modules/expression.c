@@ -10,6 +10,7 @@
 #include "base/table.h"
 
 enum { TEXT_LIMIT = 1 << 20, NAMES_LIMIT = 4096 };
+#define SCALE_LIMIT 1e6
 
 /* A line NAME=EXPRESSION or @FIELD=VALUE. */
 struct definition {
@@ -82,7 +83,7 @@ static enum cb_status word_copy(struct parser *p, const char *marks, const char 
     return CB_OK;
 }
 
-/* "0.5*": a finite number before a star. Text ends with NUL, and no number goes past it. */
+/* "0.5*": a number before a star. Text ends with NUL, and no number goes past it. */
 static bool weight_read(struct parser *p, double *weight) {
     skip_space(p);
     char *stop;
@@ -90,7 +91,7 @@ static bool weight_read(struct parser *p, double *weight) {
     const double value = strtod(p->at, &stop);
     const char *star = stop;
     while (star < p->end && isspace((unsigned char)*star)) star++;
-    if (stop == p->at || star >= p->end || *star != '*' || !isfinite(value)) return false;
+    if (stop == p->at || star >= p->end || *star != '*') return false;
     *weight = value;
     p->at = star + 1;
     return true;
@@ -400,15 +401,20 @@ static enum cb_status definitions_read(struct parser *p) {
     return CB_OK;
 }
 
-/* Weights of sums come down to their children, those of modules become their scales; what a block weighs itself stays. */
-static void weights_settle(struct expression *e, bool is_weighed) {
+/* Weights of sums come down to their children, those of modules become their scales; what a block weighs itself stays. All are within what files may say of
+   such numbers (alpha): products of larger ones leave f32. */
+static enum cb_status weights_settle(const struct parser *p, struct expression *e, bool is_weighed) {
     const bool passes = e->block && e->block->adds && !is_weighed;
+    if (!(fabs(e->weight) <= SCALE_LIMIT))
+        FAIL(p->err, CB_E_USAGE, "%s: %s: its weight is %g; wanted -%g to %g", p->what, e->block ? e->block->name : e->name, e->weight,
+             SCALE_LIMIT, SCALE_LIMIT);
     for (int i = 0; i < e->n; i++) {
         if (passes) e->child[i]->weight *= e->weight;
-        weights_settle(e->child[i], e->block->weighs);
+        TRY(weights_settle(p, e->child[i], e->block->weighs));
     }
     e->scale = e->block || is_weighed ? 1 : e->weight;
     if (passes || (!e->block && !is_weighed)) e->weight = 1;
+    return CB_OK;
 }
 
 /* What all rows have, for modules that depend on it. */
@@ -439,11 +445,9 @@ enum cb_status expression_parse(struct expression **out, struct arena *arena, co
     skip_space(&p);
     if (status == CB_OK && p.at != p.end) status = unexpected(&p, "nothing more");
     if (status == CB_OK) status = fields_keep(&p, *out);
+    if (status == CB_OK) status = weights_settle(&p, *out, false);
     table_deinit(&p.names);
     table_deinit(&p.fields);
-    if (status != CB_OK)
-        *out = NULL;
-    else
-        weights_settle(*out, false);
+    if (status != CB_OK) *out = NULL;
     return status;
 }
