@@ -69,7 +69,7 @@ static enum cb_status next_name(struct instance *in, char name[16], struct cb_er
 static void keep_module(struct instance *in, struct module *module) {
     in->modules[in->list.n++] = module;
     in->list.modules = (const struct module *const *)in->modules;
-    if (module_warning(module)) engine_warn(in->engine, "%s", module_warning(module));
+    if (module_warning(module) && !in->is_parted) engine_warn(in->engine, "%s", module_warning(module));
 }
 
 /* An adapter of a GGUF file. */

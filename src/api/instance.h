@@ -20,7 +20,7 @@ struct instance {
     int modules_size;
     struct module_list list;  // the same, as hooks take them
     bool is_replicated;  // layers of the file stand in the model several times over
-    bool is_parted;  // its head has got a table of its own: cards were compared before
+    bool is_parted;  // its head has got a table of its own: its modules are read once more, what they warn of was told
     struct arena *arena;  // of the expression
     struct expression *open;  // the block of it that wants weights which are to be made; NULL: none
     int64_t copies;  // of each row of the input that the expression wants; 0: no expression

@@ -23,4 +23,8 @@ parted head m lora:r=2,targets=q_proj,save=lm_head
 parted both m lora:r=2,targets=q_proj,save=lm_head+embed_tokens
 parted table m lora:r=2,targets=q_proj+embed_tokens
 parted gpt2 g lora:r=2,targets=c_attn,save=lm_head
+# what a module warns of is told once, though it is read again
+sed 's/"peft_type"/"colour": 1, "peft_type"/' table/adapter_config.json >c.json && mv c.json table/adapter_config.json
+right merge m --modules table --out told
+[ "$(grep -c 'unknown keys.*colour' err)" = 1 ] || say "told: $(cat err)"
 exit $failed
