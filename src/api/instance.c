@@ -79,7 +79,7 @@ static enum cb_status load_gguf(struct module **module, struct instance *in, con
     struct tensors *tensors = NULL;
     TRY(gguf_open(&g, path, err));
     enum cb_status status = gguf_lora_read(&config, &tensors, g, in->model, err);
-    if (status == CB_OK) status = module_make(module, in->store, config, tensors, name, &in->sites, err);
+    if (status == CB_OK) status = module_make(module, in->store, config, path, tensors, name, &in->sites, err);
     json_decref(config);
     tensors_destroy(&tensors);
     gguf_destroy(&g);

@@ -118,11 +118,11 @@ static enum cb_status params_load(const struct module *m, struct store *store, c
     return m->tuner->check ? m->tuner->check(m, store, err) : CB_OK;
 }
 
-enum cb_status module_make(struct module **module, struct store *store, json_t *config, const struct tensors *tensors, const char *name,
-                           const struct nn *sites, struct cb_err *err) {
+enum cb_status module_make(struct module **module, struct store *store, json_t *config, const char *where, const struct tensors *tensors,
+                           const char *name, const struct nn *sites, struct cb_err *err) {
     struct module *m = NULL;
     *module = NULL;
-    TRY(module_from_config(&m, config, tensors, tensors_name(tensors), name, sites, err));
+    TRY(module_from_config(&m, config, tensors, where, name, sites, err));
     // a second module of one name would take the first one's entries with it when it fails
     enum cb_status status =
         store_find(store, m->scale_name) ? err_set(err, CB_E_NAME, __FILE__, __LINE__, "%s: a module has this name already", name) : CB_OK;
@@ -144,7 +144,7 @@ static enum cb_status load_adapters(struct module **module, struct store *store,
     json_t *config = NULL;
     struct tensors *tensors = NULL;
     enum cb_status status = adapters_open(&config, &tensors, folder, head, store, sites, err);
-    if (status == CB_OK) status = module_make(module, store, config, tensors, name, sites, err);
+    if (status == CB_OK) status = module_make(module, store, config, folder, tensors, name, sites, err);
     tensors_destroy(&tensors);
     json_decref(config);
     return status;
@@ -247,7 +247,7 @@ enum cb_status module_load_headed(struct module **module, struct store *store, c
     if (status == CB_OK) status = module_check_config(&checked, path, name, sites, err);
     if (status == CB_OK) status = tensors_open_adapter(&tensors, folder, err);
     if (status == CB_OK && head) status = head_leave(checked, &tensors, err);
-    if (status == CB_OK) status = module_make(module, store, checked->config, tensors, name, sites, err);
+    if (status == CB_OK) status = module_make(module, store, checked->config, path, tensors, name, sites, err);
     tensors_destroy(&tensors);
     module_destroy(&checked);
     free(path);

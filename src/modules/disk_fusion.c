@@ -97,7 +97,7 @@ enum cb_status fusion_load(struct module **module, struct store *store, const ch
     if (status == CB_OK) status = tensors_create(&all, folder, err);
     if (status == CB_OK) status = adapters_tensors_join(all, tensors, err);
     if (status == CB_OK) status = adapters_head_open(config, all, folder, store, sites, err);
-    if (status == CB_OK) status = module_make(module, store, config, all, name, sites, err);
+    if (status == CB_OK) status = module_make(module, store, config, path, all, name, sites, err);
     json_decref(config);
     tensors_destroy(&all);
     tensors_destroy(&tensors);

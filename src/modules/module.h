@@ -25,10 +25,10 @@ enum cb_status module_load_headed(struct module **module, struct store *store, c
 /* The layers that a folder's module wants its model made of (LoRA's layer_replication: pairs of the first and the one after the last, of n_layer): their
    numbers in *source, owned by caller, free(); *n 0: as the model is. */
 enum cb_status module_layers(int **source, int *n, const char *folder, int64_t n_layer, struct cb_err *err);
-/* The same from a configuration and the tensors under the keys of their file, wherever they come from. */
+/* The same from a configuration and the tensors under the keys of their file, wherever they come from. where: the configuration's, for messages. */
 struct tensors;  // io/safetensors.h
-enum cb_status module_make(struct module **module, struct store *store, json_t *config, const struct tensors *tensors, const char *name,
-                           const struct nn *sites, struct cb_err *err);
+enum cb_status module_make(struct module **module, struct store *store, json_t *config, const char *where, const struct tensors *tensors,
+                           const char *name, const struct nn *sites, struct cb_err *err);
 /* A fresh module by a text such as "lora:r=8,alpha=16,targets=q_proj+v_proj", in its tuner's fresh state drawn from seed and names; its entries are
    trainable. base: base_model_name_or_path of the file to be. Copies of the model's weights are read from store. Nullable: base. */
 enum cb_status module_create(struct module **module, struct store *store, const char *spec, const char *name, const char *base,

@@ -26,5 +26,5 @@ parted gpt2 g lora:r=2,targets=c_attn,save=lm_head
 # what a module warns of is told once, though it is read again
 sed 's/"peft_type"/"colour": 1, "peft_type"/' table/adapter_config.json >c.json && mv c.json table/adapter_config.json
 right merge m --modules table --out told
-[ "$(grep -c 'unknown keys.*colour' err)" = 1 ] || say "told: $(cat err)"
+[ "$(grep -c 'table/adapter_config.json: unknown keys.*colour' err)" = 1 ] || say "told: $(cat err)"
 exit $failed

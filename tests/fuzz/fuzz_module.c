@@ -42,7 +42,7 @@ static enum cb_status tensors_of(struct tensors **tensors, struct map **map, con
 static void load(struct base *b, json_t *config, const struct tensors *tensors) {
     struct cb_err err = {0};
     struct module *m = NULL;
-    if (module_make(&m, b->store, config, tensors, "fuzzed", &b->sites, &err) == CB_OK) {
+    if (module_make(&m, b->store, config, "config", tensors, "fuzzed", &b->sites, &err) == CB_OK) {
         if (module_n_sites(m) + module_n_params(m) <= 0) __builtin_trap();
         for (int i = 0; i < module_n_params(m); i++)
             if (!store_find(b->store, module_param(m, i)->name)) __builtin_trap();

@@ -259,7 +259,7 @@ enum cb_status case_module(struct module **m, struct store *store, const char *f
     json_t *config = json_pack("{s:s}", "peft_type", "BITFIT");
     TRY(tensors_open(&tensors, path, err));
     if (tensors_find(tensors, "classifier.weight")) json_object_set_new(config, "modules_to_save", json_pack("[s]", "classifier"));
-    enum cb_status status = module_make(m, store, config, tensors, "m", sites, err);
+    enum cb_status status = module_make(m, store, config, tensors_name(tensors), tensors, "m", sites, err);
     tensors_destroy(&tensors);
     json_decref(config);
     return status;
