@@ -12,9 +12,10 @@
 #define ATT_VECTORS (ATT_QUERIES / SIMD_LANES)
 #define ATT_BLOCK (ATT_KEYS * ATT_QUERIES)
 
-/* A node's shapes, attributes and data. q (B,Tq,H,D), k and v (B,Tk,Hkv,D). */
+/* A node's shapes, attributes and data. q (B,Tq,H,D), k and v (B,Tk,Hkv,D), each alone or as heads of one input. */
 struct attention {
     const float *q, *k, *v, *bias;
+    int64_t q_row, kv_row; /* floats from one token to the next */
     const int32_t *q_segment, *k_segment, *start;
     int64_t n_batch, tq, tk, h, hkv, d;
     int64_t bias_step[4]; /* over b, h, query, key; 0 where broadcast */
@@ -41,17 +42,20 @@ static inline const void *attention_in(const struct op_run *run, int i) { return
 /* Floats of a whole number of vectors, so that scratch areas stay aligned. */
 static inline int64_t attention_round(int64_t n) { return (n + 15) / 16 * 16; }
 
-static inline void attention_shape(struct attention *p, const struct node *node) {
-    const struct cb_type *q = &node->in[0]->type, *k = &node->in[1]->type;
-    p->n_batch = q->dim[0], p->tq = q->dim[1], p->h = q->dim[2], p->d = q->dim[3];
-    p->tk = k->dim[1], p->hkv = k->dim[2];
+/* kv_heads 0: k and v are inputs. */
+static inline void attention_shape(struct attention *p, const struct node *node, int64_t kv_heads) {
+    const struct cb_type *q = &node->in[0]->type, *k = kv_heads ? q : &node->in[1]->type;
+    p->n_batch = q->dim[0], p->tq = q->dim[1], p->h = q->dim[2] - 2 * kv_heads, p->d = q->dim[3];
+    p->tk = k->dim[1], p->hkv = kv_heads ? kv_heads : k->dim[2];
+    p->q_row = q->dim[2] * p->d, p->kv_row = k->dim[2] * p->d;
     p->n_blocks = tile_count(p->tq, ATT_QUERIES);
 }
 
 static inline struct attention attention_open(const struct op_run *run, bool causal, double scale, int64_t window, double softcap,
-                                              int64_t work_floats) {
+                                              int64_t kv_heads, int64_t work_floats) {
     struct attention p = {.q = run->in[0], .k = run->in[1], .v = run->in[2], .bias = attention_in(run, 3)};
-    attention_shape(&p, run->node);
+    attention_shape(&p, run->node, kv_heads);
+    if (kv_heads) p.k = p.q + p.h * p.d, p.v = p.k + p.hkv * p.d;
     p.q_segment = attention_in(run, 4), p.k_segment = attention_in(run, 5), p.start = attention_in(run, 6);
     p.causal = causal, p.softcap = (float)softcap, p.window = tile_min(window, 1 << 30);
     p.scale = (float)(scale != 0 ? scale : 1 / sqrt((double)p.d));
@@ -177,13 +181,13 @@ static inline void attention_collect(const struct attention_block *k, int64_t d,
     }
 }
 
-/* Types as expected, values as wide as keys, and no gradient of the bias wanted (a fourth output). */
+/* Types as expected, values as wide as keys. */
 static bool attention_accepts(const struct node *node) {
-    const struct cb_type *k = &node->in[1]->type, *v = &node->in[2]->type;
+    const struct cb_type *k = &node->in[node->in[1] ? 1 : 0]->type, *v = &node->in[node->in[2] ? 2 : 0]->type;
     for (int i = 0; i < node->n_in; i++) {
         bool whole = i == 4 || i == 5 || i == 6;
         if (node->in[i] && node->in[i]->type.dtype != (whole ? CB_DTYPE_I32 : CB_DTYPE_F32)) return false;
     }
-    return k->dim[3] == v->dim[3] && k->dim[3] > 0 && k->dim[2] > 0 && node->n_out <= 3;
+    return k->dim[3] == v->dim[3] && k->dim[3] > 0 && k->dim[2] > 0;
 }
 #endif

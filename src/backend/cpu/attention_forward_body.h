@@ -45,9 +45,11 @@ static void softmax_block(const struct attention *p, const struct attention_bloc
     }
 }
 
+static int64_t kv_heads_of(const struct node *node) { return ((const struct attr_attention *)node->attrs)->kv_heads; }
+
 static int64_t attention_tile_floats(const struct node *node) {
     struct attention p;
-    attention_shape(&p, node);
+    attention_shape(&p, node, kv_heads_of(node));
     return 2 * p.d * ATT_QUERIES + 2 * ATT_BLOCK;
 }
 
@@ -60,12 +62,12 @@ static void attention_tile(void *context, int64_t index, int thread) {
     const struct attention_forward *f = context;
     const struct attention *p = &f->a;
     struct attention_block k = attention_queries(p, index / p->n_blocks / p->h, index / p->n_blocks % p->h, index % p->n_blocks);
-    int64_t row = p->h * p->d, kv_row = p->hkv * p->d;
+    int64_t row = p->h * p->d, kv_row = p->kv_row, first_token = k.batch * p->tq + k.q0;
     float *qt = p->work + thread * p->work_floats, *ot = qt + p->d * ATT_QUERIES, *s = ot + p->d * ATT_QUERIES, *bias = s + ATT_BLOCK;
     float top[ATT_QUERIES], sum[ATT_QUERIES], alpha[ATT_QUERIES];
-    int64_t first = (k.batch * p->tq + k.q0) * row + k.head * p->d, begin, end;
+    int64_t begin, end;
 
-    simd_turn(qt, ATT_QUERIES, p->q + first, row, k.rows, p->d, p->scale, true);
+    simd_turn(qt, ATT_QUERIES, p->q + first_token * p->q_row + k.head * p->d, p->q_row, k.rows, p->d, p->scale, true);
     memset(ot, 0, (size_t)(p->d * ATT_QUERIES) * sizeof *ot);
     for (int i = 0; i < ATT_QUERIES; i++) top[i] = -INFINITY, sum[i] = 0;
 
@@ -89,7 +91,7 @@ static void attention_tile(void *context, int64_t index, int thread) {
             vf_store(at, vf_load(at) * seen);
         }
     }
-    simd_turn(f->y + first, row, ot, ATT_QUERIES, p->d, k.rows, 1, false);
+    simd_turn(f->y + first_token * row + k.head * p->d, row, ot, ATT_QUERIES, p->d, k.rows, 1, false);
     if (f->lse) memcpy(f->lse + (k.batch * p->h + k.head) * p->tq + k.q0, alpha, (size_t)k.rows * sizeof *alpha);
 }
 
@@ -97,7 +99,7 @@ static void attention_tile(void *context, int64_t index, int thread) {
 
 static int64_t decode_floats(const struct node *node) {
     struct attention p;
-    attention_shape(&p, node);
+    attention_shape(&p, node, kv_heads_of(node));
     return p.h / p.hkv * p.tq * (attention_round(p.d) + 32) + ATT_KEYS;
 }
 
@@ -176,7 +178,7 @@ static void decode_tile(void *context, int64_t index, int thread) {
     const struct attention_forward *f = context;
     const struct attention *p = &f->a;
     int64_t batch = index / p->hkv, kv_head = index % p->hkv, group = p->h / p->hkv, rows = group * p->tq;
-    int64_t wide = attention_round(p->d), kv_row = p->hkv * p->d, position = attention_position(p, batch), begin, end;
+    int64_t wide = attention_round(p->d), kv_row = p->kv_row, position = attention_position(p, batch), begin, end;
     float *s = p->work + thread * p->work_floats, *top = s + ATT_KEYS, *sum = top + attention_round(rows), *o = sum + attention_round(rows);
     memset(o, 0, (size_t)(rows * wide) * sizeof *o);
     for (int64_t r = 0; r < rows; r++) top[r] = -INFINITY, sum[r] = 0;
@@ -189,7 +191,7 @@ static void decode_tile(void *context, int64_t index, int thread) {
             int64_t t = r / group, head = kv_head * group + r % group;
             const int64_t *step = p->bias_step;
             const float *bias = p->bias ? p->bias + batch * step[0] + head * step[1] + t * step[2] + j0 * step[3] : NULL;
-            decode_dots(p->q + ((batch * p->tq + t) * p->h + head) * p->d, p->k + key, kv_row, p->d, n, p->scale, s);
+            decode_dots(p->q + (batch * p->tq + t) * p->q_row + head * p->d, p->k + key, kv_row, p->d, n, p->scale, s);
             float best = decode_scores(p, bias, segment, segment ? p->q_segment[batch * p->tq + t] : 0, position + t - j0, n, s);
             float now = best > top[r] ? best : top[r], from = now == -INFINITY ? 0 : now;
             float alpha = expf(top[r] - from);
@@ -221,8 +223,8 @@ static void attention_run(const struct op_run *run) {
     const struct attr_attention *attrs = run->node->attrs;
     bool few = run->node->in[0]->type.dim[1] <= ATT_FEW;
     int64_t floats = attention_round(few ? decode_floats(run->node) : attention_tile_floats(run->node));
-    struct attention_forward f = {.a = attention_open(run, attrs->causal, attrs->scale, attrs->window, attrs->softcap, floats),
-                                  .y = run->out[0]};
+    struct attention_forward f = {
+        .a = attention_open(run, attrs->causal, attrs->scale, attrs->window, attrs->softcap, attrs->kv_heads, floats), .y = run->out[0]};
     if (run->node->n_out > 1) f.lse = run->out[1];
     int64_t work = f.a.n_batch * f.a.h * f.a.tq * (f.a.tk + 1) * f.a.d / 8;
     if (few)

@@ -9,7 +9,7 @@
 struct attention_backward {
     struct attention a;
     const float *y, *lse, *dy;
-    float *dq, *dk, *dv;
+    float *dq, *dk, *dv;  // laid out as q, k and v
 };
 
 /* Areas of one thread. Turned: (D, queries); plain: (queries, D in whole vectors); blocks: (keys, queries). */
@@ -28,7 +28,7 @@ static struct attention_scratch attention_scratch(float *at, int64_t d) {
 }
 static int64_t attention_grad_floats(const struct node *node) {
     struct attention p;
-    attention_shape(&p, node);
+    attention_shape(&p, node, ((const struct attr_attention_grad *)node->attrs)->kv_heads);
     return 3 * p.d * ATT_QUERIES + 2 * attention_round(p.d) * ATT_QUERIES + 3 * ATT_BLOCK;
 }
 static size_t attention_grad_workspace(const struct node *node, int n_threads) {
@@ -86,9 +86,9 @@ static void attention_shares(const struct attention_backward *f, const struct at
     if (!any) return;
     float sum[ATT_QUERIES] = {0};
     for (int64_t j0 = begin; j0 < end; j0 += ATT_KEYS) {
-        int64_t key = (k->batch * p->tk + j0) * p->hkv * p->d + k->kv_head * p->d;
+        int64_t key = (k->batch * p->tk + j0) * p->kv_row + k->kv_head * p->d;
         attention_keys(p, k, j0, end, s->bias);
-        attention_product(k, p->d, p->k + key, p->hkv * p->d, s->qt, s->p);
+        attention_product(k, p->d, p->k + key, p->kv_row, s->qt, s->p);
         for (int64_t v = 0; v < k->vectors; v++) {
             struct attention_mask m = attention_mask(p, k, v);
             vf l = vf_load(lse + v * SIMD_LANES), total = vf_load(sum + v * SIMD_LANES), slope;
@@ -104,12 +104,12 @@ static void attention_shares(const struct attention_backward *f, const struct at
 /* One block of queries of one head: adds to dk and dv of its key head, writes dq. */
 static void attention_grad_queries(const struct attention_backward *f, const struct attention_scratch *s, struct attention_block *k) {
     const struct attention *p = &f->a;
-    int64_t row = p->h * p->d, kv_row = p->hkv * p->d, begin, end;
-    int64_t first = (k->batch * p->tq + k->q0) * row + k->head * p->d;
+    int64_t row = p->h * p->d, kv_row = p->kv_row, begin, end;
+    int64_t first = (k->batch * p->tq + k->q0) * row + k->head * p->d, q_first = (k->batch * p->tq + k->q0) * p->q_row + k->head * p->d;
     float lse[ATT_QUERIES] = {0}, delta[ATT_QUERIES] = {0}, share[ATT_QUERIES];
-    simd_turn(s->qt, ATT_QUERIES, p->q + first, row, k->rows, p->d, p->scale, true);
+    simd_turn(s->qt, ATT_QUERIES, p->q + q_first, p->q_row, k->rows, p->d, p->scale, true);
     simd_turn(s->dyt, ATT_QUERIES, f->dy + first, row, k->rows, p->d, 1, true);
-    attention_rows(s->q, s->wide, p->q + first, row, k->rows, p->d, p->scale);
+    attention_rows(s->q, s->wide, p->q + q_first, p->q_row, k->rows, p->d, p->scale);
     attention_rows(s->dy, s->wide, f->dy + first, row, k->rows, p->d, 1);
     memset(s->dqt, 0, (size_t)(p->d * ATT_QUERIES) * sizeof(float));
 
@@ -139,7 +139,7 @@ static void attention_grad_queries(const struct attention_backward *f, const str
         attention_spread(k, p->d, s->ds, s->q, s->wide, f->dk + key, kv_row);
         attention_collect(k, p->d, p->k + key, kv_row, s->ds, s->dqt, NULL);
     }
-    simd_turn(f->dq + first, row, s->dqt, ATT_QUERIES, p->d, k->rows, p->scale, false);
+    simd_turn(f->dq + q_first, p->q_row, s->dqt, ATT_QUERIES, p->d, k->rows, p->scale, false);
 }
 
 static void attention_grad_tile(void *context, int64_t index, int thread) {
@@ -148,7 +148,7 @@ static void attention_grad_tile(void *context, int64_t index, int thread) {
     struct attention_scratch s = attention_scratch(p->work + thread * p->work_floats, p->d);
     int64_t batch = index / p->hkv, kv_head = index % p->hkv, group = p->h / p->hkv;
     for (int64_t j = 0; j < p->tk; j++) {
-        int64_t at = ((batch * p->tk + j) * p->hkv + kv_head) * p->d;
+        int64_t at = (batch * p->tk + j) * p->kv_row + kv_head * p->d;
         memset(f->dk + at, 0, (size_t)p->d * sizeof(float));
         memset(f->dv + at, 0, (size_t)p->d * sizeof(float));
     }
@@ -160,11 +160,19 @@ static void attention_grad_tile(void *context, int64_t index, int thread) {
     }
 }
 
+/* No gradient of the bias wanted. */
+static bool attention_grad_accepts(const struct node *node) {
+    return attention_accepts(node) && !((const struct attr_attention_grad *)node->attrs)->want_bias;
+}
+
 static void attention_grad_run(const struct op_run *run) {
     const struct attr_attention_grad *attrs = run->node->attrs;
     struct attention_backward f = {.y = run->in[7], .lse = run->in[8], .dy = run->in[9]};
-    f.a = attention_open(run, attrs->causal, attrs->scale, attrs->window, attrs->softcap, attention_grad_floats(run->node));
-    f.dq = run->out[0], f.dk = run->out[1], f.dv = run->out[2];
+    f.a =
+        attention_open(run, attrs->causal, attrs->scale, attrs->window, attrs->softcap, attrs->kv_heads, attention_grad_floats(run->node));
+    f.dq = run->out[0];
+    f.dk = attrs->kv_heads ? f.dq + f.a.h * f.a.d : run->out[1];
+    f.dv = attrs->kv_heads ? f.dk + f.a.hkv * f.a.d : run->out[2];
     int64_t work = f.a.n_batch * f.a.h * f.a.tq * (f.a.tk + 1) * f.a.d / 4;
     tile_run(run->pool, work, f.a.n_batch * f.a.hkv, attention_grad_tile, &f);
 }

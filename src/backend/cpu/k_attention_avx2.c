@@ -4,6 +4,6 @@
 
 const struct kernel kernel_file_attention_avx2[] = {
     {"attention", SIMD_NAME, SIMD_CPU, SIMD_PRIORITY, attention_accepts, attention_workspace, attention_run},
-    {"attention_grad", SIMD_NAME, SIMD_CPU, SIMD_PRIORITY, attention_accepts, attention_grad_workspace, attention_grad_run},
+    {"attention_grad", SIMD_NAME, SIMD_CPU, SIMD_PRIORITY, attention_grad_accepts, attention_grad_workspace, attention_grad_run},
     {0},
 };
