@@ -212,8 +212,8 @@ bool tuner_takes_experts(const struct tuner *tuner) { return tuner->takes_expert
 
 static enum cb_status site_add(struct module *m, const struct table *uses, const struct nn_site *site, struct cb_err *err) {
     if (site->some_rows && !tuner_takes_experts(m->tuner))
-        FAIL(err, CB_E_UNSUPPORTED, "%s: an expert's module; a module of kind %s cannot change one, exclude_modules leaves them out",
-             site->name, m->tuner->name);
+        FAIL(err, CB_E_UNSUPPORTED, "%s: an expert's module; a module of kind %s cannot change one; wanted targets without it", site->name,
+             m->tuner->name);
     struct tuner_site *grown = module_grow(m, m->sites, m->n_sites, &m->sites_size, sizeof *grown);
     if (!grown) FAIL(err, CB_E_MEMORY, "%s: no memory for a site", site->name);
     m->sites = grown;
@@ -261,6 +261,20 @@ static const char *targets_text(const struct module *m, char text[200]) {
     return text;
 }
 
+static enum cb_status nothing_fits(const struct module *m, const struct nn *nn, const char *where, struct cb_err *err) {
+    char text[200];
+    if (m->targets.is_implied) FAIL(err, CB_E_NAME, "%s: the model has nothing that a module of kind %s acts on", where, m->tuner->name);
+    for (int i = 0; i < nn->n_sites; i++) {
+        bool is_meant;
+        TRY(tuner_targets_name(m, nn->sites[i], &is_meant, err));
+        if (is_meant)
+            FAIL(err, CB_E_NAME, "%s: target_modules: %s: a module of kind %s cannot change %s; wanted others", where,
+                 targets_text(m, text), m->tuner->name, nn->sites[i]->name);
+    }
+    FAIL(err, CB_E_NAME, "%s: target_modules: %s: no module of the model has such a name; wanted one or more", where,
+         targets_text(m, text));
+}
+
 /* A trained bias, under the keys of PEFT's wrappers; with `all` also under its parameter's own name, where a head's is not the layer's. */
 static enum cb_status bias_add(struct module *m, const struct nn_site *site, bool matches, bool all, struct cb_err *err) {
     const bool has_rows = tuner_has_rows(m, site->name);
@@ -283,13 +297,7 @@ static enum cb_status resolve(struct module *m, const struct nn *nn, const struc
         if (site->bias && (saved || all || (matches && some))) TRY(bias_add(m, site, matches, all, err));
     }
     m->rows_alone = tuner_rows_alone(m, nn);
-    char text[200];
-    if (!m->n_sites && m->targets.is_implied)
-        FAIL(err, CB_E_NAME, "%s: the model has nothing that a module of kind %s acts on", where, m->tuner->name);
-    if (!m->n_sites)
-        FAIL(err, CB_E_NAME, "%s: target_modules: %s: no module of the model has such a name; wanted one or more", where,
-             targets_text(m, text));
-    return CB_OK;
+    return m->n_sites ? CB_OK : nothing_fits(m, nn, where, err);
 }
 
 /* A product has no more than the rank of a weight's smaller side. One site with room for all of it is enough: among wide layers a router is narrow. */

@@ -102,10 +102,15 @@ enum cb_status tuner_targets_parse(struct module *m, const char *where, struct c
 }
 
 enum cb_status tuner_targets_match(const struct module *m, const struct nn_site *site, bool *matches, struct cb_err *err) {
+    *matches = false;
+    if (!m->tuner->match(site) || (m->targets.all_linear && site->some_rows && !tuner_takes_experts(m->tuner))) return CB_OK;
+    return tuner_targets_name(m, site, matches, err);
+}
+
+enum cb_status tuner_targets_name(const struct module *m, const struct nn_site *site, bool *matches, struct cb_err *err) {
     const struct tuner_targets *t = &m->targets;
     *matches = false;
-    if (!m->tuner->match(site) || tuner_targets_save(t, site->name)) return CB_OK;
-    if (t->all_linear && site->some_rows && !tuner_takes_experts(m->tuner)) return CB_OK;
+    if (tuner_targets_save(t, site->name)) return CB_OK;
     // exclusions win
     bool excluded = t->exclude_names && list_has(t->exclude_names, site->name, targets_ends_in);
     if (t->exclude_pattern) TRY(pattern_matches(t->exclude_pattern, site->name, &excluded, err));

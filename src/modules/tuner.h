@@ -349,6 +349,8 @@ struct cb_tensor *tuner_field_rows(const struct module *module, int i, struct nn
 /* targets.c: reads target_modules, exclude_modules, layers_*, modules_to_save into module->targets. */
 enum cb_status tuner_targets_parse(struct module *module, const char *where, struct cb_err *err);
 enum cb_status tuner_targets_match(const struct module *module, const struct nn_site *site, bool *matches, struct cb_err *err);
+/* The same by what is asked for alone, whether or not the tuner can change such a site. */
+enum cb_status tuner_targets_name(const struct module *module, const struct nn_site *site, bool *matches, struct cb_err *err);
 /* Whether a site is, or lies in, one of modules_to_save. */
 bool tuner_targets_save(const struct tuner_targets *targets, const char *site);
 /* Numbers for some sites, by patterns of their names: "layers.1.q_proj": 4. */

@@ -1,13 +1,11 @@
 /* BEFT: a learned addition to what a layer gives, y = W x + b + beta; where the layer has a bias it can be folded into that. */
-#include "modules/tuner.h"
+#include "modules/parts.h"
 #include "ops/ops.h"
 
 static enum cb_status parse(struct module *m, const char *where, struct cb_err *err) {
     bool init = true;
     return json_get_bool(&init, m->config, where, "init_weights", false, err);
 }
-
-static bool match(const struct nn_site *site) { return (site->kind == NN_LINEAR || site->kind == NN_HEAD) && !site->some_rows; }
 
 static enum cb_status declare(struct module *m, struct tuner_site *site, struct cb_err *err) {
     return tuner_add_param(m, site, "beft_bias", 2, (const int64_t[]){1, site->site.out}, TUNER_ZEROS, 0, err);
@@ -53,7 +51,7 @@ const struct tuner tuner_beft = {
     .scaling = "what is added",
     .cases = cases,
     .parse = parse,
-    .match = match,
+    .match = parts_is_linear,
     .declare = declare,
     .delta = delta,
     .bias = bias,

@@ -252,6 +252,8 @@ TEST(lora, specs) {
     CHECK_FAILS(module_create(&m, b.store, "lora:r=two", "m", NULL, 1, &b.sites, &err), CB_E_USAGE, "two");
     CHECK_FAILS(module_create(&m, b.store, "lora:r=0", "m", NULL, 1, &b.sites, &err), CB_E_FORMAT, "r: ");
     CHECK_FAILS(module_create(&m, b.store, "lora:targets=zzz", "m", NULL, 1, &b.sites, &err), CB_E_NAME, "zzz");
+    CHECK_FAILS(module_create(&m, b.store, "lora:targets=input_layernorm", "m", NULL, 1, &b.sites, &err), CB_E_NAME,
+                "a module of kind lora cannot change model.layers.0.input_layernorm");
     CHECK_FAILS(module_create(&m, b.store, "lora:init=pisa", "m", NULL, 1, &b.sites, &err), CB_E_UNSUPPORTED, "pissa");
     CHECK_FAILS(module_create(&m, b.store, "lora:r=20,init=pissa", "m", NULL, 1, &b.sites, &err), CB_E_SHAPE, "rank 20");
     CHECK_FAILS(module_create(&m, b.store, "lora:r=3,init=orthogonal", "m", NULL, 1, &b.sites, &err), CB_E_FORMAT, "even");

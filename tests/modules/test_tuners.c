@@ -287,6 +287,23 @@ TEST(tuners, low_ranks_are_bounded) {
     base_close(&b);
 }
 
+/* Experts that are named are refused by what cannot change them, and left alone where all linear layers are meant. */
+TEST(tuners, experts_of_no_use) {
+    struct cb_err err = {0};
+    struct base b;
+    struct module *m;
+    CHECK_OK(base_fresh(&b, "mixtral", &err));
+    CHECK_FAILS(module_create(&m, b.store, "beft:targets=q_proj+w1", "m", NULL, 1, &b.sites, &err), CB_E_UNSUPPORTED,
+                "experts.0.w1: an expert's module; a module of kind beft cannot change one");
+    CHECK_FAILS(module_create(&m, b.store, "ssf:targets=w1", "m", NULL, 1, &b.sites, &err), CB_E_NAME,
+                "kind ssf cannot change model.layers.0.");
+    CHECK_OK(module_create(&m, b.store, "beft", "m", NULL, 1, &b.sites, &err));
+    for (int i = 0; i < module_n_sites(m); i++) CHECK(!strstr(module_site_name(m, i), "experts"), "%s", module_site_name(m, i));
+    module_remove(m, b.store);
+    module_destroy(&m);
+    base_close(&b);
+}
+
 TEST(tuners, on_every_family) {
     int failed = families_run(false, CB_DTYPE_F32);
     CHECK(!failed, "%d failed", failed);
