@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "io/yaml.h"
 
@@ -267,35 +268,36 @@ enum cb_status merge_recipe_check(const struct merge_recipe *r, const struct mer
     return CB_OK;
 }
 
-/* A single value: a number, true or false, or a word of the option's list. */
-static bool scalar_number(const struct merge_option *o, const json_t *value, double *out) {
-    if (json_is_boolean(value)) {
-        *out = json_is_true(value);
-        return true;
-    }
-    if (json_is_number(value)) {
-        *out = json_number_value(value);
-        return true;
-    }
-    for (int i = 0; o->words && o->words[i] && json_is_string(value); i++) {
+/* A single value: a number, true or false, or a word of the option's list; numbers, true and false also as text. */
+static bool scalar_number(const struct merge_option *o, const json_t *value, double *out, bool *is_number) {
+    const char *word = json_string_value(value);
+    char *end;
+    *is_number = false;
+    for (int i = 0; o->words && o->words[i] && word; i++) {
         *out = i;
-        if (!strcmp(o->words[i], json_string_value(value))) return true;
+        if (!strcmp(o->words[i], word)) return true;
     }
-    return false;
+    *out = word ? !strcasecmp(word, "true") : json_is_true(value);
+    if (json_is_boolean(value) || *out || (word && !strcasecmp(word, "false"))) return true;
+    *is_number = true;
+    *out = word ? strtod(word, &end) : json_number_value(value);
+    return word ? *word && !*end && isfinite(*out) : json_is_number(value);
 }
 
 /* Numbers spread evenly over t in [0,1], straight lines between them; of words, true and false the one at or before t. */
 static bool gradient_number(const struct merge_option *o, const json_t *list, double t, double *out) {
     const size_t n = json_array_size(list);
-    bool numbers = true;
+    bool is_number, all_numbers = true;
     double a, b;
+    if (!n) return false;
     for (size_t i = 0; i < n; i++) {
-        if (!scalar_number(o, json_array_get(list, i), &a)) return false;
-        numbers &= json_is_number(json_array_get(list, i));
+        if (!scalar_number(o, json_array_get(list, i), &a, &is_number)) return false;
+        all_numbers &= is_number;
     }
     const double at = t * (double)(n - 1);
-    const size_t low = (size_t)at, high = numbers && low + 1 < n ? low + 1 : low;
-    if (!n || !scalar_number(o, json_array_get(list, low), &a) || !scalar_number(o, json_array_get(list, high), &b)) return false;
+    const size_t low = (size_t)at, high = all_numbers && low + 1 < n ? low + 1 : low;
+    scalar_number(o, json_array_get(list, low), &a, &is_number);
+    scalar_number(o, json_array_get(list, high), &b, &is_number);
     *out = (1 - (at - (double)low)) * a + (at - (double)low) * b;
     return true;
 }
@@ -304,8 +306,9 @@ static bool gradient_number(const struct merge_option *o, const json_t *list, do
 static enum cb_status evaluate(const struct merge_recipe *r, const struct merge_option *o, const json_t *setting, const char *tensor,
                                double t, bool *found, double *out, struct cb_err *err) {
     char text[JSON_TEXT];
+    bool is_number;
     *found = true;
-    if (scalar_number(o, setting, out) || (json_is_array(setting) && gradient_number(o, setting, t, out))) return CB_OK;
+    if (scalar_number(o, setting, out, &is_number) || (json_is_array(setting) && gradient_number(o, setting, t, out))) return CB_OK;
     *found = false;
     // conditions: a list of {filter, value}, or one of them
     static const char *const keys[] = {"filter", "value", NULL};

@@ -93,6 +93,9 @@ TEST(merge_recipe, options_by_filter_and_gradient) {
     CHECK(weight(filters, "model.layers.0.self_attn.q_proj.weight", 0.5) == 0.5, "a gradient under a filter");
     CHECK(weight(filters, "model.layers.0.mlp.up_proj.weight", 0.5) == 0.5 && weight(filters, "model.norm.weight", 1) == 3, "filters");
     CHECK(weight("[{filter: mlp, value: 2}, {filter: '*', value: 4}]", "norm", 0) == 4, "the filter that fits all");
+    // as text, which mergekit reads by the option
+    CHECK(weight("'0.25'", "x", 0) == 0.25 && weight("'1e-3'", "x", 0) == 1e-3 && weight("'True'", "x", 0) == 1, "text");
+    CHECK(weight("['0', '1']", "x", 0.25) == 0.25 && weight("{value: '0.5'}", "x", 0) == 0.5, "gradients and conditions of text");
     // a condition that says nothing of the tensor leaves it to the recipe
     CHECK(weight("[{filter: mlp, value: 2}]", "norm", 0) == 9 && weight("{filter: mlp, value: 2}", "mlp", 0) == 2, "what is left open");
 }
@@ -120,6 +123,9 @@ TEST(merge_recipe, what_is_wrong_is_named) {
          "found 3 layers", CB_E_FORMAT},
         {"merge_method: linear\nmodels: [{model: a, parameters: {weight: heavy}}]\n", "wanted a number", CB_E_FORMAT},
         {"merge_method: linear\nmodels: [{model: a, parameters: {weight: [1, x]}}]\n", "wanted a number", CB_E_FORMAT},
+        {"merge_method: linear\nmodels: [{model: a, parameters: {weight: '1 kg'}}]\n", "found \"1 kg\"", CB_E_FORMAT},
+        {"merge_method: linear\nmodels: [{model: a, parameters: {weight: ''}}]\n", "wanted a number", CB_E_FORMAT},
+        {"merge_method: linear\nmodels: [{model: a, parameters: {weight: 'inf'}}]\n", "wanted a number", CB_E_FORMAT},
         {"merge_method: linear\nmodels: [{model: a, parameters: {weight: [{filter: x}]}}]\n", "wanted a number", CB_E_FORMAT},
         {"merge_method: linear\nmodels: [{model: a, parameters: {weight: []}}]\n", "wanted a number", CB_E_FORMAT},
         {"merge_method: linear\nmodels: [{model: a, parameters: {weight: [{value: [{value: 1}]}]}}]\n", "wanted a number", CB_E_FORMAT},
