@@ -160,6 +160,10 @@ int merge_plan_model(const struct merge_plan *plan, const char *written) {
     return -1;
 }
 
+int merge_plan_base(const struct merge_plan *plan, const struct merge_slice *slice) {
+    return plan->method->base == MERGE_BASE_NONE ? -1 : merge_plan_model(plan, slice->base);
+}
+
 /* The embeddings of a model whose head is tied to them. */
 static const struct merge_tensor *tied_head(const struct merge_model *m) {
     static const char *const names[] = {"embed_tokens.weight", "wte.weight", "word_embeddings.weight", "shared.weight", "embed_in.weight"};
@@ -243,8 +247,8 @@ static enum cb_status output_dtype(const struct merge_plan *plan, enum cb_dtype 
 /* One more tensor, named as in the slice's first model there; layer: of the result, at: in the slice. */
 static enum cb_status add_output(struct merge_plan *plan, const struct merge_slice *slice, const char *name, int64_t layer, int64_t at,
                                  double t, struct cb_err *err) {
-    const bool has_extra = plan->base >= 0 && !plan->recipe->is_sliced;
-    const int n = slice->n_sources;
+    const int n = slice->n_sources, base = merge_plan_base(plan, slice);
+    const bool has_extra = base >= 0 && !plan->recipe->is_sliced;
     if (plan->n_outputs == plan->room) {
         plan->room = plan->room ? 2 * plan->room : 256;
         struct merge_output *more = realloc(plan->outputs, (size_t)plan->room * sizeof *more);
@@ -260,7 +264,7 @@ static enum cb_status add_output(struct merge_plan *plan, const struct merge_sli
     int donor = 0, axis = -1;
     for (int i = 0; i < n + has_extra; i++) {
         const struct merge_source *s = i < n ? &slice->sources[i] : NULL;
-        const struct merge_model *m = s ? &plan->models[merge_plan_model(plan, s->model)] : &plan->models[plan->base];
+        const struct merge_model *m = s ? &plan->models[merge_plan_model(plan, s->model)] : &plan->models[base];
         const char *own = renumber(plan, name, layer < 0 ? -1 : (s && s->first >= 0 ? s->first : 0) + at);
         if (!own) FAIL(err, CB_E_MEMORY, "merge: out of memory");
         o->own[i] = own;
@@ -371,17 +375,17 @@ static enum cb_status check_others(const struct merge_plan *plan, struct cb_err 
 }
 
 /* The base is found among the sources of each slice; a whole merge may have it beside them. */
-static enum cb_status check_base(struct merge_plan *plan, struct cb_err *err) {
+static enum cb_status check_base(const struct merge_plan *plan, struct cb_err *err) {
     const struct merge_recipe *r = plan->recipe;
     const enum merge_base kind = plan->method->base;
-    plan->base = -1;
-    if (kind == MERGE_BASE_NONE) return CB_OK;
-    if (!r->base && kind != MERGE_BASE_OPTIONAL) FAIL(err, CB_E_USAGE, "%s: %s: no base_model; wanted one", r->name, plan->method->name);
-    plan->base = merge_plan_model(plan, r->base);
-    for (int i = 0; i < r->n_slices && r->is_sliced && r->base; i++) {
-        bool found = false;
-        for (int s = 0; s < r->slices[i].n_sources; s++) found |= !strcmp(r->slices[i].sources[s].model, r->base);
-        if (!found) FAIL(err, CB_E_USAGE, "%s: slices[%d]: base_model %s is not among its sources; wanted it there", r->name, i, r->base);
+    for (int i = 0; i < r->n_slices && kind != MERGE_BASE_NONE; i++) {
+        const struct merge_slice *slice = &r->slices[i];
+        bool found = !r->is_sliced || !slice->base;
+        if (!slice->base && kind != MERGE_BASE_OPTIONAL)
+            FAIL(err, CB_E_USAGE, "%s: %s: no base_model; wanted one", r->name, plan->method->name);
+        for (int s = 0; s < slice->n_sources && !found; s++) found = !strcmp(slice->sources[s].model, slice->base);
+        if (!found)
+            FAIL(err, CB_E_USAGE, "%s: slices[%d]: base_model %s is not among its sources; wanted it there", r->name, i, slice->base);
     }
     return CB_OK;
 }
@@ -405,7 +409,7 @@ static enum cb_status open_all(struct merge_plan *plan, struct cb_err *err) {
 
 enum cb_status merge_plan_open(struct merge_plan *plan, const struct merge_recipe *recipe, const struct merge_method *method,
                                const struct merge_format *format, struct cb_err *err) {
-    *plan = (struct merge_plan){.recipe = recipe, .method = method, .format = format, .base = -1};
+    *plan = (struct merge_plan){.recipe = recipe, .method = method, .format = format};
     return open_all(plan, err);
 }
 

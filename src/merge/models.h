@@ -77,7 +77,6 @@ struct merge_plan {
     struct merge_model models[MERGE_MAX_MODELS + 2];
     int n_models;
     int donor;  // the base, or the first model: whose configuration and tokenizer the result has
-    int base;  // -1: none
     const struct merge_vocabulary *vocabulary;  // NULL: all models have the same
     struct merge_output *outputs;
     int n_outputs, room;
@@ -92,6 +91,8 @@ enum cb_status merge_plan_open(struct merge_plan *plan, const struct merge_recip
 void merge_plan_close(struct merge_plan *plan);
 /* Number of a recipe's model among those opened; -1 where it is not. Nullable: written. */
 int merge_plan_model(const struct merge_plan *plan, const char *written);
+/* Number of the model that a slice's differences are taken from, or that comes first; -1: none. */
+int merge_plan_base(const struct merge_plan *plan, const struct merge_slice *slice);
 /* The configuration of the result. *config: owned by caller, free with json_decref. */
 enum cb_status merge_plan_config(const struct merge_plan *plan, json_t **config, struct cb_err *err);
 /* A number type by a recipe's name ("bfloat16") or ours ("bf16"); refused where files cannot have it. */

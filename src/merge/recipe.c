@@ -94,7 +94,7 @@ static enum cb_status read_sources(struct merge_recipe *r, struct merge_slice *s
 }
 
 static enum cb_status read_slices(struct merge_recipe *r, const json_t *list, struct cb_err *err) {
-    static const char *const keys[] = {"sources", "parameters", NULL};
+    static const char *const keys[] = {"sources", "base_model", "parameters", NULL};
     const size_t n = json_array_size(list);
     if (!json_is_array(list) || !n || n > MERGE_MAX_SLICES)
         FAIL(err, CB_E_FORMAT, "%s: slices: found %zu; wanted a list of 1 to %d", r->name, n, MERGE_MAX_SLICES);
@@ -103,9 +103,12 @@ static enum cb_status read_slices(struct merge_recipe *r, const json_t *list, st
         struct merge_slice *s = &r->slices[r->n_slices++];
         const json_t *item = json_array_get(list, i);
         char where[40];
-        snprintf(where, sizeof where, "slices[%zu].sources", i);
-        if (!json_is_object(item)) FAIL(err, CB_E_FORMAT, "%s: slices[%zu]: wanted a mapping with `sources`", r->name, i);
+        snprintf(where, sizeof where, "slices[%zu]", i);
+        if (!json_is_object(item)) FAIL(err, CB_E_FORMAT, "%s: %s: wanted a mapping with `sources`", r->name, where);
         TRY(check_keys(item, r->name, where, keys, err));
+        TRY(read_model(&s->base, json_object_get(item, "base_model"), r->name, where, false, err));
+        if (!s->base) s->base = r->base;
+        snprintf(where, sizeof where, "slices[%zu].sources", i);
         TRY(read_sources(r, s, json_object_get(item, "sources"), true, where, err));
         TRY(read_parameters(&s->parameters, item, r->name, err));
     }
@@ -144,6 +147,7 @@ static enum cb_status read_root(struct merge_recipe *r, struct cb_err *err) {
     if (slices) return read_slices(r, slices, err);
     if (!(r->slices = arena_array(r->arena, 1, sizeof *r->slices))) FAIL(err, CB_E_MEMORY, "%s: out of memory", r->name);
     r->n_slices = 1;
+    r->slices[0].base = r->base;
     return read_sources(r, &r->slices[0], models, false, "models", err);
 }
 

@@ -16,6 +16,7 @@ struct merge_source {
 struct merge_slice {
     struct merge_source *sources;
     int n_sources;
+    const char *base;  // its own, else the recipe's; NULL: none
     const json_t *parameters;
 };
 

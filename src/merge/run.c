@@ -101,10 +101,10 @@ static enum cb_status add_input(struct merge_reader *w, const struct merge_outpu
     const struct merge_plan *plan = w->plan;
     const struct merge_source *s = i < o->slice->n_sources ? &o->slice->sources[i] : NULL;
     const struct merge_method *m = plan->method;
-    const int number = s ? merge_plan_model(plan, s->model) : plan->base;
+    const int base = merge_plan_base(plan, o->slice), number = s ? merge_plan_model(plan, s->model) : base;
     struct merge_input in;
     struct merge_job *job = &w->job;
-    const bool is_base = number == plan->base;
+    const bool is_base = number == base;
     // a base that is also listed comes once
     if (is_base && (job->base || (job->n_models && w->number[0] == number))) return CB_OK;
     TRY(input_of(w, number, o->tensor[i], o, &in, err));
@@ -207,7 +207,7 @@ static void close_job(struct merge_reader *w) {
 static enum cb_status open_job(struct merge_reader *w, const struct merge_output *o, struct cb_err *err) {
     const struct merge_plan *plan = w->plan;
     const struct merge_method *m = plan->method;
-    const bool has_extra = plan->base >= 0 && !plan->recipe->is_sliced;
+    const bool has_extra = merge_plan_base(plan, o->slice) >= 0 && !plan->recipe->is_sliced;
     if (w->current) close_job(w);
     w->job = (struct merge_job){.method = m,
                                 .name = o->name,
@@ -292,7 +292,7 @@ static enum cb_status check_options(const struct merge_plan *plan, struct cb_err
         for (int k = 0; k < MERGE_MAX_OPTIONS && m->options[k].name; k++)
             for (int s = 0; s < (m->options[k].per_model ? o->slice->n_sources : 1); s++) {
                 const struct merge_source *source = m->options[k].per_model ? &o->slice->sources[s] : NULL;
-                const bool is_base = source && plan->base >= 0 && merge_plan_model(plan, source->model) == plan->base;
+                const bool is_base = source && merge_plan_model(plan, source->model) == merge_plan_base(plan, o->slice);
                 const char *name = source ? o->own[s] : o->name;
                 if (!is_base) TRY(merge_recipe_value(plan->recipe, o->slice, source, &m->options[k], name, o->t, &value, err));
             }

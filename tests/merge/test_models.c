@@ -224,6 +224,37 @@ TEST(merge_models, layers_are_stacked_and_the_configuration_says_so) {
     json_decref(root);
 }
 
+/* Each slice may have a base of its own: then the recipe's is not wanted. */
+TEST(merge_models, slices_have_bases) {
+    struct cb_err err = {0};
+    struct bench b;
+    char text[900];
+    bench_open(&b);
+    snprintf(text, sizeof text,
+             "merge_method: task_arithmetic\nparameters: {weight: 0.5}\nslices:\n"
+             "- {base_model: %s, sources: [{model: %s, layer_range: [0, 2]}, {model: %s, layer_range: [0, 2]}]}\n"
+             "- {base_model: %s, sources: [{model: %s, layer_range: [2, 3]}, {model: %s, layer_range: [2, 3]}]}\n",
+             b.model[0], b.model[0], b.model[1], b.model[1], b.model[2], b.model[1]);
+    CHECK_OK(merge_text(text, b.out, 2, NULL, &err));
+    struct tensors *got, *from[3];
+    CHECK_OK(tensors_open(&got, b.out, &err));
+    for (int i = 0; i < 3; i++) CHECK_OK(tensors_open(&from[i], b.model[i], &err));
+    for (int layer = 1; layer < 3; layer++) {
+        char name[80];
+        snprintf(name, sizeof name, "model.layers.%d.mlp.up_proj.weight", layer);
+        const float *x = tensor_data(tensors_find(got, name)), *base = tensor_data(tensors_find(from[layer - 1], name)),
+                    *tuned = tensor_data(tensors_find(from[layer == 1 ? 1 : 2], name));
+        for (int k = 0; k < 48 * 24; k++) CHECK(fabsf(x[k] - (base[k] + 0.5F * (tuned[k] - base[k]))) < 1e-6F, "%s: element %d", name, k);
+    }
+    tensors_destroy(&got);
+    for (int i = 0; i < 3; i++) tensors_destroy(&from[i]);
+    snprintf(text, sizeof text,
+             "merge_method: ties\nparameters: {weight: 1, density: 0.5}\nslices: [{base_model: %s, sources: [{model: %s, layer_range: [0, "
+             "1]}]}]\n",
+             b.model[0], b.model[1]);
+    CHECK_FAILS(merge_text(text, b.out, 1, NULL, &err), CB_E_USAGE, "not among its sources");
+}
+
 /* Filters of a source's options are looked for in its own names, those of the whole merge in the result's. */
 TEST(merge_models, filters_of_a_source_know_its_own_layers) {
     struct cb_err err = {0};
