@@ -247,30 +247,21 @@ static enum cb_status op_tuple(struct machine *m, int n, struct cb_err *err) {
     *v = (struct value){.kind = TUPLE, .item = item, .n = n, .room = n + 1};
     return push(m, v, err);
 }
-/* Values above the mark, or one, to the list below, which is a tuple that grows. */
-static enum cb_status op_append(struct machine *m, int n, struct cb_err *err) {
+/* The last n values, or (n -1) those above the mark, into the value of this kind below; in multiples of `unit`. */
+static enum cb_status put_into(struct machine *m, int n, enum kind kind, int unit, struct cb_err *err) {
     if (n < 0) TRY(above_mark(m, &n, err));
-    struct value *list = n < m->n ? m->stack[m->n - n - 1] : NULL;
-    if (!list || list->kind != TUPLE) return spoilt(m, "values that go into no list", err);
+    struct value *v = n < m->n ? m->stack[m->n - n - 1] : NULL;
+    if (n % unit || !v || v->kind != kind) return spoilt(m, "values that go into no list or dictionary", err);
     for (int i = 0; i < n; i++) {
-        TRY(list_room(m, &list->item, list->n, &list->room, err));
-        list->item[list->n++] = m->stack[m->n - n + i];
+        TRY(list_room(m, &v->item, v->n, &v->room, err));
+        v->item[v->n++] = m->stack[m->n - n + i];
     }
     m->n -= n;
     return CB_OK;
 }
-/* Pairs above the mark, or one, into the dictionary below. */
-static enum cb_status op_set(struct machine *m, int n, struct cb_err *err) {
-    if (n < 0) TRY(above_mark(m, &n, err));
-    struct value *d = n < m->n ? m->stack[m->n - n - 1] : NULL;
-    if (n % 2 || !d || d->kind != DICTIONARY) return spoilt(m, "pairs that go into no dictionary", err);
-    for (int i = 0; i < n; i++) {
-        TRY(list_room(m, &d->item, d->n, &d->room, err));
-        d->item[d->n++] = m->stack[m->n - n + i];
-    }
-    m->n -= n;
-    return CB_OK;
-}
+/* A list is a tuple that grows. */
+static enum cb_status op_append(struct machine *m, int n, struct cb_err *err) { return put_into(m, n, TUPLE, 1, err); }
+static enum cb_status op_set(struct machine *m, int n, struct cb_err *err) { return put_into(m, n, DICTIONARY, 2, err); }
 static enum cb_status op_name(struct machine *m, int arg, struct cb_err *err) {
     (void)arg;
     const unsigned char *line[2];
