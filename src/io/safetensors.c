@@ -42,7 +42,7 @@ static const char *looks_like(const unsigned char *p, size_t size) {
                 {"{", "a JSON text"},
                 {"GGUF", "a GGUF file: its name should end in .gguf"},
                 {"PK\x03\x04", "a zip archive"},
-                {"\x80\x02", "a pickle of Python, as torch.save wrote before version 1.6"}};
+                {"\x80\x02", "a pickle of Python, but none of torch.save"}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const size_t n = strlen(rows[i].beginning);
         if (size >= n && !memcmp(p, rows[i].beginning, n)) return rows[i].what;

@@ -16,29 +16,26 @@ struct reader {
     struct map *map, *copy;
     struct arena *arena;
     struct tensors *tensors;
-    const struct zip *zip;  // NULL: storages are found by `storages`
+    const struct zip *zip;  // NULL: storages are `members`, their numbers by name in `storages`
     const char *root;  // the folder of the archive, with its slash
-    struct table storages;  // names of storages and where their numbers begin
+    struct zip_member *members;
+    struct table storages;
     int64_t copied, copy_bytes;
     unsigned char *copy_data;  // NULL in the first pass
 };
 
+static int64_t element_bytes(enum cb_dtype dtype) { return dtype_of(dtype)->block_bytes; }
+
 /* Where the numbers of a storage begin; there are as many as it says. */
 static enum cb_status storage_find(const struct reader *r, int64_t *offset, const char *key, const struct value *storage,
                                    struct cb_err *err) {
-    const struct cb_type one = {.dtype = storage->type.dtype, .rank = 0};
-    const int64_t size = type_bytes(&one), n = storage->number;
     char path[600];
     snprintf(path, sizeof path, "%.400s%s%.180s", r->root, r->zip ? "data/" : "", storage->text);
-    const struct zip_member *member = r->zip ? zip_find(r->zip, path) : NULL;
-    int64_t bytes = member ? member->bytes : 0;
-    *offset = member ? member->offset : -1;
-    if (!r->zip) {
-        *offset = table_get(&r->storages, storage->text, strlen(storage->text));
-        bytes = *offset < 0 ? 0 : (int64_t)map_size(r->map) - *offset;
-    }
-    if (*offset < 0 || n > INT64_MAX / 8 || bytes < n * size)
+    const int64_t i = r->zip ? -1 : table_get(&r->storages, storage->text, strlen(storage->text));
+    const struct zip_member *member = r->zip ? zip_find(r->zip, path) : i < 0 ? NULL : &r->members[i];
+    if (!member || storage->number > member->bytes / element_bytes(storage->type.dtype))
         FAIL(err, CB_E_FORMAT, "%s: %.200s: its storage %.100s is missing or too short", map_name(r->map), key, path);
+    *offset = member->offset;
     return CB_OK;
 }
 
@@ -59,10 +56,10 @@ static void strided_copy(unsigned char *out, const unsigned char *in, const stru
 }
 
 static enum cb_status tensor_take(struct reader *r, const char *key, const struct value *v, struct cb_err *err) {
-    const struct cb_type one = {.dtype = v->type.dtype, .rank = 0};
-    const int64_t size = type_bytes(&one), bytes = type_bytes(&v->type), room = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     int64_t offset = 0;
     TRY(storage_find(r, &offset, key, v->storage, err));
+    // it lies within its storage, and that in the file: no sum overflows
+    const int64_t size = element_bytes(v->type.dtype), bytes = type_bytes(&v->type), room = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     offset += v->offset * size;
     const unsigned char *data = map_data(r->map) + offset;
     const bool is_copied = v->strides || (uintptr_t)data % (uintptr_t)size != 0;
@@ -126,9 +123,8 @@ static enum cb_status storages_note(struct table *sizes, const struct value *all
     for (int i = 0; all->kind == DICTIONARY && i + 1 < all->n; i += 2) {
         if (all->item[i + 1]->kind != TENSOR) continue;
         const struct value *storage = all->item[i + 1]->storage;
-        const struct cb_type one = {.dtype = storage->type.dtype, .rank = 0};
         if (table_get(sizes, storage->text, strlen(storage->text)) < 0)
-            TRY(table_put(sizes, storage->text, strlen(storage->text), type_bytes(&one), err));
+            TRY(table_put(sizes, storage->text, strlen(storage->text), element_bytes(storage->type.dtype), err));
     }
     return CB_OK;
 }
@@ -137,6 +133,8 @@ static enum cb_status storages_note(struct table *sizes, const struct value *all
 static enum cb_status storages_place(struct reader *r, const struct value *names, const struct table *sizes, const unsigned char *at,
                                      struct cb_err *err) {
     const unsigned char *const end = map_data(r->map) + map_size(r->map);
+    r->members = arena_array(r->arena, (size_t)names->n + 1, sizeof *r->members);
+    if (!r->members) FAIL(err, CB_E_MEMORY, "%s: no memory for %d storages", map_name(r->map), names->n);
     for (int i = 0; i < names->n; i++) {
         const char *name = names->item[i]->kind == TEXT ? names->item[i]->text : "";
         const int64_t size = table_get(sizes, name, strlen(name));
@@ -148,8 +146,9 @@ static enum cb_status storages_place(struct reader *r, const struct value *names
         if (n > (uint64_t)(end - at) / (uint64_t)size)
             FAIL(err, CB_E_FORMAT, "%s: storage %.100s: %llu elements; the file ends before", map_name(r->map), name,
                  (unsigned long long)n);
-        TRY(table_put(&r->storages, name, strlen(name), at - map_data(r->map), err));
-        at += n * (uint64_t)size;
+        r->members[i] = (struct zip_member){name, at - map_data(r->map), (int64_t)n * size};
+        TRY(table_put(&r->storages, name, strlen(name), i, err));
+        at += r->members[i].bytes;
     }
     return CB_OK;
 }

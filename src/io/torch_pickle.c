@@ -70,7 +70,8 @@ static enum cb_status above_mark(struct machine *m, int *n, struct cb_err *err) 
 
 /* n bytes that follow. */
 static enum cb_status take(struct machine *m, const unsigned char **p, uint64_t n, struct cb_err *err) {
-    if (n > (uint64_t)(m->end - m->at)) return spoilt(m, "a pickle that ends too early", err);
+    if (n > (uint64_t)(m->end - m->at))
+        FAIL(err, CB_E_FORMAT, "%s: a pickle that ends too early, or is over %d bytes long", m->where, PICKLE_LIMIT);
     *p = m->at;
     m->at += n;
     return CB_OK;
@@ -119,15 +120,15 @@ static enum cb_status rebuild_tensor(struct machine *m, struct value *args, stru
     v->storage = args->item[0];
     v->offset = args->item[1]->number;
     v->type = (struct cb_type){.dtype = v->storage->type.dtype, .rank = sizes->n};
-    int64_t elements = 1;
-    for (int i = sizes->n; i-- > 0;) {
+    for (int i = 0; i < sizes->n; i++) {
         if (!is_kind(sizes, i, NUMBER) || !is_kind(strides, i, NUMBER)) return spoilt(m, "a tensor whose sizes are no numbers", err);
-        const int64_t size = sizes->item[i]->number;
-        if (size < 0 || (size && elements > INT64_MAX / 8 / size)) return spoilt(m, "a tensor of impossible size", err);
-        if (size != 1 && strides->item[i]->number != elements) v->strides = strides;
-        v->type.dim[i] = size;
-        elements *= size;
+        v->type.dim[i] = sizes->item[i]->number;
     }
+    TRY(type_check(&v->type, m->where, err));
+    const int64_t elements = type_elements(&v->type);
+    int64_t step = 1;
+    for (int i = sizes->n; i-- > 0; step *= v->type.dim[i])
+        if (v->type.dim[i] != 1 && strides->item[i]->number != step) v->strides = strides;
     if (v->offset < 0 || v->offset > v->storage->number || elements > v->storage->number - v->offset)
         FAIL(err, CB_E_FORMAT, "%s: a tensor of %lld elements from %lld; its storage has %lld", m->where, (long long)elements,
              (long long)v->offset, (long long)v->storage->number);

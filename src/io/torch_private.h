@@ -24,7 +24,7 @@ enum cb_status pickle_run(struct value **root, struct arena *arena, const char *
 
 /* torch_zip.c: where the members of an archive lie. */
 struct zip_member {
-    const char *name;  // in the archive's arena
+    const char *name;  // borrowed
     int64_t offset, bytes;
 };
 struct zip;

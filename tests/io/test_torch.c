@@ -77,7 +77,8 @@ TEST(torch, spoilt_bytes) {
     }
 }
 
-/* A tensor that repeats one number in step 0 more often than the file has bytes, or leaves its storage, is refused. */
+/* A tensor that repeats one number in step 0 more often than the file has bytes, leaves its storage, or is of a size beyond all numbers is refused; so is a
+   storage that is shorter than the pickle says. */
 TEST(torch, strides_stay) {
     static const char head[] =
         "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
@@ -88,33 +89,40 @@ TEST(torch, strides_stay) {
         "ctorch._utils\n_rebuild_tensor_v2\n("
         "(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0"
         "0X\x03\0\0\0cpuK\x04NtQK\0";
+#define BYTES(text) text, sizeof text - 1
+#define HUGE "\x8a\x08\0\0\0\0\0\0\0\x40"
     static const struct {
         const char *sizes;  // and strides
-        const char *word;  // NULL: it is read
-    } cases[] = {{"K\x02K\x02\x86K\x01K\x02\x86", NULL},
-                 {"J\x00\x00\x00\x40"
-                  "K\x02\x86K\x00K\x01\x86",
-                  "elements"},
-                 {"K\x02K\x02\x86K\x02K\x02\x86", "leave its storage"},
-                 {"K\x02K\x02\x86K\x01J\xff\xff\xff\xff\x86", "leave its storage"}};
-    static const size_t lengths[] = {10, 13, 10, 13};
+        size_t n;
+        char stored;  // numbers of the storage, which the pickle says are 4
+        enum cb_status status;
+        const char *word;
+    } cases[] = {{BYTES("K\x02K\x02\x86K\x01K\x02\x86"), 4, CB_OK, NULL},
+                 {BYTES("K\x02K\x02\x86K\x01K\x02\x86"), 3, CB_E_FORMAT, "too short"},
+                 {BYTES("J\x00\x00\x00\x40"
+                        "K\x02\x86K\x00K\x01\x86"),
+                  4, CB_E_FORMAT, "elements"},
+                 {BYTES(HUGE HUGE "K\0\x87K\x01K\x01K\x01\x87"), 4, CB_E_SHAPE, "overflows"},
+                 {BYTES("K\x02K\x02\x86K\x02K\x02\x86"), 4, CB_E_FORMAT, "leave its storage"},
+                 {BYTES("K\x02K\x02\x86K\x01J\xff\xff\xff\xff\x86"), 4, CB_E_FORMAT, "leave its storage"}};
     static const char tail[] =
         "tRs."
         "\x80\x02]X\x01\0\0\0"
         "0a."
-        "\x04\0\0\0\0\0\0\0";
+        "\0\0\0\0\0\0\0\0";
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char bytes[600];
         size_t n = 0;
         struct map *map;
         struct tensors *t = NULL;
         memcpy(bytes, head, n = sizeof head - 1);
-        memcpy(bytes + n, cases[i].sizes, lengths[i]);
-        memcpy(bytes + (n += lengths[i]), tail, sizeof tail - 1);
+        memcpy(bytes + n, cases[i].sizes, cases[i].n);
+        memcpy(bytes + (n += cases[i].n), tail, sizeof tail - 1);
         memcpy(bytes + (n += sizeof tail - 1), (const float[]){1, 2, 3, 4}, 16);
+        bytes[n - 8] = cases[i].stored;
         CHECK_OK(map_copy(&map, bytes, n + 16, "strides", &err));
         if (cases[i].word)
-            CHECK_FAILS(torch_read(&t, map, &err), CB_E_FORMAT, cases[i].word);
+            CHECK_FAILS(torch_read(&t, map, &err), cases[i].status, cases[i].word);
         else
             CHECK_OK(torch_read(&t, map, &err));
         if (t) CHECK(memcmp(tensor_data(tensors_find(t, "w")), (const float[]){1, 3, 2, 4}, 16) == 0);
