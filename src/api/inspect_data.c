@@ -47,14 +47,14 @@ static enum cb_status columns_add(json_t *columns, const json_t *row, struct cb_
 static enum cb_status rows_read(const char *path, const struct reader_kind *kind, json_t *columns, int64_t *rows, struct cb_err *err) {
     struct reader reader = {.kind = kind, .path = path, .unit = "line"};
     json_t *row = NULL;
-    enum cb_status status = kind->open(&reader, err);
+    enum cb_status status = reader_open(&reader, err);
     while (status == CB_OK) {
         status = kind->next(&reader, &row, err);
         if (status == CB_OK && !row) break;
         if (status == CB_OK) status = columns_add(columns, row, err);
         *rows += status == CB_OK;
     }
-    kind->close(&reader);
+    reader_close(&reader);
     return status;
 }
 

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "data/reader.h"
-#include "io/stream.h"
 #include "text/buffer.h"
 
 #define MAX_LINE ((size_t)1 << 20)
@@ -13,7 +12,6 @@
 #define MAX_WORDS 100000
 
 struct conll {
-    struct stream *stream;
     json_t *sentence;
     json_t *column[MAX_COLUMNS];  // lists of the sentence; borrowed from it
     int n_columns;  // of the file; 0: not seen yet
@@ -22,20 +20,16 @@ struct conll {
 };
 
 static enum cb_status conll_open(struct reader *r, struct cb_err *err) {
-    struct conll *c = calloc(1, sizeof *c);
-    if (!c) FAIL(err, CB_E_MEMORY, "%s: out of memory", r->path);
-    r->state = c;
+    struct conll *c = r->state;
+    (void)err;
     c->is_conllu = strstr(r->path, ".conllu") != NULL;
-    return stream_open(&c->stream, r->path, err);
+    return CB_OK;
 }
 
 static void conll_close(struct reader *r) {
     struct conll *c = r->state;
-    if (!c) return;
-    stream_close(&c->stream);
     json_decref(c->sentence);
     free(c->repaired);
-    free(c);
 }
 
 // What the columns are called. Of the older files the first is the word and the last its tag.
@@ -120,10 +114,10 @@ static enum cb_status conll_next(struct reader *r, json_t **object, struct cb_er
     memset(c->column, 0, sizeof c->column);
     if (!(c->sentence = json_object())) FAIL(err, CB_E_MEMORY, "%s: out of memory", r->path);
     for (;;) {
-        TRY(stream_line(c->stream, &line, &n, MAX_LINE, err));
+        TRY(stream_line(r->stream, &line, &n, MAX_LINE, err));
         if (!line) break;
         r->bytes += (int64_t)n + 1;
-        r->line = stream_line_number(c->stream);
+        r->line = stream_line_number(r->stream);
         const size_t mark = r->line == 1 ? data_mark(line, n) : 0;
         text = line + mark, n -= mark;
         snprintf(where, sizeof where, "%.500s: line %lld", r->path, (long long)r->line);
@@ -150,6 +144,7 @@ const struct reader_kind read_conll = {.name = "conll",
                                        .extensions = extensions,
                                        .streams = true,
                                        .is_table = true,
+                                       .state_bytes = sizeof(struct conll),
                                        .open = conll_open,
                                        .close = conll_close,
                                        .next = conll_next};

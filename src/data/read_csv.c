@@ -4,18 +4,12 @@
 #include <string.h>
 
 #include "data/reader.h"
-#include "io/stream.h"
 #include "text/buffer.h"
 
 #define MAX_COLUMNS 4096
 #define MAX_CELL ((size_t)1 << 28)
-#define READ_BYTES ((size_t)1 << 16)
 
 struct csv {
-    struct stream *stream;
-    char *bytes;  // [at, n) are still to be read
-    size_t at, n;
-    bool ended;
     char separator;
     int quote;  // -1: none
     struct buffer row;  // the cells of a row, one after another
@@ -27,23 +21,6 @@ struct csv {
     json_t *object;
     char *repaired;
 };
-
-static enum cb_status fill(struct reader *r, struct cb_err *err) {
-    struct csv *c = r->state;
-    if (c->at < c->n || c->ended) return CB_OK;
-    c->at = 0;
-    TRY(stream_read(c->stream, c->bytes, READ_BYTES, &c->n, err));
-    c->ended = c->n == 0;
-    r->bytes += (int64_t)c->n;
-    return CB_OK;
-}
-
-static enum cb_status peek(struct reader *r, int *byte, struct cb_err *err) {
-    struct csv *c = r->state;
-    TRY(fill(r, err));
-    *byte = c->at < c->n ? (unsigned char)c->bytes[c->at] : -1;
-    return CB_OK;
-}
 
 static enum cb_status cell_end(struct reader *r, struct cb_err *err) {
     struct csv *c = r->state;
@@ -76,16 +53,16 @@ static enum cb_status closed_check(const struct reader *r, int byte, struct cb_e
 static enum cb_status quoted(struct reader *r, struct cb_err *err) {
     struct csv *c = r->state;
     for (int byte;;) {
-        TRY(peek(r, &byte, err));
+        TRY(reader_peek(r, &byte, err));
         if (byte < 0)
             FAIL(err, CB_E_FORMAT, "%s: line %lld: found a quote that is never closed; wanted %c (or --quote none)", r->path,
                  (long long)r->line, c->quote);
-        c->at++;
+        r->at++;
         c->line += byte == '\n';
         if (byte == c->quote) {
-            TRY(peek(r, &byte, err));
+            TRY(reader_peek(r, &byte, err));
             if (byte != c->quote) return closed_check(r, byte, err);
-            c->at++;
+            r->at++;
         }
         TRY(cell_add(r, (char)byte, err));
     }
@@ -99,13 +76,13 @@ static enum cb_status row_read(struct reader *r, bool *any, struct cb_err *err) 
     *any = false;
     r->line = c->line;
     for (int byte;;) {
-        TRY(peek(r, &byte, err));
+        TRY(reader_peek(r, &byte, err));
         if (byte < 0) return *any ? cell_end(r, err) : CB_OK;
-        c->at++;
+        r->at++;
         if (byte == '\n' || byte == '\r') {
             int next = 0;
-            if (byte == '\r') TRY(peek(r, &next, err));
-            if (next == '\n') c->at++;
+            if (byte == '\r') TRY(reader_peek(r, &next, err));
+            if (next == '\n') r->at++;
             c->line++;
             // an empty line is no row
             if (*any) return cell_end(r, err);
@@ -135,14 +112,13 @@ static const char *cell(const struct csv *c, size_t i, size_t *n) {
 // The separator that the first line has most of, outside quotes; a tab where the name says so.
 static char separator_find(const struct reader *r, const struct csv *c) {
     static const char candidates[] = ",\t;|";
-    size_t best = 0, count[4] = {0};
-    size_t length = strlen(r->path);
+    size_t best = 0, count[4] = {0}, length = strlen(r->path);
     bool inside = false, tabs = strstr(r->path, ".tsv") || (length > 4 && !strcmp(r->path + length - 4, ".tab"));
     if (r->separator && *r->separator) return !strcmp(r->separator, "\\t") || !strcmp(r->separator, "tab") ? '\t' : *r->separator;
     if (tabs) return '\t';
-    for (size_t i = 0; i < c->n && (inside || c->bytes[i] != '\n'); i++) {
-        const char *found = c->bytes[i] ? strchr(candidates, c->bytes[i]) : NULL;
-        inside ^= (unsigned char)c->bytes[i] == c->quote;
+    for (size_t i = r->at; i < r->n && (inside || r->ahead[i] != '\n'); i++) {
+        const char *found = r->ahead[i] ? strchr(candidates, r->ahead[i]) : NULL;
+        inside ^= (unsigned char)r->ahead[i] == c->quote;
         if (found && !inside) count[found - candidates]++;
     }
     for (size_t i = 1; i < 4; i++)
@@ -176,33 +152,25 @@ static enum cb_status header_read(struct reader *r, struct cb_err *err) {
 }
 
 static enum cb_status csv_open(struct reader *r, struct cb_err *err) {
-    struct csv *c = calloc(1, sizeof *c);
-    if (!c) FAIL(err, CB_E_MEMORY, "%s: out of memory", r->path);
-    r->state = c;
+    struct csv *c = r->state;
+    int byte;
     c->line = 1;
     const bool none = r->quote && (!*r->quote || !strcmp(r->quote, "none"));
     if (r->quote && !none && r->quote[1]) FAIL(err, CB_E_USAGE, "--quote %.40s: wanted one character or none", r->quote);
     c->quote = none ? -1 : r->quote ? (unsigned char)*r->quote : '"';
-    if (!(c->bytes = malloc(READ_BYTES))) FAIL(err, CB_E_MEMORY, "%s: out of memory", r->path);
-    TRY(stream_open(&c->stream, r->path, err));
-    TRY(fill(r, err));
-    c->at = data_mark(c->bytes, c->n);
+    TRY(reader_peek(r, &byte, err));
     c->separator = separator_find(r, c);
     return header_read(r, err);
 }
 
 static void csv_close(struct reader *r) {
     struct csv *c = r->state;
-    if (!c) return;
-    stream_close(&c->stream);
     for (size_t i = 0; i < c->n_columns; i++) free(c->column[i]);
     free(c->column);
-    free(c->bytes);
     free(c->row.data);
     free(c->end);
     json_decref(c->object);
     free(c->repaired);
-    free(c);
 }
 
 static enum cb_status csv_next(struct reader *r, json_t **object, struct cb_err *err) {
@@ -234,6 +202,7 @@ const struct reader_kind read_csv = {.name = "csv",
                                      .extensions = extensions,
                                      .streams = true,
                                      .is_table = true,
+                                     .state_bytes = sizeof(struct csv),
                                      .open = csv_open,
                                      .close = csv_close,
                                      .next = csv_next};

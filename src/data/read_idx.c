@@ -6,14 +6,13 @@
 
 #include "data/reader.h"
 #include "io/file.h"
-#include "io/stream.h"
 
 #define MAX_AXES 4
 #define MAX_PIXELS ((int64_t)1 << 22)
 
 /* One open file. */
 struct idx {
-    struct stream *stream;
+    struct stream *stream;  // borrowed
     const char *name;  // of the stream, for messages
     const struct number *number;
     int n_axes;
@@ -22,6 +21,7 @@ struct idx {
 };
 struct pair {
     struct idx values, labels;  // labels.stream: NULL where there are none
+    struct stream *labels_stream;
     char *labels_path;
     json_t *record;
 };
@@ -70,10 +70,10 @@ static enum cb_status read_whole(struct idx *f, unsigned char *out, size_t n, bo
     return CB_OK;
 }
 
-static enum cb_status idx_start(struct idx *f, const char *path, struct cb_err *err) {
+static enum cb_status idx_start(struct idx *f, struct stream *stream, const char *path, struct cb_err *err) {
     unsigned char head[4], length[4];
     f->name = path;
-    TRY(stream_open(&f->stream, path, err));
+    f->stream = stream;
     TRY(read_whole(f, head, sizeof head, NULL, err));
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (numbers[i].code == head[2]) f->number = &numbers[i];
@@ -93,11 +93,6 @@ static enum cb_status idx_start(struct idx *f, const char *path, struct cb_err *
     f->entry = malloc((size_t)f->size * (size_t)f->number->bytes);
     if (!f->entry) FAIL(err, CB_E_MEMORY, "%s: out of memory for %lld numbers", path, (long long)f->size);
     return CB_OK;
-}
-
-static void idx_end(struct idx *f) {
-    stream_close(&f->stream);
-    free(f->entry);
 }
 
 /* "train-images-idx3-ubyte.gz" -> "train-labels-idx1-ubyte.gz", packed or not; NULL where there is no such file. */
@@ -125,15 +120,14 @@ static enum cb_status labels_find(char **out, const char *path, struct cb_err *e
 }
 
 static enum cb_status idx_open(struct reader *r, struct cb_err *err) {
-    struct pair *p = calloc(1, sizeof *p);
-    if (!p) FAIL(err, CB_E_MEMORY, "%s: out of memory", r->path);
-    r->state = p;
-    TRY(idx_start(&p->values, r->path, err));
+    struct pair *p = r->state;
+    TRY(idx_start(&p->values, r->stream, r->path, err));
     if (p->values.n_axes == 1)
         FAIL(err, CB_E_UNSUPPORTED, "%s: found labels alone; wanted the file of images, beside which they are found", r->path);
     TRY(labels_find(&p->labels_path, r->path, err));
     if (!p->labels_path) return CB_OK;
-    TRY(idx_start(&p->labels, p->labels_path, err));
+    TRY(stream_open(&p->labels_stream, p->labels_path, err));
+    TRY(idx_start(&p->labels, p->labels_stream, p->labels_path, err));
     if (p->labels.n_axes != 1 || p->labels.axis[0] != p->values.axis[0])
         FAIL(err, CB_E_FORMAT, "%s: %lld entries of %d axes; wanted one label for each of the %lld images beside it", p->labels_path,
              (long long)p->labels.axis[0], p->labels.n_axes, (long long)p->values.axis[0]);
@@ -142,12 +136,11 @@ static enum cb_status idx_open(struct reader *r, struct cb_err *err) {
 
 static void idx_close(struct reader *r) {
     struct pair *p = r->state;
-    if (!p) return;
-    idx_end(&p->values);
-    idx_end(&p->labels);
+    stream_close(&p->labels_stream);
+    free(p->values.entry);
+    free(p->labels.entry);
     json_decref(p->record);
     free(p->labels_path);
-    free(p);
 }
 
 /* Numbers from *at on as lists within lists, one a further axis. */
@@ -201,6 +194,7 @@ const struct reader_kind read_idx = {.name = "idx",
                                      .doc = "images and their labels, pixels as numbers (the files of MNIST)",
                                      .extensions = extensions,
                                      .streams = true,
+                                     .state_bytes = sizeof(struct pair),
                                      .open = idx_open,
                                      .close = idx_close,
                                      .next = idx_next};

@@ -5,17 +5,12 @@
 #include <string.h>
 
 #include "data/reader.h"
-#include "io/stream.h"
 #include "text/buffer.h"
 
 #define MAX_RECORD ((size_t)1 << 28)
-#define READ_BYTES ((size_t)1 << 16)
 #define WANTED "wanted a list of objects or an object a line (--format text reads it as plain text)"
 
 struct json_file {
-    struct stream *stream;
-    char *bytes;  // [at, n) are still to be read
-    size_t at, n;
     bool is_list, has_ended;
     int64_t line, count;  // being read, from 1; records so far
     struct buffer text;  // of one record
@@ -25,25 +20,14 @@ struct json_file {
     char *repaired;
 };
 
-static enum cb_status peek(struct reader *r, int *byte, struct cb_err *err) {
-    struct json_file *j = r->state;
-    if (j->at == j->n) {
-        j->at = 0;
-        TRY(stream_read(j->stream, j->bytes, READ_BYTES, &j->n, err));
-        r->bytes += (int64_t)j->n;
-    }
-    *byte = j->n ? (unsigned char)j->bytes[j->at] : -1;
-    return CB_OK;
-}
-
 /* The next byte that is no white space, -1 at the end; it is still to be read. */
 static enum cb_status peek_black(struct reader *r, int *byte, struct cb_err *err) {
     struct json_file *j = r->state;
     for (;;) {
-        TRY(peek(r, byte, err));
+        TRY(reader_peek(r, byte, err));
         if (*byte != ' ' && *byte != '\t' && *byte != '\r' && *byte != '\n') return CB_OK;
         j->line += *byte == '\n';
-        j->at++;
+        r->at++;
     }
 }
 
@@ -63,11 +47,11 @@ static enum cb_status object_read(struct reader *r, struct cb_err *err) {
     j->text.n = 0;
     do {
         int byte;
-        TRY(peek(r, &byte, err));
+        TRY(reader_peek(r, &byte, err));
         if (byte < 0) FAIL(err, CB_E_FORMAT, "%s: line %lld: found a record that is never closed; wanted }", r->path, begin);
-        size_t i = j->at;
+        size_t i = r->at;
         do {
-            const char c = j->bytes[i++];
+            const char c = r->ahead[i++];
             j->line += c == '\n';
             if (escaped)
                 escaped = false;
@@ -77,9 +61,9 @@ static enum cb_status object_read(struct reader *r, struct cb_err *err) {
                 quoted = !quoted;
             else if (!quoted)
                 depth += (c == '{' || c == '[') - (c == '}' || c == ']');
-        } while (depth && i < j->n);
-        TRY(buffer_append(&j->text, j->bytes + j->at, i - j->at, err));
-        j->at = i;
+        } while (depth && i < r->n);
+        TRY(buffer_append(&j->text, r->ahead + r->at, i - r->at, err));
+        r->at = i;
         if (j->text.n > MAX_RECORD)
             FAIL(err, CB_E_LIMIT, "%s: line %lld: a record of over %zu bytes; wanted at most that", r->path, begin, MAX_RECORD);
     } while (depth);
@@ -95,14 +79,14 @@ static enum cb_status object_next(struct reader *r, struct cb_err *err) {
     TRY(peek_black(r, &byte, err));
     if (j->has_ended || (!j->is_list && byte < 0)) return CB_OK;
     if (j->is_list && byte == ']') {
-        j->at++;
+        r->at++;
         j->has_ended = true;
         TRY(peek_black(r, &byte, err));
         return byte < 0 ? CB_OK : unexpected(r, byte, "wanted nothing after the list", err);
     }
     if (j->is_list && j->count) {
         if (byte != ',') return unexpected(r, byte, "wanted , or ] after a record", err);
-        j->at++;
+        r->at++;
         TRY(peek_black(r, &byte, err));
     }
     if (byte != '{') return unexpected(r, byte, j->is_list ? "wanted { of a record: " WANTED : WANTED, err);
@@ -133,20 +117,13 @@ static enum cb_status inner_find(struct reader *r, struct cb_err *err) {
 }
 
 static enum cb_status json_records_open(struct reader *r, struct cb_err *err) {
-    struct json_file *j = calloc(1, sizeof *j);
+    struct json_file *j = r->state;
     int byte;
-    if (!j) FAIL(err, CB_E_MEMORY, "%s: out of memory", r->path);
-    r->state = j;
     j->line = 1;
-    if (!(j->bytes = malloc(READ_BYTES))) FAIL(err, CB_E_MEMORY, "%s: out of memory", r->path);
-    TRY(stream_open(&j->stream, r->path, err));
-    TRY(peek(r, &byte, err));
-    j->at = data_mark(j->bytes, j->n);
-    if (data_is_utf16(j->bytes, j->n)) FAIL(err, CB_E_FORMAT, "%s: line 1: found UTF-16; wanted UTF-8", r->path);
     TRY(peek_black(r, &byte, err));
     if (byte == '[') {
         j->is_list = true;
-        j->at++;
+        r->at++;
         r->unit = "record";
     }
     return CB_OK;
@@ -154,14 +131,10 @@ static enum cb_status json_records_open(struct reader *r, struct cb_err *err) {
 
 static void json_records_close(struct reader *r) {
     struct json_file *j = r->state;
-    if (!j) return;
-    stream_close(&j->stream);
     json_decref(j->object);
     json_decref(j->whole);
-    free(j->bytes);
     free(j->text.data);
     free(j->repaired);
-    free(j);
 }
 
 static enum cb_status json_records_next(struct reader *r, json_t **object, struct cb_err *err) {
@@ -186,6 +159,7 @@ const struct reader_kind read_json = {.name = "json",
                                       .extensions = extensions,
                                       .streams = true,
                                       .is_guess = true,
+                                      .state_bytes = sizeof(struct json_file),
                                       .open = json_records_open,
                                       .close = json_records_close,
                                       .next = json_records_next};

@@ -4,30 +4,18 @@
 #include <string.h>
 
 #include "data/reader.h"
-#include "io/stream.h"
 
 #define MAX_LINE ((size_t)1 << 28)
 
 struct jsonl {
-    struct stream *stream;
     json_t *object;
     char *repaired;
 };
 
-static enum cb_status jsonl_open(struct reader *r, struct cb_err *err) {
-    struct jsonl *j = calloc(1, sizeof *j);
-    if (!j) FAIL(err, CB_E_MEMORY, "%s: out of memory", r->path);
-    r->state = j;
-    return stream_open(&j->stream, r->path, err);
-}
-
 static void jsonl_close(struct reader *r) {
     struct jsonl *j = r->state;
-    if (!j) return;
-    stream_close(&j->stream);
     json_decref(j->object);
     free(j->repaired);
-    free(j);
 }
 
 static enum cb_status jsonl_next(struct reader *r, json_t **object, struct cb_err *err) {
@@ -36,15 +24,15 @@ static enum cb_status jsonl_next(struct reader *r, json_t **object, struct cb_er
     size_t n;
     *object = NULL;
     for (;;) {
-        TRY(stream_line(j->stream, &line, &n, MAX_LINE, err));
+        TRY(stream_line(r->stream, &line, &n, MAX_LINE, err));
         if (!line) return CB_OK;
         r->bytes += (int64_t)n + 1;
-        r->line = stream_line_number(j->stream);
+        r->line = stream_line_number(r->stream);
         const size_t mark = r->line == 1 ? data_mark(line, n) : 0;
         line += mark, n -= mark;
         if (strspn(line, " \t\r") < n) break;
     }
-    snprintf(where, sizeof where, "%.500s: line %lld", stream_name(j->stream), (long long)r->line);
+    snprintf(where, sizeof where, "%.500s: line %lld", stream_name(r->stream), (long long)r->line);
     json_decref(j->object);
     TRY(reader_parse(r, &j->object, line, n, &j->repaired, where, err));
     *object = j->object;
@@ -56,6 +44,6 @@ const struct reader_kind read_jsonl = {.name = "jsonl",
                                        .doc = "one JSON object a line",
                                        .extensions = extensions,
                                        .streams = true,
-                                       .open = jsonl_open,
+                                       .state_bytes = sizeof(struct jsonl),
                                        .close = jsonl_close,
                                        .next = jsonl_next};

@@ -20,19 +20,15 @@ static enum cb_status repair(void *user, const char **text, size_t *n, struct cb
 }
 
 static enum cb_status rows_open(struct reader *r, struct cb_err *err) {
-    struct rows *s = calloc(1, sizeof *s);
-    if (!s) FAIL(err, CB_E_MEMORY, "%s: out of memory", r->path);
-    r->state = s;
+    struct rows *s = r->state;
     return parquet_open(&s->file, r->path, repair, r, err);
 }
 
 static void rows_close(struct reader *r) {
     struct rows *s = r->state;
-    if (!s) return;
     parquet_close(&s->file);
     json_decref(s->row);
     free(s->repaired);
-    free(s);
 }
 
 static enum cb_status rows_next(struct reader *r, json_t **object, struct cb_err *err) {
@@ -57,6 +53,7 @@ const struct reader_kind read_parquet = {.name = "parquet",
                                          .extensions = extensions,
                                          .magic = "PAR1",
                                          .is_table = true,
+                                         .state_bytes = sizeof(struct rows),
                                          .open = rows_open,
                                          .close = rows_close,
                                          .holds_bytes = holds_bytes,

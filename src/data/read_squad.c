@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "data/reader.h"
-#include "io/stream.h"
 #include "text/buffer.h"
 
 #define MAX_BYTES ((size_t)1 << 28)
@@ -16,29 +15,19 @@ struct squad {
 };
 
 static enum cb_status file_read(struct reader *r, struct buffer *text, struct cb_err *err) {
-    struct stream *stream;
-    size_t got = 1;
-    TRY(stream_open(&stream, r->path, err));
-    enum cb_status status = CB_OK;
-    while (status == CB_OK && got) {
-        status = buffer_reserve(text, 1 << 16, err);
-        if (status == CB_OK) status = stream_read(stream, text->data + text->n, 1 << 16, &got, err);
-        if (status != CB_OK) break;
-        text->n += got;
+    for (size_t got = 1; got; text->n += got) {
+        TRY(buffer_reserve(text, 1 << 16, err));
+        TRY(stream_read(r->stream, text->data + text->n, 1 << 16, &got, err));
         if (text->n > MAX_BYTES)
-            status = err_set(err, CB_E_LIMIT, __FILE__, __LINE__, "%s: found over %zu bytes; wanted fewer, or a question a line (.jsonl)",
-                             r->path, MAX_BYTES);
+            FAIL(err, CB_E_LIMIT, "%s: found over %zu bytes; wanted fewer, or a question a line (.jsonl)", r->path, MAX_BYTES);
     }
-    stream_close(&stream);
-    return status;
+    return CB_OK;
 }
 
 static enum cb_status squad_open(struct reader *r, struct cb_err *err) {
-    struct squad *s = calloc(1, sizeof *s);
+    struct squad *s = r->state;
     struct buffer file = {0};
     char *repaired = NULL;
-    if (!s) FAIL(err, CB_E_MEMORY, "%s: out of memory", r->path);
-    r->state = s;
     enum cb_status status = file_read(r, &file, err);
     const char *text = file.data;
     size_t n = file.n;
@@ -59,10 +48,8 @@ static enum cb_status squad_open(struct reader *r, struct cb_err *err) {
 
 static void squad_close(struct reader *r) {
     struct squad *s = r->state;
-    if (!s) return;
     json_decref(s->file);
     json_decref(s->record);
-    free(s);
 }
 
 /* A list within an object of the file; where: the place of the object. */
@@ -128,6 +115,7 @@ const struct reader_kind read_squad = {.name = "squad",
                                        .extensions = extensions,
                                        .streams = true,
                                        .fits = squad_fits,
+                                       .state_bytes = sizeof(struct squad),
                                        .open = squad_open,
                                        .close = squad_close,
                                        .next = squad_next};

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "io/file.h"
-#include "io/stream.h"
 #include "text/utf8.h"
 
 #define READER(name) extern const struct reader_kind read_##name;
@@ -22,16 +21,17 @@ const struct reader_kind *const *reader_kinds(void) {
     return kinds;
 }
 
-static bool name_ends(const char *name, size_t n, const char *end) {
+/* Of the first n bytes of a name. */
+static bool part_ends(const char *name, size_t n, const char *end) {
     size_t m = strlen(end);
     return n > m && !memcmp(name + n - m, end, m);
 }
 
 const struct reader_kind *reader_by_name(const char *path) {
-    size_t n = strlen(path), plain = name_ends(path, n, ".gz") ? n - 3 : name_ends(path, n, ".zst") ? n - 4 : n;
+    size_t n = strlen(path), plain = part_ends(path, n, ".gz") ? n - 3 : part_ends(path, n, ".zst") ? n - 4 : n;
     for (const struct reader_kind *const *k = reader_kinds(); *k; k++)
         for (const char *const *e = (*k)->extensions; *e; e++)
-            if (name_ends(path, (*k)->streams ? plain : n, *e)) return *k;
+            if (part_ends(path, (*k)->streams ? plain : n, *e)) return *k;
     return NULL;
 }
 
@@ -71,6 +71,35 @@ bool reader_fits(const struct reader_kind *kind, const char *path) {
     stream_close(&stream);
     free(head);
     return fits;
+}
+
+enum cb_status reader_open(struct reader *r, struct cb_err *err) {
+    r->state = calloc(1, r->kind->state_bytes);
+    if (!r->state) FAIL(err, CB_E_MEMORY, "%s: out of memory", r->path);
+    if (r->kind->streams) TRY(stream_open(&r->stream, r->path, err));
+    return r->kind->open ? r->kind->open(r, err) : CB_OK;
+}
+
+void reader_close(struct reader *r) {
+    if (r->state) r->kind->close(r);
+    stream_close(&r->stream);
+    free(r->ahead);
+    free(r->state);
+    r->state = r->ahead = NULL;
+}
+
+enum cb_status reader_fill(struct reader *r, struct cb_err *err) {
+    enum { READ_BYTES = 1 << 16 };
+    const bool begins = !r->ahead;
+    if (!begins && !r->n) return CB_OK;
+    if (begins && !(r->ahead = malloc(READ_BYTES))) FAIL(err, CB_E_MEMORY, "%s: out of memory", r->path);
+    r->at = 0;
+    TRY(stream_read(r->stream, r->ahead, READ_BYTES, &r->n, err));
+    r->bytes += (int64_t)r->n;
+    if (!begins) return CB_OK;
+    if (data_is_utf16(r->ahead, r->n)) FAIL(err, CB_E_FORMAT, "%s: line 1: found UTF-16; wanted UTF-8", r->path);
+    r->at = data_mark(r->ahead, r->n);
+    return r->at && r->at == r->n ? reader_fill(r, err) : CB_OK;
 }
 
 enum cb_status reader_repair(struct reader *r, const char **text, size_t *n, char **kept, const char *where, struct cb_err *err) {

@@ -42,7 +42,7 @@ enum cb_status records_open(struct records **out, const char *path, const struct
                                 .separator = r->options.separator,
                                 .quote = r->options.quote,
                                 .unit = "line"};
-    enum cb_status status = kind->open(&r->reader, err);
+    enum cb_status status = reader_open(&r->reader, err);
     if (status != CB_OK)
         records_close(&r);
     else
@@ -53,7 +53,7 @@ enum cb_status records_open(struct records **out, const char *path, const struct
 void records_close(struct records **records) {
     struct records *r = records ? *records : NULL;
     if (!r) return;
-    r->reader.kind->close(&r->reader);
+    reader_close(&r->reader);
     json_decref(r->changed);
     free(r);
     *records = NULL;
