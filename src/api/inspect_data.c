@@ -23,7 +23,8 @@ static const char *kind_join(const char *kind, const char *more) {
 }
 
 /* Adds the values of a row to {name: {name, kind, first_length}}; the length is that of the first value: characters, items or keys. */
-static enum cb_status columns_add(json_t *columns, const json_t *row, struct cb_err *err) {
+static enum cb_status columns_add(void *user, const json_t *row, struct cb_err *err) {
+    json_t *columns = user;
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)row, key, value) {
@@ -43,50 +44,30 @@ static enum cb_status columns_add(json_t *columns, const json_t *row, struct cb_
     return CB_OK;
 }
 
-/* Reads a file through, whatever its records are good for. */
-static enum cb_status rows_read(const char *path, const struct reader_kind *kind, json_t *columns, int64_t *rows, struct cb_err *err) {
-    struct reader reader = {.kind = kind, .path = path, .unit = "line"};
-    json_t *row = NULL;
-    enum cb_status status = reader_open(&reader, err);
-    while (status == CB_OK) {
-        status = kind->next(&reader, &row, err);
-        if (status == CB_OK && !row) break;
-        if (status == CB_OK) status = columns_add(columns, row, err);
-        *rows += status == CB_OK;
-    }
-    reader_close(&reader);
-    return status;
-}
-
 enum cb_status inspect_records(struct inspection *in, struct cb_err *err) {
     const struct reader_kind *kind = reader_by_name(in->path);
-    struct records_summary s;
+    struct records_summary s = {0};
     struct cb_err why = {0};
-    int64_t rows = 0;
     const char *key;
     json_t *column, *columns = json_object(), *list = json_array();
-    enum cb_status status = columns && list ? rows_read(in->path, kind, columns, &rows, err)
-                                            : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "inspect: out of memory");
+    enum cb_status status = columns && list ? records_check(in->path, &s, columns_add, columns, &why)
+                                            : err_set(&why, CB_E_MEMORY, __FILE__, __LINE__, "inspect: out of memory");
     inspect_put(in->root, "format", json_string(kind->name));
-    inspect_put(in->root, "records", json_integer(rows));
+    inspect_put(in->root, "records", json_integer(status == CB_OK ? s.records : s.rows));
     json_object_foreach(columns, key, column) json_array_append(list, column);
     inspect_put(in->root, "columns", list);
     json_decref(columns);
-    TRY(status);
-    status = records_check(in->path, &s, &why);
-    if (status == CB_OK) {
-        inspect_put(in->root, "found", json_string(s.text));
-        inspect_put(in->root, "records", json_integer(s.records));
-        inspect_put(in->root, "shape", json_string(record_shape_text(s.shape)));
-        inspect_put(in->root, "characters", json_integer(s.characters));
-        return CB_OK;
-    }
     // a table is whole without a column that has the name of something to learn
-    if (kind->is_table && rows) {
+    if (status != CB_OK && !(kind->is_table && why.code == CB_E_FORMAT && s.is_read && s.rows))
+        return err_set(err, why.code, why.file, why.line, "%s", why.message);
+    if (status != CB_OK) {
         inspect_put(in->root, "note", json_string(why.message));
         return CB_OK;
     }
-    return err_set(err, why.code, __FILE__, __LINE__, "%s", why.message);
+    inspect_put(in->root, "found", json_string(s.text));
+    inspect_put(in->root, "shape", json_string(record_shape_text(s.shape)));
+    inspect_put(in->root, "characters", json_integer(s.characters));
+    return CB_OK;
 }
 
 enum cb_status inspect_text(struct inspection *in, struct cb_err *err) {

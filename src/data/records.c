@@ -189,58 +189,83 @@ static enum cb_status end_check(const struct records *r, struct cb_err *err) {
          (long long)r->first_unanswered, record_shape_text(r->checker.shape), r->unanswered > 1 ? ", in none of the conversations" : "");
 }
 
-enum cb_status records_next(struct records *r, const struct record **record, struct cb_err *err) {
+/* An object of the file as a record; *record NULL where it is passed over. */
+static enum cb_status take(struct records *r, json_t *object, const struct record **record, struct cb_err *err) {
     char where[600];
+    bool empty = false;
+    *record = NULL;
+    r->record = (struct record){.line = r->reader.line, .unit = r->reader.unit};
+    snprintf(where, sizeof where, "%.500s: %s %lld", r->reader.path, r->record.unit, (long long)r->record.line);
+    TRY(rename_columns(r, &object, where, err));
+    if (r->reader.kind->is_table) TRY(empty_find(r, object, &empty, where, err));
+    r->empty_rows += empty;
+    if (empty) return CB_OK;
+    r->record.object = object;
+    TRY(check_one(r, where, err));
+    if (r->record.is_answered)
+        *record = &r->record;
+    else if (!r->unanswered++)
+        r->first_unanswered = r->record.line;
+    return CB_OK;
+}
+
+enum cb_status records_next(struct records *r, const struct record **record, struct cb_err *err) {
     json_t *object;
     *record = NULL;
-    for (;;) {
+    while (!*record) {
         TRY(r->reader.kind->next(&r->reader, &object, err));
         if (!object) return end_check(r, err);
-        r->record = (struct record){.line = r->reader.line, .unit = r->reader.unit};
-        snprintf(where, sizeof where, "%.500s: %s %lld", r->reader.path, r->record.unit, (long long)r->record.line);
-        TRY(rename_columns(r, &object, where, err));
-        bool empty = false;
-        if (r->reader.kind->is_table) TRY(empty_find(r, object, &empty, where, err));
-        r->empty_rows += empty;
-        if (empty) continue;
-        r->record.object = object;
-        TRY(check_one(r, where, err));
-        if (r->record.is_answered) break;
-        if (!r->unanswered++) r->first_unanswered = r->record.line;
+        TRY(take(r, object, record, err));
     }
-    *record = &r->record;
     return CB_OK;
 }
 
 // ---- a whole file
 
-static enum cb_status check_all(struct records *r, struct records_summary *summary, const char *path, struct cb_err *err) {
-    const struct record *record;
-    for (;;) {
-        TRY(records_next(r, &record, err));
-        if (!record) break;
-        summary->records++;
-        summary->shape = record->shape;
-        if (record->prompt) summary->characters += (int64_t)utf8_count(record->prompt, record->n_prompt);
-        if (record->text) summary->characters += (int64_t)utf8_count(record->text, record->n_text);
-    }
-    summary->bytes = r->reader.bytes;
-    if (!summary->records)
-        FAIL(err, CB_E_FORMAT, "%s: found no record%s; wanted %s", path,
-             summary->bytes ? " (no row after the names of the columns, or nothing but empty lines)" : " (the file is empty)",
+static void summary_add(struct records_summary *s, const struct record *record) {
+    s->records++;
+    s->shape = record->shape;
+    if (record->prompt) s->characters += (int64_t)utf8_count(record->prompt, record->n_prompt);
+    if (record->text) s->characters += (int64_t)utf8_count(record->text, record->n_text);
+}
+
+static enum cb_status summary_end(struct records *r, struct records_summary *s, struct cb_err *err) {
+    TRY(end_check(r, err));
+    if (!s->records)
+        FAIL(err, CB_E_FORMAT, "%s: found no record%s; wanted %s", r->reader.path,
+             s->bytes ? " (no row after the names of the columns, or nothing but empty lines)" : " (the file is empty)",
              r->reader.kind->doc);
-    int used = snprintf(summary->text, sizeof summary->text, "%lld record%s of %s", (long long)summary->records,
-                        summary->records == 1 ? "" : "s", record_shape_text(summary->shape));
-    if (summary->characters)
-        snprintf(summary->text + used, sizeof summary->text - (size_t)used, ", %lld characters", (long long)summary->characters);
+    int used = snprintf(s->text, sizeof s->text, "%lld record%s of %s", (long long)s->records, s->records == 1 ? "" : "s",
+                        record_shape_text(s->shape));
+    if (s->characters) snprintf(s->text + used, sizeof s->text - (size_t)used, ", %lld characters", (long long)s->characters);
     return CB_OK;
 }
 
-enum cb_status records_check(const char *path, struct records_summary *summary, struct cb_err *err) {
+/* refused: of the first record that is none; err: what the file cannot be read for. */
+static enum cb_status check_all(struct records *r, struct records_summary *s, records_row_fn *row, void *user, struct cb_err *refused,
+                                struct cb_err *err) {
+    const struct record *record;
+    json_t *object;
+    while (!refused->code || row) {
+        TRY(r->reader.kind->next(&r->reader, &object, err));
+        s->bytes = r->reader.bytes;
+        s->is_read = !object;
+        if (s->is_read && !refused->code) summary_end(r, s, refused);
+        if (s->is_read) break;
+        s->rows++;
+        if (row) TRY(row(user, object, err));
+        if (!refused->code && take(r, object, &record, refused) == CB_OK && record) summary_add(s, record);
+    }
+    return CB_OK;
+}
+
+enum cb_status records_check(const char *path, struct records_summary *summary, records_row_fn *row, void *user, struct cb_err *err) {
     struct records *r;
+    struct cb_err refused = {0};
     *summary = (struct records_summary){0};
     TRY(records_open(&r, path, NULL, NULL, err));
-    enum cb_status status = check_all(r, summary, path, err);
+    enum cb_status status = check_all(r, summary, row, user, &refused, err);
     records_close(&r);
-    return status;
+    if (status != CB_OK || !refused.code) return status;
+    return err_set(err, refused.code, refused.file, refused.line, "%s", refused.message);
 }

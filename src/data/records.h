@@ -33,11 +33,13 @@ const char *records_left_out(const struct records *records, int64_t *empty_rows)
 
 struct records_summary {
     enum record_shape shape;
-    int64_t records;
+    bool is_read;  // to the end: what is wrong is a record, not the file
+    int64_t rows, records;  // all, and those that hold something to learn
     int64_t characters;  // code points of text, prompts and completions, where the shape has them
     int64_t bytes;  // of the file, decompressed
     char text[120];  // for people: "2 records of prompt and completion, 31 characters"
 };
-/* Reads a whole file. No records at all is CB_E_FORMAT. */
-enum cb_status records_check(const char *path, struct records_summary *summary, struct cb_err *err);
+typedef enum cb_status records_row_fn(void *user, const json_t *row, struct cb_err *err);
+/* Reads a whole file. No records at all is CB_E_FORMAT. Nullable: row, which gets each object as it stands in the file, also those after one that is refused. */
+enum cb_status records_check(const char *path, struct records_summary *summary, records_row_fn *row, void *user, struct cb_err *err);
 #endif

@@ -37,7 +37,7 @@ TEST(data_jsonl, malformed_fixtures) {
         struct records_summary summary;
         memset(&err, 0, sizeof err);
         snprintf(path, sizeof path, "%s/fixtures/gguf/malformed/jsonl/%s", shared, column[1]);
-        enum cb_status status = records_check(path, &summary, &err);
+        enum cb_status status = records_check(path, &summary, NULL, NULL, &err);
         if (!strcmp(column[2], "accept")) {
             CHECK(status == CB_OK, "%s: %s", column[1], err.message);
             CHECK(strstr(summary.text, column[3]), "%s: '%s' lacks '%s'", column[1], summary.text, column[3]);
@@ -86,22 +86,41 @@ TEST(data_jsonl, shapes) {
     struct records_summary summary;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         char *path = file_make("a.jsonl", good[i].line, strlen(good[i].line));
-        CHECK_OK(records_check(path, &summary, &err));
+        CHECK_OK(records_check(path, &summary, NULL, NULL, &err));
         CHECK(!strcmp(summary.text, good[i].said), "%s", summary.text);
         free(path);
     }
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char *path = file_make("a.jsonl", bad[i].line, strlen(bad[i].line));
-        CHECK_FAILS(records_check(path, &summary, &err), CB_E_FORMAT, bad[i].word);
+        CHECK_FAILS(records_check(path, &summary, NULL, NULL, &err), CB_E_FORMAT, bad[i].word);
         free(path);
     }
     // a table of names alone is not an empty file
     static const char *const none[][2] = {{"", "the file is empty"}, {"text,label\n", "no row after the names of the columns"}};
     for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
         char *path = file_make("a.csv", none[i][0], strlen(none[i][0]));
-        CHECK_FAILS(records_check(path, &summary, &err), CB_E_FORMAT, none[i][1]);
+        CHECK_FAILS(records_check(path, &summary, NULL, NULL, &err), CB_E_FORMAT, none[i][1]);
         free(path);
     }
+}
+
+static enum cb_status count_row(void *user, const json_t *row, struct cb_err *ignored) {
+    (void)ignored;
+    CHECK(json_object_get(row, "text"));
+    ++*(int *)user;
+    return CB_OK;
+}
+
+TEST(data_jsonl, rows_after_a_refused_record) {
+    static const char lines[] = "{\"text\":\"a\"}\n{\"text\":1}\n{\"text\":\"b\"}\n";
+    char *path = file_make("a.jsonl", lines, sizeof lines - 1);
+    struct records_summary s;
+    int rows = 0;
+    CHECK_FAILS(records_check(path, &s, count_row, &rows, &err), CB_E_FORMAT, "line 2: text: found 1");
+    CHECK(rows == 3 && s.rows == 3 && s.records == 1 && s.is_read);
+    CHECK_FAILS(records_check(path, &s, NULL, NULL, &err), CB_E_FORMAT, "line 2: text: found 1");
+    CHECK(s.rows == 2 && !s.is_read);
+    free(path);
 }
 
 TEST(data_jsonl, broken_utf8_replaced_or_left_out) {
@@ -194,7 +213,7 @@ TEST(data_json, lists_and_objects) {
     char *path = folder_make(), *packed = file_put_packed(path, "a.json.zst", many, n + 1);
     struct records_summary summary;
     memset(&err, 0, sizeof err);
-    CHECK_OK(records_check(packed, &summary, &err));
+    CHECK_OK(records_check(packed, &summary, NULL, NULL, &err));
     CHECK(summary.records == 60000, "%s", summary.text);
     free(packed);
     free(path);
@@ -220,7 +239,7 @@ TEST(data_json, conversations_without_an_assistant_are_passed_over) {
     free(path);
     struct records_summary summary;
     path = file_make("a.jsonl", human, strlen(human));
-    CHECK_FAILS(records_check(path, &summary, &err), CB_E_FORMAT, "line 1: conversations: found none of an assistant");
+    CHECK_FAILS(records_check(path, &summary, NULL, NULL, &err), CB_E_FORMAT, "line 1: conversations: found none of an assistant");
     free(path);
 }
 
