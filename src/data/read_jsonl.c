@@ -18,6 +18,12 @@ static void jsonl_close(struct reader *r) {
     free(j->repaired);
 }
 
+/* Whether a line ends within a value, as the first of an indented document does. */
+static bool goes_on(const char *line, size_t n) {
+    while (n && strchr(" \t\r", line[n - 1])) n--;
+    return n && line[n - 1] && strchr("{[,", line[n - 1]);
+}
+
 static enum cb_status jsonl_next(struct reader *r, json_t **object, struct cb_err *err) {
     struct jsonl *j = r->state;
     char *line, where[600];
@@ -33,6 +39,11 @@ static enum cb_status jsonl_next(struct reader *r, json_t **object, struct cb_er
         if (strspn(line, " \t\r") < n) break;
     }
     snprintf(where, sizeof where, "%.500s: line %lld", stream_name(r->stream), (long long)r->line);
+    if (!j->object && goes_on(line, n))
+        FAIL(err, CB_E_FORMAT,
+             "%s: found a line that ends within a value; wanted one JSON object a line: this looks like one indented document, which is "
+             "read under a name in .json, or with --format json",
+             where);
     json_decref(j->object);
     TRY(reader_parse(r, &j->object, line, n, &j->repaired, where, err));
     *object = j->object;

@@ -82,6 +82,8 @@ TEST(data_jsonl, shapes) {
         {"{\"text\":\"a\",\"label\":[1]}", "label: found a list of 1"},
         {"{}", "found no keys"},
         {"{\"text\":NaN}", "line 1: JSON column"},
+        {"\n[\n  {\n    \"text\": \"a\"\n  }\n]\n", "line 2: found a line that ends within a value; wanted one JSON object a line"},
+        {"{\"text\": \"a\",\r\n\"label\": 1}\n", "line 1: found a line that ends within a value"},
     };
     struct records_summary summary;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
