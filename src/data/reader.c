@@ -1,11 +1,15 @@
 /* The registry of record formats, and what their readers share. */
 #include "data/reader.h"
 
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "io/file.h"
+#include "text/buffer.h"
 #include "text/utf8.h"
 
 #define READER(name) extern const struct reader_kind read_##name;
@@ -126,11 +130,50 @@ static void message_tidy(struct cb_err *err) {
     if (at) memmove(at + 5, at + sizeof twice - 1, strlen(at + sizeof twice - 1) + 1);
 }
 
+/* Whether a value holds the number that a token is; what is no number at all is for the parser to refuse. */
+static bool number_fits(const char *token, size_t n) {
+    char text[320] = "", *end;
+    if (n >= sizeof text) return false;
+    memcpy(text, token, n);
+    if (!isfinite(strtod(text, &end))) return *end;
+    errno = 0;
+    if (!strpbrk(text, ".eE")) strtoll(text, &end, 10);
+    return errno != ERANGE;
+}
+
+/* Into out the text with null for each number that no value holds; nothing where there is none. */
+static enum cb_status numbers_drop(struct buffer *out, const char *text, size_t n, struct cb_err *err) {
+    bool quoted = false;
+    size_t done = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (text[i] == '"')
+            quoted = !quoted;
+        else if (quoted)
+            i += text[i] == '\\';
+        else if (text[i] == '-' || text[i] == 'N' || text[i] == 'I' || isdigit((unsigned char)text[i])) {
+            const size_t begin = i;
+            while (i + 1 < n && (isalnum((unsigned char)text[i + 1]) || memchr("+-.", text[i + 1], 3))) i++;
+            if (number_fits(text + begin, i + 1 - begin)) continue;
+            TRY(buffer_append(out, text + done, begin - done, err));
+            TRY(buffer_append(out, "null", 4, err));
+            done = i + 1;
+        }
+    }
+    return done ? buffer_append(out, text + done, n - done, err) : CB_OK;
+}
+
 enum cb_status reader_parse(struct reader *r, json_t **object, const char *text, size_t n, char **kept, const char *where,
                             struct cb_err *err) {
+    struct cb_err *why = &r->bad_number;
+    struct buffer other = {0};
     *object = NULL;
+    why->code = CB_OK;
     TRY(reader_repair(r, &text, &n, kept, where, err));
-    enum cb_status status = json_parse_object(object, text, n, where, err);
-    if (status != CB_OK) message_tidy(err);
+    if (json_parse_object(object, text, n, where, why) == CB_OK) return CB_OK;
+    message_tidy(why);
+    enum cb_status status = numbers_drop(&other, text, n, err);
+    if (status == CB_OK && (!other.n || json_parse_object(object, other.data, other.n, where, NULL) != CB_OK))
+        status = err_set(err, why->code, why->file, why->line, "%s", why->message);
+    free(other.data);
     return status;
 }

@@ -39,6 +39,7 @@ struct reader {
     int64_t line;  // of the last object, or its row, from 1
     const char *unit;  // what line counts: "line" before open, which may say "record"
     int64_t bytes;  // of text read so far
+    struct cb_err bad_number;  // of the last object, which has null in its place; code CB_OK: none
     int64_t broken, broken_line;  // broken bytes replaced or left out, and the line of the first (0: none)
 };
 
@@ -68,7 +69,8 @@ static inline enum cb_status reader_peek(struct reader *r, int *byte, struct cb_
 /* Bytes that are not UTF-8: refused ("WHERE: found byte ..."), replaced or left out, as reader->invalid says. *text: valid afterwards; *kept is the
    memory that it then lies in (grown as needed, owned by caller). */
 enum cb_status reader_repair(struct reader *reader, const char **text, size_t *n, char **kept, const char *where, struct cb_err *err);
-/* The object that a text of JSON is, its bytes seen to as above. *object: owned by caller, json_decref. */
+/* The object that a text of JSON is, its bytes seen to as above. Numbers that no value holds (NaN, infinities, over 64 bits) become null and
+   reader->bad_number: they harm where they are learnt from alone. *object: owned by caller, json_decref. */
 enum cb_status reader_parse(struct reader *reader, json_t **object, const char *text, size_t n, char **kept, const char *where,
                             struct cb_err *err);
 #endif

@@ -178,6 +178,8 @@ static enum cb_status check_one(struct records *r, const char *where, struct cb_
     if (status == CB_OK) status = record_check(&r->checker, &r->record, where, err);
     if (status != CB_OK && is_table && r->checker.n == 0 && err)
         snprintf(err->message + strlen(err->message), sizeof err->message - strlen(err->message), " (or --column KEY=COLUMN)");
+    // what is wrong is then a number that could not be read
+    if (status != CB_OK && err && r->reader.bad_number.code) *err = r->reader.bad_number;
     if (status == CB_OK && r->checker.n == 1 && is_table) note_columns(r, r->record.object);
     return status;
 }

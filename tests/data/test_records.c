@@ -66,6 +66,7 @@ TEST(data_jsonl, shapes) {
         {"{\"conversations\":[{\"from\":\"human\",\"value\":\"a\"},{\"from\":\"gpt\",\"value\":\"b\"}]}", "1 record of conversations"},
         {"{\"ids\":[1,2],\"labels\":[-100,2]}", "1 record of input_ids"},
         {"{\"text\":\"\xd0\xb6\",\"label\":\"x\"}", "1 record of text and label, 1 characters"},
+        {"{\"a\":NaN,\"b\":[-Infinity,{\"c\":12345678901234567890}],\"text\":\"\\\"NaN\",\"d\":-1e999}", "1 record of text, 4 characters"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"}]},"
          "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{}]}]}",
          "1 record of messages"},
@@ -82,6 +83,10 @@ TEST(data_jsonl, shapes) {
         {"{\"text\":\"a\",\"label\":[1]}", "label: found a list of 1"},
         {"{}", "found no keys"},
         {"{\"text\":NaN}", "line 1: JSON column"},
+        {"{\"a\":NaN,\"text\":\"a\",\"label\":12345678901234567890}", "line 1: JSON column"},
+        {"{\"text\":\"a\",\"label\":12345678901234567890}", "label: too big integer"},
+        {"{\"a\":NaN,\"text\":\"a\"", "line 1: JSON column"},
+        {"{\"a\":NaNa,\"text\":\"a\"}", "line 1: JSON column"},
         {"\n[\n  {\n    \"text\": \"a\"\n  }\n]\n", "line 2: found a line that ends within a value; wanted one JSON object a line"},
         {"{\"text\": \"a\",\r\n\"label\": 1}\n", "line 1: found a line that ends within a value"},
     };
