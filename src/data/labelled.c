@@ -128,21 +128,17 @@ static enum cb_status example_add(struct build *b, const int32_t *tags, int32_t 
 }
 
 /* A label as text: strings as they are, numbers as JSON has them. */
-static enum cb_status label_text(const json_t *label, char text[JSON_TEXT]) {
-    if (json_is_string(label))
-        snprintf(text, JSON_TEXT, "%s", json_string_value(label));
-    else
-        json_text(label, text);
-    return CB_OK;
+static const char *label_text(const json_t *label, char text[JSON_TEXT]) {
+    return json_is_string(label) ? json_string_value(label) : json_text(label, text);
 }
 
 static enum cb_status add_sequence(struct build *b, const struct record *r, const char *where, struct cb_err *err) {
     const json_t *label = json_object_get(r->object, "label"), *second = json_object_get(r->object, "text_b");
-    char text[JSON_TEXT], *end;
+    char found[JSON_TEXT], *end;
     int32_t number = 0;
     double value = 0;
-    if (second && !json_is_string(second)) FAIL(err, CB_E_FORMAT, "%s: text_b: found %s; wanted a string", where, json_text(second, text));
-    label_text(label, text);
+    if (second && !json_is_string(second)) FAIL(err, CB_E_FORMAT, "%s: text_b: found %s; wanted a string", where, json_text(second, found));
+    const char *text = label_text(label, found);
     if (b->o->kind == LABELLED_NUMBER) {
         value = json_is_string(label) ? strtod(text, &end) : json_number_value(label);
         if (!isfinite(value) || (json_is_string(label) && (end == text || *end)))
@@ -161,7 +157,8 @@ static enum cb_status add_sequence(struct build *b, const struct record *r, cons
 }
 
 static enum cb_status add_words(struct build *b, const struct record *r, const char *where, struct cb_err *err) {
-    const json_t *words = json_object_get(r->object, "tokens"), *tags = record_tags(r->object);
+    const char *key;
+    const json_t *words = json_object_get(r->object, "tokens"), *tags = record_tags(r->object, &key);
     const size_t n = json_array_size(words);
     struct text_view *view = calloc(n + 1, sizeof *view);
     int32_t *number = calloc(n + 1, sizeof *number), *of_token = NULL;
@@ -170,8 +167,7 @@ static enum cb_status add_words(struct build *b, const struct record *r, const c
         char text[JSON_TEXT];
         const json_t *word = json_array_get(words, i);
         view[i] = (struct text_view){json_string_value(word), json_string_length(word)};
-        label_text(json_array_get(tags, i), text);
-        status = number_of(b, text, where, "tags", &number[i], err);
+        status = number_of(b, label_text(json_array_get(tags, i), text), where, key, &number[i], err);
     }
     struct encode_input input = {.text = {view}, .n_texts = {n}, .n_sequences = 1, .is_words = true};
     if (status == CB_OK) status = encoder_encode_input(b->encoder, &b->windows, &input, ENCODE_SPECIALS, err);
@@ -197,11 +193,8 @@ static enum cb_status add_words(struct build *b, const struct record *r, const c
 }
 
 static bool is_json(const char *path) {
-    static const char *const ends[] = {".json", ".json.gz", ".json.zst"};
-    const size_t n = strlen(path);
-    bool is = false;
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) is |= n > strlen(ends[i]) && strcmp(path + n - strlen(ends[i]), ends[i]) == 0;
-    return is;
+    const struct reader_kind *kind = reader_by_name(path);
+    return kind && strcmp(kind->name, "json") == 0;
 }
 
 static enum cb_status read_file(struct build *b, const char *path, struct cb_err *err) {

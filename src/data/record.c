@@ -158,18 +158,22 @@ static enum cb_status conversation_check(const json_t *object, const char *where
     return status;
 }
 
-const json_t *record_tags(const json_t *object) {
-    const json_t *tags = json_object_get(object, "tags");
-    return tags ? tags : json_object_get(object, "ner_tags");
+const json_t *record_tags(const json_t *object, const char **key) {
+    *key = json_object_get(object, "tags") || !json_object_get(object, "ner_tags") ? "tags" : "ner_tags";
+    return json_object_get(object, *key);
 }
 
 static enum cb_status tags_check(const json_t *object, const char *where, struct cb_err *err) {
-    const json_t *tokens = json_object_get(object, "tokens"), *tags = record_tags(object);
+    const char *key;
+    const json_t *tokens = json_object_get(object, "tokens"), *tags = record_tags(object, &key);
     if (!json_is_array(tokens) || !json_array_size(tokens)) return refuse(where, "tokens", tokens, "a list of words", err);
     if (!json_is_array(tags) || json_array_size(tags) != json_array_size(tokens))
-        return refuse(where, "tags", tags, "a list with a tag for each word", err);
-    for (size_t i = 0; i < json_array_size(tokens); i++)
-        if (!json_is_string(json_array_get(tokens, i))) return refuse(where, "tokens", json_array_get(tokens, i), "words", err);
+        return refuse(where, key, tags, "a list with a tag for each word", err);
+    for (size_t i = 0; i < json_array_size(tokens); i++) {
+        const json_t *word = json_array_get(tokens, i), *tag = json_array_get(tags, i);
+        if (!json_is_string(word)) return refuse(where, "tokens", word, "words", err);
+        if (!json_is_string(tag) && !json_is_number(tag)) return refuse(where, key, tag, "words or numbers", err);
+    }
     return CB_OK;
 }
 

@@ -35,8 +35,8 @@ struct record {
     const json_t *object;  // the whole record
 };
 
-/* The tags of RECORD_TAGS: tags, or ner_tags as many data sets call them; borrowed, NULL where there are none. */
-const json_t *record_tags(const json_t *object);
+/* The tags of RECORD_TAGS: tags, or ner_tags as many data sets call them; borrowed, NULL where there are none. *key: which. */
+const json_t *record_tags(const json_t *object, const char **key);
 /* The keys of an object in words, the first of many; returns text. */
 #define RECORD_KEYS 400
 const char *record_keys(const json_t *object, char text[RECORD_KEYS]);

@@ -184,6 +184,21 @@ static struct labelled *load(struct place *p, const char *text, const struct lab
     return l;
 }
 
+/* Two labels may differ at their ends alone. */
+TEST(answers, labels_have_long_names) {
+    struct place p;
+    char text[600], name[121];
+    place_open(&p, "gpt2", gpt2);
+    memset(name, 'a', 120);
+    name[120] = 0;
+    snprintf(text, sizeof text, "{\"text\": \"red\", \"label\": \"%s1\"}\n{\"text\": \"red\", \"label\": \"%s2\"}\n", name, name);
+    struct labelled *l = load(&p, text, &(struct labelled_options){.kind = LABELLED_CLASS, .seq = 16});
+    const struct labels *labels = labelled_labels(l);
+    CHECK(labels->n == 2 && strlen(labels->name[0]) == 121 && labels->name[0][120] == '1' && labels->name[1][120] == '2');
+    labelled_destroy(&l);
+    place_close(&p);
+}
+
 /* Rows of a long context cover all of it, overlap, and have the answer where they hold all of it. */
 TEST(answers, windows_cover_a_context) {
     struct place p;

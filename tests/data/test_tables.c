@@ -77,7 +77,9 @@ TEST(data_tables, tags_by_their_usual_name) {
     struct records_options o = {0};
     CHECK_OK(rows_in(out, sizeof out, "a.jsonl", "{\"id\":1,\"tokens\":[\"A\",\"b\"],\"ner_tags\":[3,0]}", &o));
     CHECK_FAILS(rows_in(out, sizeof out, "a.jsonl", "{\"tokens\":[\"A\",\"b\"],\"ner_tags\":[3]}", &o), CB_E_FORMAT,
-                "a list with a tag for each word");
+                "ner_tags: found a list of 1; wanted a list with a tag for each word");
+    CHECK_FAILS(rows_in(out, sizeof out, "a.jsonl", "{\"tokens\":[\"A\",\"b\"],\"tags\":[\"x\",null]}", &o), CB_E_FORMAT,
+                "tags: found null; wanted words or numbers");
     CHECK_FAILS(rows_in(out, sizeof out, "a.jsonl", "{\"tokens\":[\"A\"],\"pos\":[3]}", &o), CB_E_FORMAT,
                 "found \"tokens\", \"pos\"; wanted text, prompt");
 }
