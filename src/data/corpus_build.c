@@ -162,7 +162,7 @@ static enum cb_status ids_put(struct builder *b, const struct source_piece *p, i
         const json_int_t id = json_integer_value(json_array_get(p->ids, i));
         const json_int_t label = p->labels ? json_integer_value(json_array_get(p->labels, i)) : id;
         if (id >= size)
-            FAIL(err, CB_E_FORMAT, "input_ids[%zu]: found %lld; wanted a token id below %lld", i, (long long)id, (long long)size);
+            FAIL(err, CB_E_FORMAT, "ids[%zu]: found %lld; wanted a token id below %lld", i, (long long)id, (long long)size);
         if (label != id && label != -100)
             FAIL(err, CB_E_FORMAT, "labels[%zu]: found %lld; wanted the id at its place, %lld, or -100", i, (long long)label,
                  (long long)id);
@@ -232,7 +232,7 @@ static enum cb_status pieces_put(struct builder *b, struct cb_err *err) {
         if (!p) break;
         enum cb_status status = piece_put(b, p, err);
         if (status != CB_OK)
-            return p->line ? err_prefix(err, "%s: line %lld", p->file, (long long)p->line) : err_prefix(err, "%s", p->file);
+            return p->line ? err_prefix(err, "%s: %s %lld", p->file, p->unit, (long long)p->line) : err_prefix(err, "%s", p->file);
         TRY(progress_tell(b, false, err));
     }
     if (!shard_tokens(b->shard)) FAIL(err, CB_E_FORMAT, "text: the tokenizer gives no tokens for it; wanted some");

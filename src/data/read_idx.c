@@ -121,6 +121,7 @@ static enum cb_status labels_find(char **out, const char *path, struct cb_err *e
 
 static enum cb_status idx_open(struct reader *r, struct cb_err *err) {
     struct pair *p = r->state;
+    r->unit = "entry";
     TRY(idx_start(&p->values, r->stream, r->path, err));
     if (p->values.n_axes == 1)
         FAIL(err, CB_E_UNSUPPORTED, "%s: found labels alone; wanted the file of images, beside which they are found", r->path);

@@ -21,6 +21,7 @@ static enum cb_status repair(void *user, const char **text, size_t *n, struct cb
 
 static enum cb_status rows_open(struct reader *r, struct cb_err *err) {
     struct rows *s = r->state;
+    r->unit = "row";
     return parquet_open(&s->file, r->path, repair, r, err);
 }
 

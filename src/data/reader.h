@@ -37,7 +37,7 @@ struct reader {
     char *ahead;  // [at, n) are still to be read, of kinds that reader_peek
     size_t at, n;
     int64_t line;  // of the last object, or its row, from 1
-    const char *unit;  // what line counts: "line" before open, which may say "record"
+    const char *unit;  // what line counts: "line" before open, which may say "record", "row" or "entry"
     int64_t bytes;  // of text read so far
     struct cb_err bad_number;  // of the last object, which has null in its place; code CB_OK: none
     int64_t broken, broken_line;  // broken bytes replaced or left out, and the line of the first (0: none)

@@ -28,7 +28,7 @@ bool record_uses(enum record_shape shape, const char *key);
 struct record {
     enum record_shape shape;
     int64_t line;  // or row, from 1
-    const char *unit;  // what line counts: "line", "record"
+    const char *unit;  // what line counts: "line", "record", "row", "entry"
     bool is_answered;  // of shapes with turns: an assistant speaks
     const char *prompt, *text;
     size_t n_prompt, n_text;

@@ -276,7 +276,7 @@ static enum cb_status record_piece(struct source *s, const struct record *r, boo
     bool turns = r->shape == RECORD_MESSAGES || r->shape == RECORD_ALPACA || r->shape == RECORD_SHAREGPT ||
                  (s->options.is_chat && r->shape == RECORD_PROMPT);
     snprintf(where, sizeof where, "%.500s: %s %lld", path, r->unit, (long long)r->line);
-    s->piece = (struct source_piece){.file = path, .begins = true, .ends = true, .line = r->line};
+    s->piece = (struct source_piece){.file = path, .begins = true, .ends = true, .line = r->line, .unit = r->unit};
     if (turns) {
         TRY(conversation_render(s, r, where, err));
         s->n_unmarked += s->options.chat && !s->rendered.n_spans;

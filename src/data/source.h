@@ -31,6 +31,7 @@ struct source_piece {
     const json_t *ids, *labels;
     bool begins, ends;  // the document; a piece that does not end one is cut after a line where there is one
     int64_t line;  // of a record, else 0
+    const char *unit;  // what line counts
 };
 
 struct source_file {

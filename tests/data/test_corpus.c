@@ -122,12 +122,13 @@ TEST(data_corpus, tokenised_records_are_taken_as_they_are) {
     const struct {
         const char *format, *want;
         bool apart;
-    } bad[] = {{"{\"input_ids\":[1,%d]}\n", "line 1: input_ids[1]: found", false},
+    } bad[] = {{"{\"input_ids\":[1,%d]}\n", "line 1: ids[1]: found", false},
                {"{\"input_ids\":[1,2],\"labels\":[1,%d]}\n", "line 1: labels[1]: found", false},
+               {"[{\"ids\":[1,%d]}]\n", "record 1: ids[1]: found", false},
                {"{\"input_ids\":[1,2],\"x\":%d}\n", "not text", true}};
-    for (int i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         snprintf(text, sizeof text, bad[i].format, size);
-        char *path = file_make("bad.jsonl", text, strlen(text));
+        char *path = file_make(text[0] == '[' ? "bad.json" : "bad.jsonl", text, strlen(text));
         const char *paths[] = {path};
         struct corpus_options some = o;
         some.apart = bad[i].apart;

@@ -93,7 +93,7 @@ TEST(data_tables, parquet_of_plain_bytes) {
     CHECK(!strcmp(out, "{\"text\":\"good\",\"image\":null}{\"text\":\"caf\xc3\xa9\",\"image\":null}"), "%s", out);
     o.columns = image;
     CHECK_FAILS(rows_of(out, sizeof out, "tests/golden/data/bytes.parquet", &o), CB_E_FORMAT,
-                "line 1: column image: found bytes (BYTE_ARRAY) that are not UTF-8; wanted text");
+                "row 1: column image: found bytes (BYTE_ARRAY) that are not UTF-8; wanted text");
 }
 
 TEST(data_tables, columns_by_name) {
@@ -161,7 +161,7 @@ TEST(data_tables, parquet) {
         char path[100], out[3000];
         snprintf(path, sizeof path, "tests/golden/data/%s.parquet", files[i]);
         // the fourth row has no label, which the shape of text and label refuses
-        CHECK_FAILS(rows_of(out, sizeof out, path, NULL), CB_E_FORMAT, "line 4: label: found null");
+        CHECK_FAILS(rows_of(out, sizeof out, path, NULL), CB_E_FORMAT, "row 4: label: found null");
         CHECK(!strncmp(out, want, strlen(want)), "%s: %s", files[i], out);
         static const char *const columns[] = {"text=text", "kind=label"};
         struct records_options o = {.columns = columns, .n_columns = 2};
