@@ -160,6 +160,8 @@ static enum cb_status csv_open(struct reader *r, struct cb_err *err) {
     c->quote = none ? -1 : r->quote ? (unsigned char)*r->quote : '"';
     TRY(reader_peek(r, &byte, err));
     c->separator = separator_find(r, c);
+    if ((unsigned char)c->separator == c->quote)
+        FAIL(err, CB_E_USAGE, "--quote %c: found it between the columns too; wanted another", c->quote);
     return header_read(r, err);
 }
 

@@ -87,12 +87,14 @@ static enum cb_status squad_next(struct reader *r, json_t **object, struct cb_er
     return CB_OK;
 }
 
+static bool is_white(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+
 /* Whether a key stands in the text. */
 static bool has_key(const char *text, size_t n, const char *key) {
     const size_t length = strlen(key);
     for (const char *hit = text; (hit = memmem(hit, (size_t)(text + n - hit), key, length)); hit++) {
         size_t end = (size_t)(hit - text) + length;
-        while (end < n && strchr(" \t\r\n", text[end])) end++;
+        while (end < n && is_white(text[end])) end++;
         if ((hit == text || hit[-1] != '\\') && (end == n || text[end] == ':')) return true;
     }
     return false;
@@ -101,7 +103,7 @@ static bool has_key(const char *text, size_t n, const char *key) {
 /* One object of data; a list of records and records one after another are none, nor is data of contexts without paragraphs. */
 static bool squad_fits(const char *head, size_t n) {
     size_t at = data_mark(head, n);
-    while (at < n && strchr(" \t\r\n", head[at])) at++;
+    while (at < n && is_white(head[at])) at++;
     if (at == n) return true;
     if (head[at] != '{') return false;
     if (has_key(head, n, "\"paragraphs\"")) return true;

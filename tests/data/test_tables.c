@@ -68,6 +68,8 @@ TEST(data_tables, quotes) {
     o.quote = "'";
     CHECK_OK(rows_in(out, sizeof out, "a.csv", "text\n'a,''b'\n\"c\"\n", &o));
     CHECK(!strcmp(out, "{\"text\":\"a,'b\"}{\"text\":\"\\\"c\\\"\"}"), "%s", out);
+    o.separator = "'";
+    CHECK_FAILS(rows_in(out, sizeof out, "a.csv", "text\na\n", &o), CB_E_USAGE, "--quote ': found it between the columns too");
     o.quote = "no";
     CHECK_FAILS(rows_in(out, sizeof out, "a.csv", "text\na\n", &o), CB_E_USAGE, "--quote no: wanted one character or none");
 }
