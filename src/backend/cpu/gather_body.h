@@ -109,16 +109,34 @@ SIMD_INLINE void rope_head(const struct rope *p, const float *x, float *y, const
     }
     for (int64_t k = 2 * half; k < p->d; k++) y[k] = x[k];
 }
+/* The whole number next to x, for |x| < 2^51. */
+SIMD_INLINE double rope_whole(double x) { return x + 0x1.8p52 - 0x1.8p52; }
+
+/* Cosines and sines of the angles position * freq, times scale: less whole quarter turns, an angle is at most pi/4, where Taylor's series have all
+   digits of f32. In double, one loop that compilers make vectors of. */
+static void rope_angles(const struct rope *p, double position, float *restrict c, float *restrict s) {
+    const float *restrict freq = p->freq;
+    const float scale = p->scale;
+    const int64_t half = p->half;
+    if (p->inverse) position = -position;
+    for (int64_t k = 0; k < half; k++) {
+        const double angle = position * (double)freq[k], n = rope_whole(angle * 0x1.45f306dc9c883p-1);
+        // pi / 2 in two parts, of which the first has few digits, as in fdlibm
+        const double x = angle - n * 0x1.921fb544p+0 - n * 0x1.0b4611a626331p-34, x2 = x * x;
+        const double sine = x + x * x2 * (-1.0 / 6 + x2 * (1.0 / 120 + x2 * (-1.0 / 5040 + x2 * (1.0 / 362880 - x2 / 39916800))));
+        const double cosine = 1 + x2 * (-1.0 / 2 + x2 * (1.0 / 24 + x2 * (-1.0 / 720 + x2 * (1.0 / 40320 - x2 / 3628800))));
+        // of the four quarters: -2 to 2; 1, 0 or -1 where sine and cosine stay, and what is left where they change places
+        const double quarter = n - 4 * rope_whole(n / 4), stay = 1 - fabs(quarter), change = quarter * (1 - stay * stay);
+        c[k] = (float)(stay * cosine - change * sine) * scale;
+        s[k] = (float)(stay * sine + change * cosine) * scale;
+    }
+}
+
 /* One token: all heads turn alike. */
 static void rope_tile(void *context, int64_t row, int thread) {
     const struct rope *p = context;
     float *c = p->work + thread * p->work_floats, *s = c + p->half;
-    double position = p->position[p->shared ? row % p->t : row];
-    for (int64_t k = 0; k < p->half; k++) {
-        double angle = position * (double)p->freq[k];
-        c[k] = (float)cos(angle) * p->scale;
-        s[k] = (float)(p->inverse ? -sin(angle) : sin(angle)) * p->scale;
-    }
+    rope_angles(p, p->position[p->shared ? row % p->t : row], c, s);
     for (int64_t h = 0; h < p->h; h++) rope_head(p, p->x + (row * p->h + h) * p->d, p->y + (row * p->h + h) * p->d, c, s);
 }
 static bool rope_accepts(const struct node *node) {
