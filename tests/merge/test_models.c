@@ -228,7 +228,7 @@ TEST(merge_models, layers_are_stacked_and_the_configuration_says_so) {
 TEST(merge_models, slices_have_bases) {
     struct cb_err err = {0};
     struct bench b;
-    char text[900];
+    char text[1400];
     bench_open(&b);
     snprintf(text, sizeof text,
              "merge_method: task_arithmetic\nparameters: {weight: 0.5}\nslices:\n"
