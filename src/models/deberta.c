@@ -76,10 +76,25 @@ enum cb_status deberta_parse(struct model *m, const struct encoder_names *names,
 }
 
 /* ---- weights */
+/* The head that is not legacy has names of its own and reads the table of words, whatever tie_word_embeddings says. */
+static enum cb_status head_settle(struct model *m, struct cb_err *err) {
+    const struct deberta *o = m->options;
+    struct model_class *own = (struct model_class *)(uintptr_t)m->class;  // the model's copy
+    if (o->legacy || own->head != &model_head_masked_lm) return CB_OK;
+    own->linear = "lm_predictions.lm_head.decoder";
+    own->bias = "lm_predictions.lm_head.bias";
+    m->tied = true;
+    if (o->encoder.embedding != m->n_embd)
+        FAIL(err, CB_E_UNSUPPORTED, "config.json: embedding_size: found %lld; wanted hidden_size %lld where legacy is false",
+             (long long)o->encoder.embedding, (long long)m->n_embd);
+    return CB_OK;
+}
+
 enum cb_status deberta_weights(struct model *m, struct cb_err *err) {
     const struct deberta *o = m->options;
     const int64_t c = m->n_embd, e = o->encoder.embedding;
     char path[64];
+    TRY(head_settle(m, err));
     TRY(model_add_weight(m, err, MODEL_NORMAL, m->init_std, 2, (const int64_t[]){m->vocab, e},
                          "deberta.embeddings.word_embeddings.weight"));
     if (o->absolute)
@@ -249,21 +264,6 @@ struct cb_tensor *deberta_attention(const struct model *m, struct nn *nn, const 
 }
 
 /* ---- classes */
-/* The head that is not legacy reads the table of words whatever tie_word_embeddings says. */
-static enum cb_status masked_weights(struct model *m, struct cb_err *err) {
-    const struct deberta *o = m->options;
-    if (!o->legacy) {
-        struct model_class *own = (struct model_class *)(uintptr_t)m->class;  // the model's copy
-        own->linear = "lm_predictions.lm_head.decoder";
-        own->bias = "lm_predictions.lm_head.bias";
-        m->tied = true;
-        if (o->encoder.embedding != m->n_embd)
-            FAIL(err, CB_E_UNSUPPORTED, "config.json: embedding_size: found %lld; wanted hidden_size %lld where legacy is false",
-                 (long long)o->encoder.embedding, (long long)m->n_embd);
-    }
-    return encoder_masked_weights(m, err);
-}
-
 /* The first row through the pooler, its own dropout before and the classifier's after. */
 static struct cb_tensor *pooled(const struct model *m, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
                                 struct cb_tensor *x) {
@@ -282,11 +282,5 @@ static const struct model_class labelled = {.name = "ForSequenceClassification",
                                             .features = pooled};
 static const struct model_class choice = {
     .name = "ForMultipleChoice", .head = &model_head_choice, .linear = "classifier", .weights = encoder_pooled_weights, .features = pooled};
-static const struct model_class masked = {.name = "ForMaskedLM",
-                                          .head = &model_head_masked_lm,
-                                          .linear = "cls.predictions.decoder",
-                                          .bias = "cls.predictions.bias",
-                                          .weights = masked_weights,
-                                          .features = encoder_masked};
 const struct model_class *const deberta_classes[] = {
-    &masked, &labelled, &encoder_class_tokens_plain, &model_class_span, &choice, &model_class_states, NULL};
+    &encoder_class_masked, &labelled, &encoder_class_tokens_plain, &model_class_span, &choice, &model_class_states, NULL};

@@ -371,12 +371,7 @@ static struct cb_tensor *tokens_plain(const struct model *m, struct nn *nn, stru
 }
 
 /* ---- classes */
-const struct model_class encoder_class_masked = {.name = "ForMaskedLM",
-                                                 .head = &model_head_masked_lm,
-                                                 .linear = "cls.predictions.decoder",
-                                                 .bias = "cls.predictions.bias",
-                                                 .weights = encoder_masked_weights,
-                                                 .features = encoder_masked};
+const struct model_class encoder_class_masked = ENCODER_MASKED("cls.predictions.decoder", "cls.predictions.bias");
 const struct model_class encoder_class_pooled = {.name = "ForSequenceClassification",
                                                  .head = &model_head_sequence,
                                                  .linear = "classifier",

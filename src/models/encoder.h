@@ -38,8 +38,8 @@ struct encoder {
     int64_t groups, group_size;  // of shared layers; 0: each layer is its own
     const char *activation;
     double eps, dropout, attention_dropout, classifier_dropout;
-    bool query_distances,
-        key_distances;  // positions are not added to the embeddings: scores get the distance's row times the query, times the key
+    bool query_distances;  // positions are not added to the embeddings: scores get the distance's row times the query
+    bool key_distances;  // and times the key
 };
 
 enum cb_status encoder_parse(struct model *model, const char *name, const struct encoder_names *names, const struct encoder_keys *keys,
@@ -71,6 +71,12 @@ struct cb_tensor *encoder_dense(const struct model *model, struct nn *nn, struct
 struct cb_tensor *encoder_tokens(const struct model *model, struct nn *nn, struct model_io *io, const struct model_leaves *leaves,
                                  struct cb_tensor *x);
 
+/* The row ForMaskedLM by the names of the vocabulary's layer and of its bias; NULL: the layer's own. */
+#define ENCODER_MASKED(linear_, bias_)                                                                                             \
+    {                                                                                                                              \
+        .name = "ForMaskedLM", .head = &model_head_masked_lm, .linear = linear_, .bias = bias_, .weights = encoder_masked_weights, \
+        .features = encoder_masked                                                                                                 \
+    }
 /* Rows that several of the families list as they are. */
 extern const struct model_class encoder_class_masked;  // ForMaskedLM: cls.predictions
 extern const struct model_class encoder_class_pooled;  // ForSequenceClassification: the pooler

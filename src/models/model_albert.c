@@ -79,12 +79,7 @@ static const struct model_head head_pretraining = {
 
 static const char *const model_types[] = {"albert", NULL};
 static const char *const ignored[] = {".position_ids", "predictions.", "sop_classifier.", "albert.pooler.", NULL};
-static const struct model_class masked = {.name = "ForMaskedLM",
-                                          .head = &model_head_masked_lm,
-                                          .linear = "predictions.decoder",
-                                          .bias = "predictions.bias",
-                                          .weights = encoder_masked_weights,
-                                          .features = encoder_masked};
+static const struct model_class masked = ENCODER_MASKED("predictions.decoder", "predictions.bias");
 static const struct model_class pretraining = {
     .name = "ForPreTraining", .head = &head_pretraining, .linear = "predictions.decoder", .bias = "predictions.bias"};
 static const struct model_class *const classes[] = {&masked,

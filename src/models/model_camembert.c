@@ -24,4 +24,5 @@ const struct family model_camembert = {
     .parse = roberta_parse,
     .weights = encoder_weights,
     .body = encoder_body,
+    .pooler = encoder_given_pooler,
 };

@@ -59,11 +59,7 @@ static struct cb_tensor *span(const struct model *m, struct nn *nn, struct model
 
 static const char *const model_types[] = {"distilbert", NULL};
 static const char *const ignored[] = {".position_ids", "vocab_transform.", "vocab_layer_norm.", "vocab_projector.", NULL};
-static const struct model_class masked = {.name = "ForMaskedLM",
-                                          .head = &model_head_masked_lm,
-                                          .linear = "vocab_projector",
-                                          .weights = encoder_masked_weights,
-                                          .features = encoder_masked};
+static const struct model_class masked = ENCODER_MASKED("vocab_projector", NULL);
 static const struct model_class labelled = {.name = "ForSequenceClassification",
                                             .head = &model_head_sequence,
                                             .linear = "classifier",

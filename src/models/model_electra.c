@@ -142,11 +142,7 @@ static struct cb_tensor *summary(const struct model *m, struct nn *nn, struct mo
 
 static const char *const model_types[] = {"electra", NULL};
 static const char *const ignored[] = {".position_ids", "generator_predictions.", "generator_lm_head.", "discriminator_predictions.", NULL};
-static const struct model_class masked = {.name = "ForMaskedLM",
-                                          .head = &model_head_masked_lm,
-                                          .linear = "generator_lm_head",
-                                          .weights = encoder_masked_weights,
-                                          .features = encoder_masked};
+static const struct model_class masked = ENCODER_MASKED("generator_lm_head", NULL);
 static const struct model_class pretraining = {
     .name = "ForPreTraining", .head = &head_replaced, .linear = "discriminator_predictions.dense_prediction"};
 static const struct model_class choice = {

@@ -31,12 +31,7 @@ enum cb_status roberta_parse(struct model *m, const char *name, struct cb_err *e
 
 const char *const roberta_ignored[] = {".position_ids", "lm_head.", "roberta.pooler.", NULL};
 static const char *const model_types[] = {"roberta", NULL};
-static const struct model_class masked = {.name = "ForMaskedLM",
-                                          .head = &model_head_masked_lm,
-                                          .linear = "lm_head.decoder",
-                                          .bias = "lm_head.bias",
-                                          .weights = encoder_masked_weights,
-                                          .features = encoder_masked};
+static const struct model_class masked = ENCODER_MASKED("lm_head.decoder", "lm_head.bias");
 const struct model_class *const roberta_classes[] = {
     &masked, &encoder_class_dense, &encoder_class_tokens, &model_class_span, &encoder_class_pooled_choice, &encoder_class_states, NULL};
 

@@ -28,7 +28,9 @@ enum cb_status model_untie(struct model **model, struct store *store, struct cb_
     enum cb_status status = model_from_config(&made, config, (*model)->family->name, err);
     json_decref(config);
     TRY(status);
-    status = head_take(*model, made, store, err);
+    status = made->tied ? err_set(err, CB_E_UNSUPPORTED, __FILE__, __LINE__,
+                                  "%s: its head is the embedding's table whatever tie_word_embeddings says", made->class->name)
+                        : head_take(*model, made, store, err);
     if (status != CB_OK) {
         model_destroy(&made);
         return status;
