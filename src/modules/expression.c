@@ -21,7 +21,9 @@ struct definition {
 struct parser {
     struct arena *arena;
     struct cb_err *err;
-    const char *what, *text;  // all of it, for messages
+    const char *what;  // for messages
+    const char *text;  // of the line or name that is read
+    const char *name;  // whose text that is; NULL: of none
     const char *at, *end;
     struct table names, fields;  // numbers of the definitions: of names, and of what all rows are
     struct definition *definition;
@@ -35,11 +37,13 @@ static void skip_space(struct parser *p) {
 
 /* The place, what is found there, and what was wanted. */
 static enum cb_status unexpected(struct parser *p, const char *wanted) {
+    const char *in = p->name ? " of " : "", *name = p->name ? p->name : "";
     const long place = (long)(p->at - p->text);
     skip_space(p);
-    if (p->at == p->end) FAIL(p->err, CB_E_USAGE, "%s: at character %ld: found its end; wanted %s", p->what, place, wanted);
+    if (p->at == p->end)
+        FAIL(p->err, CB_E_USAGE, "%s: at character %ld%s%.60s: found its end; wanted %s", p->what, place, in, name, wanted);
     const int n = (int)(p->end - p->at < 24 ? p->end - p->at : 24);
-    FAIL(p->err, CB_E_USAGE, "%s: at character %ld: found '%.*s'; wanted %s", p->what, place, n, p->at, wanted);
+    FAIL(p->err, CB_E_USAGE, "%s: at character %ld%s%.60s: found '%.*s'; wanted %s", p->what, place, in, name, n, p->at, wanted);
 }
 
 static bool next_is(struct parser *p, char c) {
@@ -282,16 +286,19 @@ static enum cb_status block_read(struct parser *p, struct expression *e) {
 static enum cb_status name_read(struct parser *p, int64_t number, const char *name, struct expression **out) {
     struct definition *d = &p->definition[number];
     if (d->in_use) FAIL(p->err, CB_E_USAGE, "%s: the name '%s' stands for something that contains itself", p->what, name);
-    const char *at = p->at, *end = p->end;
+    const struct parser outer = *p;
     d->in_use = true;
-    p->at = d->text;
+    p->name = name;
+    p->at = p->text = d->text;
     p->end = d->text + strlen(d->text);
     TRY(expression_read(p, out));
     skip_space(p);
     if (p->at != p->end) return unexpected(p, "nothing more");
     d->in_use = false;
-    p->at = at;
-    p->end = end;
+    p->name = outer.name;
+    p->text = outer.text;
+    p->at = outer.at;
+    p->end = outer.end;
     return CB_OK;
 }
 
@@ -369,6 +376,7 @@ static enum cb_status definition_read(struct parser *p, int number, const char *
     struct table *table = is_field ? &p->fields : &p->names;
     struct definition *d = &p->definition[number];
     const char *name;
+    p->text = line;
     p->at = line + is_field;
     p->end = stop;
     TRY(word_copy(p, "=,;()\"*", &name, is_field ? "@FIELD=VALUE" : "NAME=MODULE"));
@@ -396,7 +404,7 @@ static enum cb_status definitions_read(struct parser *p) {
         TRY(definition_read(p, i, line, stop));
         line = stop + 1;
     }
-    p->at = line;
+    p->at = p->text = line;
     p->end = line + strlen(line);
     return CB_OK;
 }
