@@ -1,4 +1,5 @@
 /* Fresh modules: from a short text to a whole configuration, then parameters drawn from a seed and their names. */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,8 +15,9 @@ static json_t *words_make(const char *text, bool whole) {
     for (const char *p = text; list && *p;) {
         size_t n = strcspn(p, "+");
         char *end = NULL;
+        errno = 0;
         long long number = whole ? strtoll(p, &end, 10) : 0;
-        json_t *word = whole ? (end == p + n && n ? json_integer(number) : NULL) : json_stringn(p, n);
+        json_t *word = whole ? (end == p + n && n && !errno ? json_integer(number) : NULL) : json_stringn(p, n);
         if (!word || json_array_append_new(list, word) != 0) {
             json_decref(list);
             return NULL;
@@ -32,10 +34,12 @@ static json_t *map_make(const char *text) {
     json_t *map = json_object();
     for (const char *p = text; map && *p;) {
         size_t n = strcspn(p, "+"), k = strcspn(p, ":");
-        char key[32], value[32];
-        snprintf(key, sizeof key, "%.*s", (int)(k < 31 ? k : 31), p);
-        snprintf(value, sizeof value, "%.*s", (int)(n > k && n - k - 1 < 31 ? n - k - 1 : 0), p + (n > k ? k + 1 : 0));
-        json_t *number = k && k < n ? value_make(TUNER_FLOAT, value) : NULL;
+        char key[32] = "", value[32] = "";
+        if (k < n && k < sizeof key && n - k <= sizeof value) {
+            snprintf(key, sizeof key, "%.*s", (int)k, p);
+            snprintf(value, sizeof value, "%.*s", (int)(n - k - 1), p + k + 1);
+        }
+        json_t *number = *key && !json_object_get(map, key) ? value_make(TUNER_FLOAT, value) : NULL;
         if (!number || json_object_set_new(map, key, number) != 0) {
             json_decref(map);
             return NULL;
@@ -62,8 +66,9 @@ static json_t *value_make(enum tuner_kind kind, const char *text) {
     double number;
     switch (kind) {
         case TUNER_INT: {
+            errno = 0;
             long long whole = strtoll(text, &end, 10);
-            return *text && !*end ? json_integer(whole) : NULL;
+            return *text && !*end && !errno ? json_integer(whole) : NULL;
         }
         case TUNER_FLOAT:
             number = strtod(text, &end);
@@ -142,7 +147,7 @@ static enum cb_status option_set(json_t *config, const struct tuner *tuner, cons
     memcpy(word, text, n);
     word[n] = 0;
     char *equals = strchr(word, '=');
-    if (!equals) FAIL(err, CB_E_USAGE, "%s: %s: no value; wanted KEY=VALUE", tuner->name, word);
+    if (!equals) FAIL(err, CB_E_USAGE, "%s: '%s': no value; wanted KEY=VALUE", tuner->name, word);
     *equals = 0;
     json_t *place = NULL;
     const char *name = word;
@@ -154,7 +159,8 @@ static enum cb_status option_set(json_t *config, const struct tuner *tuner, cons
     const char *key = o->key;
     if (!place) place = option_place(config, tuner, &key);
     if (!value || !place || json_object_set_new(place, key, value) != 0)
-        FAIL(err, CB_E_USAGE, "%s: %s: found %s; wanted %s (%s)", tuner->name, word, equals + 1, kind_words[o->kind], o->doc);
+        FAIL(err, CB_E_USAGE, "%s: %s: found %s; wanted %s (%s)", tuner->name, word, equals[1] ? equals + 1 : "nothing",
+             kind_words[o->kind], o->doc);
     return CB_OK;
 }
 

@@ -250,6 +250,8 @@ TEST(lora, specs) {
     CHECK_FAILS(module_create(&m, b.store, "nosuch:r=2", "m", NULL, 1, &b.sites, &err), CB_E_NAME, "nosuch");
     CHECK_FAILS(module_create(&m, b.store, "lora:rank=2", "m", NULL, 1, &b.sites, &err), CB_E_NAME, "rank");
     CHECK_FAILS(module_create(&m, b.store, "lora:r=two", "m", NULL, 1, &b.sites, &err), CB_E_USAGE, "two");
+    CHECK_FAILS(module_create(&m, b.store, "lora:r=99999999999999999999", "m", NULL, 1, &b.sites, &err), CB_E_USAGE,
+                "found 99999999999999999999;");
     CHECK_FAILS(module_create(&m, b.store, "lora:r=0", "m", NULL, 1, &b.sites, &err), CB_E_FORMAT, "r: ");
     CHECK_FAILS(module_create(&m, b.store, "lora:targets=zzz", "m", NULL, 1, &b.sites, &err), CB_E_NAME, "zzz");
     CHECK_FAILS(module_create(&m, b.store, "lora:targets=input_layernorm", "m", NULL, 1, &b.sites, &err), CB_E_NAME,
