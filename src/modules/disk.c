@@ -181,9 +181,16 @@ static enum cb_status layers_read(int **source, int *n, const json_t *list, int6
     return CB_OK;
 }
 
+static enum cb_status folder_check(const char *folder, struct cb_err *err) {
+    if (io_is_file(folder)) FAIL(err, CB_E_FORMAT, "%s: found a file that is no module; wanted a module's folder or a .gguf file", folder);
+    if (!io_is_folder(folder)) FAIL(err, CB_E_IO, "%s: no such folder, nor a name; wanted a module's folder or a .gguf file", folder);
+    return CB_OK;
+}
+
 enum cb_status module_layers(int **source, int *n, const char *folder, int64_t n_layer, struct cb_err *err) {
     *source = NULL;
     *n = 0;
+    TRY(folder_check(folder, err));
     if (fusion_is_folder(folder)) return CB_OK;
     char *path = io_path_join(folder, "adapter_config.json"), *text = NULL;
     size_t size;
@@ -236,6 +243,7 @@ static enum cb_status head_leave(struct module *m, struct tensors **tensors, str
 enum cb_status module_load_headed(struct module **module, struct store *store, const char *folder, const char *head, const char *name,
                                   const struct nn *sites, struct cb_err *err) {
     *module = NULL;
+    TRY(folder_check(folder, err));
     if (fusion_is_folder(folder)) return fusion_load(module, store, folder, name, sites, err);
     if (adapters_is_folder(folder)) return load_adapters(module, store, folder, head, name, sites, err);
     if (head && *head) FAIL(err, CB_E_UNSUPPORTED, "%s: the head %s goes with modules of the adapters library", folder, head);

@@ -71,6 +71,9 @@ wrong 1 'the tokenizer has 300 ids' pretrain small --text text --out x --steps 1
 wrong 1 'the tokenizer has 300 ids' inspect small --check
 wrong 2 'wanted last:N with N from 1 to 1' finetune m --data text --tuner last:7 --out x --steps 1 --seq 16
 wrong 2 'lora: r: found 3:alpha=2; wanted a whole number (rank)' finetune m --data text --tuner lora:r=3:alpha=2 --out x --steps 1 --seq 16
+wrong 2 'lora: r: found nothing; wanted a whole number' finetune m --data text --tuner lora:r= --out x --steps 1 --seq 16
+wrong 1 'nosuch: no such folder, nor a name; wanted a module' eval m --text text --modules 'sum(nosuch, nosuch)'
+wrong 1 'text: found a file that is no module; wanted a module' eval m --text text --modules text
 wrong 2 'lora: alpha: found nan; wanted a finite number' finetune m --data text --tuner lora:alpha=nan --out x --steps 1 --seq 16
 wrong 1 'nosuch: no trained parameter has such a name; wanted a regular expression' finetune m --data text --tuner full --lr-scale nosuch=2 --out x --steps 1 --seq 16
 wrong 1 'no module of the model' finetune m --data text --tuner lora:targets=nothing --out x --steps 1 --seq 16
