@@ -49,8 +49,9 @@ static enum cb_status decoder_make(json_t *config, const json_t *added, const ch
         char key[24];
         const json_t *special = json_object_get(specials, text);
         if (!json_is_integer(value)) {
+            char found[JSON_TEXT];
             json_decref(decoder), json_decref(specials);
-            FAIL(err, CB_E_FORMAT, "%s: added_tokens.json: \"%.60s\": found no id; a whole number is wanted", name, text);
+            FAIL(err, CB_E_FORMAT, "%s: added_tokens.json: \"%.60s\": found %s; wanted an id", name, text, json_text(value, found));
         }
         snprintf(key, sizeof key, "%lld", (long long)json_integer_value(value));
         bad |= json_object_set_new(decoder, key,

@@ -109,8 +109,8 @@ static bool has_word(const char *list, const char *word, size_t n) {
     return false;
 }
 
-const struct layout *layout_find(const json_t *config, const json_t *model, bool (*has)(void *context, const char *file), void *context,
-                                 bool *is_named) {
+const struct layout *layout_find(const json_t *config, const json_t *model, bool (*has)(const char *folder, const char *file),
+                                 const char *folder, bool *is_named) {
     const char *name = config_text(config, "tokenizer_class").text;
     if (!name) name = config_text(model, "tokenizer_class").text;
     const char *ending = name ? strstr(name, "Tokenizer") : NULL, *type = config_text(model, "model_type").text;
@@ -124,7 +124,7 @@ const struct layout *layout_find(const json_t *config, const json_t *model, bool
     for (size_t pass = 0; pass < 2; pass++)
         for (size_t i = 0; i < N_LAYOUTS; i++)
             if (layouts[i].file && strcmp(layouts[i].file, "spiece.model") != 0 && layouts[i].has_vocab == !pass &&
-                has(context, layouts[i].file) && (pass || has(context, "vocab.json")))
+                has(folder, layouts[i].file) && (pass || has(folder, "vocab.json")))
                 return &layouts[i];
     return NULL;
 }

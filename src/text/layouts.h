@@ -18,8 +18,8 @@ struct layout {
 };
 /* The row of a folder: by config (tokenizer_config.json), else by model (config.json), else by the name of a file in it. NULL: none is special.
    Nullable: config, model. has: whether the folder has a file. *is_named: tokenizer_class names it. */
-const struct layout *layout_find(const json_t *config, const json_t *model, bool (*has)(void *context, const char *file), void *context,
-                                 bool *is_named);
+const struct layout *layout_find(const json_t *config, const json_t *model, bool (*has)(const char *folder, const char *file),
+                                 const char *folder, bool *is_named);
 /* config over the row's presets. Owned by caller, json_decref; NULL when out of memory. */
 json_t *layout_config(const struct layout *layout, const json_t *config);
 /* The special tokens of the row, and what stands around a text, over a vocabulary that is set. */

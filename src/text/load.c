@@ -213,9 +213,9 @@ static enum cb_status read_json(json_t **out, const char *folder, const char *fi
     return status;
 }
 
-static bool folder_has(void *context, const char *file) {
+static bool folder_has(const char *folder, const char *file) {
     char path[4096];
-    return is_file(context, file, path, sizeof path);
+    return is_file(folder, file, path, sizeof path);
 }
 
 static enum cb_status layout_build(struct tokenizer *t, const struct layout *layout, const char *folder, const struct buffer *model,
@@ -281,9 +281,9 @@ static enum cb_status load_slow(struct tokenizer **tokenizer, const char *path, 
     bool is_named = false;
     struct cb_err quiet = {0};
     read_json(&model, path, "config.json", &quiet);  // the model's own reader says what is wrong with it
-    const struct layout *layout = layout_find(config, model, folder_has, (void *)(uintptr_t)path, &is_named);
+    const struct layout *layout = layout_find(config, model, folder_has, path, &is_named);
     // a model may have been trained with another class's files
-    if (layout && layout->file && !is_named && !folder_has((void *)(uintptr_t)path, layout->file)) layout = NULL;
+    if (layout && layout->file && !is_named && !folder_has(path, layout->file)) layout = NULL;
     enum cb_status status;
     if (layout && !(full = layout_config(layout, config)))
         status = err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "%s: no memory", path);

@@ -18,7 +18,7 @@ static enum cb_status pieces_alloc(struct pieces *out, struct tokenizer *t, int6
     if (n < 1 || n > 1 << 25) FAIL(err, CB_E_LIMIT, "%s: %lld tokens; 1 to 2^25 are taken", name, (long long)n);
     out->piece = arena_array(t->arena, (size_t)n, sizeof *out->piece);
     out->score = arena_array(t->arena, (size_t)n, sizeof *out->score);
-    out->type = arena_array(t->arena, (size_t)n, sizeof *out->type);
+    out->type = arena_array(t->arena, (size_t)n, sizeof *out->type);  // 0: none yet
     if (!out->piece || !out->score || !out->type) FAIL(err, CB_E_MEMORY, "%s: no memory for %lld tokens", name, (long long)n);
     return CB_OK;
 }
@@ -80,7 +80,6 @@ static enum cb_status mapped(struct pieces *out, struct tokenizer *t, const stru
     const char *key;
     const json_t *value;
     TRY(pieces_alloc(out, t, (int64_t)n + m->n, name, err));
-    for (size_t i = 0; i < n; i++) out->type[i] = 0;
     json_object_foreach((json_t *)(uintptr_t)ids->vocab, key, value) {
         json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
         if (id < 0 || (size_t)id >= n || out->type[id])

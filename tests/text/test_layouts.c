@@ -1,4 +1,5 @@
 /* Folders of Transformers' slow classes against the ids that these give (tests/golden/make_tokenizers.py), also after conversion. */
+#include "../data/files.h"
 #include "io/file.h"
 #include "text/tokenizer.h"
 #include "vectors.h"
@@ -61,21 +62,20 @@ TEST(text_layouts, slow_classes) {
 
 /* A folder with tokenizer_config.json, vocab.json, and a golden folder's model under its name; nullable: vocab, model. */
 static enum cb_status loaded(const char *config, const char *vocab, const char *model, struct cb_err *err) {
-    char folder[128], path[300], *bytes = NULL;
+    char *folder = folder_make(), path[300], *bytes = NULL;
     size_t n;
     struct tokenizer *t = NULL;
-    temporary_folder(folder, "layouts");
-    snprintf(path, sizeof path, "%s/tokenizer_config.json", folder);
-    TRY(io_write_file(path, config, strlen(config), err));
-    snprintf(path, sizeof path, "%s/vocab.json", folder);
-    if (vocab) TRY(io_write_file(path, vocab, strlen(vocab), err));
-    snprintf(path, sizeof path, "tests/golden/tokenizers/%s", model ? model : "");
-    if (model) TRY(io_read_file(&bytes, &n, path, 1 << 20, err));
-    snprintf(path, sizeof path, "%s/%s", folder, model ? strrchr(model, '/') + 1 : "");
-    enum cb_status status = model ? io_write_file(path, bytes, n, err) : CB_OK;
-    free(bytes);
-    if (status == CB_OK) status = tokenizer_load(&t, folder, err);
+    free(file_put(folder, "tokenizer_config.json", config, strlen(config)));
+    if (vocab) free(file_put(folder, "vocab.json", vocab, strlen(vocab)));
+    if (model) {
+        snprintf(path, sizeof path, "tests/golden/tokenizers/%s", model);
+        CHECK(io_read_file(&bytes, &n, path, 1 << 20, err) == CB_OK, "%s", err->message);
+        free(file_put(folder, strrchr(model, '/') + 1, bytes, n));
+    }
+    const enum cb_status status = tokenizer_load(&t, folder, err);
     tokenizer_destroy(&t);
+    free(bytes);
+    free(folder);
     return status;
 }
 
@@ -112,7 +112,7 @@ TEST(text_layouts, older_files_that_are_refused) {
     } cases[] = {
         {"added_tokens.json", "{\"[NEW]\": 41}", NULL},
         {"added_tokens.json", "[\"[NEW]\"]", "wanted a JSON object"},
-        {"added_tokens.json", "{\"[NEW]\": \"41\"}", "\"[NEW]\": found no id"},
+        {"added_tokens.json", "{\"[NEW]\": \"41\"}", "\"[NEW]\": found \"41\"; wanted an id"},
         {"added_tokens.json", "{\"[NEW]\": 4611686018427387904}", "\"4611686018427387904\"; an id is wanted"},
         {"added_tokens.json", "{\"[NEW]\": -1}", "\"-1\"; an id is wanted"},
         {"added_tokens.json", "{\"[NEW]\": 99}", "at most the next one, 41, is wanted"},
@@ -120,24 +120,21 @@ TEST(text_layouts, older_files_that_are_refused) {
         {"special_tokens_map.json", "3", "wanted a JSON object"},
         {"special_tokens_map.json", "{\"pad_token\": 3, \"additional_special_tokens\": [null, {\"content\": \"<e>\"}]}", NULL},
     };
-    char path[300], *bytes;
+    char *bytes;
     size_t n;
     struct cb_err err = {0};
     CHECK_OK(io_read_file(&bytes, &n, "tests/golden/tokenizers/bert-added/vocab.txt", 1 << 20, &err));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char folder[128];
+        char *folder = folder_make();
         struct tokenizer *t = NULL;
-        temporary_folder(folder, "older");
-        snprintf(path, sizeof path, "%s/vocab.txt", folder);
-        CHECK_OK(io_write_file(path, bytes, n, &err));
-        snprintf(path, sizeof path, "%s/%s", folder, cases[i].file);
-        CHECK_OK(io_write_file(path, cases[i].text, strlen(cases[i].text), &err));
-        memset(&err, 0, sizeof err);
+        free(file_put(folder, "vocab.txt", bytes, n));
+        free(file_put(folder, cases[i].file, cases[i].text, strlen(cases[i].text)));
         enum cb_status status = tokenizer_load(&t, folder, &err);
         if (cases[i].words) CHECK(status != CB_OK && strstr(err.message, cases[i].words), "%zu: '%s'", i, err.message);
         if (!cases[i].words) CHECK(status == CB_OK && tokenizer_size(t) == 42, "%zu: %s", i, err.message);
         tokenizer_destroy(&t);
         memset(&err, 0, sizeof err);
+        free(folder);
     }
     free(bytes);
 }
