@@ -141,8 +141,8 @@ struct cb_train_options {
     int n_text;
     const char *const *valid; /* validation data; 0: the last part of the training data where eval_every is set */
     int n_valid;
-    /* Several data sets, each a task, in place of text: "NAME=FILE", a name may come again; then valid is so too. Rows are drawn: "size" (default) in proportion
-       to the sets' rows, "equal", "temperature:T" to rows^(1/T). Their numbers, in the order of the names, go into the graph's input task_ids. */
+    /* Several data sets, each a task, in place of text: "NAME=FILE", a name may come again; then valid is so too. Rows are drawn: "size" (default) in
+       proportion to the sets' rows, "equal", "temperature:T" to rows^(1/T). Their numbers, in the order of the names, go into the graph's input task_ids. */
     const char *const *sets;
     int n_sets;
     const char *sampling;
@@ -153,8 +153,9 @@ struct cb_train_options {
     int n_lr_scales;
     int64_t unfreeze; /* gradual unfreezing: steps until the layer before learns too; 0: all learn at once */
     const char *modules; /* modules that are on the model, frozen, while training */
-    /* "classify", "regress", "tag", "qa", "choice": labelled examples, with a head of their own; "text", or "chat": conversations, of which the assistant's part is learnt; "mlm": hidden tokens;
-       "span-corruption": of encoder-decoders with sentinels, spans of plain text; NULL: by the model and the data */
+    /* "classify", "regress", "tag", "qa", "choice": labelled examples, with a head of their own; "text", or "chat": conversations, of which the
+       assistant's part is learnt; "mlm": hidden tokens; "span-corruption": of encoder-decoders with sentinels, spans of plain text; NULL: by the model and
+       the data */
     const char *task;
     const char *teacher; /* a model whose distribution is learnt beside the labels; NULL: none. Of text and of labelled tasks */
     double distill, temperature; /* the teacher's share of the loss (0: 0.5), what both logits are divided by (0: 1) */
@@ -213,8 +214,8 @@ struct cb_eval_options {
     int n_columns;
     const char *separator, *quote, *format;
     int64_t answer_tokens; /* of "qa": the most that an answer may have; 0: 30 */
-    const char *
-        submission; /* of labelled tasks: a file for the guesses. Of "qa" SQuAD's {"id": "answer"}, else {"label": ...} or {"tags": [...]}, one a line */
+    /* of labelled tasks: a file for the guesses. Of "qa" SQuAD's {"id": "answer"}, else {"label": ...} or {"tags": [...]}, one a line */
+    const char *submission;
 };
 struct cb_eval_result {
     int64_t tokens, bytes, words;
@@ -223,8 +224,8 @@ struct cb_eval_result {
 enum cb_status cb_eval_text(struct cb_engine *engine, const struct cb_eval_options *options, struct cb_eval_result *result,
                             struct cb_err *err);
 
-/* ---- evaluation: a labelled task. options->task: "classify", "regress", "tag", "qa" or "choice"; text: records with labels. The labels are those of the model, or of
-   the labels.json beside a module, else those of the data. Measures that a task does not have are NaN. */
+/* ---- evaluation: a labelled task. options->task: "classify", "regress", "tag", "qa" or "choice"; text: records with labels. The labels are those of the
+   model, or of the labels.json beside a module, else those of the data. Measures that a task does not have are NaN. */
 struct cb_task_result {
     int64_t n; /* examples; of "qa", questions */
     double loss, accuracy, f1, exact_match, mcc, pearson, spearman,
