@@ -281,6 +281,7 @@ struct cb_generate_options {
     const int32_t *ids;
     int64_t n_ids;
     const char *messages; /* JSON: a list of {role, content}, or an object with messages and maybe tools; the model answers the last */
+    const char *messages_name; /* a file's, for what is said of messages that are none; NULL: "conversation" */
     const char *chat_template; /* as of training */
     /* 0: as the model's generation_config.json says, else 128; 1, 1, 0, 1; all. min_p and top_k -1: off. One of the three and top_k set: not greedy. */
     int64_t max_new;

@@ -200,23 +200,23 @@ enum cb_status chat_end_mark(char **mark, const struct chat *chat, struct cb_err
     return CB_OK;
 }
 
-static enum cb_status request_of(struct chat_request *q, json_t *root, json_t **variables, struct cb_err *err) {
+static enum cb_status request_of(struct chat_request *q, json_t *root, json_t **variables, const char *name, struct cb_err *err) {
     char text[JSON_TEXT];
     *variables = NULL;
     q->messages = root;
     q->add_generation_prompt = true;
     if (!json_is_object(root)) {
         if (json_array_size(root)) return CB_OK;
-        FAIL(err, CB_E_FORMAT, "conversation: found %s; wanted a list of at least one message", json_text(root, text));
+        FAIL(err, CB_E_FORMAT, "%s: found %s; wanted a list of at least one message", name, json_text(root, text));
     }
     q->messages = json_object_get(root, "messages");
     if (!q->messages)
-        FAIL(err, CB_E_FORMAT, "conversation: found %s; wanted a list of messages, or an object with messages", json_text(root, text));
+        FAIL(err, CB_E_FORMAT, "%s: found %s; wanted a list of messages, or an object with messages", name, json_text(root, text));
     if (!json_array_size(q->messages))
-        FAIL(err, CB_E_FORMAT, "conversation: messages: found %s; wanted a list of at least one message", json_text(q->messages, text));
+        FAIL(err, CB_E_FORMAT, "%s: messages: found %s; wanted a list of at least one message", name, json_text(q->messages, text));
     q->tools = json_object_get(root, "tools");
     q->documents = json_object_get(root, "documents");
-    if (!(*variables = json_copy(root))) FAIL(err, CB_E_MEMORY, "conversation: out of memory");
+    if (!(*variables = json_copy(root))) FAIL(err, CB_E_MEMORY, "%s: out of memory", name);
     json_object_del(*variables, "messages");
     json_object_del(*variables, "tools");
     json_object_del(*variables, "documents");
@@ -224,13 +224,13 @@ static enum cb_status request_of(struct chat_request *q, json_t *root, json_t **
     return CB_OK;
 }
 
-enum cb_status chat_prompt(char **text, size_t *n, const struct chat *chat, const char *json, struct cb_err *err) {
+enum cb_status chat_prompt(char **text, size_t *n, const struct chat *chat, const char *json, const char *name, struct cb_err *err) {
     json_t *root = NULL, *variables = NULL;
     struct chat_request q = {0};
     struct jinja_output out = {0};
     *text = NULL;
-    TRY(json_parse(&root, json, strlen(json), "conversation", err));
-    enum cb_status status = request_of(&q, root, &variables, err);
+    TRY(json_parse(&root, json, strlen(json), name, err));
+    enum cb_status status = request_of(&q, root, &variables, name, err);
     if (status == CB_OK) status = chat_render(&out, chat, &q, err);
     if (status == CB_OK) {
         *text = out.text, *n = out.n;

@@ -12,7 +12,7 @@ enum cb_status chat_open(struct chat **chat, const char *model, const struct tok
 enum cb_status chat_need(struct chat **chat, const char *model, const struct tokenizer *tokenizer, const char *given, struct cb_err *err);
 /* What follows an assistant's message, without the white space at its end: "<|im_end|>". Empty where nothing does. *mark: owned by caller, free(). */
 enum cb_status chat_end_mark(char **mark, const struct chat *chat, struct cb_err *err);
-/* The text that asks for the next message. json: a list of messages, or an object with messages and maybe tools, documents and variables of the template.
-   *text: *n bytes and a NUL, owned by caller, free(). */
-enum cb_status chat_prompt(char **text, size_t *n, const struct chat *chat, const char *json, struct cb_err *err);
+/* The text that asks for the next message. json: a list of messages, or an object with messages and maybe tools, documents and variables of the template;
+   name: where it is from, for messages. *text: *n bytes and a NUL, owned by caller, free(). */
+enum cb_status chat_prompt(char **text, size_t *n, const struct chat *chat, const char *json, const char *name, struct cb_err *err);
 #endif

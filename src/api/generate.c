@@ -115,7 +115,7 @@ static enum cb_status prompt_chat(struct generation *g, struct cb_err *err) {
     size_t n;
     if (!from->chat) TRY(chat_need(&from->chat, from->model, from->tokenizer, from->chat_template, err));
     if (!from->end_mark) TRY(chat_end_mark(&from->end_mark, from->chat, err));
-    TRY(chat_prompt(&text, &n, from->chat, g->o->messages, err));
+    TRY(chat_prompt(&text, &n, from->chat, g->o->messages, g->o->messages_name ? g->o->messages_name : "conversation", err));
     enum cb_status status = prompt_encode(g, text, n, 0, err);
     free(text);
     TRY(status);

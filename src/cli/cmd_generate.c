@@ -140,16 +140,13 @@ static enum cb_status run_generate(struct cli *cli, struct generate_options *o, 
     else if (!o->api.prompt && !o->api.plan_only)
         status = read_all(&input, stdin, err);
     o->api.ids = ids;
+    if (o->messages && strcmp(o->messages, "-") != 0) o->api.messages_name = o->messages;
     if (o->messages)
         o->api.messages = input;
     else if (input)
         o->api.prompt = input;
     if (status == CB_OK) status = cli_engine(cli, false, &engine, err);
-    if (status == CB_OK) {
-        status = cb_generate(engine, &o->api, &r, err);
-        // the library does not know the name of the file
-        if (o->messages && err && !strncmp(err->message, "conversation: ", 14)) err_prefix(err, "%s", o->messages);
-    }
+    if (status == CB_OK) status = cb_generate(engine, &o->api, &r, err);
     if (status == CB_OK) {
         if (o->api.plan_only)
             print_plan(cli, &r);

@@ -61,8 +61,8 @@ wrong 1 'text: found a file that is no model; wanted a model' generate text --pr
 wrong 1 'missing: no such file or folder' pretrain missing --text text --out x
 wrong 1 'empty: found no text' pretrain m --text empty --out x --steps 1 --seq 16
 wrong 1 'byte 0xff at offset 5' pretrain m --text bad --out x --steps 1 --seq 16
-printf '[]' >none && wrong 1 'none: conversation: found a list of 0' generate m --messages none --chat-template chatml
-printf '[{]' >none && wrong 1 'none: conversation: JSON line 1' generate m --messages none --chat-template chatml
+printf '[]' >none && wrong 1 'none: found a list of 0' generate m --messages none --chat-template chatml
+printf '[{]' >none && wrong 1 'none: JSON line 1' generate m --messages none --chat-template chatml
 wrong 2 '--quote ab: wanted one character or none' finetune m --data t.csv --quote ab --tuner full --out x --steps 1 --seq 16
 wrong 1 't.csv: line 1: --column text=z: there is no column of this name; found "a", "b"' finetune m --data t.csv --column text=z --tuner full --out x --steps 1 --seq 16
 wrong 1 'cut.gz: ' pretrain m --text cut.gz --out x --steps 1 --seq 16
