@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/lapack.h"
+#include "base/name.h"
 #include "merge/lora.h"
 
 struct extraction {
@@ -12,7 +13,7 @@ struct extraction {
     struct arena *arena;
     struct lora_out *out;
     struct tensor_item *whole;
-    json_t *targets, *saved;  // sets of last parts of names
+    json_t *targets, *saved;  // sets of names, or of their last parts
     int n_out, n_whole;
     double square, lost;  // of all changes
     bool in_out, any_linear, any_bias;  // any_bias: of a layer with factors
@@ -83,47 +84,33 @@ static enum cb_status remember(json_t *set, const char *name, struct cb_err *err
     return CB_OK;
 }
 
-/* The site of a module by its name in the files, of n bytes. */
-static const struct lora_site *site_named(const struct extraction *e, const char *module, size_t n) {
-    const size_t p = strlen(e->prefix);
-    for (int i = 0; i < e->o->n_sites; i++) {
+/* The site that a tensor is the weight or bias of; *part: what follows the module's name in the tensor's. */
+static const struct lora_site *site_of(const struct extraction *e, const char *name, const char **part) {
+    const size_t p = strlen(e->prefix), n = name_ends(name, ".weight") ? strlen(name) - 7
+                                            : name_ends(name, ".bias") ? strlen(name) - 5
+                                                                       : strlen(name);
+    *part = name + n;
+    for (int i = 0; **part && i < e->o->n_sites; i++) {
         const char *site = e->o->sites[i].name;
-        if (strlen(site) == p + n && !strncmp(site + p, module, n)) return &e->o->sites[i];
+        if (strlen(site) == p + n && !strncmp(site + p, name, n)) return &e->o->sites[i];
     }
     return NULL;
 }
 
-static const struct lora_site *site_of(const struct extraction *e, const char *weight) {
-    const size_t n = strlen(weight);
-    return n > 7 && !strcmp(weight + n - 7, ".weight") ? site_named(e, weight, n - 7) : NULL;
-}
-
-/* What has no factors is stored as it was trained: a module of modules_to_save, or the bias of a layer with factors, under the name of PEFT's bias="lora_only". */
-static enum cb_status store_whole(struct extraction *e, const struct tensor *t, struct cb_err *err) {
-    // "model.norm.weight" is the module model.norm
-    const size_t n = strlen(t->name), cut = n > 7 && !strcmp(t->name + n - 7, ".weight") ? 7
-                                            : n > 5 && !strcmp(t->name + n - 5, ".bias") ? 5
-                                                                                         : 0;
-    const struct lora_site *site = cut == 5 ? site_named(e, t->name, n - cut) : NULL;
-    char *module = arena_strndup(e->arena, t->name, n - cut);
-    if (!module) return out_of_memory(err);
-    const bool beside = site && json_object_get(e->targets, last_part(module));
-    // a layer that was left out keeps the base's bias too
-    if (site && !beside) return CB_OK;
-    char *key = beside ? arena_printf(e->arena, "base_model.model.%s.base_layer.bias", site->name)
-                       : arena_printf(e->arena, "base_model.model.%s%s", e->prefix, t->name);
+/* What has no factors is stored as it was trained: under `key`, as a module of modules_to_save. */
+static enum cb_status store_whole(struct extraction *e, const struct tensor *t, const char *key, struct cb_err *err) {
     if (!key) return out_of_memory(err);
     e->whole[e->n_whole++] = (struct tensor_item){.name = key, .type = t->type, .data = tensor_data(t)};
     e->result->whole++;
-    e->any_bias |= beside;
-    return beside ? CB_OK : remember(e->saved, last_part(module), err);
+    return CB_OK;
 }
 
 /* Files of a bare body lack the first part of every name. */
 static enum cb_status find_prefix(struct extraction *e, struct cb_err *err) {
+    const char *part;
     e->prefix = "";
     for (int i = 0; i < tensors_count(e->o->base); i++)
-        if (site_of(e, tensors_at(e->o->base, i)->name)) return CB_OK;
+        if (site_of(e, tensors_at(e->o->base, i)->name, &part)) return CB_OK;
     for (int i = 0; i < e->o->n_sites; i++) {
         const char *dot = strchr(e->o->sites[i].name, '.');
         char *name = dot ? arena_printf(e->arena, "%s.weight", dot + 1) : NULL;
@@ -152,14 +139,16 @@ static enum cb_status one_site(struct extraction *e, const struct lora_site *s, 
         e->any_linear = true;
         e->in_out = s->in_out;
     }
-    return remember(e->targets, last_part(s->name), err);
+    // a last part may be that of a layer which is left out, too
+    return remember(e->targets, e->o->exclude ? s->name : last_part(s->name), err);
 }
 
-/* First the layers that get factors, then, when they are known, the rest. */
-static enum cb_status one_tensor(struct extraction *e, const struct tensor *base, bool is_first, struct cb_err *err) {
+/* Factors of a weight. The bias beside it is stored as PEFT's bias="lora_only" names it, all else as modules_to_save; layers that are left out keep the base's. */
+static enum cb_status one_tensor(struct extraction *e, const struct tensor *base, struct cb_err *err) {
     const struct tensor *tuned;
+    const char *part;
     char text[2][TYPE_TEXT];
-    const struct lora_site *s = base->type.rank == 2 ? site_of(e, base->name) : NULL;
+    const struct lora_site *s = site_of(e, base->name, &part);
     TRY(tensors_need(&tuned, e->o->tuned, base->name, err));
     struct cb_type want = base->type;
     want.dtype = tuned->type.dtype;
@@ -171,8 +160,19 @@ static enum cb_status one_tensor(struct extraction *e, const struct tensor *base
     if (s && e->o->exclude) TRY(pattern_matches(e->o->exclude, s->name, &excluded, err));
     if (excluded) return CB_OK;
     const bool is_vocabulary = s && (s->embedding || (e->o->vocabulary_head && !strcmp(s->name, e->o->vocabulary_head)));
-    if (s && (!is_vocabulary || e->o->embeddings)) return is_first ? one_site(e, s, base, tuned, err) : CB_OK;
-    return is_first || e->o->skip_whole ? CB_OK : store_whole(e, tuned, err);
+    const bool is_bias = !strcmp(part, ".bias"), is_matrix = base->type.rank == 2;
+    const bool has_factors = s && (is_bias || is_matrix) && (!is_vocabulary || e->o->embeddings);
+    if (has_factors && !is_bias) return one_site(e, s, base, tuned, err);
+    if (e->o->skip_whole) return CB_OK;
+    if (has_factors) {
+        e->any_bias = true;
+        return store_whole(e, tuned, arena_printf(e->arena, "base_model.model.%s.base_layer.bias", s->name), err);
+    }
+    // "model.norm.weight" is the module model.norm
+    char *module = arena_strndup(e->arena, base->name, (size_t)(part - base->name));
+    if (!module) return out_of_memory(err);
+    TRY(remember(e->saved, last_part(module), err));
+    return store_whole(e, tuned, arena_printf(e->arena, "base_model.model.%s%s", e->prefix, base->name), err);
 }
 
 static json_t *names_of(json_t *set) {
@@ -190,7 +190,7 @@ static enum cb_status extract(struct extraction *e, const char *folder, struct c
     e->saved = json_object();
     if (!e->out || !e->whole || !e->targets || !e->saved) return out_of_memory(err);
     TRY(find_prefix(e, err));
-    for (int i = 0; i < 2 * n; i++) TRY(one_tensor(e, tensors_at(e->o->base, i % n), i < n, err));
+    for (int i = 0; i < n; i++) TRY(one_tensor(e, tensors_at(e->o->base, i), err));
     if (!e->n_out) FAIL(err, CB_E_ARGUMENT, "extract: no site is left; wanted linear layers");
     e->result->sites = e->n_out;
     e->result->kept = e->square > 0 ? 1 - e->lost / e->square : 1;

@@ -127,8 +127,8 @@ TEST(merge_extract, at_full_rank_it_is_the_training) {
     cb_engine_destroy(&engine);
 }
 
-/* A layer's bias goes beside its factors, where PEFT looks for it (bias: lora_only), not to modules_to_save, which would want the weight too; that of a layer
-   that is left out stays the base's. */
+/* A layer's bias goes beside its factors, where PEFT looks for it (bias: lora_only), not to modules_to_save, which would want the weight too, as of a head;
+   that of a layer that is left out stays the base's, and no target means that layer. */
 TEST(merge_extract, biases_of_layers_lie_beside_their_factors) {
     struct cb_err err = {0};
     char folder[128], out[160];
@@ -138,31 +138,44 @@ TEST(merge_extract, biases_of_layers_lie_beside_their_factors) {
     snprintf(out, sizeof out, "%s/out", folder);
     for (int m = 0; m < 2; m++) {
         for (int i = 0; i < 12; i++) data[m][i] = (float)((m + 1) * (i + 1) % 7);
-        static const char *const names[] = {"l.q.weight", "l.q.bias", "l.up.weight", "l.up.bias", "l.norm.weight", "l.norm.bias"};
-        struct tensor_item items[6];
-        for (int i = 0; i < 6; i++) {
+        static const char *const names[] = {"l.q.weight", "l.q.bias",      "n.q.weight",  "n.q.bias",
+                                            "score.bias", "l.norm.weight", "l.norm.bias", "score.weight"};
+        struct tensor_item items[8];
+        for (int i = 0; i < 8; i++) {
             const struct cb_type matrix = type_make(CB_DTYPE_F32, 2, (const int64_t[]){3, 4});
             const struct cb_type vector = type_make(CB_DTYPE_F32, 1, (const int64_t[]){3});
-            items[i] = (struct tensor_item){.name = names[i], .type = i == 0 || i == 2 ? matrix : vector, .data = data[m]};
+            items[i] = (struct tensor_item){.name = names[i], .type = i == 0 || i == 2 || i == 7 ? matrix : vector, .data = data[m]};
         }
         char path[200];
         snprintf(path, sizeof path, "%s/%d.safetensors", folder, m);
-        CHECK_OK(tensors_write(path, items, 6, NULL, NULL, NULL, &err));
+        CHECK_OK(tensors_write(path, items, 8, NULL, NULL, NULL, &err));
         CHECK_OK(tensors_open(&model[m], path, &err));
     }
-    static const struct lora_site sites[] = {{.name = "l.q"}, {.name = "l.up"}};
+    static const struct lora_site sites[] = {{.name = "l.q"}, {.name = "n.q"}, {.name = "score"}};
     struct pattern *exclude;
     struct lora_extracted result;
-    CHECK_OK(pattern_create(&exclude, ".*up", "exclude", &err));
-    const struct lora_extract o = {
-        .base = model[0], .tuned = model[1], .sites = sites, .n_sites = 2, .rank = 3, .exclude = exclude, .base_path = "base"};
+    CHECK_OK(pattern_create(&exclude, "n.*", "exclude", &err));
+    const struct lora_extract o = {.base = model[0],
+                                   .tuned = model[1],
+                                   .sites = sites,
+                                   .n_sites = 3,
+                                   .vocabulary_head = "score",
+                                   .rank = 3,
+                                   .exclude = exclude,
+                                   .base_path = "base"};
     CHECK_OK(lora_extract(&o, out, &result, &err));
     struct tensors *got;
     CHECK_OK(tensors_open(&got, path_of(out, "adapter_model.safetensors"), &err));
     const struct tensor *bias = tensors_find(got, "base_model.model.l.q.base_layer.bias");
-    CHECK(bias && ((const float *)tensor_data(bias))[2] == data[1][2] && tensors_count(got) == 5, "%d tensors", tensors_count(got));
+    CHECK(bias && ((const float *)tensor_data(bias))[2] == data[1][2] && tensors_count(got) == 7, "%d tensors", tensors_count(got));
+    CHECK(tensors_find(got, "base_model.model.score.bias") && tensors_find(got, "base_model.model.score.weight"), "the head");
     json_t *config = json_of(path_of(out, "adapter_config.json")), *saved = json_object_get(config, "modules_to_save");
-    CHECK(json_array_size(saved) == 1 && !strcmp(json_string_value(json_array_get(saved, 0)), "norm"), "modules_to_save");
+    char *said = json_dumps(saved, JSON_COMPACT | JSON_ENCODE_ANY),
+         *meant = json_dumps(json_object_get(config, "target_modules"), JSON_COMPACT);
+    CHECK(said && !strcmp(said, "[\"norm\",\"score\"]"), "modules_to_save: %s", said);
+    CHECK(meant && !strcmp(meant, "[\"l.q\"]"), "target_modules: %s", meant);
+    free(said);
+    free(meant);
     CHECK(!strcmp(json_string_value(json_object_get(config, "bias")), "lora_only"), "bias");
     json_decref(config);
     pattern_destroy(&exclude);
