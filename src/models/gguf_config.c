@@ -112,19 +112,16 @@ static enum cb_status read_long_factors(bool *is_there, json_t *config, const st
     return put(config, "original_max_position_embeddings", json_integer(original), err);
 }
 
-/* YaRN's bounds, and its scale of attention beside the rule that readers take: 0.1 ln(factor) + 1. */
-static const double yarn_fast = 32, yarn_slow = 1;
-static double yarn_usual(double factor) { return factor <= 1 ? 1 : 0.1 * log(factor) + 1; }
-
+/* YaRN's bounds, and its scale of attention beside the rule that readers take. */
 static enum cb_status read_yarn(json_t *scaling, const struct gguf_arch *arch, struct gguf *g, double attention, struct cb_err *err) {
     char name[NAME];
-    double fast = yarn_fast, slow = yarn_slow;
+    double fast = ROPE_YARN_FAST, slow = ROPE_YARN_SLOW;
     TRY(gguf_get_float(&fast, g, full(name, arch, "rope.scaling.yarn_beta_fast"), 1e-6, 1e9, false, err));
     TRY(gguf_get_float(&slow, g, full(name, arch, "rope.scaling.yarn_beta_slow"), 1e-6, 1e9, false, err));
-    if (fast != yarn_fast) TRY(put(scaling, "beta_fast", json_real(fast), err));
-    if (slow != yarn_slow) TRY(put(scaling, "beta_slow", json_real(slow), err));
+    if (fast != ROPE_YARN_FAST) TRY(put(scaling, "beta_fast", json_real(fast), err));
+    if (slow != ROPE_YARN_SLOW) TRY(put(scaling, "beta_slow", json_real(slow), err));
     const double factor = json_number_value(json_object_get(scaling, "factor"));
-    return attention == 1 ? CB_OK : put(scaling, "attention_factor", json_real(attention * yarn_usual(factor)), err);
+    return attention == 1 ? CB_OK : put(scaling, "attention_factor", json_real(attention * rope_yarn_attention(factor, 1)), err);
 }
 
 /* rope.scaling.* and the divisors in rope_freqs.weight. */
@@ -254,10 +251,10 @@ static enum cb_status put_option(struct gguf_builder *b, const struct gguf_arch 
 
 static enum cb_status put_yarn(struct gguf_builder *b, const struct gguf_arch *arch, const struct rope *rope, struct cb_err *err) {
     char name[NAME];
-    const double attention = rope->attention_factor / yarn_usual(rope->factor);
+    const double attention = rope->attention_factor / rope_yarn_attention(rope->factor, 1);
     if (!rope->truncate) FAIL(err, CB_E_UNSUPPORTED, "rope_scaling: truncate: found false; GGUF has no key for it, readers take true");
-    if (rope->beta_fast != yarn_fast) gguf_put_f32(b, full(name, arch, "rope.scaling.yarn_beta_fast"), rope->beta_fast);
-    if (rope->beta_slow != yarn_slow) gguf_put_f32(b, full(name, arch, "rope.scaling.yarn_beta_slow"), rope->beta_slow);
+    if (rope->beta_fast != ROPE_YARN_FAST) gguf_put_f32(b, full(name, arch, "rope.scaling.yarn_beta_fast"), rope->beta_fast);
+    if (rope->beta_slow != ROPE_YARN_SLOW) gguf_put_f32(b, full(name, arch, "rope.scaling.yarn_beta_slow"), rope->beta_slow);
     if (fabs(attention - 1) > 1e-6) gguf_put_f32(b, full(name, arch, "rope.scaling.attn_factor"), attention);
     return CB_OK;
 }

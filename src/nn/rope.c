@@ -42,14 +42,13 @@ static void dynamic_scale(const struct rope *r, int64_t length, float *inv_freq)
 }
 
 /* ---- YaRN */
-/* Its 0.1 ln(s) + 1 rule, weighted by m. */
-static double yarn_attention(double factor, double m) { return factor <= 1 ? 1 : 0.1 * m * log(factor) + 1; }
+double rope_yarn_attention(double factor, double m) { return factor <= 1 ? 1 : 0.1 * m * log(factor) + 1; }
 
 static enum cb_status yarn_parse(struct rope *r, const json_t *o, const struct rope_source *s, struct cb_err *err) {
     const char *name = s->name;
     double mscale = 0, mscale_all = 0;
-    r->beta_fast = 32;
-    r->beta_slow = 1;
+    r->beta_fast = ROPE_YARN_FAST;
+    r->beta_slow = ROPE_YARN_SLOW;
     r->attention_factor = 0;
     r->truncate = true;
     TRY(json_get_int(&r->original_positions, o, name, "original_max_position_embeddings", 1, MAX_POSITIONS, false, err));
@@ -60,9 +59,9 @@ static enum cb_status yarn_parse(struct rope *r, const json_t *o, const struct r
     TRY(json_get_float(&mscale_all, o, name, "mscale_all_dim", 0, 1e6, false, err));
     TRY(json_get_bool(&r->truncate, o, name, "truncate", false, err));
     if (r->attention_factor == 0 && mscale != 0 && mscale_all != 0)
-        r->attention_factor = yarn_attention(r->factor, mscale) / yarn_attention(r->factor, mscale_all);
+        r->attention_factor = rope_yarn_attention(r->factor, mscale) / rope_yarn_attention(r->factor, mscale_all);
     else if (r->attention_factor == 0)
-        r->attention_factor = yarn_attention(r->factor, 1);
+        r->attention_factor = rope_yarn_attention(r->factor, 1);
     return CB_OK;
 }
 

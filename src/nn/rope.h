@@ -40,4 +40,7 @@ enum cb_status rope_parse(struct rope *rope, const struct rope_source *source, s
 void rope_frequencies(const struct rope *rope, int64_t length, float *inv_freq);
 /* The same as a constant in the graph. */
 struct cb_tensor *rope_tensor(struct cb_graph *g, const struct rope *rope, int64_t length);
+/* YaRN's bounds of turns, and its scale of attention, 0.1 m ln(factor) + 1, where nothing else is given (m: 1). */
+enum { ROPE_YARN_FAST = 32, ROPE_YARN_SLOW = 1 };
+double rope_yarn_attention(double factor, double m);
 #endif
