@@ -62,8 +62,11 @@ static enum cb_status refuse_options(const json_t *config, const char *path, str
 static enum cb_status read_config(struct lora *l, struct arena *arena, struct cb_err *err) {
     char *text;
     size_t n;
-    const char *path = arena_printf(arena, "%s/adapter_config.json", l->path), *kind = NULL, *bias = "none";
-    if (!path) FAIL(err, CB_E_MEMORY, "%s: out of memory", l->path);
+    const char *path = arena_printf(arena, "%s/adapter_config.json", l->path);
+    const char *place = arena_printf(arena, "%s/adapter_config.json: rank_pattern", l->path), *key, *kind = NULL, *bias = "none";
+    const json_t *ranks = NULL;
+    json_t *value;
+    if (!path || !place) FAIL(err, CB_E_MEMORY, "%s: out of memory", l->path);
     TRY(io_read_file(&text, &n, path, CONFIG_LIMIT, err));
     enum cb_status status = json_parse_config(&l->config, text, n, path, err);
     free(text);
@@ -75,12 +78,11 @@ static enum cb_status read_config(struct lora *l, struct arena *arena, struct cb
     l->start = start_of(l->config);
     TRY(json_get_int(&l->r, l->config, path, "r", 1, 1 << 20, false, err));
     l->most = l->r;
-    const char *key;
-    json_t *rank;
-    json_object_foreach(json_object_get(l->config, "rank_pattern"), key, rank) {
-        if (!json_is_integer(rank) || json_integer_value(rank) < 1 || json_integer_value(rank) > 1 << 20)
-            FAIL(err, CB_E_FORMAT, "%s: rank_pattern: '%.60s': wanted an integer in [1, %d]", path, key, 1 << 20);
-        if (json_integer_value(rank) > l->most) l->most = json_integer_value(rank);
+    TRY(json_get_object(&ranks, l->config, path, "rank_pattern", false, err));
+    json_object_foreach((json_t *)ranks, key, value) {
+        int64_t rank;
+        TRY(json_get_int(&rank, ranks, place, key, 1, 1 << 20, true, err));
+        if (rank > l->most) l->most = rank;
     }
     TRY(json_get_float(&l->alpha, l->config, path, "lora_alpha", -1e12, 1e12, false, err));
     TRY(json_get_bool(&l->rslora, l->config, path, "use_rslora", false, err));
