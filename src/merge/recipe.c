@@ -106,6 +106,7 @@ static enum cb_status read_slices(struct merge_recipe *r, const json_t *list, st
         snprintf(where, sizeof where, "slices[%zu]", i);
         if (!json_is_object(item)) FAIL(err, CB_E_FORMAT, "%s: %s: wanted a mapping with `sources`", r->name, where);
         TRY(check_keys(item, r->name, where, keys, err));
+        snprintf(where, sizeof where, "slices[%zu].base_model", i);
         TRY(read_model(&s->base, json_object_get(item, "base_model"), r->name, where, false, err));
         if (!s->base) s->base = r->base;
         snprintf(where, sizeof where, "slices[%zu].sources", i);
