@@ -305,7 +305,7 @@ enum cb_status combine_move_tokens(json_t *config, const struct merge_plan *plan
 }
 
 enum cb_status combine_write_vocabulary(const struct combine_vocabulary *v, const char *folder, struct cb_err *err) {
-    if (!v->json) return files_copy_tokenizer(v->folder, folder, NULL, err);
+    if (!v->json) return files_copy_tokenizer(v->folder, folder, err);
     TRY(files_copy_settings(v->folder, folder, err));
     return files_write_text(folder, "tokenizer.json", v->json, err);
 }

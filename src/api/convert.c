@@ -108,7 +108,7 @@ static enum cb_status to_folder(struct conversion *c, struct cb_convert_result *
     }
     TRY(io_mkdirs(c->o->out, err));
     TRY(model_save(c->model, c->store, c->o->out, c->o->split_bytes, asked, err));
-    TRY(files_copy_tokenizer(c->o->in, c->o->out, NULL, err));
+    TRY(files_copy_tokenizer(c->o->in, c->o->out, err));
     TRY(files_write_text(c->o->out, "run.json", c->o->run_json, err));
     TRY(tensors_open(&written, c->o->out, err));
     result->tensors = tensors_count(written);

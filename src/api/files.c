@@ -56,34 +56,35 @@ static const char *const part_names[] = {"merges.txt", "vocab.bpe", "target.spm"
 static const char *const setting_names[] = {"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"};
 enum { N_PART_NAMES = sizeof part_names / sizeof *part_names, N_SETTING_NAMES = sizeof setting_names / sizeof *setting_names };
 
-/* The i-th of the files that a tokenizer begins with, of its parts and of what goes with it; NULL after the last. *begins: one of the first. */
-static const char *file_name(size_t i, bool *begins) {
+/* The i-th of the files that a tokenizer begins with, of its parts and of what goes with it; NULL after the last. */
+static const char *file_name(size_t i) {
     size_t n = 0;
     while (tokenizer_file_names[n]) n++;
-    *begins = i < n;
     if (i < n) return tokenizer_file_names[i];
     i -= n;
     if (i < N_PART_NAMES) return part_names[i];
     return i < N_PART_NAMES + N_SETTING_NAMES ? setting_names[i - N_PART_NAMES] : NULL;
 }
 
+/* FROM/NAME into another folder, where it is there. */
+static enum cb_status copy_named(const char *from, const char *to, const char *name, struct cb_err *err) {
+    char *source = io_path_join(from, name);
+    if (!source) FAIL(err, CB_E_MEMORY, "%s: out of memory", name);
+    const bool is_there = io_is_file(source) && strcmp(from, to) != 0;
+    const enum cb_status status = is_there ? files_copy_into(source, to, name, err) : CB_OK;
+    free(source);
+    return status;
+}
+
 enum cb_status files_copy_settings(const char *from, const char *to, struct cb_err *err) {
-    if (!io_is_folder(from)) return gguf_is_path(from) ? gguf_write_tokenizer(from, to, NULL, err) : CB_OK;
-    for (size_t i = 0; i < N_SETTING_NAMES; i++) {
-        char *source = io_path_join(from, setting_names[i]), *target = io_path_join(to, setting_names[i]);
-        enum cb_status status = source && target ? CB_OK : err_set(err, CB_E_MEMORY, __FILE__, __LINE__, "tokenizer: out of memory");
-        if (status == CB_OK && io_is_file(source)) status = copy_file(source, target, err);
-        free(source);
-        free(target);
-        TRY(status);
-    }
+    if (!io_is_folder(from)) return gguf_is_path(from) ? gguf_write_tokenizer(from, to, err) : CB_OK;
+    for (size_t i = 0; i < N_SETTING_NAMES; i++) TRY(copy_named(from, to, setting_names[i], err));
     return CB_OK;
 }
 
 void files_remove_tokenizer(const char *folder) {
     const char *name;
-    bool begins;
-    for (size_t i = 0; (name = file_name(i, &begins)); i++) {
+    for (size_t i = 0; (name = file_name(i)); i++) {
         char *path = io_path_join(folder, name);
         if (path) unlink(path);
         free(path);
@@ -91,27 +92,16 @@ void files_remove_tokenizer(const char *folder) {
     rmdir(folder);
 }
 
-enum cb_status files_copy_tokenizer(const char *from, const char *to, bool *found, struct cb_err *err) {
-    bool is_folder = io_is_folder(from), done = false;
-    if (!is_folder && gguf_is_path(from)) return gguf_write_tokenizer(from, to, found, err);
-    if (!is_folder && io_is_file(from)) TRY(convert_file(from, to, &done, err));
-    if (found) *found = done;
+enum cb_status files_copy_tokenizer(const char *from, const char *to, struct cb_err *err) {
+    const bool is_folder = io_is_folder(from);
     const char *name;
-    bool begins;
-    // of one file: as tokenizer.json
-    const size_t n = done ? 0 : is_folder ? SIZE_MAX : 1;
-    for (size_t i = 0; i < n && (name = file_name(i, &begins)); i++) {
-        char *source = is_folder ? io_path_join(from, name) : strdup(from), *target = io_path_join(to, name);
-        enum cb_status status = source && target ? CB_OK : CB_E_MEMORY;
-        if (status == CB_OK && io_is_file(source) && strcmp(source, target) != 0) {
-            status = copy_file(source, target, err);
-            if (found && begins) *found = true;
-        }
-        free(source);
-        free(target);
-        if (status == CB_E_MEMORY) FAIL(err, CB_E_MEMORY, "tokenizer: out of memory");
-        TRY(status);
+    bool done = false;
+    if (!is_folder && gguf_is_path(from)) return gguf_write_tokenizer(from, to, err);
+    if (!is_folder && io_is_file(from)) {
+        TRY(convert_file(from, to, &done, err));
+        return done ? CB_OK : files_copy_into(from, to, "tokenizer.json", err);
     }
+    for (size_t i = 0; (name = file_name(i)); i++) TRY(copy_named(from, to, name, err));
     return CB_OK;
 }
 

@@ -8,8 +8,8 @@ enum cb_status files_write_text(const char *folder, const char *name, const char
 /* The bytes of a file as FOLDER/NAME. */
 enum cb_status files_copy_into(const char *from, const char *folder, const char *name, struct cb_err *err);
 /* Copies those of tokenizer.json, tokenizer_config.json, special_tokens_map.json, vocab.json, merges.txt, ... that are in `from` (a folder or one
-   tokenizer file) into the folder `to`; the vocabulary of a .gguf file becomes the first two. *found: any that a tokenizer can be made of. Nullable: found. */
-enum cb_status files_copy_tokenizer(const char *from, const char *to, bool *found, struct cb_err *err);
+   tokenizer file) into the folder `to`; the vocabulary of a .gguf file becomes the first two. */
+enum cb_status files_copy_tokenizer(const char *from, const char *to, struct cb_err *err);
 /* What goes with a tokenizer and is no part of it: tokenizer_config.json, special_tokens_map.json, chat_template.jinja (of a .gguf file: a tokenizer.json too). */
 enum cb_status files_copy_settings(const char *from, const char *to, struct cb_err *err);
 /* Removes the files of a tokenizer, and the folder where it holds nothing else. */

@@ -15,6 +15,6 @@ enum cb_status gguf_arrays_read(struct gguf_arrays *out, bool *there, struct ggu
 void gguf_arrays_free(struct gguf_arrays *arrays);
 /* gguf_tokenizer.c: the tokenizer of an open file. */
 enum cb_status gguf_tokenizer(struct tokenizer **tokenizer, struct gguf *gguf, struct cb_err *err);
-/* The vocabulary of a file as tokenizer.json and tokenizer_config.json of a folder, where it has one. Nullable: found. */
-enum cb_status gguf_write_tokenizer(const char *path, const char *folder, bool *found, struct cb_err *err);
+/* The vocabulary of a file as tokenizer.json and tokenizer_config.json of a folder, where it has one. */
+enum cb_status gguf_write_tokenizer(const char *path, const char *folder, struct cb_err *err);
 #endif

@@ -41,12 +41,11 @@ static enum cb_status write_config(const char *folder, struct gguf *g, const str
     return status;
 }
 
-enum cb_status gguf_write_tokenizer(const char *path, const char *folder, bool *found, struct cb_err *err) {
+enum cb_status gguf_write_tokenizer(const char *path, const char *folder, struct cb_err *err) {
     struct gguf *g;
     struct tokenizer *t = NULL;
     char *text = NULL;
     size_t n;
-    if (found) *found = false;
     TRY(gguf_open(&g, path, err));
     enum cb_status status = CB_OK;
     if (gguf_find(g, "tokenizer.ggml.tokens")) {
@@ -54,7 +53,6 @@ enum cb_status gguf_write_tokenizer(const char *path, const char *folder, bool *
         if (status == CB_OK) status = tokenizer_to_json(t, &text, &n, err);
         if (status == CB_OK) status = files_write_text(folder, "tokenizer.json", text, err);
         if (status == CB_OK) status = write_config(folder, g, t, err);
-        if (found) *found = status == CB_OK;
     }
     free(text);
     tokenizer_destroy(&t);

@@ -80,7 +80,7 @@ static enum cb_status write_model(struct cb_engine *engine, const struct cb_init
     if (status == CB_OK) status = model_init_weights(model, store, engine->options.seed, err);
     if (status == CB_OK) status = io_mkdirs(o->out, err);
     if (status == CB_OK) status = model_save(model, store, o->out, 0, dtype, err);
-    if (status == CB_OK && o->tokenizer) status = files_copy_tokenizer(o->tokenizer, o->out, NULL, err);
+    if (status == CB_OK && o->tokenizer) status = files_copy_tokenizer(o->tokenizer, o->out, err);
     if (status == CB_OK) status = files_write_text(o->out, "run.json", o->run_json, err);
     store_destroy(&store);
     model_destroy(&model);

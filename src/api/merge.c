@@ -175,7 +175,7 @@ static enum cb_status to_folder(struct merge *m, enum cb_dtype dtype, struct cb_
     TRY(compare(m, &m->in, err));
     TRY(io_mkdirs(o->out, err));
     TRY(model_save(m->in.model, m->in.store, o->out, o->shard_bytes, dtype, err));
-    TRY(files_copy_tokenizer(o->model, o->out, NULL, err));
+    TRY(files_copy_tokenizer(o->model, o->out, err));
     return files_write_text(o->out, "run.json", o->run_json, err);
 }
 

@@ -223,7 +223,7 @@ static enum cb_status write_result(struct run *r, const struct loop_event *last,
         TRY(in->tasks ? write_modules(r, last, err) : write_module(r, r->training.module, r->o->out, last, err));
     } else {
         TRY(model_save(in->model, in->store, r->o->out, 0, CB_DTYPE_COUNT, err));
-        TRY(files_copy_tokenizer(r->o->model, r->o->out, NULL, err));
+        TRY(files_copy_tokenizer(r->o->model, r->o->out, err));
     }
     if (r->task && !r->training.module) TRY(task_write_labels(labelled_labels(r->data.examples), r->task, r->o->out, err));
     // a template that was given goes with what was trained on it
