@@ -4,6 +4,7 @@
 
 #include "api/combine.h"
 #include "api/files.h"
+#include "base/name.h"
 #include "base/table.h"
 #include "io/file.h"
 #include "text/tokenizer.h"
@@ -282,13 +283,11 @@ static json_t *moved(const json_t *value, const struct merge_plan *plan) {
 }
 
 enum cb_status combine_move_tokens(json_t *config, const struct merge_plan *plan, struct cb_err *err) {
-    static const char ending[] = "token_id";
     const char *key;
     json_t *value;
     void *next;
     json_object_foreach_safe(config, next, key, value) {
-        const size_t n = strlen(key), m = strlen(ending);
-        if (!plan->vocabulary || n < m || strcmp(key + n - m, ending) != 0) continue;
+        if (!plan->vocabulary || !name_ends(key, "token_id")) continue;
         json_t *to = NULL;
         if (json_is_integer(value)) to = moved(value, plan);
         if (json_is_array(value)) {

@@ -8,6 +8,7 @@
 
 #include "api/files.h"
 #include "api/sets.h"
+#include "base/name.h"
 #include "io/file.h"
 #include "modules/expression.h"
 
@@ -137,9 +138,7 @@ enum cb_status task_of_modules(const struct task **task, struct labels *labels, 
 static enum cb_status read_model(struct labels *labels, const struct task *task, const char *folder, struct cb_err *err) {
     struct model *m;
     TRY(model_describe(&m, folder, err));
-    const size_t n = strlen(m->class->name), end = strlen(task->class);
-    const bool is_own = n >= end && strcmp(m->class->name + n - end, task->class) == 0;
-    const json_t *names = is_own ? json_object_get(m->config, "id2label") : NULL;
+    const json_t *names = name_ends(m->class->name, task->class) ? json_object_get(m->config, "id2label") : NULL;
     enum cb_status status = CB_OK;
     for (int i = 0; status == CB_OK && names && i < m->n_labels; i++) {
         char key[16];

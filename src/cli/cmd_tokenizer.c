@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/name.h"
 #include "cli/cli.h"
 
 struct tokenizer_options {
@@ -231,11 +232,11 @@ static enum cb_status check_ids(const json_t *list, const struct cb_tokenizer *t
 
 static enum cb_status from_file(struct cli *cli, const struct tokenizer_options *o, const struct cb_tokenizer *t, bool is_encode,
                                 struct cb_err *err) {
-    size_t n, length = o->file ? strlen(o->file) : 0;
+    size_t n;
     char *bytes = read_all(o->file, &n);
     if (!bytes) FAIL(err, CB_E_IO, "%s: cannot be read", o->file ? o->file : "standard input");
     enum cb_status status = CB_OK;
-    if (length > 6 && strcmp(o->file + length - 6, ".jsonl") == 0) {
+    if (o->file && name_ends(o->file, ".jsonl")) {
         int64_t number = 1;
         for (char *p = bytes, *end; p < bytes + n && status == CB_OK; p = end + 1, number++) {
             end = memchr(p, '\n', (size_t)(bytes + n - p));

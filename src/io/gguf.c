@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/name.h"
 #include "base/table.h"
 #include "io/gguf_private.h"
 
@@ -337,10 +338,7 @@ const struct gguf_key *gguf_find(const struct gguf *g, const char *name) {
 
 /* ---- parts */
 
-bool gguf_is_path(const char *path) {
-    size_t n = strlen(path);
-    return n > 5 && !strcmp(path + n - 5, ".gguf");
-}
+bool gguf_is_path(const char *path) { return name_ends(path, ".gguf"); }
 
 /* Number and count of a part, from its keys; 0 of 1 where there are none. */
 static enum cb_status part_of(const struct gguf *g, int64_t *no, int64_t *count, struct cb_err *err) {
@@ -379,8 +377,7 @@ static enum cb_status part_add(struct gguf *into, const char *path, int64_t i, i
 static bool is_part_name(const char *path, int64_t no, int64_t count) {
     char end[64];
     snprintf(end, sizeof end, "-%05lld-of-%05lld.gguf", (long long)no + 1, (long long)count);
-    size_t n = strlen(path), m = strlen(end);
-    return n > m && !strcmp(path + n - m, end);
+    return name_ends(path, end);
 }
 
 static enum cb_status open_one(struct gguf **out, const char *path, struct cb_err *err) {

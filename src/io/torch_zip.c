@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/name.h"
 #include "base/table.h"
 #include "io/torch_private.h"
 
@@ -129,10 +130,7 @@ const struct zip_member *zip_find(const struct zip *zip, const char *name) {
 }
 
 const struct zip_member *zip_find_end(const struct zip *zip, const char *end) {
-    const size_t n = strlen(end);
-    for (int i = 0; i < zip->n; i++) {
-        const size_t length = strlen(zip->members[i].name);
-        if (length >= n && strcmp(zip->members[i].name + length - n, end) == 0) return &zip->members[i];
-    }
+    for (int i = 0; i < zip->n; i++)
+        if (name_ends(zip->members[i].name, end)) return &zip->members[i];
     return NULL;
 }

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "base/name.h"
 #include "text/bpe.h"
 #include "text/config.h"
 #include "text/formats.h"
@@ -151,17 +152,12 @@ static enum cb_status file_build(struct tokenizer *t, const struct text_file *fi
     return tokenizer_finish(t, name, err);
 }
 
-/* A file of that name is JSON, whatever it holds. */
-static bool is_json_name(const char *name) {
-    size_t n = strlen(name), m = strlen("tokenizer.json");
-    return n >= m && !strcmp(name + n - m, "tokenizer.json");
-}
-
 enum cb_status tokenizer_load_file(struct tokenizer **tokenizer, const struct text_file *file, struct cb_err *err) {
     size_t at = 0;
     *tokenizer = NULL;
     while (at < file->n && strchr(" \t\r\n", file->bytes[at])) at++;
-    if (is_json_name(file->name) || (!is_spm(file->bytes, file->n) && at < file->n && file->bytes[at] == '{')) {
+    // a file of that name is JSON, whatever it holds
+    if (name_ends(file->name, "tokenizer.json") || (!is_spm(file->bytes, file->n) && at < file->n && file->bytes[at] == '{')) {
         TRY(tokenizer_load_bytes(tokenizer, file->bytes, file->n, file->name, err));
         config_ends(*tokenizer, file->config);
         return CB_OK;
