@@ -161,8 +161,7 @@ static enum cb_status ids_put(struct builder *b, const struct source_piece *p, i
     for (size_t i = 0; i < json_array_size(p->ids); i++) {
         const json_int_t id = json_integer_value(json_array_get(p->ids, i));
         const json_int_t label = p->labels ? json_integer_value(json_array_get(p->labels, i)) : id;
-        if (id >= size)
-            FAIL(err, CB_E_FORMAT, "ids[%zu]: found %lld; wanted a token id below %lld", i, (long long)id, (long long)size);
+        if (id >= size) FAIL(err, CB_E_FORMAT, "ids[%zu]: found %lld; wanted a token id below %lld", i, (long long)id, (long long)size);
         if (label != id && label != -100)
             FAIL(err, CB_E_FORMAT, "labels[%zu]: found %lld; wanted the id at its place, %lld, or -100", i, (long long)label,
                  (long long)id);

@@ -192,11 +192,6 @@ static enum cb_status add_words(struct build *b, const struct record *r, const c
     return status;
 }
 
-static bool is_json(const char *path) {
-    const struct reader_kind *kind = reader_by_name(path);
-    return kind && strcmp(kind->name, "json") == 0;
-}
-
 static enum cb_status read_file(struct build *b, const char *path, struct cb_err *err) {
     static const struct {
         enum record_shape shape;
@@ -212,7 +207,7 @@ static enum cb_status read_file(struct build *b, const char *path, struct cb_err
     const struct record *r;
     char where[600];
     int64_t n = b->out->n_rows;
-    const char *named = b->o->records.format ? b->o->records.format : is_json(path) ? kinds[b->o->kind].json : NULL;
+    const char *named = b->o->records.format ? b->o->records.format : reader_is_called(path, ".json") ? kinds[b->o->kind].json : NULL;
     if (named) TRY(reader_by_format(&format, named, err));
     // a list of records is called .json too
     if (format && !b->o->records.format && !reader_fits(format, path)) format = NULL;

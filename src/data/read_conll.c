@@ -22,7 +22,7 @@ struct conll {
 static enum cb_status conll_open(struct reader *r, struct cb_err *err) {
     struct conll *c = r->state;
     (void)err;
-    c->is_conllu = strstr(r->path, ".conllu") != NULL;
+    c->is_conllu = reader_is_called(r->path, ".conllu");
     return CB_OK;
 }
 

@@ -112,10 +112,10 @@ static const char *cell(const struct csv *c, size_t i, size_t *n) {
 // The separator that the first line has most of, outside quotes; a tab where the name says so.
 static char separator_find(const struct reader *r, const struct csv *c) {
     static const char candidates[] = ",\t;|";
-    size_t best = 0, count[4] = {0}, length = strlen(r->path);
-    bool inside = false, tabs = strstr(r->path, ".tsv") || (length > 4 && !strcmp(r->path + length - 4, ".tab"));
+    size_t best = 0, count[4] = {0};
+    bool inside = false;
     if (r->separator && *r->separator) return !strcmp(r->separator, "\\t") || !strcmp(r->separator, "tab") ? '\t' : *r->separator;
-    if (tabs) return '\t';
+    if (reader_is_called(r->path, ".tsv") || reader_is_called(r->path, ".tab")) return '\t';
     for (size_t i = r->at; i < r->n && (inside || r->ahead[i] != '\n'); i++) {
         const char *found = r->ahead[i] ? strchr(candidates, r->ahead[i]) : NULL;
         inside ^= (unsigned char)r->ahead[i] == c->quote;

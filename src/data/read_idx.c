@@ -103,11 +103,8 @@ static enum cb_status labels_find(char **out, const char *path, struct cb_err *e
     const size_t n = strlen(path) + 8;
     char *text = malloc(n);
     if (!text) FAIL(err, CB_E_MEMORY, "%s: out of memory", path);
-    static const char *const packed[] = {".gz", ".zst"};
     const char *end = kind + 4;
-    int length = (int)strlen(end);
-    for (size_t i = 0; i < 2; i++)
-        if ((size_t)length > strlen(packed[i]) && !strcmp(end + length - strlen(packed[i]), packed[i])) length -= (int)strlen(packed[i]);
+    const int length = (int)reader_plain_length(path) - (int)(end - path);
     static const char *const tries[] = {"", ".gz", ".zst"};
     for (size_t i = 0; i < 3; i++) {
         snprintf(text, n, "%.*slabels%.*sidx1%.*s%s", (int)(word - path), path, (int)(kind - word - 6), word + 6, length, end, tries[i]);

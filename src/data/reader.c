@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/name.h"
 #include "io/file.h"
 #include "text/buffer.h"
 #include "text/utf8.h"
@@ -25,17 +26,17 @@ const struct reader_kind *const *reader_kinds(void) {
     return kinds;
 }
 
-/* Of the first n bytes of a name. */
-static bool part_ends(const char *name, size_t n, const char *end) {
-    size_t m = strlen(end);
-    return n > m && !memcmp(name + n - m, end, m);
+size_t reader_plain_length(const char *path) { return strlen(path) - (name_ends(path, ".gz") ? 3 : name_ends(path, ".zst") ? 4 : 0); }
+
+bool reader_is_called(const char *path, const char *end) {
+    const size_t n = reader_plain_length(path), m = strlen(end);
+    return n > m && !memcmp(path + n - m, end, m);
 }
 
 const struct reader_kind *reader_by_name(const char *path) {
-    size_t n = strlen(path), plain = part_ends(path, n, ".gz") ? n - 3 : part_ends(path, n, ".zst") ? n - 4 : n;
     for (const struct reader_kind *const *k = reader_kinds(); *k; k++)
         for (const char *const *e = (*k)->extensions; *e; e++)
-            if (part_ends(path, (*k)->streams ? plain : n, *e)) return *k;
+            if ((*k)->streams ? reader_is_called(path, *e) : name_ends(path, *e)) return *k;
     return NULL;
 }
 

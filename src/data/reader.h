@@ -45,6 +45,10 @@ struct reader {
 
 /* All kinds, NULL-ended. */
 const struct reader_kind *const *reader_kinds(void);
+/* Bytes of a file's name before .gz or .zst, where it ends so. */
+size_t reader_plain_length(const char *path);
+/* Whether it ends so, these left out. */
+bool reader_is_called(const char *path, const char *end);
 /* The kind of a file by its name; NULL: plain text. */
 const struct reader_kind *reader_by_name(const char *path);
 /* By the name of the format, "text" being none; CB_E_USAGE names those there are. */

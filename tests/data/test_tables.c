@@ -40,6 +40,9 @@ TEST(data_tables, csv) {
         !strcmp(out,
                 "{\"text\":\"a, \\\"b\\\"\\r\\nc\",\"label\":\"1\"}{\"text\":\"d\\\"e\",\"label\":\"2\"}{\"text\":\" f \",\"label\":\"\"}"),
         "%s", out);
+    // the name of the folder says nothing
+    CHECK_OK(rows_in(out, sizeof out, "b.tsv/a.csv", "text,label\na,b\n", NULL));
+    CHECK(!strcmp(out, "{\"text\":\"a\",\"label\":\"b\"}"), "%s", out);
     CHECK_OK(rows_in(out, sizeof out, "a.tsv", "\xef\xbb\xbfid\ttext\n1\ta,b\n2\tc", NULL));
     CHECK(!strcmp(out, "{\"id\":\"1\",\"text\":\"a,b\"}{\"id\":\"2\",\"text\":\"c\"}"), "%s", out);
     CHECK_OK(rows_in(out, sizeof out, "a.csv", "prompt;completion\na,b;c\n", NULL));
