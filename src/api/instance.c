@@ -121,9 +121,12 @@ enum cb_status instance_load_module(struct instance *in, const char *folder, con
 }
 
 enum cb_status instance_part(struct instance *in, const char *expression, struct cb_err *err) {
-    bool shares = false;
-    for (int i = 0; i < in->list.n; i++) shares |= module_shares(in->modules[i]);
-    if (!shares || in->is_replicated || in->model->family->encoder_decoder) return CB_OK;
+    bool shares = false, ties = false;
+    for (int i = 0; i < in->list.n; i++) {
+        shares |= module_shares(in->modules[i]);
+        ties |= module_ties(in->modules[i]);
+    }
+    if (!shares || ties || in->is_replicated || in->model->family->encoder_decoder) return CB_OK;
     while (in->list.n > 0) {
         module_remove(in->modules[--in->list.n], in->store);
         module_destroy(&in->modules[in->list.n]);

@@ -39,7 +39,8 @@ enum cb_status instance_open_as(struct instance *instance, struct cb_engine *eng
 void instance_close(struct instance *instance);
 /* expressions.c: an expression over folders (modules/expression.h); the first modules of the instance. */
 enum cb_status instance_add_modules(struct instance *instance, const char *expression, struct cb_err *err);
-/* Where a module changes one use of a table that the head shares with the embedding: parts the two, and loads the expression again. */
+/* Where a module changes one use of a table that the head shares with the embedding: parts the two, and loads the expression again;
+   nothing where another module changes both uses alike. */
 enum cb_status instance_part(struct instance *instance, const char *expression, struct cb_err *err);
 /* The hook of the modules; nothing where there are none. Refused where the expression wants of the caller what it does not give. */
 enum cb_status instance_hook(struct instance *instance, struct nn_hook *hook, struct cb_err *err);

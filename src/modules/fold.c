@@ -127,6 +127,12 @@ bool module_shares(const struct module *m) {
     return shares;
 }
 
+bool module_ties(const struct module *m) {
+    bool ties = false;
+    for (int i = 0; i < m->n_new_rows; i++) ties |= m->new_rows[i].is_tied;
+    return ties;
+}
+
 bool module_unfolds(const struct module *m) { return m->is_additive; }
 
 /* Scales change their signs. */

@@ -103,6 +103,8 @@ enum cb_status module_fold(const struct module_list *list, struct store *store, 
                            struct cb_err *err);
 /* Whether it changes one of several uses of a weight, as of a table that is the head too: such a one is not folded. */
 bool module_shares(const struct module *module);
+/* Whether it changes all uses of a weight alike (token rows), which want to stay one. */
+bool module_ties(const struct module *module);
 /* Whether folding can be undone. */
 bool module_unfolds(const struct module *module);
 

@@ -23,6 +23,10 @@ parted head m lora:r=2,targets=q_proj,save=lm_head
 parted both m lora:r=2,targets=q_proj,save=lm_head+embed_tokens
 parted table m lora:r=2,targets=q_proj+embed_tokens
 parted gpt2 g lora:r=2,targets=c_attn,save=lm_head
+# new rows are the table's and the head's, which therefore stay one
+right finetune m --tuner lora:r=1,targets=v_proj,tokens=100+101 --text text --out rows --steps 1 --batch 2 --seq 16 --quiet
+"$cambium" merge m --modules 'sum(rows, head)' --out x 2>err && say "rows and head: merged"
+grep -q 'lm_head: its weight.*folding would change both' err || say "rows and head: $(cat err)"
 # what a module warns of is told once, though it is read again
 sed 's/"peft_type"/"colour": 1, "peft_type"/' table/adapter_config.json >c.json && mv c.json table/adapter_config.json
 right merge m --modules table --out told
