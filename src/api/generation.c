@@ -84,6 +84,8 @@ enum cb_status generation_rules_read(struct generation_rules *rules, const struc
     for (int i = 0; i < n; i++)
         if (rules->forced_eos < 0 || ends[i] < rules->forced_eos) rules->forced_eos = ends[i];
     TRY(sampling_read(rules, config, name, err));
+    // a file does not ask for more memory than the model has positions for
+    if (m->max_positions > 0 && rules->max_new > m->max_positions) rules->max_new = m->max_positions;
     tell_unknown(config, name, engine);
     return CB_OK;
 }
