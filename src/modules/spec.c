@@ -133,10 +133,11 @@ static enum cb_status method_find(json_t **place, const char **word, const struc
         if (json_array_set_new(list, i, made) != 0) FAIL(err, CB_E_MEMORY, "%s: no memory for a configuration", *word);
         own = made;
     }
+    const struct tuner *found = tuner_find_method(own);
+    if (!found) FAIL(err, CB_E_NAME, "%s: %s: its method %lu is not known", (*tuner)->name, *word, i);
     *place = own;
     *word = end + 1;
-    *tuner = tuner_find_method(own);
-    if (!*tuner) FAIL(err, CB_E_NAME, "%s: no such method", *word);
+    *tuner = found;
     return CB_OK;
 }
 
