@@ -64,6 +64,28 @@ static enum cb_status take_tokenizer(const struct cb_init_options *o, json_t *co
     return CB_OK;
 }
 
+/* A folder's tokenizer as JSON; NULL where it has none that can be written so. Free with free(). */
+static char *tokenizer_text(const char *folder) {
+    struct tokenizer *t = NULL;
+    struct cb_err ignored = {0};
+    char *text = NULL;
+    size_t n;
+    if (files_load_tokenizer(&t, folder, &ignored) == CB_OK) tokenizer_to_json(t, &text, &n, &ignored);
+    tokenizer_destroy(&t);
+    return text;
+}
+
+/* Copies the tokenizer. Files without a tokenizer.json may mean another one beside this config.json: then it is written out. */
+static enum cb_status copy_tokenizer(const char *from, const char *out, struct cb_err *err) {
+    TRY(files_copy_tokenizer(from, out, err));
+    char *own = tokenizer_text(from), *copied = tokenizer_text(out);
+    const bool is_other = own && (!copied || strcmp(own, copied) != 0);
+    const enum cb_status status = is_other ? files_write_text(out, "tokenizer.json", own, err) : CB_OK;
+    free(own);
+    free(copied);
+    return status;
+}
+
 static enum cb_status write_model(struct cb_engine *engine, const struct cb_init_options *o, json_t *config, struct cb_init_result *result,
                                   struct cb_err *err) {
     struct model *model = NULL;
@@ -80,7 +102,7 @@ static enum cb_status write_model(struct cb_engine *engine, const struct cb_init
     if (status == CB_OK) status = model_init_weights(model, store, engine->options.seed, err);
     if (status == CB_OK) status = io_mkdirs(o->out, err);
     if (status == CB_OK) status = model_save(model, store, o->out, 0, dtype, err);
-    if (status == CB_OK && o->tokenizer) status = files_copy_tokenizer(o->tokenizer, o->out, err);
+    if (status == CB_OK && o->tokenizer) status = copy_tokenizer(o->tokenizer, o->out, err);
     if (status == CB_OK) status = files_write_text(o->out, "run.json", o->run_json, err);
     store_destroy(&store);
     model_destroy(&model);

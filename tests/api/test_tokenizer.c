@@ -1,6 +1,7 @@
 /* The public calls about tokenizers: vocabularies in GGUF files against the libraries they come from, batches, and conversion. */
 #include <cambium/cambium.h>
 
+#include "../data/files.h"
 #include "io/file.h"
 #include "text/buffer.h"
 #include "text/tokenizer.h"
@@ -128,6 +129,51 @@ TEST(api_tokenizer, batch) {
     CHECK(cb_tokenizer_vocab(again) == 7, "%lld tokens", (long long)cb_tokenizer_vocab(again));
     cb_tokenizer_destroy(&t);
     cb_tokenizer_destroy(&again);
+}
+
+/* tests/golden/tokenizers/NAME into a folder. */
+static void copy_golden(const char *folder, const char *name) {
+    struct cb_err err = {0};
+    char path[200], *bytes;
+    size_t n;
+    snprintf(path, sizeof path, "tests/golden/tokenizers/%s", name);
+    CHECK_OK(io_read_file(&bytes, &n, path, 1 << 20, &err));
+    free(file_put(folder, strrchr(name, '/') + 1, bytes, n));
+    free(bytes);
+}
+
+/* A vocabulary is that of the class that its own folder says, or of none, whatever the new model is. */
+TEST(api_tokenizer, init_keeps_what_files_mean) {
+    static const struct {
+        const char *config, *family, *set;
+        int64_t n;
+    } cases[] = {
+        {NULL, "roberta", "hidden_size=16,intermediate_size=16,num_hidden_layers=1,num_attention_heads=2", 9},
+        {"{\"model_type\": \"roberta\"}", "gpt2", "n_embd=16,n_layer=1,n_head=2,n_positions=16", 11},
+        {"{\"model_type\": \"roberta\"}", "roberta", "hidden_size=16,intermediate_size=16,num_hidden_layers=1,num_attention_heads=2", 11},
+    };
+    struct cb_engine *engine;
+    struct cb_err err = {0};
+    CHECK_OK(cb_engine_create(&engine, &(struct cb_engine_options){.threads = 1}, &err));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *from = folder_make(), *out = folder_make();
+        struct cb_init_result made;
+        struct cb_tokenizer *t;
+        struct cb_encoding e;
+        copy_golden(from, "roberta/vocab.json");
+        copy_golden(from, "roberta/merges.txt");
+        if (cases[i].config) free(file_put(from, "config.json", cases[i].config, strlen(cases[i].config)));
+        const struct cb_init_options o = {.tokenizer = from, .out = out, .family = cases[i].family, .set = cases[i].set};
+        CHECK_OK(cb_init(engine, &o, &made, &err));
+        CHECK_OK(cb_tokenizer_load(&t, out, &err));
+        CHECK_OK(cb_tokenizer_encode(t, "hello world", 11, false, false, &e, &err));
+        CHECK(e.n == cases[i].n, "%zu: %lld tokens", i, (long long)e.n);
+        cb_encoding_free(&e);
+        cb_tokenizer_destroy(&t);
+        free(from);
+        free(out);
+    }
+    cb_engine_destroy(&engine);
 }
 
 /* Texts for a trainer: lines with their ends, or all at once. */
