@@ -170,16 +170,20 @@ static enum cb_status empty_find(const struct records *r, const json_t *object, 
     return CB_OK;
 }
 
+/* What may help, behind what is wrong. Nullable: err. */
+static void hint(struct cb_err *err, const char *before, const char *text) {
+    const size_t used = err ? strlen(err->message) : 0;
+    if (err) snprintf(err->message + used, sizeof err->message - used, " (%s%.600s)", before, text);
+}
+
 static enum cb_status check_one(struct records *r, const char *where, struct cb_err *err) {
     const bool is_table = r->reader.kind->is_table;
     char head[600];
     enum record_shape shape;
     enum cb_status status = r->checker.n ? CB_OK : record_shape_find(&shape, r->record.object, names_place(r, head, where), err);
     if (status == CB_OK) status = record_check(&r->checker, &r->record, where, err);
-    if (status != CB_OK && is_table && r->checker.n == 0 && err)
-        snprintf(err->message + strlen(err->message), sizeof err->message - strlen(err->message), " (or --column KEY=COLUMN)");
-    // what is wrong is then a number that could not be read
-    if (status != CB_OK && err && r->reader.bad_number.code) *err = r->reader.bad_number;
+    if (status != CB_OK && is_table && r->checker.n == 0) hint(err, "or ", "--column KEY=COLUMN");
+    if (status != CB_OK && r->reader.bad_number.code) hint(err, "null is in the place of a number: ", r->reader.bad_number.message);
     if (status == CB_OK && r->checker.n == 1 && is_table) note_columns(r, r->record.object);
     return status;
 }
