@@ -84,7 +84,7 @@ static enum cb_status run_steps(struct training *t, const int32_t *ids, int64_t 
     r->tokens_per_s = (double)n / median;
     r->best_tokens_per_s = (double)n / best;
     r->step_ms = median * 1e3;
-    r->gflops = plan_flops(t->pass.plan) / best / 1e9;
+    r->gflops = training_flops(t) / best / 1e9;
     return CB_OK;
 }
 

@@ -252,7 +252,7 @@ static void fill_plan(const struct run *r, struct cb_train_result *result) {
     result->planned_bytes = t->planned_bytes;
     result->trainable = t->trainable;
     result->total = t->total;
-    result->flops = plan_flops(t->pass.plan) * (double)r->accumulate;
+    result->flops = training_flops(t) * (double)r->accumulate;
 }
 
 static bool has_valid(const struct run *r) { return r->data.valid_examples || (r->data.sets.n && r->data.sets.set[0].valid_loader); }

@@ -168,10 +168,12 @@ static enum cb_status add_gradients(struct training *t, struct cb_graph *g, stru
     return status;
 }
 
-static enum cb_status build(struct training *t, const struct training_options *o, struct cb_err *err) {
+/* The graph of a step on `batch` rows, with its gradients. */
+static enum cb_status build_graph(struct training *t, struct pass *pass, const struct training_options *o, int64_t batch,
+                                  struct cb_tensor **loss, struct cb_err *err) {
     struct nn nn;
     const bool pairs = o->labels_given && t->instance.model->class->head->shifts_labels;
-    struct model_io io = {.batch = o->batch,
+    struct model_io io = {.batch = batch,
                           .tokens = o->seq,
                           .want_loss = true,
                           .labels_shifted = o->labels_given,
@@ -179,16 +181,32 @@ static enum cb_status build(struct training *t, const struct training_options *o
                           .position_ids = o->segments && !pairs,
                           .attention_mask = pairs,
                           .decoder_tokens = o->target};
-    if (o->task) io = task_io(t->instance.model, o->examples, o->batch, o->seq);
-    TRY(pass_begin(&t->pass, &t->instance, &nn, err));
+    if (o->task) io = task_io(t->instance.model, o->examples, batch, o->seq);
+    TRY(pass_begin(pass, &t->instance, &nn, err));
     nn.train = o->train_mode;
     const struct model_io plain = io;
     io.want_logits = o->teacher != NULL;
     TRY(model_build(t->instance.model, &nn, &io, err));
-    struct cb_tensor *loss = o->teacher ? distill_loss(&nn, &io, o->distill, o->temperature) : io.loss;
+    *loss = o->teacher ? distill_loss(&nn, &io, o->distill, o->temperature) : io.loss;
     if (o->teacher) TRY(teacher_open(&t->teacher, t->instance.engine, o->teacher, o->as, &plain, err));
-    TRY(add_gradients(t, t->pass.graph, loss, o->trainer.accumulate, err));
+    return add_gradients(t, pass->graph, *loss, o->trainer.accumulate, err);
+}
+
+/* Of the whole batch, or of each half. */
+static enum cb_status build_graphs(struct training *t, const struct training_options *o, struct cb_err *err) {
+    const bool may_halve = training_may_halve(t, o);
+    struct cb_tensor *loss;
+    TRY(build_graph(t, &t->pass, o, may_halve ? o->batch / 2 : o->batch, &loss, err));
+    if (!may_halve) return CB_OK;
+    if (training_can_halve(t->pass.graph, loss, o->batch / 2)) return build_graph(t, &t->twin, o, o->batch / 2, &loss, err);
+    pass_end(&t->pass);
+    return build_graph(t, &t->pass, o, o->batch, &loss, err);
+}
+
+static enum cb_status build(struct training *t, const struct training_options *o, struct cb_err *err) {
+    TRY(build_graphs(t, o, err));
     trainer_bytes(t->params, t->n_params, &o->trainer, &t->gradients_bytes, &t->states_bytes);
+    if (t->twin.graph) t->gradients_bytes *= 2;
     for (int i = 0; i < t->n_modules; i++) t->states_bytes += module_train_bytes(t->modules[i]);
     t->weights_bytes = instance_weight_bytes(&t->instance);
     for (int i = 0; i < t->n_params; i++) t->trainable += type_elements(&t->params[i].value->type);
@@ -202,11 +220,13 @@ static enum cb_status build(struct training *t, const struct training_options *o
     snprintf(with_hint, sizeof with_hint, "%s%s", what, t->module ? "" : " (a module, --tuner lora, needs less)");
     TRY(engine_check_held(engine, held, with_hint, err));
     enum cb_status status = pass_plan(&t->pass, &t->instance, true, held, err);
+    if (status == CB_OK && t->twin.graph) status = pass_plan(&t->twin, &t->instance, true, held + plan_memory(t->pass.plan).inside, err);
     if (status == CB_E_LIMIT)
         err_prefix(err, "--memory %lld, of which %s take %lld; a smaller --batch (with --accumulate) or a shorter --seq needs less",
                    (long long)engine->options.memory_limit, what, (long long)held);
     TRY(status);
     t->activations_bytes = plan_memory(t->pass.plan).inside + o->held_bytes;
+    if (t->twin.plan) t->activations_bytes += plan_memory(t->twin.plan).inside;
     t->planned_bytes = held + t->activations_bytes - o->held_bytes;
     return CB_OK;
 }
@@ -236,15 +256,18 @@ static enum cb_status module_updated(void *user, int64_t step, struct store *sta
     return CB_OK;
 }
 
-/* Whether the batch has a label that is learnt. Labels that are no classes, and other heads' inputs, all count. */
-static bool has_labels(void *user) {
-    struct plan *plan = ((struct training *)user)->pass.plan;
+/* Labels of a batch that are learnt: where they are shifted in the graph, none of the first column. Labels that are no classes, and other heads' inputs, all
+   count. */
+static int64_t count_labels(void *user, struct plan *plan) {
+    const struct training *t = user;
     const int slot = plan_find(plan, "labels");
-    if (slot < 0 || plan_slot(plan, slot)->type.dtype != CB_DTYPE_I32) return true;
+    if (slot < 0 || plan_slot(plan, slot)->type.dtype != CB_DTYPE_I32) return 1;
+    const struct cb_type *type = &plan_slot(plan, slot)->type;
+    const int64_t columns = t->twin.plan && !t->labels_given ? type->dim[1] : 0;
     const int32_t *label = plan_data(plan, slot);
-    for (int64_t i = 0, n = type_elements(&plan_slot(plan, slot)->type); i < n; i++)
-        if (label[i] != LOADER_IGNORE) return true;
-    return false;
+    int64_t count = 0;
+    for (int64_t i = 0, n = type_elements(type); i < n; i++) count += label[i] != LOADER_IGNORE && !(columns && i % columns == 0);
+    return count;
 }
 
 enum cb_status training_plan(struct training *t, const struct training_options *o, struct cb_err *err) {
@@ -252,18 +275,25 @@ enum cb_status training_plan(struct training *t, const struct training_options *
     TRY(build(t, o, err));
     if (!engine->backend.runs) return CB_OK;
     struct trainer_options options = o->trainer;
+    t->labels_given = o->labels_given;
+    if (t->twin.plan) TRY(training_bind_halves(t, o->batch / 2, err));
+    options.twin = t->twin.plan;
     if (t->module) options.updated = module_updated;
-    options.learns = has_labels;
+    options.labels = count_labels;
     options.user = t;
     TRY(trainer_create(&t->trainer, t->pass.plan, t->params, t->n_params, &options, engine->pool, err));
     for (int i = 0; i < t->n_modules; i++) TRY(module_train_begin(t->modules[i], trainer_states(t->trainer), options.sched.steps, err));
     return CB_OK;
 }
 
+double training_flops(const struct training *t) { return plan_flops(t->pass.plan) * (t->twin.plan ? 2 : 1); }
+
 void training_close(struct training *t) {
     trainer_destroy(&t->trainer);
     teacher_close(&t->teacher);
     pass_end(&t->pass);
+    pass_end(&t->twin);
+    store_destroy(&t->inputs);
     free(t->params);
     t->params = NULL;
     instance_close(&t->instance);

@@ -42,6 +42,9 @@ struct training_options {
 struct training {
     struct instance instance;
     struct pass pass;
+    struct pass twin;  // for the other half of each batch; without a plan: there is none
+    struct store *inputs;  // of both, where each whole batch is filled in
+    bool labels_given;
     struct module *module;  // the first of those being trained; NULL: none
     struct module *const *modules;  // they, n_modules, owned by the instance
     int n_modules;
@@ -58,7 +61,15 @@ enum cb_status training_open(struct training *training, struct cb_engine *engine
                              struct cb_err *err);
 /* Then builds, plans, binds. With the null device nothing is allocated for the run and trainer is NULL. */
 enum cb_status training_plan(struct training *training, const struct training_options *options, struct cb_err *err);
+/* Of one pass of all that goes through the plans at once. */
+double training_flops(const struct training *training);
 void training_close(struct training *training);
+
+/* training_halves.c. Whether a batch could go through two plans by its size; whether these gradients, weighed by labels, would be the whole batch's, and
+   which inputs have a row for each of its `rows` is certain; then the inputs of both plans are the halves of what is filled in. */
+bool training_may_halve(const struct training *training, const struct training_options *options);
+bool training_can_halve(const struct cb_graph *graph, const struct cb_tensor *loss, int64_t rows);
+enum cb_status training_bind_halves(struct training *training, int64_t rows, struct cb_err *err);
 
 /* train_groups.c: rates by name and gradual unfreezing, of the parameters that were picked. */
 enum cb_status training_groups(struct training *training, const struct training_options *options, struct cb_err *err);

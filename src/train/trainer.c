@@ -15,8 +15,8 @@ struct trainer {
     const struct train_param *params;
     int n_params, loss_slot;
     struct trainer_options options;
-    struct store *states;  // gradients and optimiser states
-    struct store_entry **grad;
+    struct store *states, *other;  // gradients and optimiser states; the twin's gradients
+    struct store_entry **grad, **other_grad;
     struct store_entry *(*state)[OPT_MAX_STATES];
     double *partial;
     int64_t steps;
@@ -48,6 +48,11 @@ static enum cb_status add_param(struct trainer *t, int i, struct cb_err *err) {
     TRY(store_add(t->states, name, value->type, &t->grad[i], err));
     plan_bind(t->plan, grad_slot, t->grad[i]->data);
     plan_bind(t->plan, value_slot, value->data);
+    if (t->options.twin) {
+        TRY(store_add(t->other, name, value->type, &t->other_grad[i], err));
+        plan_bind(t->options.twin, grad_slot, t->other_grad[i]->data);
+        plan_bind(t->options.twin, value_slot, value->data);
+    }
     for (int s = 0; s < n_states; s++) {
         struct cb_type type;
         if (!opt_state_type(t->options.opt, &value->type, s, &type)) continue;
@@ -64,14 +69,16 @@ static enum cb_status trainer_fill(struct trainer *t, struct cb_err *err) {
     size_t n = (size_t)t->n_params + 1;
     int64_t partials = 1;
     t->grad = arena_array(t->arena, n, sizeof *t->grad);
+    t->other_grad = arena_array(t->arena, n, sizeof *t->other_grad);
     t->state = arena_array(t->arena, n, sizeof *t->state);
     for (int i = 0; i < t->n_params; i++) {
         int64_t need = opt_partials(type_elements(&t->params[i].value->type));
         if (need > partials) partials = need;
     }
     t->partial = arena_array(t->arena, (size_t)partials, sizeof *t->partial);
-    if (!t->grad || !t->state || !t->partial) FAIL(err, CB_E_MEMORY, "training: out of memory");
+    if (!t->grad || !t->other_grad || !t->state || !t->partial) FAIL(err, CB_E_MEMORY, "training: out of memory");
     TRY(store_create(&t->states, err));
+    TRY(store_create(&t->other, err));
     for (int i = 0; i < t->n_params; i++) TRY(add_param(t, i, err));
     t->loss_slot = plan_find(t->plan, "loss");
     if (t->loss_slot < 0) FAIL(err, CB_E_NAME, "training: the plan has no output 'loss'");
@@ -106,6 +113,7 @@ enum cb_status trainer_create(struct trainer **trainer, struct plan *plan, const
 void trainer_destroy(struct trainer **trainer) {
     if (!trainer || !*trainer) return;
     store_destroy(&(*trainer)->states);
+    store_destroy(&(*trainer)->other);
     struct arena *arena = (*trainer)->arena;
     arena_destroy(&arena);
     *trainer = NULL;
@@ -113,6 +121,65 @@ void trainer_destroy(struct trainer **trainer) {
 
 static void clear_gradients(struct trainer *t) {
     for (int i = 0; i < t->n_params; i++) memset(t->grad[i]->data, 0, (size_t)t->grad[i]->bytes);
+}
+
+static double loss_of(const struct trainer *t, struct plan *plan) {
+    return ref_get(plan_slot(plan, t->loss_slot)->type.dtype, plan_data(plan, t->loss_slot), 0);
+}
+
+/* Labels that the micro-batch filled into a plan has. */
+static int64_t labels_of(const struct trainer *t, struct plan *plan) {
+    return t->options.labels ? t->options.labels(t->options.user, plan) : 1;
+}
+
+/* Both halves of a batch. Where there are two threads each takes one, as neither the halves nor their sums depend on that. */
+struct halves {
+    struct trainer *t;
+    struct plan *plan[2];
+    int64_t labels[2];
+    float weight[2];  // of its gradients
+    struct cb_err err[2];
+};
+
+static void run_half(void *context, int64_t i, int thread) {
+    struct halves *h = context;
+    (void)thread;
+    if (h->labels[i]) plan_run(h->plan[i], NULL, &h->err[i]);
+}
+
+/* The gradient of a parameter: the halves' mean by their labels. */
+static void add_half(void *context, int64_t i, int thread) {
+    const struct halves *h = context;
+    float *to = h->t->grad[i]->data;
+    const float *other = h->t->other_grad[i]->data, a = h->weight[0], b = h->weight[1];
+    (void)thread;
+    for (int64_t k = 0, n = type_elements(&h->t->grad[i]->type); k < n; k++) to[k] = (a != 0 ? a * to[k] : 0) + (b != 0 ? b * other[k] : 0);
+}
+
+/* The batch whose halves lie in the plan and its twin. */
+static enum cb_status run_halves(struct trainer *t, double *loss, int *learnt, struct cb_err *err) {
+    struct halves h = {.t = t, .plan = {t->plan, t->options.twin}};
+    for (int i = 0; i < 2; i++) h.labels[i] = labels_of(t, h.plan[i]);
+    const double all = (double)(h.labels[0] + h.labels[1]);
+    *learnt = all > 0;
+    *loss = all > 0 ? 0 : NAN;
+    if (pool_threads(t->pool) == 2) {
+        pool_run(t->pool, 2, run_half, &h);
+    } else {
+        for (int i = 0; i < 2; i++)
+            if (h.labels[i]) plan_run(h.plan[i], t->pool, &h.err[i]);
+    }
+    for (int i = 0; i < 2; i++) {
+        if (h.err[i].code) {
+            *err = h.err[i];
+            return err->code;
+        }
+        if (!h.labels[i]) continue;
+        h.weight[i] = (float)((double)h.labels[i] / all);
+        *loss += loss_of(t, h.plan[i]) * ((double)h.labels[i] / all);
+    }
+    pool_run(t->pool, t->n_params, add_half, &h);
+    return CB_OK;
 }
 
 /* Runs every micro-batch that has something to learn, *learnt of them; the gradients, each 1 / accumulate of its own, add up in place. A mean over no label
@@ -125,9 +192,10 @@ static enum cb_status run_batches(struct trainer *t, train_batch_fn *batch, void
     if (n > 1) clear_gradients(t);
     for (int i = 0; i < n; i++) {
         TRY(batch(user, t->steps * n + i, err));
-        if (o->learns && !o->learns(o->user)) continue;
+        if (o->twin) return run_halves(t, loss, learnt, err);
+        if (!labels_of(t, t->plan)) continue;
         TRY(plan_run(t->plan, t->pool, err));
-        *loss += ref_get(plan_slot(t->plan, t->loss_slot)->type.dtype, plan_data(t->plan, t->loss_slot), 0);
+        *loss += loss_of(t, t->plan);
         ++*learnt;
     }
     *loss = *learnt ? *loss / *learnt : NAN;

@@ -1,4 +1,4 @@
-/* One training step: micro-batches through a plan, clipping, the optimiser. Knows parameters, not models or tuners. */
+/* One training step: micro-batches through a plan, or a batch through two, clipping, the optimiser. Knows parameters, not models or tuners. */
 #ifndef TRAIN_TRAINER_H
 #define TRAIN_TRAINER_H
 #include "graph/plan.h"
@@ -22,8 +22,11 @@ struct trainer_options {
     double weight_decay;
     double clip;  // largest global norm of the gradient; 0: none
     int accumulate;  // micro-batches a step, at least 1
-    /* Whether the micro-batch that was filled in has a label to learn; one without is not run. Nullable: every one has. */
-    bool (*learns)(void *user);
+    /* A second plan of the same graph, for the other half of each batch, whose inputs are bound already: the two run side by side on two threads, which
+       then wait for each other once a step, not once an op. Nullable; not with accumulate. Must outlive the trainer. */
+    struct plan *twin;
+    /* How many labels what was filled into a plan has to learn; where none, it is not run. Nullable: one. */
+    int64_t (*labels)(void *user, struct plan *plan);
     /* Called after the update of step number `step`, from 0. Nullable. */
     enum cb_status (*updated)(void *user, int64_t step, struct store *states, struct cb_err *err);
     void *user;

@@ -110,6 +110,10 @@ enum cb_status net_fill(struct net *net, const char *input, const struct tensor 
 #define TYPE2(d, a, b) type_make(d, 2, (int64_t[]){a, b})
 
 enum cb_status net_tiny(struct net *net, uint64_t seed, const struct trainer_options *options, struct cb_err *err) {
+    return net_tiny_of(net, seed, 8, options, err);
+}
+
+enum cb_status net_tiny_of(struct net *net, uint64_t seed, int64_t rows, const struct trainer_options *options, struct cb_err *err) {
     static const char *const names[] = {"in.weight", "in.bias", "out.weight", "out.bias"};
     struct cb_type types[] = {TYPE2(CB_DTYPE_F32, 13, 6), TYPE1(CB_DTYPE_F32, 13), TYPE2(CB_DTYPE_F32, 5, 13), TYPE1(CB_DTYPE_F32, 5)};
     struct rng rng = rng_make(seed, 1);
@@ -123,7 +127,7 @@ enum cb_status net_tiny(struct net *net, uint64_t seed, const struct trainer_opt
         leaf[i] = graph_param(net->r.g, names[i], types[i]);
     }
     struct cb_graph *g = net->r.g;
-    struct cb_tensor *x = graph_input(g, "x", TYPE2(CB_DTYPE_F32, 8, 6)), *y = graph_input(g, "y", TYPE1(CB_DTYPE_I32, 8));
+    struct cb_tensor *x = graph_input(g, "x", TYPE2(CB_DTYPE_F32, rows, 6)), *y = graph_input(g, "y", TYPE1(CB_DTYPE_I32, rows));
     struct cb_tensor *h = op_unary(g, "tanh", op_linear(g, x, leaf[0], leaf[1], false));
     struct cb_tensor *loss = op_cross_entropy(g, op_linear(g, h, leaf[2], leaf[3], false), y, "mean");
     graph_output(g, loss, "loss");

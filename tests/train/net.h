@@ -30,7 +30,8 @@ void net_close(struct net *net);
 /* Copies the part of `from` that begins at element `at` into an input of the plan, converted. */
 enum cb_status net_fill(struct net *net, const char *input, const struct tensor *from, int64_t at, struct cb_err *err);
 
-/* A tiny classifier with drawn weights, its batches drawn by their index. */
+/* A tiny classifier with drawn weights, its batches of 8 rows drawn by their index; or of other numbers of rows, which the test fills. */
 enum cb_status net_tiny(struct net *net, uint64_t seed, const struct trainer_options *options, struct cb_err *err);
+enum cb_status net_tiny_of(struct net *net, uint64_t seed, int64_t rows, const struct trainer_options *options, struct cb_err *err);
 enum cb_status net_tiny_batch(void *net, int64_t index, struct cb_err *err);
 #endif

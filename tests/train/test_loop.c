@@ -295,7 +295,10 @@ static enum cb_status blanked_batch(void *user, int64_t index, struct cb_err *er
     return CB_OK;
 }
 
-static bool blanked_learns(void *user) { return *(int32_t *)runner_data(&((struct blanked *)user)->net.r, "y") != -100; }
+static int64_t blanked_labels(void *user, struct plan *plan) {
+    (void)plan;
+    return *(int32_t *)runner_data(&((struct blanked *)user)->net.r, "y") != -100;
+}
 
 /* What has no label counts nothing, in the loss or in the gradients; a step without any changes nothing and goes on. */
 TEST(train, batches_without_labels) {
@@ -306,7 +309,7 @@ TEST(train, batches_without_labels) {
     for (int i = 0; i < 2; i++) {
         struct trainer_options o = tiny_options("adamw", &err);
         o.accumulate = i + 1;
-        o.learns = blanked_learns;
+        o.labels = blanked_labels;
         o.user = &b[i];
         CHECK_OK(net_tiny(&b[i].net, 5, &o, &err));
         CHECK_OK(trainer_step(b[i].net.trainer, blanked_batch, &b[i], &r[i], &err));
@@ -343,7 +346,7 @@ TEST(train, last_step_without_labels) {
     struct loop_outcome outcome, again;
     struct loop_options lo = {.steps = 3, .keep = 2, .now = loop_now};
     struct loop_callbacks lc = {.user = &b, .batch = blanked_batch, .step = blanked_step, .go_on = blanked_go_on, .warn = loop_warn};
-    o.learns = blanked_learns;
+    o.labels = blanked_labels;
     o.user = &b;
     lo.folder = temporary_folder(folder, "blank");
     CHECK_OK(net_tiny(&b.net, 5, &o, &err));
