@@ -31,7 +31,7 @@ static void note(void *user, const char *line) {
 static enum cb_status load_text(struct evaluation *e, struct cb_err *err) {
     enum data_invalid invalid;
     struct cb_engine *engine = e->instance.engine;
-    if (!data_invalid_by_name(&invalid, e->o->invalid)) FAIL(err, CB_E_USAGE, "--invalid %s: wanted fail, replace or skip", e->o->invalid);
+    TRY(data_invalid_by_name(&invalid, e->o->invalid, err));
     TRY(files_load_tokenizer(&e->tokenizer, e->o->model, err));
     int64_t size = tokenizer_size(e->tokenizer), vocab = e->instance.model->vocab;
     if (size > vocab)

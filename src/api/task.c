@@ -394,6 +394,7 @@ static enum cb_status evaluate(struct call *c, struct cb_engine *engine, struct 
     if (lo.seq > context) lo.seq = context;
     lo.records = (struct records_options){
         .columns = o->columns, .n_columns = o->n_columns, .separator = o->separator, .quote = o->quote, .format = o->format};
+    TRY(data_invalid_by_name(&lo.records.invalid, o->invalid, err));
     TRY(labelled_load(&c->data, o->text, o->n_text, c->tokenizer, &lo, err));
     task_say(engine, c->data, lo.seq);
     struct model_as as = task_model(c->task, labelled_labels(c->data), task_pad(c->tokenizer), engine->options.seed);

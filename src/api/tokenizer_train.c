@@ -96,7 +96,7 @@ static void feed_close(struct feed *f) {
 
 static enum cb_status feed_open(struct feed *f, const struct cb_tokenizer_train_options *o, struct cb_err *err) {
     enum data_invalid invalid;
-    if (!data_invalid_by_name(&invalid, o->invalid)) FAIL(err, CB_E_USAGE, "--invalid %s: wanted fail, replace or skip", o->invalid);
+    TRY(data_invalid_by_name(&invalid, o->invalid, err));
     struct source_options so = {.invalid = invalid, .user = f->engine, .warn = warn};
     f->err = err;
     f->begin = engine_now();

@@ -41,7 +41,7 @@ enum cb_status run_check_data(const struct run *r, struct cb_err *err) {
     const struct cb_train_options *o = r->o;
     enum data_invalid invalid;
     if (!o->out && !o->plan_only) FAIL(err, CB_E_USAGE, "training: no folder to write; wanted --out DIR");
-    if (!data_invalid_by_name(&invalid, o->invalid)) FAIL(err, CB_E_USAGE, "--invalid %s: wanted fail, replace or skip", o->invalid);
+    TRY(data_invalid_by_name(&invalid, o->invalid, err));
     TRY(records_check_columns(o->columns, o->n_columns, err));
     if (!(o->valid_share >= 0 && o->valid_share < 1))
         FAIL(err, CB_E_USAGE, "--valid-share %g: wanted a number from 0 to below 1", o->valid_share);
@@ -66,8 +66,8 @@ enum cb_status run_check_task(const struct run *r, struct cb_err *err) {
 static enum cb_status corpus_make(struct run *r, const struct data_set *set, struct corpus **corpus, const char *part, struct cb_err *err) {
     const bool is_valid = strcmp(part, "valid") == 0;
     char file[100];
-    enum data_invalid invalid = DATA_INVALID_FAIL;
-    data_invalid_by_name(&invalid, r->o->invalid);  // run_check_data has seen it
+    enum data_invalid invalid;
+    TRY(data_invalid_by_name(&invalid, r->o->invalid, err));
     const int32_t bos = r->data.mask ? tokenizer_bos(r->data.tokenizer) : -1;
     struct corpus_options o = {
         .bos = bos, .eos = tokenizer_eos(r->data.tokenizer), .invalid = invalid, .user = r->engine, .warn = warn, .progress = progress};
@@ -198,7 +198,7 @@ static enum cb_status examples_make(struct run *r, struct labelled **examples, b
     lo.stride = o->stride;
     lo.records = (struct records_options){
         .columns = o->columns, .n_columns = o->n_columns, .separator = o->separator, .quote = o->quote, .format = o->format};
-    data_invalid_by_name(&lo.records.invalid, o->invalid);
+    TRY(data_invalid_by_name(&lo.records.invalid, o->invalid, err));
     enum cb_status status = sets_paths(&r->data.sets, valid, &paths, &sets, &n, err);
     lo.sets = sets;
     if (status == CB_OK) status = labelled_load(examples, paths, n, r->data.tokenizer, &lo, err);

@@ -5,14 +5,13 @@
 
 #include "text/utf8.h"
 
-bool data_invalid_by_name(enum data_invalid *out, const char *name) {
+enum cb_status data_invalid_by_name(enum data_invalid *out, const char *name, struct cb_err *err) {
     static const char *const names[] = {"fail", "replace", "skip"};
-    for (int i = 0; i < 3; i++) {
-        if (name && strcmp(name, names[i])) continue;
-        *out = (enum data_invalid)i;
-        return true;
-    }
-    return false;
+    int i = 0;
+    while (i < 3 && name && strcmp(name, names[i])) i++;
+    if (i == 3) FAIL(err, CB_E_USAGE, "--invalid %s: wanted fail, replace or skip", name);
+    *out = (enum data_invalid)i;
+    return CB_OK;
 }
 
 size_t data_mark(const char *text, size_t n) { return n >= 3 && !memcmp(text, "\xef\xbb\xbf", 3) ? 3 : 0; }

@@ -5,13 +5,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/err.h"
+
 enum data_invalid {
     DATA_INVALID_FAIL,  // an error with file and place
     DATA_INVALID_REPLACE,  // each broken part becomes U+FFFD
     DATA_INVALID_SKIP,  // the bytes are left out
 };
-/* "fail" (also NULL), "replace" or "skip"; false where it is none of them. */
-bool data_invalid_by_name(enum data_invalid *out, const char *name);
+/* "fail" (also NULL), "replace" or "skip"; CB_E_USAGE where it is none of them. */
+enum cb_status data_invalid_by_name(enum data_invalid *out, const char *name, struct cb_err *err);
 /* Of the beginning of a file: bytes of the byte order mark of UTF-8, 3 or 0; whether that of UTF-16 stands there. */
 size_t data_mark(const char *text, size_t n);
 bool data_is_utf16(const char *text, size_t n);

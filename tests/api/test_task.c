@@ -278,6 +278,26 @@ TEST(task, labels_by_number) {
     place_close(&p);
 }
 
+/* Broken bytes are an error, unless they are to be replaced or left out. */
+TEST(task, broken_bytes_as_told) {
+    static const char bytes[] = "{\"text\": \"red \xff house\", \"label\": \"c0\"}\n";
+    struct place p;
+    struct cb_err err = {0};
+    struct cb_task_result r;
+    place_open(&p, "gpt2", gpt2);
+    char *path = file_put(p.folder, "broken.jsonl", bytes, strlen(bytes));
+    const char *data = path;
+    struct cb_eval_options o = {.model = p.model, .text = &data, .n_text = 1, .task = "classify"};
+    CHECK_FAILS(cb_eval_task(p.engine, &o, &r, &err), CB_E_FORMAT, "found byte 0xff");
+    o.invalid = "hide";
+    CHECK_FAILS(cb_eval_task(p.engine, &o, &r, &err), CB_E_USAGE, "--invalid hide: wanted fail, replace or skip");
+    o.invalid = "skip";
+    CHECK_OK(cb_eval_task(p.engine, &o, &r, &err));
+    CHECK(r.n == 1);
+    free(path);
+    place_close(&p);
+}
+
 TEST(task, tuners_are_compared) {
     struct place p;
     struct cb_err err = {0};

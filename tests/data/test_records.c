@@ -154,10 +154,10 @@ TEST(data_jsonl, broken_utf8_replaced_or_left_out) {
 
 TEST(data_jsonl, names_of_choices) {
     enum data_invalid invalid;
-    CHECK(data_invalid_by_name(&invalid, NULL) && invalid == DATA_INVALID_FAIL);
-    CHECK(data_invalid_by_name(&invalid, "replace") && invalid == DATA_INVALID_REPLACE);
-    CHECK(data_invalid_by_name(&invalid, "skip") && invalid == DATA_INVALID_SKIP);
-    CHECK(!data_invalid_by_name(&invalid, "drop"));
+    CHECK(data_invalid_by_name(&invalid, NULL, &err) == CB_OK && invalid == DATA_INVALID_FAIL);
+    CHECK(data_invalid_by_name(&invalid, "replace", &err) == CB_OK && invalid == DATA_INVALID_REPLACE);
+    CHECK(data_invalid_by_name(&invalid, "skip", &err) == CB_OK && invalid == DATA_INVALID_SKIP);
+    CHECK_FAILS(data_invalid_by_name(&invalid, "drop", &err), CB_E_USAGE, "--invalid drop: wanted fail, replace or skip");
 }
 
 // Texts of all records of a file, each after a bar; or the failure.
