@@ -49,8 +49,7 @@ static enum cb_status load_text(struct evaluation *e, struct cb_err *err) {
     co.note = note;
     co.chat = e->chat;
     co.is_chat = is_chat;
-    co.records = (struct records_options){
-        .columns = e->o->columns, .n_columns = e->o->n_columns, .separator = e->o->separator, .quote = e->o->quote, .format = e->o->format};
+    co.records = RECORDS_OPTIONS(e->o);
     co.apart = e->instance.model->class->head->shifts_labels && !e->corrupt;
     return corpus_load(&e->corpus, e->o->text, e->o->n_text, e->tokenizer, NULL, &co, NULL, err);
 }

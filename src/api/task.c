@@ -392,8 +392,7 @@ static enum cb_status evaluate(struct call *c, struct cb_engine *engine, struct 
     struct labelled_options lo = {
         .kind = c->task->kind, .known = c->known.n ? &c->known : NULL, .seq = o->seq ? o->seq : context, .stride = o->stride};
     if (lo.seq > context) lo.seq = context;
-    lo.records = (struct records_options){
-        .columns = o->columns, .n_columns = o->n_columns, .separator = o->separator, .quote = o->quote, .format = o->format};
+    lo.records = RECORDS_OPTIONS(o);
     TRY(data_invalid_by_name(&lo.records.invalid, o->invalid, err));
     TRY(labelled_load(&c->data, o->text, o->n_text, c->tokenizer, &lo, err));
     task_say(engine, c->data, lo.seq);

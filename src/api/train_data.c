@@ -74,8 +74,7 @@ static enum cb_status corpus_make(struct run *r, const struct data_set *set, str
     o.note = note;
     o.chat = r->data.chat;
     o.is_chat = r->o->task && !strcmp(r->o->task, "chat");
-    o.records = (struct records_options){
-        .columns = r->o->columns, .n_columns = r->o->n_columns, .separator = r->o->separator, .quote = r->o->quote, .format = r->o->format};
+    o.records = RECORDS_OPTIONS(r->o);
     o.apart = r->training.instance.model->class->head->shifts_labels && !r->data.corrupt;
     snprintf(file, sizeof file, "%s%s%s.tokens", part, set->name ? "." : "", set->name ? set->name : "");
     char *path = r->run_folder ? io_path_join(r->run_folder, file) : NULL;
@@ -196,8 +195,7 @@ static enum cb_status examples_make(struct run *r, struct labelled **examples, b
     struct labelled_options lo = {
         .kind = r->task->kind, .known = known, .seq = o->seq && o->seq < context ? o->seq : context, .pad = task_pad(r->data.tokenizer)};
     lo.stride = o->stride;
-    lo.records = (struct records_options){
-        .columns = o->columns, .n_columns = o->n_columns, .separator = o->separator, .quote = o->quote, .format = o->format};
+    lo.records = RECORDS_OPTIONS(o);
     TRY(data_invalid_by_name(&lo.records.invalid, o->invalid, err));
     enum cb_status status = sets_paths(&r->data.sets, valid, &paths, &sets, &n, err);
     lo.sets = sets;

@@ -15,6 +15,11 @@ struct records_options {
     const char *format;  // of files that are named, whatever they are called: "csv", "conll", ...; nullable: by name
 };
 
+/* Those of the public options, which have these fields. */
+#define RECORDS_OPTIONS(o)     \
+    ((struct records_options){ \
+        .columns = (o)->columns, .n_columns = (o)->n_columns, .separator = (o)->separator, .quote = (o)->quote, .format = (o)->format})
+
 /* Whether columns are all "key=column"; CB_E_USAGE otherwise. */
 enum cb_status records_check_columns(const char *const *columns, int n_columns, struct cb_err *err);
 
