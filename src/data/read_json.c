@@ -8,7 +8,7 @@
 #include "text/buffer.h"
 
 #define MAX_RECORD ((size_t)1 << 28)
-#define WANTED "wanted a list of objects or an object a line (--format text reads it as plain text)"
+#define AS_TEXT " (--format text reads it as plain text)"
 
 struct json_file {
     bool is_list, has_ended;
@@ -89,7 +89,9 @@ static enum cb_status object_next(struct reader *r, struct cb_err *err) {
         r->at++;
         TRY(peek_black(r, &byte, err));
     }
-    if (byte != '{') return unexpected(r, byte, j->is_list ? "wanted { of a record: " WANTED : WANTED, err);
+    if (byte != '{')
+        return unexpected(
+            r, byte, j->is_list ? "wanted { of a record in the list" AS_TEXT : "wanted a list of objects or an object a line" AS_TEXT, err);
     char where[600];
     r->line = j->is_list ? j->count + 1 : j->line;
     snprintf(where, sizeof where, "%.500s: %s %lld", r->path, r->unit, (long long)r->line);
