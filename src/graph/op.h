@@ -115,6 +115,8 @@ struct op {
     int inplace[OP_MAX_OUT];  // output i may reuse the buffer of input inplace[i]-1; 0: none. With OP_EFFECT it must.
     int accumulate;  // input k-1 is an optional "acc?" that is added to output accumulate_out and shares its buffer; 0: none
     int accumulate_out;
+    /* Of an op that accumulates: one node in the place of two, the second of which adds to the first in place; NULL where that is no better. Nullable. */
+    struct cb_tensor *(*join)(struct cb_graph *g, const struct node *first, const struct node *second);
     const char
         *replays;  // a grad op that also computes output 0 of this op's node as its own output 0: inputs by name, attributes a prefix
     double tolerance;  // kernel against ref in f32, relative to max |value|; 0: 1e-5

@@ -236,6 +236,27 @@ static unsigned by_row(const struct node *node) {
     return attrs->trans_a || node->in[B]->type.rank > 2 ? 0 : 1u << A | 1u << ACC;
 }
 
+/* Whether it is rows of a by one matrix; *k: the inner size. */
+static bool is_linear(const struct node *node, int64_t *k) {
+    const struct cb_type *a = &node->in[A]->type;
+    *k = a->rank ? a->dim[a->rank - 1] : 0;
+    return a->rank >= 2 && node->in[B]->type.rank == 2 && !((const struct attr_matmul *)node->attrs)->trans_a;
+}
+
+/* A weight's product and the thin one of its low-rank change. */
+static struct cb_tensor *join(struct cb_graph *g, const struct node *first, const struct node *second) {
+    enum { THIN = 64 };
+    int64_t k[2];
+    if (!is_linear(first, &k[0]) || !is_linear(second, &k[1]) || (first->in[BIAS] && second->in[BIAS])) return NULL;
+    const struct node *wide = k[0] > k[1] ? first : second, *thin = wide == first ? second : first;
+    const enum cb_dtype dtype = wide->in[A]->type.dtype, of_b = wide->in[B]->type.dtype;
+    if (k[wide == first] > THIN || k[0] == k[1] || dtype_of(of_b)->is_quantised) return NULL;
+    if (thin->in[B]->type.dtype != dtype || thin->in[A]->type.rank != wide->in[A]->type.rank) return NULL;
+    struct cb_tensor *bias = first->in[BIAS] ? first->in[BIAS] : second->in[BIAS];
+    struct cb_tensor *const in[] = {wide->in[A], wide->in[B], thin->in[A], thin->in[B], bias, first->in[ACC]};
+    return op_matmul_sum(g, in, ((const struct attr_matmul *)wide->attrs)->trans_b, ((const struct attr_matmul *)thin->attrs)->trans_b);
+}
+
 static const struct op matmul_op = {
     .name = "matmul",
     .doc =
@@ -253,6 +274,7 @@ static const struct op matmul_op = {
     .by_row = by_row,
     .flops = flops,
     .accumulate = ACC + 1,
+    .join = join,
     .tolerance = 2e-5,
     .cases = cases,
 };

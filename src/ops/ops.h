@@ -94,6 +94,8 @@ struct cb_tensor *op_argmin(struct cb_graph *g, struct cb_tensor *x, int n_axes,
 /* op_matmul.c: numpy matmul of a (..., M, K) and b (..., K, N), either transposed in its last two axes; b may be f16, bf16 or a block type
    (its stored rows are read as they are). bias (N) and acc (the output's shape, added in place) are optional (NULL). */
 struct cb_tensor *op_matmul(struct cb_graph *g, struct cb_tensor *a, struct cb_tensor *b, bool trans_a, bool trans_b);
+/* op_matmul_sum.c: a b + a2 b2 + bias + acc of in: a, b, a2, b2, bias, acc (both nullable); b, b2 matrices. */
+struct cb_tensor *op_matmul_sum(struct cb_graph *g, struct cb_tensor *const in[6], bool trans_b, bool trans_b2);
 struct cb_tensor *op_linear(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *weight, struct cb_tensor *bias,
                             bool weight_is_in_out);
 

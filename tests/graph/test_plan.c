@@ -63,14 +63,16 @@ TEST(plan, recompute_and_sharing_keep_every_bit) {
     pool_destroy(&pool);
 }
 
-/* x w + (x a) b runs as three products, none of them with an addition after it; a product that is read elsewhere too stays alone. */
+/* x w + (x a) b runs as three products, none of them with an addition after it, as two where b is thin; a product that is read elsewhere too stays alone. */
 TEST(plan, sums_of_products_add_in_place) {
-    enum { M = 5, N = 7, K = 6, R = 2 };
-    static float w[K * N], a[K * R], b[R * N];
+    enum { M = 5, N = 7, K = 66, WIDE = 65 };
+    static const struct { int r, is_read_twice, steps; } rows[] = {{2, 0, 2}, {2, 1, 5}, {WIDE, 0, 3}};
+    static float w[K * N], a[K * WIDE], b[WIDE * N];
     struct pool *pool;
     struct cb_err err = {0};
     CHECK_OK(pool_create(&pool, 2, &err));
-    for (int is_read_twice = 0; is_read_twice < 2; is_read_twice++) {
+    for (size_t row = 0; row < sizeof rows / sizeof *rows; row++) {
+        const int R = rows[row].r, is_read_twice = rows[row].is_read_twice;
         struct cb_graph *g;
         struct plan *plan;
         CHECK_OK(graph_create(&g, ops_table(), &err));
@@ -81,7 +83,7 @@ TEST(plan, sums_of_products_add_in_place) {
         if (is_read_twice) graph_output(g, op_unary(g, "square", base), "squares");
         struct plan_options o = cpu_options();
         CHECK_OK(plan_create(&plan, g, &o, &err));
-        CHECK(plan_n_steps(plan) == (is_read_twice ? 5 : 3), "%d steps", plan_n_steps(plan));
+        CHECK(plan_n_steps(plan) == rows[row].steps, "%d steps", plan_n_steps(plan));
         for (int i = 0; i < M * K; i++) slot_floats(plan, "x")[i] = (float)(i % 7) - 3;
         for (int i = 0; i < K * N; i++) w[i] = (float)(i % 5) - 2;
         for (int i = 0; i < K * R; i++) a[i] = (float)(i % 3) - 1;

@@ -272,6 +272,8 @@ struct blocks {
     bool b_whole;
     float *a, *b;  // packed A; packed B, or a strip of it and copied rows for each thread
     int64_t b_floats;  // of one thread
+    int64_t thin_at;  // in these: the thin product's strip of B
+    bool is_last;  // round over k: the thin product follows
     int64_t a_tasks, b_tasks;  // of packing, for one pass of this round
 };
 
@@ -286,7 +288,8 @@ static struct blocks blocks_plan(const struct gemm *g) {
     s.b_whole = s.n_padded <= WHOLE_B / s.depth;
     s.b_floats = s.b_whole ? 0 : least(s.n_padded, STRIP_COLUMNS) * s.depth;
     if (s.source == A_COPIED) s.b_floats += g->isa->mr * (s.step + LINE);
-    s.b_floats = round_up(s.b_floats, LINE);
+    s.thin_at = s.b_floats = round_up(s.b_floats, LINE);
+    s.b_floats += round_up(least(s.n_padded, STRIP_COLUMNS) * g->r, LINE);
     return s;
 }
 
@@ -341,16 +344,18 @@ static void multiply_tile(void *context, int64_t i, int thread) {
     // B: one panel's passes lie n_wide * step apart
     const int64_t n_wide = s->b_whole ? s->n_padded : round_up(n, g->isa->nr), at = s->b_whole ? column : 0;
     float *own = s->b + (s->b_whole ? round_up(s->n_padded * s->depth, LINE) : 0) + thread * s->b_floats;
-    float *b = s->b_whole ? s->b : own;
+    float *b = s->b_whole ? s->b : own, *const thin = s->is_last && g->r ? own + s->thin_at : NULL;
+    if (thin) g->isa->pack(thin, nr, nr * g->r, g->b2 + column * g->b2_col, CB_DTYPE_F32, g->b2_col, g->b2_row, n, g->r);
     // rows of B along the strip are packed by the first register tile that reads them
     const bool fresh = !s->b_whole && g->b_dtype == CB_DTYPE_F32 && g->b_col == 1;
     if (!s->b_whole) {
         for (int64_t p = 0; p < g->k && !fresh; p += s->step) pack_columns(s, own + p * n_wide, column, n, p, least(s->step, g->k - p));
         own += n_wide * g->k;
     }
-    for (int64_t row = first; row < end; row += mr)
+    for (int64_t row = first; row < end; row += mr) {
+        const int64_t rows = least(mr, end - row);
         for (int64_t p = 0; p < g->k; p += s->step) {
-            const int64_t depth = least(s->step, g->k - p), rows = least(mr, end - row);
+            const int64_t depth = least(s->step, g->k - p);
             struct gemm_tile t = {.m = rows,
                                   .n = n,
                                   .k = depth,
@@ -373,6 +378,19 @@ static void multiply_tile(void *context, int64_t i, int thread) {
             }
             g->isa->tile(&t);
         }
+        if (!thin) continue;
+        const struct gemm_tile t = {.m = rows,
+                                    .n = n,
+                                    .k = g->r,
+                                    .a = g->a2 + row * g->a2_row,
+                                    .a_row = g->a2_row,
+                                    .b = thin,
+                                    .b_panel = nr * g->r,
+                                    .c = g->c + row * g->c_row + column,
+                                    .c_row = g->c_row,
+                                    .accumulate = true};
+        g->isa->tile(&t);
+    }
 }
 
 /* Tasks of a round: strips of columns by groups of rows, some for each thread, the same number where that can be. Their sizes change no sum. */
@@ -417,6 +435,8 @@ static void run_packed(const struct gemm *g, float *work, struct pool *pool) {
             s.g.c = g->c + i * g->c_row;
             s.g.accumulate = g->accumulate || p > 0;
             s.g.bias = p == 0 ? g->bias : NULL;
+            s.g.a2 = g->r ? g->a2 + i * g->a2_row : NULL;
+            s.is_last = p + s.depth >= g->k;
             s.m_padded = round_up(s.g.m, g->isa->mr);
             s.a_tasks = s.source == A_PACKED ? (s.g.m + PACK_ROWS - 1) / PACK_ROWS : 0;
             s.b_tasks = s.b_whole && i == 0 ? (g->n + PACK_ROWS - 1) / PACK_ROWS : 0;
@@ -426,9 +446,37 @@ static void run_packed(const struct gemm *g, float *work, struct pool *pool) {
         }
 }
 
+/* The thin product alone, and what is left. */
+static struct gemm thin_part(const struct gemm *g) {
+    return (struct gemm){.m = g->m,
+                         .n = g->n,
+                         .k = g->r,
+                         .a = g->a2,
+                         .a_row = g->a2_row,
+                         .a_col = 1,
+                         .b = g->b2,
+                         .b_row = g->b2_row,
+                         .b_col = g->b2_col,
+                         .b_dtype = CB_DTYPE_F32,
+                         .c = g->c,
+                         .c_row = g->c_row,
+                         .accumulate = true,
+                         .isa = g->isa};
+}
+static struct gemm main_part(const struct gemm *g) {
+    struct gemm part = *g;
+    part.r = 0;
+    return part;
+}
+
 size_t gemm_workspace(const struct gemm *g, int n_threads) {
     struct blocks s;
     int64_t b_at;
+    if (g->r && way_of(g) != WAY_PACKED) {
+        const struct gemm part[] = {main_part(g), thin_part(g)};
+        const size_t bytes[] = {gemm_workspace(&part[0], n_threads), gemm_workspace(&part[1], n_threads)};
+        return bytes[bytes[1] > bytes[0]];
+    }
     switch (way_of(g)) {
         case WAY_DOT_ROWS: return g->a_col == 1 ? 0 : (size_t)(g->m * g->k) * sizeof(float);
         case WAY_DOT_COLUMNS: return (size_t)(g->n * g->k) * sizeof(float);
@@ -440,6 +488,11 @@ size_t gemm_workspace(const struct gemm *g, int n_threads) {
 }
 
 void gemm_run(const struct gemm *g, void *work, struct pool *pool) {
+    if (g->r && way_of(g) != WAY_PACKED) {
+        const struct gemm part[] = {main_part(g), thin_part(g)};
+        for (int i = 0; i < 2; i++) gemm_run(&part[i], work, pool);
+        return;
+    }
     switch (way_of(g)) {
         case WAY_NONE: start_columns(g, 0, g->n); break;
         case WAY_SMALL: run_small(g); break;

@@ -20,6 +20,10 @@ struct gemm {
     bool accumulate;  // C += A B instead of C = A B
     const float *bias;  // (n), added to every row; nullable
     const struct gemm_isa *isa;  // whose kernels
+    /* A thin product over the same rows, added to each tile of C before it is left: A2 (m,r), contiguous rows, B2 (r,n), f32. r 0: none. */
+    int64_t r;
+    const float *a2, *b2;
+    int64_t a2_row, b2_row, b2_col;
 };
 
 /* Bytes of work that gemm_run needs with a pool of n_threads (1: none). Depends on sizes, strides and type, not on pointers. */

@@ -1,4 +1,4 @@
-/* Kernel of matmul: batches of matrices handed to the packed multiplication of one instruction set. */
+/* Kernels of matmul and matmul_sum: batches of matrices handed to the packed multiplication of one instruction set. */
 #include <string.h>
 
 #include "backend/cpu/gemm.h"
@@ -125,9 +125,49 @@ static void run_with(const struct op_run *run, const struct gemm_isa *isa) {
     tile_run(run->pool, tiny ? 0 : TILE_SMALL, s->n_batch, batch_tile, &job);
 }
 
-#define KERNEL(name, mask)                                                                                            \
-    static size_t workspace_##name(const struct node *node, int n) { return workspace(node, n, gemm_isa_for(mask)); } \
-    static void run_##name(const struct op_run *run) { run_with(run, gemm_isa_for(mask)); }
+/* ---- matmul_sum */
+enum { SUM_A2 = 2, SUM_B2, SUM_BIAS, SUM_ACC };
+
+static struct gemm sum_of(const struct node *node, const struct gemm_isa *isa) {
+    const struct attr_matmul_sum *attrs = node->attrs;
+    const struct cb_type *a = &node->in[A]->type, *b = &node->in[B]->type, *b2 = &node->in[SUM_B2]->type;
+    struct gemm g = {.k = a->dim[a->rank - 1], .b_dtype = b->dtype, .isa = isa};
+    g.m = g.k ? type_elements(a) / g.k : type_elements(&node->out[0]->type) / tile_max(1, b->dim[attrs->trans_b ? 0 : 1]);
+    g.n = g.c_row = b->dim[attrs->trans_b ? 0 : 1];
+    g.a_row = g.k, g.a_col = 1;
+    g.b_row = attrs->trans_b ? 1 : g.n, g.b_col = attrs->trans_b ? g.k : 1;
+    g.accumulate = node->n_in > SUM_ACC && node->in[SUM_ACC];
+    g.r = g.a2_row = b2->dim[attrs->trans_b2 ? 1 : 0];
+    g.b2_row = attrs->trans_b2 ? 1 : g.n, g.b2_col = attrs->trans_b2 ? g.r : 1;
+    return g;
+}
+
+static bool sum_accepts(const struct node *node) {
+    for (int i = 0; i < node->n_in; i++)
+        if (node->in[i] && node->in[i]->type.dtype != CB_DTYPE_F32 && !(i == B && gemm_dtype_ok(node->in[B]->type.dtype))) return false;
+    return true;
+}
+
+static size_t sum_workspace(const struct node *node, int n_threads, const struct gemm_isa *isa) {
+    const struct gemm g = sum_of(node, isa);
+    return gemm_workspace(&g, n_threads);
+}
+
+static void sum_run(const struct op_run *run, const struct gemm_isa *isa) {
+    struct gemm g = sum_of(run->node, isa);
+    g.a = run->in[A], g.b = run->in[B], g.c = run->out[0];
+    g.a2 = run->in[SUM_A2], g.b2 = run->in[SUM_B2];
+    if (g.accumulate && run->in[SUM_ACC] != run->out[0])
+        memcpy(run->out[0], run->in[SUM_ACC], (size_t)type_bytes(&run->node->out[0]->type));
+    g.bias = run->node->n_in > SUM_BIAS ? run->in[SUM_BIAS] : NULL;
+    gemm_run(&g, run->work, run->pool);
+}
+
+#define KERNEL(name, mask)                                                                                                    \
+    static size_t workspace_##name(const struct node *node, int n) { return workspace(node, n, gemm_isa_for(mask)); }         \
+    static void run_##name(const struct op_run *run) { run_with(run, gemm_isa_for(mask)); }                                   \
+    static size_t sum_workspace_##name(const struct node *node, int n) { return sum_workspace(node, n, gemm_isa_for(mask)); } \
+    static void sum_run_##name(const struct op_run *run) { sum_run(run, gemm_isa_for(mask)); }
 KERNEL(avx512, CPU_AVX512 | CPU_AVX2)
 KERNEL(avx2, CPU_AVX2)
 KERNEL(simd, 0)
@@ -136,5 +176,8 @@ const struct kernel kernel_file_matmul[] = {
     {"matmul", "avx512", CPU_AVX512 | CPU_AVX2, 30, accepts, workspace_avx512, run_avx512},
     {"matmul", "avx2", CPU_AVX2, 20, accepts, workspace_avx2, run_avx2},
     {"matmul", "simd", 0, 10, accepts, workspace_simd, run_simd},
+    {"matmul_sum", "avx512", CPU_AVX512 | CPU_AVX2, 30, sum_accepts, sum_workspace_avx512, sum_run_avx512},
+    {"matmul_sum", "avx2", CPU_AVX2, 20, sum_accepts, sum_workspace_avx2, sum_run_avx2},
+    {"matmul_sum", "simd", 0, 10, sum_accepts, sum_workspace_simd, sum_run_simd},
     {0},
 };
