@@ -41,13 +41,17 @@ ENTRANTS = [
     (INPUTS, VECTORS, "prompt:n=8"),
     (INPUTS, THIN, "ptuning:n=8"),
     (INPUTS, VECTORS, "prefix:n=8"),
+    (INPUTS, VECTORS, "prefix:n=32"),
     (INPUTS, THIN, "prefix:n=8,projection=true"),
     (INPUTS, THIN, "ad_prefix:n=8"),
     (FUNCTIONS, THIN, "seq_bn"),
+    (FUNCTIONS, THIN, "seq_bn:reduction_factor=4"),  # the usual ones are thin where the base is
     (FUNCTIONS, THIN, "double_seq_bn"),
     (FUNCTIONS, THIN, "seq_bn_inv"),
     (FUNCTIONS, THIN, "par_bn"),
+    (FUNCTIONS, THIN, "par_bn:reduction_factor=4"),
     (FUNCTIONS, THIN, "scaled_par_bn"),
+    (FUNCTIONS, THIN, "scaled_par_bn:reduction_factor=4"),
     (FUNCTIONS, THIN, "adapterplus"),
     (FUNCTIONS, THIN, "compacter"),
     (FUNCTIONS, THIN, "compacter++"),
@@ -66,11 +70,12 @@ NAMES = {
 }
 
 
-def entrants(base):
-    """The list for the family of a base (a model folder)."""
+def entrants(base, only=""):
+    """The list for the family of a base (a model folder); only: those of these specs."""
     with open(f"{base}/config.json", encoding="utf-8") as file:
         names = NAMES[json.load(file)["model_type"]]
-    return [(family, rate, spec.format(**names)) for family, rate, spec in ENTRANTS]
+    named = [(family, rate, spec.format(**names)) for family, rate, spec in ENTRANTS]
+    return [e for e in named if not only or e[2] in only.split()]
 
 
 def folder(spec):

@@ -93,7 +93,7 @@ def run_task(o, name, chosen):
 def main():
     o = options(__doc__, steps=60, test_examples=500, characters=20000, tuners="", only="")
     if o.tuners:
-        chosen = [{"family": family, "rate": rate, "spec": spec} for family, rate, spec in entrants(o.base) if spec in o.tuners.split()]
+        chosen = [{"family": family, "rate": rate, "spec": spec} for family, rate, spec in entrants(o.base, o.tuners)]
     else:
         rows = json.loads((o.out / "tuners.json").read_text())
         chosen = [r for r in rows if r["spec"] in ("full", "last:2")] + [r for f in (PARAMETERS, INPUTS, FUNCTIONS) for r in best(rows, f, 2)]

@@ -2,7 +2,7 @@
 """Every tuner beside full fine-tuning, the last layers and the head, at one budget, on phrases of SST-2.
 
 tuners.py BASE DATA OUT: rates are chosen on a part of the training data (the loss after --search-steps steps, seed 1; 0: the usual rate of the
-tuner's kind is taken), then each tuner is trained --seeds times by `cambium compare`. OUT/tuners.md is the table, OUT/tuners.json what tasks.py takes its tuners and rates from."""
+tuner's kind is taken), then each tuner (with --tuners "SPEC SPEC ..." these alone) is trained --seeds times by `cambium compare`. OUT/tuners.md is the table, OUT/tuners.json what tasks.py takes its tuners and rates from."""
 import json
 import shutil
 
@@ -64,9 +64,9 @@ def train(o, data, entrant):
 
 
 def main():
-    o = options(__doc__, steps=100, search_steps=30, valid_examples=400, test_examples=800)
+    o = options(__doc__, steps=100, search_steps=30, valid_examples=400, test_examples=800, tuners="")
     data = prepare(o)
-    chosen = [e for e in side_by_side(o, lambda e: search(o, data, e), entrants(o.base)) if e]
+    chosen = [e for e in side_by_side(o, lambda e: search(o, data, e), entrants(o.base, o.tuners)) if e]
     rows = [r for r in side_by_side(o, lambda e: train(o, data, e), chosen) if r]
     (o.out / "tuners.json").write_text(json.dumps(rows, indent=1))
     rows.sort(key=lambda r: -r["test"])

@@ -1,5 +1,6 @@
 /* Scaled dot-product attention (Vaswani et al., 2017) with grouped heads, causal and sliding windows, segments and soft caps, and its gradient. */
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "gen/attrs.h"
@@ -14,16 +15,11 @@ enum { Q, K, V, BIAS, Q_SEGMENT, K_SEGMENT, START, Y, LSE, DY };
 
 static const struct op attention_op, attention_grad_op;
 
-/* The attributes that both ops have. */
+/* The attributes of the gradient begin with those of attention. */
 static struct attr_attention forward_attrs(const struct node *grad) {
-    const struct attr_attention_grad *from = grad->attrs;
+    _Static_assert(offsetof(struct attr_attention_grad, want_bias) == sizeof(struct attr_attention), "attention_grad has other attributes");
     struct attr_attention attrs;
-    memset(&attrs, 0, sizeof attrs);
-    attrs.causal = from->causal;
-    attrs.scale = from->scale;
-    attrs.window = from->window;
-    attrs.softcap = from->softcap;
-    attrs.kv_heads = from->kv_heads;
+    memcpy(&attrs, grad->attrs, sizeof attrs);
     return attrs;
 }
 
@@ -218,11 +214,7 @@ static void grad(struct cb_graph *g, const struct node *node, struct cb_tensor *
     }
     struct attr_attention_grad back;
     memset(&back, 0, sizeof back);
-    back.causal = attrs->causal;
-    back.scale = attrs->scale;
-    back.window = attrs->window;
-    back.softcap = attrs->softcap;
-    back.kv_heads = attrs->kv_heads;
+    memcpy(&back, attrs, sizeof *attrs);
     back.want_bias = node->in[BIAS] && need[BIAS];
     struct cb_tensor *in[10];
     for (int i = Q; i <= START; i++) in[i] = node->in[i];

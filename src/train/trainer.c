@@ -170,10 +170,7 @@ static enum cb_status run_halves(struct trainer *t, double *loss, int *learnt, s
             if (h.labels[i]) plan_run(h.plan[i], t->pool, &h.err[i]);
     }
     for (int i = 0; i < 2; i++) {
-        if (h.err[i].code) {
-            *err = h.err[i];
-            return err->code;
-        }
+        if (h.err[i].code) FAIL(err, h.err[i].code, "%s", h.err[i].message);
         if (!h.labels[i]) continue;
         h.weight[i] = (float)((double)h.labels[i] / all);
         *loss += loss_of(t, h.plan[i]) * ((double)h.labels[i] / all);
