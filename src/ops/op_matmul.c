@@ -249,8 +249,9 @@ static struct cb_tensor *join(struct cb_graph *g, const struct node *first, cons
     int64_t k[2];
     if (!is_linear(first, &k[0]) || !is_linear(second, &k[1]) || (first->in[BIAS] && second->in[BIAS])) return NULL;
     const struct node *wide = k[0] > k[1] ? first : second, *thin = wide == first ? second : first;
+    const int64_t rank = wide == first ? k[1] : k[0];
     const enum cb_dtype dtype = wide->in[A]->type.dtype, of_b = wide->in[B]->type.dtype;
-    if (k[wide == first] > THIN || k[0] == k[1] || dtype_of(of_b)->is_quantised) return NULL;
+    if (rank > THIN || k[0] == k[1] || dtype_of(of_b)->is_quantised) return NULL;
     if (thin->in[B]->type.dtype != dtype || thin->in[A]->type.rank != wide->in[A]->type.rank) return NULL;
     struct cb_tensor *bias = first->in[BIAS] ? first->in[BIAS] : second->in[BIAS];
     struct cb_tensor *const in[] = {wide->in[A], wide->in[B], thin->in[A], thin->in[B], bias, first->in[ACC]};

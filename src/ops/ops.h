@@ -94,10 +94,10 @@ struct cb_tensor *op_argmin(struct cb_graph *g, struct cb_tensor *x, int n_axes,
 /* op_matmul.c: numpy matmul of a (..., M, K) and b (..., K, N), either transposed in its last two axes; b may be f16, bf16 or a block type
    (its stored rows are read as they are). bias (N) and acc (the output's shape, added in place) are optional (NULL). */
 struct cb_tensor *op_matmul(struct cb_graph *g, struct cb_tensor *a, struct cb_tensor *b, bool trans_a, bool trans_b);
-/* op_matmul_sum.c: a b + a2 b2 + bias + acc of in: a, b, a2, b2, bias, acc (both nullable); b, b2 matrices. */
-struct cb_tensor *op_matmul_sum(struct cb_graph *g, struct cb_tensor *const in[6], bool trans_b, bool trans_b2);
 struct cb_tensor *op_linear(struct cb_graph *g, struct cb_tensor *x, struct cb_tensor *weight, struct cb_tensor *bias,
                             bool weight_is_in_out);
+/* op_matmul_sum.c: a b + a2 b2 + bias + acc of in: a, b, a2, b2, bias, acc (both nullable); b, b2 matrices. */
+struct cb_tensor *op_matmul_sum(struct cb_graph *g, struct cb_tensor *const in[6], bool trans_b, bool trans_b2);
 
 /* op_grouped.c: rows in groups, one matrix a group. group_rows sorts choices ids i32 (N,K) by group: source i32 (N K), row of each sorted choice;
    outputs 1 and 2: place i32 (N,K) and ends i32 (groups+1), group g having the sorted rows [ends[g], ends[g+1]). grouped_linear: y (R,out) = acc
@@ -142,7 +142,8 @@ struct cb_tensor *op_rope(struct cb_graph *g, struct cb_tensor *x, struct cb_ten
 
 /* op_attention.c: y (B,Tq,H,D) of q (B,Tq,H,D), k (B,Tk,Hkv,D) and v (B,Tk,Hkv,Dv), H a multiple of Hkv; output 1 is lse (B,H,Tq). bias is
    added where given. Key j is visible to query i when q_segment[b,i] == k_segment[b,j] or k_segment[b,j] is ATTENTION_EVERYONE (both i32 or both NULL), and, with p = start[b] + i (start i32 (B), NULL: 0),
-   !causal or j <= p, and window == 0 or p - j < window. A query that sees nothing gives zeros. */
+   !causal or j <= p, and window == 0 or p - j < window. A query that sees nothing gives zeros. q, k and v that are the parts of one split (B,T,(H+2Hkv)D)
+   are read where they lie, and have one gradient. */
 struct attention_options {
     bool causal;
     double scale; /* 0: 1/sqrt(D) */
