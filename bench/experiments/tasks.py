@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""The two best tuners of each family (by validation data of SST-2, at most 4% of the parameters) beside full fine-tuning and the last layers, on AG News,
-RuCoLA, named entities of CoNLL-2002 (Spanish) and reviews as text.
+"""The two best tuners of each family (by validation data of SST-2, at most 4% of the parameters) beside full fine-tuning and the last layers, on phrases of
+SST-2, AG News, RuCoLA, named entities of CoNLL-2002 (Spanish) and reviews as text.
 
-tasks.py BASE DATA OUT, after tuners.py with the same OUT; or with --tuners "SPEC SPEC ..." at the usual rates. --only names one task (an encoder learns
-no reviews as text). OUT/tasks.md: the tables, and whether the best of each family (by validation data) is within 1% of full fine-tuning or within two
-standard errors of the difference."""
+tasks.py BASE DATA OUT, after tuners.py with the same OUT; or with --tuners "SPEC SPEC ...". Each task has its own search for rates (--search-steps 0: the usual
+ones). --labels N: so many examples are learnt (0: all). --only names one task (an encoder learns no reviews as text). OUT/tasks.md: the tables, and whether the best of
+each family (by validation data) is within 1% of full fine-tuning or within two standard errors of the difference."""
 import json
 
 from entrants import FUNCTIONS, INPUTS, PARAMETERS, entrants, folder
-from experiment import cambium, labelled, options, once, forget_checkpoints, reviews, shuffled, side_by_side, table, read
+from experiment import cambium, labelled, options, once, forget_checkpoints, reviews, searched, shuffled, side_by_side, table, read, write_text
+from tuners import SHAPE, prepare
 
 MOST = 0.04
 
@@ -40,6 +41,7 @@ def conll(o):
 
 # name: data, shape of a batch, the measure; text is measured by its loss
 TASKS = {
+    "SST-2 phrases": (prepare, SHAPE, "accuracy"),
     "AG News": (agnews, ["--task", "classify", "--batch", "16", "--seq", "32"], "accuracy"),
     "RuCoLA": (rucola, ["--task", "classify", "--batch", "16", "--seq", "24"], "mcc"),
     "CoNLL-2002, Spanish": (conll, ["--task", "tag", "--batch", "16", "--seq", "48"], "f1"),
@@ -69,20 +71,28 @@ def verdict(full, r):
     return "within two standard errors" if gap <= 2 * error else f"no: {gap:.3f} behind, two standard errors are {2 * error:.3f}"
 
 
+def first_labels(o, data):
+    """The same with the first --labels examples to learn."""
+    lines = data["train"].read_text(encoding="utf-8").splitlines(keepends=True)
+    name = f"{data['train'].stem}-{o.labels}{data['train'].suffix}"
+    return {**data, "train": write_text(o.out / "data" / name, "".join(lines[: o.labels]))} if o.labels else data
+
+
 def run_task(o, name, chosen):
     make, shape, measure = TASKS[name]
-    data = make(o)
+    data = first_labels(o, make(o))
 
-    def one(e):
-        out = o.out / "tasks" / folder(name) / folder(e["spec"])
-        r = once(out.with_suffix(".json"), lambda: compared(o, data, shape, measure, e, out))
+    def one(entrant):
+        out = o.out / "tasks" / (folder(name) + (f"-{o.labels}" if o.labels else "")) / folder(entrant[2])
+        e = searched(o, shape, data, entrant, out.with_name(out.name + "-search"))
+        r = once(out.with_name(out.name + ".json"), lambda: compared(o, data, shape, measure, e, out))
         print(name, e["spec"], r, flush=True)
         return {**e, **r}
 
     rows = [r for r in side_by_side(o, one, chosen) if r]
     full = next(r for r in rows if r["spec"] == "full")
-    lines = [f"**{name}**, {measure}", "", "| tuner | family | valid | test | s.e. | trained |", "|---|---|---|---|---|---|"]
-    lines += [f"| `{r['spec']}` | {r['family']} | {abs(r['valid']):.3f} | {abs(r['test']):.3f} | {r['error'] or 0:.3f} | {100 * r['share']:.3g}% |"
+    lines = [f"**{name}**, {measure}", "", "| tuner | family | rate | valid | test | s.e. | trained |", "|---|---|---|---|---|---|---|"]
+    lines += [f"| `{r['spec']}` | {r['family']} | {r['rate']:g} | {abs(r['valid']):.3f} | {abs(r['test']):.3f} | {r['error'] or 0:.3f} | {100 * r['share']:.3g}% |"
               for r in sorted(rows, key=lambda r: -r["test"])]
     lines += ["", "Best of each family with at most 4% by validation data, against full fine-tuning: " + "; ".join(
         f"{family} `{r['spec']}`: {verdict(full, r)}" for family in (PARAMETERS, INPUTS, FUNCTIONS)
@@ -91,12 +101,12 @@ def run_task(o, name, chosen):
 
 
 def main():
-    o = options(__doc__, steps=60, test_examples=500, characters=20000, tuners="", only="")
-    if o.tuners:
-        chosen = [{"family": family, "rate": rate, "spec": spec} for family, rate, spec in entrants(o.base, o.tuners)]
-    else:
+    o = options(__doc__, steps=60, search_steps=30, labels=0, valid_examples=400, test_examples=500, characters=20000, tuners="", only="")
+    specs = o.tuners
+    if not specs:
         rows = json.loads((o.out / "tuners.json").read_text())
-        chosen = [r for r in rows if r["spec"] in ("full", "last:2")] + [r for f in (PARAMETERS, INPUTS, FUNCTIONS) for r in best(rows, f, 2)]
+        specs = " ".join(["full", "last:2"] + [r["spec"] for f in (PARAMETERS, INPUTS, FUNCTIONS) for r in best(rows, f, 2)])
+    chosen = entrants(o.base, specs)
     lines = [line for name in TASKS if o.only in ("", name) for line in run_task(o, name, chosen)]
     (o.out / "tasks.md").write_text("\n".join(lines), encoding="utf-8")
     print("\n".join(lines))

@@ -4,10 +4,9 @@
 tuners.py BASE DATA OUT: rates are chosen on a part of the training data (the loss after --search-steps steps, seed 1; 0: the usual rate of the
 tuner's kind is taken), then each tuner (with --tuners "SPEC SPEC ..." these alone) is trained --seeds times by `cambium compare`. OUT/tuners.md is the table, OUT/tuners.json what tasks.py takes its tuners and rates from."""
 import json
-import shutil
 
 from entrants import entrants, folder
-from experiment import cambium, labelled, options, once, forget_checkpoints, shuffled, side_by_side, table, write_records, write_table
+from experiment import cambium, labelled, options, once, forget_checkpoints, searched, shuffled, side_by_side, table, write_records, write_table
 
 WORDS = 10  # phrases of at most so many: most of the training part, few tokens
 SHAPE = ["--task", "classify", "--batch", "16", "--seq", "16"]
@@ -27,29 +26,6 @@ def prepare(o):
     return data
 
 
-def search(o, data, entrant):
-    """The rate of the least loss on validation data."""
-    family, usual, spec = entrant
-    if not o.search_steps:
-        return {"family": family, "spec": spec, "rate": usual}
-
-    def losses():
-        found = {}
-        for rate in (usual / 3, usual, usual * 3):
-            rate = float(f"{rate:.1g}")
-            out = o.out / "search" / f"{folder(spec)}-{rate}"
-            r = cambium(o, "compare", o.base, *SHAPE, "--data", data["train"], "--valid", data["search"], "--metric", "loss",
-                        "--steps", o.search_steps, "--tuner", f"{spec}@{rate}", "--out", out)["rows"][0]
-            shutil.rmtree(out)
-            found[rate] = r["valid"] if r["valid"] is not None else float("inf")
-        return sorted(found.items())
-
-    found = once(o.out / "search" / f"{folder(spec)}.json", losses)
-    best = min(found, key=lambda pair: pair[1])[0]
-    print(f"{spec}: {best}  {found}", flush=True)
-    return {"family": family, "spec": spec, "rate": best, "losses": found}
-
-
 def train(o, data, entrant):
     def row():
         out = o.out / "runs" / folder(entrant["spec"])
@@ -66,7 +42,7 @@ def train(o, data, entrant):
 def main():
     o = options(__doc__, steps=100, search_steps=30, valid_examples=400, test_examples=800, tuners="")
     data = prepare(o)
-    chosen = [e for e in side_by_side(o, lambda e: search(o, data, e), entrants(o.base, o.tuners)) if e]
+    chosen = [e for e in side_by_side(o, lambda e: searched(o, SHAPE, data, e, o.out / "search" / folder(e[2])), entrants(o.base, o.tuners)) if e]
     rows = [r for r in side_by_side(o, lambda e: train(o, data, e), chosen) if r]
     (o.out / "tuners.json").write_text(json.dumps(rows, indent=1))
     rows.sort(key=lambda r: -r["test"])

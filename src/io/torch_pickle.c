@@ -5,6 +5,7 @@
 #include "io/torch_private.h"
 
 #define PICKLE_LIMIT (1 << 24)
+enum { VALUES_LIMIT = 1 << 21 };  // a value takes far more memory than the byte that may make it
 
 struct machine {
     struct arena *arena;
@@ -12,6 +13,7 @@ struct machine {
     const unsigned char *at, *end;
     struct value **stack, **memo;
     int n, room, n_memo, memo_room;
+    int n_values;  // made so far
     bool stopped;
 };
 
@@ -38,6 +40,7 @@ static enum cb_status push(struct machine *m, struct value *v, struct cb_err *er
 }
 
 static enum cb_status make(struct machine *m, struct value **v, enum kind kind, struct cb_err *err) {
+    if (m->n_values++ == VALUES_LIMIT) FAIL(err, CB_E_LIMIT, "%s: a pickle of more than %d values", m->where, VALUES_LIMIT);
     *v = arena_alloc(m->arena, sizeof **v);
     if (!*v) FAIL(err, CB_E_MEMORY, "%s: no memory for its values", m->where);
     (*v)->kind = kind;
@@ -241,12 +244,14 @@ static enum cb_status op_get(struct machine *m, int arg, struct cb_err *err) {
 /* A tuple of the last n values; n -1: of those above the mark. */
 static enum cb_status op_tuple(struct machine *m, int n, struct cb_err *err) {
     if (n < 0) TRY(above_mark(m, &n, err));
-    struct value *v = arena_alloc(m->arena, sizeof *v);
-    struct value **item = arena_array(m->arena, (size_t)n + 1, sizeof *item);
-    if (!v || !item) FAIL(err, CB_E_MEMORY, "%s: no memory for its values", m->where);
+    struct value *v = NULL, **item = arena_array(m->arena, (size_t)n + 1, sizeof *item);
+    if (!item) FAIL(err, CB_E_MEMORY, "%s: no memory for its values", m->where);
     for (int i = n; i-- > 0;) TRY(pop(m, &item[i], err));
-    *v = (struct value){.kind = TUPLE, .item = item, .n = n, .room = n + 1};
-    return push(m, v, err);
+    TRY(make(m, &v, TUPLE, err));
+    v->item = item;
+    v->n = n;
+    v->room = n + 1;
+    return CB_OK;
 }
 /* The last n values, or (n -1) those above the mark, into the value of this kind below; in multiples of `unit`. */
 static enum cb_status put_into(struct machine *m, int n, enum kind kind, int unit, struct cb_err *err) {

@@ -120,7 +120,7 @@ struct model {
     // cache of more positions that everything is read into again.
     int64_t exact_cache;
     bool exact_again;
-    const struct model_weight *weights;
+    struct model_weight *weights;
     const struct model_weight **by_name;  // sorted
     int n_weights, weights_size;
     struct model_alias {

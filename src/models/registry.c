@@ -57,7 +57,7 @@ enum cb_status model_add_weight(struct model *model, struct cb_err *err, enum mo
     struct model_weight w = {.type = type_make(CB_DTYPE_F32, rank, dim), .init = init, .std = std, .decay = rank > 1};
     TRY(type_check(&w.type, name, err));
     if (!(w.name = arena_strdup(model->arena, name))) FAIL(err, CB_E_MEMORY, "%s: no memory for a name", name);
-    memcpy((struct model_weight *)model->weights + model->n_weights++, &w, sizeof w);
+    memcpy(model->weights + model->n_weights++, &w, sizeof w);
     return CB_OK;
 }
 
@@ -77,14 +77,14 @@ enum cb_status model_add_norm(struct model *model, int64_t n, bool bias, const c
 
 enum cb_status model_add_buffer(struct model *model, struct cb_err *err, int rank, const int64_t *dim, const char *name) {
     TRY(model_add_weight(model, err, MODEL_ZEROS, 0, rank, dim, "%s", name));
-    struct model_weight *w = (struct model_weight *)model->weights + model->n_weights - 1;
+    struct model_weight *w = model->weights + model->n_weights - 1;
     w->is_buffer = true;
     w->decay = false;
     return CB_OK;
 }
 
 void model_make_optional(struct model *model, int n) {
-    struct model_weight *w = (struct model_weight *)model->weights + model->n_weights;
+    struct model_weight *w = model->weights + model->n_weights;
     while (n-- > 0) (--w)->is_optional = true;
 }
 
@@ -118,7 +118,7 @@ static enum cb_status weights_index(struct model *model, struct cb_err *err) {
     const char *prefix = model->class->prefix;
     const size_t n = strlen(model->family->prefix);
     for (int i = 0; i < model->n_weights && prefix; i++) {
-        struct model_weight *w = (struct model_weight *)&model->weights[i];
+        struct model_weight *w = &model->weights[i];
         if (strncmp(w->name, model->family->prefix, n) != 0) continue;
         w->file_name = arena_printf(model->arena, "%s%s", prefix, w->name + n);
         if (!w->file_name) FAIL(err, CB_E_MEMORY, "model: no memory for a name");
@@ -128,7 +128,7 @@ static enum cb_status weights_index(struct model *model, struct cb_err *err) {
 }
 
 void model_drop_optional(struct model *model) {
-    struct model_weight *to = (struct model_weight *)model->weights;
+    struct model_weight *to = model->weights;
     for (int i = 0; i < model->n_weights; i++)
         if (!model->weights[i].is_optional) memmove(to++, &model->weights[i], sizeof *to);
     model->n_weights = (int)(to - model->weights);

@@ -13,7 +13,8 @@ struct trainer {
     struct plan *plan;
     struct pool *pool;
     const struct train_param *params;
-    int n_params, loss_slot;
+    int n_params;
+    int loss_slot[2];  // of the plan and its twin
     struct trainer_options options;
     struct store *states, *other;  // gradients and optimiser states; the twin's gradients
     struct store_entry **grad, **other_grad;
@@ -50,6 +51,8 @@ static enum cb_status add_param(struct trainer *t, int i, struct cb_err *err) {
     plan_bind(t->plan, value_slot, value->data);
     if (t->options.twin) {
         TRY(store_add(t->other, name, value->type, &t->other_grad[i], err));
+        grad_slot = plan_find(t->options.twin, name), value_slot = plan_find(t->options.twin, value->name);
+        if (grad_slot < 0 || value_slot < 0) FAIL(err, CB_E_NAME, "%s: the plan's twin has no gradient for it", value->name);
         plan_bind(t->options.twin, grad_slot, t->other_grad[i]->data);
         plan_bind(t->options.twin, value_slot, value->data);
     }
@@ -80,8 +83,9 @@ static enum cb_status trainer_fill(struct trainer *t, struct cb_err *err) {
     TRY(store_create(&t->states, err));
     TRY(store_create(&t->other, err));
     for (int i = 0; i < t->n_params; i++) TRY(add_param(t, i, err));
-    t->loss_slot = plan_find(t->plan, "loss");
-    if (t->loss_slot < 0) FAIL(err, CB_E_NAME, "training: the plan has no output 'loss'");
+    t->loss_slot[0] = plan_find(t->plan, "loss");
+    t->loss_slot[1] = t->options.twin ? plan_find(t->options.twin, "loss") : t->loss_slot[0];
+    if (t->loss_slot[0] < 0 || t->loss_slot[1] < 0) FAIL(err, CB_E_NAME, "training: the plan has no output 'loss'");
     return CB_OK;
 }
 
@@ -123,8 +127,10 @@ static void clear_gradients(struct trainer *t) {
     for (int i = 0; i < t->n_params; i++) memset(t->grad[i]->data, 0, (size_t)t->grad[i]->bytes);
 }
 
-static double loss_of(const struct trainer *t, struct plan *plan) {
-    return ref_get(plan_slot(plan, t->loss_slot)->type.dtype, plan_data(plan, t->loss_slot), 0);
+/* What the plan (0) or its twin (1) made. */
+static double loss_of(const struct trainer *t, int half) {
+    struct plan *plan = half ? t->options.twin : t->plan;
+    return ref_get(plan_slot(plan, t->loss_slot[half])->type.dtype, plan_data(plan, t->loss_slot[half]), 0);
 }
 
 /* Labels that the micro-batch filled into a plan has. */
@@ -173,7 +179,7 @@ static enum cb_status run_halves(struct trainer *t, double *loss, int *learnt, s
         if (h.err[i].code) FAIL(err, h.err[i].code, "%s", h.err[i].message);
         if (!h.labels[i]) continue;
         h.weight[i] = (float)((double)h.labels[i] / all);
-        *loss += loss_of(t, h.plan[i]) * ((double)h.labels[i] / all);
+        *loss += loss_of(t, i) * ((double)h.labels[i] / all);
     }
     pool_run(t->pool, t->n_params, add_half, &h);
     return CB_OK;
@@ -192,7 +198,7 @@ static enum cb_status run_batches(struct trainer *t, train_batch_fn *batch, void
         if (o->twin) return run_halves(t, loss, learnt, err);
         if (!labels_of(t, t->plan)) continue;
         TRY(plan_run(t->plan, t->pool, err));
-        *loss += loss_of(t, t->plan);
+        *loss += loss_of(t, 0);
         ++*learnt;
     }
     *loss = *learnt ? *loss / *learnt : NAN;

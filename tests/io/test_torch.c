@@ -131,6 +131,21 @@ TEST(torch, strides_stay) {
     }
 }
 
+/* A byte makes a value many times its size: there is an end to them. */
+TEST(torch, too_many_values) {
+    enum { N = 3 << 20 };
+    char *bytes = malloc(N);
+    struct map *map;
+    struct tensors *t = NULL;
+    CHECK(bytes != NULL);
+    memset(bytes, ')', N);  // empty tuples
+    memcpy(bytes, "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}.\x80\x02", 27);
+    CHECK_OK(map_copy(&map, bytes, N, "tuples", &err));
+    CHECK_FAILS(torch_read(&t, map, &err), CB_E_LIMIT, "values");
+    map_release(&map);
+    free(bytes);
+}
+
 TEST(torch, calls_nothing) {
     // a pickle that would call os.system stands where the tensors are
     struct map *map;

@@ -472,12 +472,13 @@ static struct gemm main_part(const struct gemm *g) {
 size_t gemm_workspace(const struct gemm *g, int n_threads) {
     struct blocks s;
     int64_t b_at;
-    if (g->r && way_of(g) != WAY_PACKED) {
+    const enum way way = way_of(g);
+    if (g->r && way != WAY_PACKED) {
         const struct gemm part[] = {main_part(g), thin_part(g)};
         const size_t bytes[] = {gemm_workspace(&part[0], n_threads), gemm_workspace(&part[1], n_threads)};
         return bytes[bytes[1] > bytes[0]];
     }
-    switch (way_of(g)) {
+    switch (way) {
         case WAY_DOT_ROWS: return g->a_col == 1 ? 0 : (size_t)(g->m * g->k) * sizeof(float);
         case WAY_DOT_COLUMNS: return (size_t)(g->n * g->k) * sizeof(float);
         case WAY_STREAM_ROWS: return (size_t)((g->k + chunk_rows(g) - 1) / chunk_rows(g) * g->m * g->n) * sizeof(float);
@@ -488,12 +489,13 @@ size_t gemm_workspace(const struct gemm *g, int n_threads) {
 }
 
 void gemm_run(const struct gemm *g, void *work, struct pool *pool) {
-    if (g->r && way_of(g) != WAY_PACKED) {
+    const enum way way = way_of(g);
+    if (g->r && way != WAY_PACKED) {
         const struct gemm part[] = {main_part(g), thin_part(g)};
         for (int i = 0; i < 2; i++) gemm_run(&part[i], work, pool);
         return;
     }
-    switch (way_of(g)) {
+    switch (way) {
         case WAY_NONE: start_columns(g, 0, g->n); break;
         case WAY_SMALL: run_small(g); break;
         case WAY_DOT_ROWS: run_dot_rows(g, work, pool); break;
