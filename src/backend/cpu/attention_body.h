@@ -29,7 +29,7 @@ struct attention {
 
 /* Queries [q0, q0+rows) of a head against keys [j0, j0+keys). */
 struct attention_block {
-    int64_t batch, head, kv_head;
+    int64_t index, batch, head, kv_head;
     int64_t q0, rows, vectors, position; /* position: of query q0 among the keys */
     int64_t j0, keys;
     int64_t limit[ATT_VECTORS]; /* keys that each vector of queries can see by the causal rule; never falls */
@@ -77,12 +77,29 @@ static inline int64_t attention_position(const struct attention *p, int64_t batc
     return tile_max(-(1 << 30), tile_min(start, 1 << 30));
 }
 
-static inline struct attention_block attention_queries(const struct attention *p, int64_t batch, int64_t head, int64_t block) {
-    struct attention_block k = {.batch = batch, .head = head, .kv_head = head / (p->h / p->hkv), .q0 = block * ATT_QUERIES};
+/* Block `index` of (batch, head, block of queries). */
+static inline struct attention_block attention_queries(const struct attention *p, int64_t index) {
+    int64_t row = index / p->n_blocks;
+    struct attention_block k = {.index = index, .batch = row / p->h, .head = row % p->h, .q0 = index % p->n_blocks * ATT_QUERIES};
+    k.kv_head = k.head / (p->h / p->hkv);
     k.rows = tile_min(ATT_QUERIES, p->tq - k.q0);
     k.vectors = tile_count(k.rows, SIMD_LANES);
-    k.position = attention_position(p, batch) + k.q0;
+    k.position = attention_position(p, k.batch) + k.q0;
     return k;
+}
+
+/* Wants a block's queries, or the keys at their positions, of x, as that lies in q or k. */
+static inline void attention_want_queries(const struct attention *p, const struct attention_block *k, struct mini_ahead *ahead,
+                                          const float *x, int64_t row) {
+    const float *at = x + (k->batch * p->tq + k->q0) * row + k->head * p->d;
+    ahead->set[ahead->n_sets++] = (struct mini_rows){at, row, k->rows};
+}
+static inline void attention_want_keys(const struct attention *p, const struct attention_block *k, struct mini_ahead *ahead,
+                                       const float *x) {
+    int64_t j0 = tile_max(0, k->position), keys = tile_min(ATT_KEYS, p->tk - j0);
+    if (keys <= 0) return;
+    const float *at = x + (k->batch * p->tk + j0) * p->kv_row + k->kv_head * p->d;
+    ahead->set[ahead->n_sets++] = (struct mini_rows){at, p->kv_row, keys};
 }
 
 /* Keys that queries at positions [first, last] can see: [*begin, *end). */
@@ -158,8 +175,8 @@ SIMD_INLINE vf attention_score(const struct attention *p, const struct attention
 
 /* out (keys, queries) = rows (keys, D) turned (D, queries), for the pairs within the limits. */
 static inline void attention_product(const struct attention_block *k, int64_t d, const float *rows, int64_t row_step, const float *turned,
-                                     float *out) {
-    struct mini p = {.a = rows, .a_row = row_step, .a_column = 1, .b_row = ATT_QUERIES, .c_row = ATT_QUERIES, .k = d};
+                                     float *out, struct mini_ahead *ahead) {
+    struct mini p = {.a = rows, .a_row = row_step, .a_column = 1, .b_row = ATT_QUERIES, .c_row = ATT_QUERIES, .k = d, .ahead = ahead};
     bool whole = k->limit[0] == k->keys;
     for (int64_t v = 0; v < k->vectors; v += whole ? k->vectors : 1) {
         p.b = turned + v * SIMD_LANES, p.c = out + v * SIMD_LANES;
@@ -170,8 +187,9 @@ static inline void attention_product(const struct attention_block *k, int64_t d,
 
 /* out (D, queries) = alpha out + rows' (D, keys) weights (keys, queries). alpha nullable: 1. */
 static inline void attention_collect(const struct attention_block *k, int64_t d, const float *rows, int64_t row_step, const float *weights,
-                                     float *out, const float *alpha) {
+                                     float *out, const float *alpha, struct mini_ahead *ahead) {
     struct mini p = {.a = rows, .a_row = 1, .a_column = row_step, .b_row = ATT_QUERIES, .c_row = ATT_QUERIES, .m = d, .add = true};
+    p.ahead = ahead;
     bool whole = k->limit[0] == k->keys;
     for (int64_t v = 0; v < k->vectors; v += whole ? k->vectors : 1) {
         if (!k->limit[v]) continue;

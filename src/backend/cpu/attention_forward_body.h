@@ -58,13 +58,27 @@ struct attention_forward {
     float *y, *lse; /* (B,Tq,H,D), (B,H,Tq) */
 };
 
+/* What is wanted while a block is worked on: its results' place and what the block after it begins with. */
+static struct mini_ahead attention_ahead(const struct attention_forward *f, const struct attention_block *k) {
+    const struct attention *p = &f->a;
+    struct mini_ahead ahead = {.floats = p->d};
+    attention_want_queries(p, k, &ahead, f->y, p->h * p->d);
+    if (k->index + 1 == p->n_batch * p->h * p->n_blocks) return ahead;
+    struct attention_block next = attention_queries(p, k->index + 1);
+    attention_want_queries(p, &next, &ahead, p->q, p->q_row);
+    attention_want_keys(p, &next, &ahead, p->k);
+    attention_want_keys(p, &next, &ahead, p->v);
+    return ahead;
+}
+
 static void attention_tile(void *context, int64_t index, int thread) {
     const struct attention_forward *f = context;
     const struct attention *p = &f->a;
-    struct attention_block k = attention_queries(p, index / p->n_blocks / p->h, index / p->n_blocks % p->h, index % p->n_blocks);
+    struct attention_block k = attention_queries(p, index);
     int64_t row = p->h * p->d, kv_row = p->kv_row, first_token = k.batch * p->tq + k.q0;
     float *qt = p->work + thread * p->work_floats, *ot = qt + p->d * ATT_QUERIES, *s = ot + p->d * ATT_QUERIES, *bias = s + ATT_BLOCK;
     float top[ATT_QUERIES], sum[ATT_QUERIES], alpha[ATT_QUERIES];
+    struct mini_ahead ahead = attention_ahead(f, &k);
     int64_t begin, end;
 
     simd_turn(qt, ATT_QUERIES, p->q + first_token * p->q_row + k.head * p->d, p->q_row, k.rows, p->d, p->scale, true);
@@ -76,9 +90,9 @@ static void attention_tile(void *context, int64_t index, int thread) {
     for (int64_t j0 = begin; j0 < end; j0 += ATT_KEYS) {
         int64_t key = (k.batch * p->tk + j0) * kv_row + k.kv_head * p->d;
         attention_keys(p, &k, j0, end, bias);
-        attention_product(&k, p->d, p->k + key, kv_row, qt, s);
+        attention_product(&k, p->d, p->k + key, kv_row, qt, s, &ahead);
         softmax_block(p, &k, s, top, sum, alpha);
-        attention_collect(&k, p->d, p->v + key, kv_row, s, ot, alpha);
+        attention_collect(&k, p->d, p->v + key, kv_row, s, ot, alpha, &ahead);
     }
 
     // y = O / sum, turned back to rows; lse = top + log(sum)

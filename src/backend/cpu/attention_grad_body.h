@@ -62,8 +62,8 @@ SIMD_INLINE void weights_vector(const struct attention *p, const struct attentio
 
 /* out rows (keys, D) += weights (keys, queries) rows (queries, D), for the pairs within the limits. */
 static void attention_spread(const struct attention_block *k, int64_t d, const float *weights, const float *rows, int64_t wide, float *out,
-                             int64_t out_step) {
-    struct mini p = {.a_row = ATT_QUERIES, .a_column = 1, .b_row = wide, .c_row = out_step, .n = d, .add = true};
+                             int64_t out_step, struct mini_ahead *ahead) {
+    struct mini p = {.a_row = ATT_QUERIES, .a_column = 1, .b_row = wide, .c_row = out_step, .n = d, .add = true, .ahead = ahead};
     int64_t j = 0;
     for (int64_t v = 0; v < k->vectors; j = k->limit[v], v++) {
         // these keys are seen from vector v on
@@ -88,7 +88,7 @@ static void attention_shares(const struct attention_backward *f, const struct at
     for (int64_t j0 = begin; j0 < end; j0 += ATT_KEYS) {
         int64_t key = (k->batch * p->tk + j0) * p->kv_row + k->kv_head * p->d;
         attention_keys(p, k, j0, end, s->bias);
-        attention_product(k, p->d, p->k + key, p->kv_row, s->qt, s->p);
+        attention_product(k, p->d, p->k + key, p->kv_row, s->qt, s->p, &(struct mini_ahead){0});
         for (int64_t v = 0; v < k->vectors; v++) {
             struct attention_mask m = attention_mask(p, k, v);
             vf l = vf_load(lse + v * SIMD_LANES), total = vf_load(sum + v * SIMD_LANES), slope;
@@ -101,12 +101,39 @@ static void attention_shares(const struct attention_backward *f, const struct at
         if (fabsf(lse[i]) > ATT_LSE_MOST && sum[i] > 0) share[i] = 1 / sum[i];
 }
 
-/* One block of queries of one head: adds to dk and dv of its key head, writes dq. */
-static void attention_grad_queries(const struct attention_backward *f, const struct attention_scratch *s, struct attention_block *k) {
+/* What is wanted while a block is worked on: the place of dq and what the block after it begins with. */
+static struct mini_ahead attention_grad_ahead(const struct attention_backward *f, const struct attention_block *k) {
+    const struct attention *p = &f->a;
+    struct mini_ahead ahead = {.floats = p->d};
+    attention_want_queries(p, k, &ahead, f->dq, p->q_row);
+    if (k->index + 1 == p->n_batch * p->h * p->n_blocks) return ahead;
+    struct attention_block next = attention_queries(p, k->index + 1);
+    attention_want_queries(p, &next, &ahead, p->q, p->q_row);
+    attention_want_queries(p, &next, &ahead, f->y, p->h * p->d);
+    attention_want_queries(p, &next, &ahead, f->dy, p->h * p->d);
+    const float *keys[] = {p->k, p->v, f->dk, f->dv};
+    for (int i = 0; i < 4; i++) attention_want_keys(p, &next, &ahead, keys[i]);
+    return ahead;
+}
+
+/* Zeros in dk and dv of a key head from key *done up to `end`: not before they are needed, by when they have been asked for. */
+static void attention_zero(const struct attention_backward *f, int64_t batch, int64_t kv_head, int64_t *done, int64_t end) {
+    const struct attention *p = &f->a;
+    for (; *done < end; ++*done) {
+        int64_t at = (batch * p->tk + *done) * p->kv_row + kv_head * p->d;
+        memset(f->dk + at, 0, (size_t)p->d * sizeof(float));
+        memset(f->dv + at, 0, (size_t)p->d * sizeof(float));
+    }
+}
+
+/* One block of queries of one head: adds to dk and dv of its key head, in which *zeroed keys are set, writes dq. */
+static void attention_grad_queries(const struct attention_backward *f, const struct attention_scratch *s, struct attention_block *k,
+                                   int64_t *zeroed) {
     const struct attention *p = &f->a;
     int64_t row = p->h * p->d, kv_row = p->kv_row, begin, end;
     int64_t first = (k->batch * p->tq + k->q0) * row + k->head * p->d, q_first = (k->batch * p->tq + k->q0) * p->q_row + k->head * p->d;
     float lse[ATT_QUERIES] = {0}, delta[ATT_QUERIES] = {0}, share[ATT_QUERIES];
+    struct mini_ahead ahead = attention_grad_ahead(f, k);
     simd_turn(s->qt, ATT_QUERIES, p->q + q_first, p->q_row, k->rows, p->d, p->scale, true);
     simd_turn(s->dyt, ATT_QUERIES, f->dy + first, row, k->rows, p->d, 1, true);
     attention_rows(s->q, s->wide, p->q + q_first, p->q_row, k->rows, p->d, p->scale);
@@ -122,11 +149,12 @@ static void attention_grad_queries(const struct attention_backward *f, const str
 
     attention_range(p, k->position, k->position + k->rows - 1, &begin, &end);
     attention_shares(f, s, k, begin, end, lse, share);
+    attention_zero(f, k->batch, k->kv_head, zeroed, end);
     for (int64_t j0 = begin; j0 < end; j0 += ATT_KEYS) {
         int64_t key = (k->batch * p->tk + j0) * kv_row + k->kv_head * p->d;
         attention_keys(p, k, j0, end, s->bias);
-        attention_product(k, p->d, p->k + key, kv_row, s->qt, s->p);
-        attention_product(k, p->d, p->v + key, kv_row, s->dyt, s->ds);
+        attention_product(k, p->d, p->k + key, kv_row, s->qt, s->p, &ahead);
+        attention_product(k, p->d, p->v + key, kv_row, s->dyt, s->ds, &ahead);
         for (int64_t v = 0; v < k->vectors; v++) {
             struct attention_mask m = attention_mask(p, k, v);
             vf l = vf_load(lse + v * SIMD_LANES), n = vf_load(share + v * SIMD_LANES), t = vf_load(delta + v * SIMD_LANES);
@@ -135,9 +163,9 @@ static void attention_grad_queries(const struct attention_backward *f, const str
             else
                 weights_vector(p, k, &m, v, s->p, s->ds, l, n, t, false);
         }
-        attention_spread(k, p->d, s->p, s->dy, s->wide, f->dv + key, kv_row);
-        attention_spread(k, p->d, s->ds, s->q, s->wide, f->dk + key, kv_row);
-        attention_collect(k, p->d, p->k + key, kv_row, s->ds, s->dqt, NULL);
+        attention_spread(k, p->d, s->p, s->dy, s->wide, f->dv + key, kv_row, &ahead);
+        attention_spread(k, p->d, s->ds, s->q, s->wide, f->dk + key, kv_row, &ahead);
+        attention_collect(k, p->d, p->k + key, kv_row, s->ds, s->dqt, NULL, &ahead);
     }
     simd_turn(f->dq + q_first, p->q_row, s->dqt, ATT_QUERIES, p->d, k->rows, p->scale, false);
 }
@@ -146,18 +174,12 @@ static void attention_grad_tile(void *context, int64_t index, int thread) {
     const struct attention_backward *f = context;
     const struct attention *p = &f->a;
     struct attention_scratch s = attention_scratch(p->work + thread * p->work_floats, p->d);
-    int64_t batch = index / p->hkv, kv_head = index % p->hkv, group = p->h / p->hkv;
-    for (int64_t j = 0; j < p->tk; j++) {
-        int64_t at = (batch * p->tk + j) * p->kv_row + kv_head * p->d;
-        memset(f->dk + at, 0, (size_t)p->d * sizeof(float));
-        memset(f->dv + at, 0, (size_t)p->d * sizeof(float));
+    int64_t group = p->h / p->hkv, blocks = group * p->n_blocks, zeroed = 0;
+    for (int64_t i = 0; i < blocks; i++) {
+        struct attention_block k = attention_queries(p, index * blocks + i);
+        attention_grad_queries(f, &s, &k, &zeroed);
     }
-    for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++) {
-        for (int64_t block = 0; block < p->n_blocks; block++) {
-            struct attention_block k = attention_queries(p, batch, head, block);
-            attention_grad_queries(f, &s, &k);
-        }
-    }
+    attention_zero(f, index / p->hkv, index % p->hkv, &zeroed, p->tk);
 }
 
 /* No gradient of the bias wanted. */

@@ -1,4 +1,4 @@
-/* Small matrix products on blocks that sit in cache: the inner loops of attention and convolution. */
+/* Small matrix products on blocks that sit in cache: the inner loops of attention. */
 #ifndef BACKEND_CPU_MINI_H
 #define BACKEND_CPU_MINI_H
 #include "backend/cpu/simd.h"
@@ -11,6 +11,29 @@
 #define MINI_VECTORS 2
 #endif
 
+/* Rows of floats wanted after the products at hand, which ask for them bit by bit: a burst would hold up what they read themselves. */
+#define MINI_SETS 8
+#define MINI_ASK (256 / SIMD_LANES) /* steps of a product between two times of asking */
+#define MINI_ASKED 64 /* floats at a time, in whole rows */
+struct mini_ahead {
+    struct mini_rows {
+        const float *at;
+        int64_t step, left;
+    } set[MINI_SETS];
+    int n_sets, done;
+    int64_t floats; /* of a row */
+};
+
+/* Into the second cache: the first is full of the products' own. */
+static inline void mini_ask(struct mini_ahead *x) {
+    for (int64_t asked = 0; asked < MINI_ASKED && x->done < x->n_sets; asked += x->floats) {
+        struct mini_rows *rows = &x->set[x->done];
+        for (int64_t i = 0; i < x->floats; i += 16) __builtin_prefetch(rows->at + i, 0, 2);
+        rows->at += rows->step;
+        if (--rows->left == 0) x->done++;
+    }
+}
+
 /* C (M,N) = init + A (M,K) B (K,N), with A[m,k] at a[m * a_row + k * a_column]. B's rows must be readable up to whole vectors. */
 struct mini {
     const float *a, *b;
@@ -19,7 +42,21 @@ struct mini {
     int64_t m, n, k;
     const float *alpha; /* init = alpha[n] * C; nullable */
     bool add; /* where alpha is NULL: init = C, else 0 */
+    struct mini_ahead *ahead;
 };
+
+/* One column of A times one row of B. */
+SIMD_INLINE void mini_step(const float *a, int64_t a_row, const float *b, vf (*acc)[MINI_VECTORS], const int rows, const int vectors) {
+    vf row[MINI_VECTORS];
+    SIMD_UNROLL
+    for (int v = 0; v < vectors; v++) row[v] = vf_load(b + v * SIMD_LANES);
+    SIMD_UNROLL
+    for (int r = 0; r < rows; r++) {
+        vf x = vf_set(a[r * a_row]);
+        SIMD_UNROLL
+        for (int v = 0; v < vectors; v++) acc[r][v] = vf_fma(x, row[v], acc[r][v]);
+    }
+}
 
 /* One register block at row m, lane n; tail: lanes of the last vector. */
 SIMD_INLINE void mini_block(const struct mini *p, int64_t m, int64_t n, const int rows, const int vectors, const int tail) {
@@ -30,35 +67,24 @@ SIMD_INLINE void mini_block(const struct mini *p, int64_t m, int64_t n, const in
     SIMD_UNROLL
     for (int r = 0; r < rows; r++) {
         SIMD_UNROLL
+        for (int v = 0; v < vectors; v++) acc[r][v] = vf_zero();
+    }
+    if (p->alpha || p->add) {
+        SIMD_UNROLL
         for (int v = 0; v < vectors; v++) {
-            acc[r][v] = vf_zero();
-            if (!p->alpha && !p->add) continue;
-            const float *at = c + r * c_row + v * SIMD_LANES;
-            acc[r][v] = v == vectors - 1 && tail < SIMD_LANES ? vf_load_n(at, tail) : vf_load(at);
-            if (p->alpha) acc[r][v] *= vf_load(p->alpha + n + v * SIMD_LANES);
+            vf alpha = p->alpha ? vf_load(p->alpha + n + v * SIMD_LANES) : vf_set(1.0f);
+            SIMD_UNROLL
+            for (int r = 0; r < rows; r++) acc[r][v] = alpha * vf_at(c + r * c_row + v * SIMD_LANES, v == vectors - 1 ? tail : SIMD_LANES);
         }
     }
-    for (int64_t i = 0; i < k; i++, a += a_column, b += b_row) {
-        vf row[MINI_VECTORS];
-        SIMD_UNROLL
-        for (int v = 0; v < vectors; v++) row[v] = vf_load(b + v * SIMD_LANES);
-        SIMD_UNROLL
-        for (int r = 0; r < rows; r++) {
-            vf x = vf_set(a[r * a_row]);
-            SIMD_UNROLL
-            for (int v = 0; v < vectors; v++) acc[r][v] = vf_fma(x, row[v], acc[r][v]);
-        }
+    for (; k > 0; k -= MINI_ASK) {
+        mini_ask(p->ahead);
+        for (int64_t i = k < MINI_ASK ? k : MINI_ASK; i > 0; i--, a += a_column, b += b_row) mini_step(a, a_row, b, acc, rows, vectors);
     }
     SIMD_UNROLL
     for (int r = 0; r < rows; r++) {
         SIMD_UNROLL
-        for (int v = 0; v < vectors; v++) {
-            float *at = c + r * c_row + v * SIMD_LANES;
-            if (v == vectors - 1 && tail < SIMD_LANES)
-                vf_store_n(at, acc[r][v], tail);
-            else
-                vf_store(at, acc[r][v]);
-        }
+        for (int v = 0; v < vectors; v++) vf_put(c + r * c_row + v * SIMD_LANES, acc[r][v], v == vectors - 1 ? tail : SIMD_LANES);
     }
 }
 

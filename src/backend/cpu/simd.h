@@ -36,7 +36,7 @@ typedef vi vm;
 #endif
 
 #if defined(__clang__)
-#define SIMD_UNROLL _Pragma("unroll")
+#define SIMD_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define SIMD_UNROLL _Pragma("GCC unroll 16")
 #endif
