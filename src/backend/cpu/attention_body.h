@@ -177,10 +177,12 @@ SIMD_INLINE vf attention_score(const struct attention *p, const struct attention
 static inline void attention_product(const struct attention_block *k, int64_t d, const float *rows, int64_t row_step, const float *turned,
                                      float *out, struct mini_ahead *ahead) {
     struct mini p = {.a = rows, .a_row = row_step, .a_column = 1, .b_row = ATT_QUERIES, .c_row = ATT_QUERIES, .k = d, .ahead = ahead};
-    bool whole = k->limit[0] == k->keys;
-    for (int64_t v = 0; v < k->vectors; v += whole ? k->vectors : 1) {
-        p.b = turned + v * SIMD_LANES, p.c = out + v * SIMD_LANES;
-        p.m = k->limit[v], p.n = (whole ? k->vectors : 1) * SIMD_LANES;
+    int64_t j = 0;
+    for (int64_t v = 0; v < k->vectors; j = k->limit[v], v++) {
+        // these keys are seen from vector v on
+        if (k->limit[v] == j) continue;
+        p.a = rows + j * row_step, p.b = turned + v * SIMD_LANES, p.c = out + j * ATT_QUERIES + v * SIMD_LANES;
+        p.m = k->limit[v] - j, p.n = (k->vectors - v) * SIMD_LANES;
         mini_run(&p);
     }
 }
