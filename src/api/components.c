@@ -329,7 +329,7 @@ enum cb_status components_run(struct training *t, train_batch_fn *next, void *us
     if (t->n_modules > 1) FAIL(err, CB_E_UNSUPPORTED, "components: inputs of one module are taken; here are %d", t->n_modules);
     const int slot = plan_find(t->pass.plan, "input_ids");
     if (t->instance.model->family->encoder_decoder || slot < 0)
-        FAIL(err, CB_E_UNSUPPORTED, "components: inputs of an encoder-decoder's layers are not taken");
+        FAIL(err, CB_E_UNSUPPORTED, "components: inputs of an encoder-decoder's layers are not taken; wanted another init");
     const struct cb_type ids = plan_slot(t->pass.plan, slot)->type;
     struct capture *c = calloc(1, sizeof *c);
     if (!c) FAIL(err, CB_E_MEMORY, "components: out of memory");

@@ -48,13 +48,28 @@ static const struct tuner_alias *alias_find(const struct module *m, const char *
     return NULL;
 }
 
+/* Whether two tensors hold the same bytes, b with its axes changed where it is turned. */
+static bool is_same(const struct tensor *a, const struct tensor *b, bool turned) {
+    const int64_t rows = a->type.dim[0], columns = a->type.dim[1];
+    struct cb_type type = a->type;
+    if (!turned) return type_equal(&a->type, &b->type) && memcmp(tensor_data(a), tensor_data(b), (size_t)a->bytes) == 0;
+    type.dim[0] = columns;
+    type.dim[1] = rows;
+    if (!type_equal(&type, &b->type) || !dtype_of(type.dtype)->is_float || dtype_of(type.dtype)->is_quantised) return false;
+    const char *from = tensor_data(a), *to = tensor_data(b);
+    const int64_t n = rows * columns, bytes = n ? a->bytes / n : 0;
+    for (int64_t i = 0; i < n; i++)
+        if (memcmp(from + i * bytes, to + (i % columns * rows + i / columns) * bytes, (size_t)bytes) != 0) return false;
+    return true;
+}
+
 /* Other names of a parameter hold the same values, where the file has them. */
 static enum cb_status aliases_compare(const struct module *m, const struct tensors *tensors, struct cb_err *err) {
     for (int i = 0; i < m->n_aliases; i++) {
         const struct module_param *p = &m->params[m->aliases[i].param].public;
         const struct tensor *other = tensors_find(tensors, m->aliases[i].key), *own = tensors_find(tensors, p->key);
-        if (!other || !own) continue;
-        if (!type_equal(&other->type, &own->type) || memcmp(tensor_data(other), tensor_data(own), (size_t)own->bytes) != 0)
+        if (!other || !own || m->aliases[i].is_idle) continue;
+        if (!is_same(own, other, m->aliases[i].turned))
             FAIL(err, CB_E_FORMAT, "%s: %s and %s: found two tensors; wanted one under both names", tensors_name(tensors), own->name,
                  other->name);
     }
@@ -322,15 +337,33 @@ static enum cb_status param_check(const struct tuner_param *p, const struct stor
     return CB_OK;
 }
 
-/* All that is stored, under every key that it has. */
+/* All that is stored, by its key. */
 static enum cb_status copy_all(const struct module *m, const struct store *store, struct store *out, struct cb_err *err) {
-    for (int i = 0; i < m->n_params + m->n_aliases; i++) {
-        const struct tuner_alias *alias = i < m->n_params ? NULL : &m->aliases[i - m->n_params];
-        const struct tuner_param *p = &m->params[alias ? alias->param : i];
+    for (int i = 0; i < m->n_params; i++) {
+        const struct module_param *p = &m->params[i].public;
         struct store_entry *entry;
-        if (!p->public.is_stored) continue;
-        TRY(store_add(out, alias ? alias->key : p->public.key, p->public.type, &entry, err));
-        memcpy(entry->data, store_find(store, p->public.name)->data, (size_t)entry->bytes);
+        if (!p->is_stored) continue;
+        TRY(store_add(out, p->key, p->type, &entry, err));
+        memcpy(entry->data, store_find(store, p->name)->data, (size_t)entry->bytes);
+    }
+    return CB_OK;
+}
+
+/* What is under a parameter's key also under its other keys. */
+static enum cb_status copy_aliases(const struct module *m, struct store *out, struct cb_err *err) {
+    for (int i = 0; i < m->n_aliases; i++) {
+        const struct store_entry *from = store_find(out, m->params[m->aliases[i].param].public.key);
+        struct store_entry *entry;
+        if (!from) continue;
+        const bool turned = m->aliases[i].turned;
+        const int64_t rows = from->type.dim[0], columns = from->type.dim[1];
+        struct cb_type type = from->type;
+        if (turned) type = type_make(type.dtype, 2, (const int64_t[]){columns, rows});
+        TRY(store_add(out, m->aliases[i].key, type, &entry, err));
+        from = store_find(out, m->params[m->aliases[i].param].public.key);
+        if (!turned) memcpy(entry->data, from->data, (size_t)entry->bytes);
+        for (int64_t k = 0; turned && k < rows * columns; k++)
+            ((float *)entry->data)[k % columns * rows + k / columns] = ((const float *)from->data)[k];
     }
     return CB_OK;
 }
@@ -351,6 +384,7 @@ enum cb_status module_save(const struct module *m, const struct store *store, co
     if (status == CB_OK && is_own) status = store_create(&converted, err);
     if (status == CB_OK && m->tuner->convert) status = m->tuner->convert(m, store, &own, converted, err);
     if (status == CB_OK && !own && m->n_aliases) status = copy_all(m, store, converted, err);
+    if (status == CB_OK && m->n_aliases) status = copy_aliases(m, converted, err);
     if (status == CB_OK)
         status = own || m->n_aliases ? store_save(converted, tensors, 0, NULL, NULL, metadata, err)
                                      : store_save(store, tensors, 0, entry_pick, (void *)m, metadata, err);

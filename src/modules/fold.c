@@ -29,7 +29,7 @@ static enum cb_status fold_check(const struct module *m, const struct store *sto
             FAIL(err, CB_E_NAME, "%s: %s: its weight is not in the store", m->name, site->name);
     }
     if (m->rows_alone)
-        FAIL(err, CB_E_UNSUPPORTED, "%s: %s serves another module too, which has no new rows; folding would change both", m->name,
+        FAIL(err, CB_E_UNSUPPORTED, "%s: %s serves another module too, which has not these new rows; folding would change both", m->name,
              m->rows_alone);
     for (int i = 0; i < m->n_swaps; i++) {
         const char *source = m->params[m->swaps[i].param].source;
@@ -94,6 +94,7 @@ static enum cb_status fold_sites(const struct module_list *list, struct store *s
         const struct module *m = list->modules[i];
         for (int k = 0; k < m->n_sites; k++) {
             const struct nn_site *site = &m->sites[k].site;
+            if (m->sites[k].is_tied) continue;
             // a bias may be defined by the weight as it was
             for (int is_bias = 1; is_bias >= 0; is_bias--) {
                 if (!is_defined(m, is_bias) || (is_bias && !site->bias) || is_done(list, i, site->name, is_bias)) continue;
@@ -108,6 +109,7 @@ static enum cb_status fold_sites(const struct module_list *list, struct store *s
 static enum cb_status fold_copies(const struct module *m, struct store *store, struct cb_err *err) {
     for (int i = 0; i < m->n_swaps; i++) {
         const struct tuner_param *p = &m->params[m->swaps[i].param];
+        if (m->swaps[i].is_tied) continue;
         struct store_entry *own = store_find(store, p->public.name), *base = store_find(store, p->source);
         TRY(store_make(store, base, CB_DTYPE_F32, true, err));
         float *a = own->data, *b = base->data;
@@ -121,7 +123,7 @@ static enum cb_status fold_copies(const struct module *m, struct store *store, s
 }
 
 bool module_shares(const struct module *m) {
-    bool shares = false;
+    bool shares = m->rows_alone != NULL;
     for (int i = 0; i < m->n_sites; i++) shares |= m->sites[i].shared && m->tuner->weight;
     for (int i = 0; i < m->n_swaps; i++) shares |= m->swaps[i].shared;
     return shares;

@@ -53,9 +53,12 @@ enum cb_status lora_convert(const struct module *m, const struct store *store, j
 struct lora_site {
     int bias, magnitude, a0;  // b0 follows a0
     int shift;  // what quantising does to the weight (out,in)
+    bool is_tied;  // a head with the A (r,rows) and B (channels,r) of the table that it shares
 };
 /* Whether it is y = W x + s B A x and no more. */
-static inline bool lora_site_is_plain(const struct lora_site *s) { return s->bias < 0 && s->magnitude < 0 && s->a0 < 0 && s->shift < 0; }
+static inline bool lora_site_is_plain(const struct lora_site *s) {
+    return s->bias < 0 && s->magnitude < 0 && s->a0 < 0 && s->shift < 0 && !s->is_tied;
+}
 
 /* Matrices in f64, row-major: zeros, owned by caller, free(); a product c (m,n) = a (m,k) b (k,n), turned: a is (k,m). */
 double *lora_matrix(int64_t rows, int64_t columns, struct cb_err *err);

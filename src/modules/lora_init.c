@@ -278,6 +278,20 @@ enum cb_status lora_fill_b0(const struct module *m, const struct tuner_param *pa
     return fill_start(m, param, 1, ((const struct lora_options *)m->options)->init->b, store, seed, data, err);
 }
 
+/* What a quantised start makes of a weight: Q + s B A. Another start leaves it as it is. */
+static void add_quantised(float *w, const struct module *m, const struct tuner_site *site, const struct store *store) {
+    const struct lora_site *own = site->own;
+    const int64_t in = site->site.in, r = site->rank;
+    if (own->shift < 0) return;
+    const float *shift = lora_values(m, site->param[own->shift], store);
+    const float *a = lora_values(m, site->param[0], store), *b = lora_values(m, site->param[1], store);
+    for (int64_t i = 0; shift && a && b && i < site->site.out * in; i++) {
+        double sum = (double)w[i] + (double)shift[i];
+        for (int64_t k = 0; k < r; k++) sum += site->scale * (double)b[i / in * r + k] * (double)a[k * in + i % in];
+        w[i] = (float)sum;
+    }
+}
+
 enum cb_status lora_fill_magnitude(const struct module *m, const struct tuner_param *param, struct store *store, uint64_t seed, void *data,
                                    struct cb_err *err) {
     const struct tuner_site *site = &m->sites[param->site];
@@ -286,6 +300,7 @@ enum cb_status lora_fill_magnitude(const struct module *m, const struct tuner_pa
     float *w;
     (void)seed;
     TRY(tuner_base_weight(&w, site, store, err));
+    add_quantised(w, m, site, store);
     for (int64_t i = 0; i < n; i++) {
         double sum = 0;
         for (int64_t k = 0; k < summed; k++) {
@@ -355,8 +370,10 @@ static enum cb_status joined(const struct module *m, const struct store *store, 
 
 enum cb_status lora_convert(const struct module *m, const struct store *store, json_t **config, struct store *tensors, struct cb_err *err) {
     const struct lora_options *o = m->options;
+    // PEFT takes lora_bias with its own start alone, and how this one began no longer matters
+    const bool renames = m->is_fresh && o->bias && !o->init->is_residual && (o->init->a || o->init->of_inputs);
     *config = NULL;
-    if (!o->init->is_residual) return CB_OK;
+    if (!o->init->is_residual && !renames) return CB_OK;
     for (int i = 0; i < m->n_params; i++) {
         const struct tuner_param *p = &m->params[i];
         const struct tuner_site *site = p->site >= 0 ? &m->sites[p->site] : NULL;
@@ -370,5 +387,9 @@ enum cb_status lora_convert(const struct module *m, const struct store *store, j
         TRY(store_add(tensors, p->public.key, p->public.type, &entry, err));
         memcpy(entry->data, store_find(store, p->public.name)->data, (size_t)entry->bytes);
     }
-    return config_convert(config, m, err);
+    if (!renames) return config_convert(config, m, err);
+    *config = json_deep_copy(m->config);
+    if (!*config || json_object_set_new(*config, "init_lora_weights", json_true()) != 0)
+        FAIL(err, CB_E_MEMORY, "%s: no memory for a configuration", m->name);
+    return CB_OK;
 }

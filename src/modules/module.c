@@ -97,7 +97,13 @@ enum cb_status tuner_add_alias(struct module *m, const char *key, int number, st
     struct tuner_alias *grown = module_grow(m, m->aliases, m->n_aliases, &m->aliases_size, sizeof *grown);
     if (!grown || !key) FAIL(err, CB_E_MEMORY, "%s: no memory for a name", m->name);
     m->aliases = grown;
-    m->aliases[m->n_aliases++] = (struct tuner_alias){key, number};
+    m->aliases[m->n_aliases++] = (struct tuner_alias){.key = key, .param = number};
+    return CB_OK;
+}
+
+enum cb_status tuner_add_turned(struct module *m, const char *key, int number, struct cb_err *err) {
+    TRY(tuner_add_alias(m, key, number, err));
+    m->aliases[m->n_aliases - 1].turned = true;
     return CB_OK;
 }
 
@@ -210,17 +216,20 @@ static bool weight_is_shared(const struct table *uses, const struct nn_site *sit
 
 bool tuner_takes_experts(const struct tuner *tuner) { return tuner->takes_experts || tuner->weight; }
 
-static enum cb_status site_add(struct module *m, const struct table *uses, const struct nn_site *site, struct cb_err *err) {
+/* Nullable: table, the module's site whose change this one has. */
+static enum cb_status site_add(struct module *m, const struct table *uses, const struct nn_site *site, const struct tuner_site *table,
+                               struct cb_err *err) {
     if (site->some_rows && !tuner_takes_experts(m->tuner))
         FAIL(err, CB_E_UNSUPPORTED, "%s: an expert's module; a module of kind %s cannot change one; wanted targets without it", site->name,
              m->tuner->name);
+    const struct tuner_site of = table ? *table : (struct tuner_site){0};
     struct tuner_site *grown = module_grow(m, m->sites, m->n_sites, &m->sites_size, sizeof *grown);
     if (!grown) FAIL(err, CB_E_MEMORY, "%s: no memory for a site", site->name);
     m->sites = grown;
     struct tuner_site *s = &m->sites[m->n_sites];
     *s = (struct tuner_site){.scale = 1, .shared = weight_is_shared(uses, site)};
     TRY(site_copy(m, &s->site, site, err));
-    TRY(m->tuner->declare(m, s, err));
+    TRY(table ? m->tuner->declare_tied(m, s, &of, err) : m->tuner->declare(m, s, err));
     return table_put(&m->by_site, s->site.name, strlen(s->site.name), m->n_sites++, err);
 }
 
@@ -271,17 +280,56 @@ static enum cb_status nothing_fits(const struct module *m, const struct nn *nn, 
             FAIL(err, CB_E_NAME, "%s: target_modules: %s: a module of kind %s cannot change %s; wanted others", where,
                  targets_text(m, text), m->tuner->name, nn->sites[i]->name);
     }
-    FAIL(err, CB_E_NAME, "%s: target_modules: %s: no module of the model has such a name; wanted one or more", where,
-         targets_text(m, text));
+    const bool leaves = m->targets.exclude_names || m->targets.exclude_pattern || m->targets.n_layers || m->targets.save;
+    FAIL(err, CB_E_NAME, "%s: target_modules: %s: no module of the model has such a name%s; wanted one or more", where,
+         targets_text(m, text), leaves ? " and is left by exclude_modules, layers_to_transform and modules_to_save" : "");
 }
 
 /* A trained bias, under the keys of PEFT's wrappers; with `all` also under its parameter's own name, where a head's is not the layer's. */
-static enum cb_status bias_add(struct module *m, const struct nn_site *site, bool matches, bool all, struct cb_err *err) {
+static enum cb_status bias_add(struct module *m, const struct nn_site *site, bool matches, bool all, bool saved, struct cb_err *err) {
     const bool has_rows = tuner_has_rows(m, site->name);
     TRY(tuner_add_copy(m, site, false, "bias", matches ? "base_layer.bias" : has_rows ? "token_adapter.base_layer.bias" : "bias", err));
     const size_t n = strlen(site->name);
     if (!all || m->label || (strncmp(site->bias, site->name, n) == 0 && strcmp(site->bias + n, ".bias") == 0)) return CB_OK;
-    return tuner_add_alias(m, arena_printf(m->arena, PEFT_PREFIX "%s", site->bias), m->n_params - 1, err);
+    TRY(tuner_add_alias(m, arena_printf(m->arena, PEFT_PREFIX "%s", site->bias), m->n_params - 1, err));
+    // PEFT's model has both then, and the copy's at work
+    m->aliases[m->n_aliases - 1].is_idle = saved;
+    return CB_OK;
+}
+
+/* ensure_weight_tying of a file that was made with it: a head has the change, or the copy, of the table that it shares, and keys of its own with the same
+   numbers. */
+static enum cb_status tied_copy(struct module *m, const struct nn_site *site, int of, bool shared, struct cb_err *err) {
+    const struct tuner_site place = {.site = *site};
+    struct tuner_swap swap = m->swaps[of], *grown = module_grow(m, m->swaps, m->n_swaps, &m->swaps_size, sizeof *grown);
+    swap.site = arena_strdup(m->arena, site->name);
+    if (!swap.site || !grown) FAIL(err, CB_E_MEMORY, "%s: no memory for a copy", m->name);
+    m->swaps = grown;
+    m->swaps[of].shared = swap.shared = shared;
+    swap.is_tied = true;
+    m->swaps[m->n_swaps++] = swap;
+    return tuner_add_alias(m, tuner_key(m, &place, "weight", err), swap.param, err);
+}
+
+static bool file_has(const struct module *m, const char *key) { return m->file && key && tensors_find(m->file, key); }
+
+static enum cb_status tied_add(struct module *m, const struct table *uses, const struct nn_site *site, struct cb_err *err) {
+    const struct nn_site *words = tuner_word_table(m->nn);
+    const struct tuner_site place = {.site = *site};
+    bool ties = false;
+    TRY(json_get_bool(&ties, m->config, m->name, "ensure_weight_tying", false, err));
+    if (!ties || m->label || !words || site == words || !site->weight || strcmp(site->weight, words->weight) != 0) return CB_OK;
+    // a third that reads the table is left without
+    const bool shared = table_get(uses, site->weight, strlen(site->weight)) > 2;
+    const int64_t table = table_get(&m->by_site, words->name, strlen(words->name));
+    for (int i = 0; i < m->n_swaps; i++)
+        if (strcmp(m->swaps[i].site, words->name) == 0 && strcmp(m->swaps[i].field, "weight") == 0)
+            return file_has(m, tuner_key(m, &place, "weight", err)) ? tied_copy(m, site, i, shared, err) : CB_OK;
+    if (table < 0 || !m->tuner->declare_tied || !file_has(m, tuner_key(m, &place, m->tuner->tied_key, err))) return CB_OK;
+    TRY(site_add(m, uses, site, &m->sites[table], err));
+    m->sites[m->n_sites - 1].is_tied = true;
+    m->sites[table].shared = m->sites[m->n_sites - 1].shared = shared;
+    return CB_OK;
 }
 
 static enum cb_status resolve(struct module *m, const struct nn *nn, const struct table *uses, const char *where, struct cb_err *err) {
@@ -292,9 +340,10 @@ static enum cb_status resolve(struct module *m, const struct nn *nn, const struc
         const struct nn_site *site = nn->sites[i];
         bool matches, saved = tuner_targets_save(&m->targets, site->name);
         TRY(tuner_targets_match(m, site, &matches, err));
-        if (matches) TRY(site_add(m, uses, site, err));
+        if (matches) TRY(site_add(m, uses, site, NULL, err));
         if (saved && site->weight) TRY(tuner_add_copy(m, site, weight_is_shared(uses, site), "weight", "weight", err));
-        if (site->bias && (saved || all || (matches && some))) TRY(bias_add(m, site, matches, all, err));
+        if (!matches && !saved) TRY(tied_add(m, uses, site, err));
+        if (site->bias && (saved || all || (matches && some))) TRY(bias_add(m, site, matches, all, saved, err));
     }
     m->rows_alone = tuner_rows_alone(m, nn);
     return m->n_sites ? CB_OK : nothing_fits(m, nn, where, err);

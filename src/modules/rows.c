@@ -145,11 +145,10 @@ const struct nn_site *tuner_word_table(const struct nn *nn) {
 
 /* Rows for the sites that a name means; where the table has such rows already these are meant. */
 static enum cb_status named_rows(struct module *m, const struct nn *nn, const char *name, const json_t *indices, bool of_embeddings,
-                                 int *found, const char *where, struct cb_err *err) {
+                                 const char *where, struct cb_err *err) {
     for (int i = 0; i < nn->n_sites; i++) {
         const struct nn_site *site = nn->sites[i];
         if (!is_table(site) || (site->kind == NN_EMBEDDING) != of_embeddings || !targets_ends_in(site->name, name)) continue;
-        (*found)++;
         bool is_known = false;
         for (int k = 0; k < m->n_new_rows; k++)
             is_known |= strcmp(m->new_rows[k].weight, site->weight) == 0 && json_equal(m->new_rows[k].indices, indices);
@@ -158,23 +157,40 @@ static enum cb_status named_rows(struct module *m, const struct nn *nn, const ch
     return CB_OK;
 }
 
+/* Whether an embedding that reads the weight has new rows. */
+static bool is_looked_up(const struct module *m, const struct nn *nn, const char *weight) {
+    for (int i = 0; i < nn->n_sites; i++) {
+        const struct nn_site *site = nn->sites[i];
+        if (site->kind == NN_EMBEDDING && site->weight && strcmp(site->weight, weight) == 0 && tuner_has_rows(m, site->name)) return true;
+    }
+    return false;
+}
+
+static bool has_table(const struct nn *nn, const char *name) {
+    for (int i = 0; i < nn->n_sites; i++)
+        if (is_table(nn->sites[i]) && targets_ends_in(nn->sites[i]->name, name)) return true;
+    return false;
+}
+
 enum cb_status tuner_token_rows(struct module *m, const struct nn *nn, const json_t *value, const char *where, struct cb_err *err) {
     const struct nn_site *words = tuner_word_table(nn);
     const char *name;
     json_t *indices;
     if (json_is_object(value)) {
-        json_object_foreach((json_t *)value, name, indices) {
-            int found = 0;
-            TRY(named_rows(m, nn, name, indices, true, &found, where, err));
-            TRY(named_rows(m, nn, name, indices, false, &found, where, err));
-            if (!found) FAIL(err, CB_E_NAME, "%s: trainable_token_indices: %.60s: no table of the model has such a name", where, name);
-        }
+        // embeddings first, whatever the order of the names: their rows are a tied head's too
+        for (int of_embeddings = 1; of_embeddings >= 0; of_embeddings--)
+            json_object_foreach((json_t *)value, name, indices) TRY(named_rows(m, nn, name, indices, of_embeddings, where, err));
+        json_object_foreach((json_t *)value, name, indices) if (!has_table(nn, name))
+            FAIL(err, CB_E_NAME, "%s: trainable_token_indices: %.60s: no table of the model has such a name", where, name);
     } else {
         if (!words) FAIL(err, CB_E_UNSUPPORTED, "%s: trainable_token_indices: the model has no embeddings", where);
         TRY(tuner_add_rows(m, words, value, "token_adapter.trainable_tokens_delta", where, err));
     }
-    for (int i = 0; i < nn->n_sites; i++)
-        if (is_table(nn->sites[i]) && !tuner_has_rows(m, nn->sites[i]->name)) TRY(tuner_tie_rows(m, nn->sites[i], err));
+    // a head has the rows of the table that it shares; rows of the head alone stay there, as PEFT has them attached
+    for (int i = 0; i < nn->n_sites; i++) {
+        const struct nn_site *site = nn->sites[i];
+        if (is_table(site) && !tuner_has_rows(m, site->name) && is_looked_up(m, nn, site->weight)) TRY(tuner_tie_rows(m, site, err));
+    }
     for (int i = 0; i < m->n_new_rows; i++)
         if (tuner_targets_save(&m->targets, m->new_rows[i].site))
             FAIL(err, CB_E_FORMAT, "%s: %s: found in modules_to_save and in trainable_token_indices; wanted one of them", where,

@@ -18,6 +18,8 @@ static bool lies_in(const char *name, const char *word) {
     return false;
 }
 
+static bool is_name(const char *name, const char *word) { return strcmp(name, word) == 0; }
+
 static bool list_has(const json_t *list, const char *name, bool (*fits)(const char *, const char *)) {
     size_t i;
     json_t *word;
@@ -96,6 +98,9 @@ enum cb_status tuner_targets_parse(struct module *m, const char *where, struct c
     TRY(words_get(&text, &t->exclude_names, m->config, where, "exclude_modules", err));
     if (text && *text) TRY(key_pattern(m, &t->exclude_pattern, text, where, "exclude_modules", err));
     TRY(layers_parse(m, where, err));
+    if (t->pattern && t->n_layers)
+        FAIL(err, CB_E_FORMAT,
+             "%s: layers_to_transform: found beside a pattern in target_modules; wanted names, or a pattern that has the layers", where);
     TRY(words_get(&text, &t->save, m->config, where, "modules_to_save", err));
     if (text) FAIL(err, CB_E_FORMAT, "%s: modules_to_save: found \"%.60s\"; wanted a list of names", where, text);
     return CB_OK;
@@ -119,7 +124,8 @@ enum cb_status tuner_targets_name(const struct module *m, const struct nn_site *
     *matches = t->is_implied   ? m->tuner->implied(m, site)
                : t->all_linear ? site->kind == NN_LINEAR
                                : list_has(t->names, site->name, targets_ends_in);
-    // layers count for lists only
+    // layers count for endings only: who names a module whole means that one
+    if (t->names && list_has(t->names, site->name, is_name)) return CB_OK;
     if (*matches && t->layers) return pattern_matches(t->layers, site->name, matches, err);
     if (*matches && t->by_layer) {
         *matches = false;

@@ -66,6 +66,7 @@ struct tuner_site {
     struct nn_site site;
     int param[TUNER_MAX_PARAMS], n_params;
     bool shared;  // another site reads the same weight
+    bool is_tied;  // another site reads the same weight and changes it for both
     double scale;  // the tuner's own factor, e.g. alpha / r
     int64_t rank;
     const void *own;  // what the tuner keeps of the site, in the module's arena
@@ -76,6 +77,7 @@ struct tuner_swap {
     const char *site, *field;  // "weight" or "bias"
     int param;
     bool shared;
+    bool is_tied;  // the copy of another site that reads the same weight
 };
 
 /* Rows of a table that new ones stand for, at a site that reads it. */
@@ -104,10 +106,12 @@ struct tuner_targets {
     const json_t *save;  // modules_to_save; NULL: none
 };
 
-/* Another key of the file for a parameter: the adapters library writes shared tensors under every name. */
+/* Another key of the file for a parameter: libraries write shared tensors under every name. */
 struct tuner_alias {
     const char *key;
     int param;
+    bool turned;  // a matrix, there with its axes changed
+    bool is_idle;  // a file may hold other numbers there, which act nowhere
 };
 
 struct module {
@@ -219,6 +223,10 @@ struct tuner {
     enum cb_status (*declare_shared)(struct module *module, const struct nn *sites, struct cb_err *err);
     /* Adds the site's parameters through tuner_add_param and tuner_add; sets site->scale. */
     enum cb_status (*declare)(struct module *module, struct tuner_site *site, struct cb_err *err);
+    /* The same for a head that shares the table of another of the module's sites and is to have its change; a file says so by a key of the head with
+       this suffix. NULL: it cannot. */
+    const char *tied_key;
+    enum cb_status (*declare_tied)(struct module *module, struct tuner_site *site, const struct tuner_site *table, struct cb_err *err);
     /* The site's input x in its new form. Not for embeddings and norms. */
     struct cb_tensor *(*input)(const struct module *module, const struct tuner_site *site, struct nn *nn, struct cb_tensor *x,
                                struct cb_tensor *scale);
@@ -311,8 +319,9 @@ enum cb_status tuner_add(struct module *module, struct tuner_site *site, struct 
 /* For tuners: a trained copy, under the key of <suffix>, that stands for a site's own weight or bias ("weight", "bias"). shared: another site reads it. */
 enum cb_status tuner_add_copy(struct module *module, const struct nn_site *site, bool shared, const char *field, const char *suffix,
                               struct cb_err *err);
-/* For tuners: one more key of parameter `number`. */
+/* For tuners: one more key of parameter `number`; of the matrix with its axes changed. */
 enum cb_status tuner_add_alias(struct module *module, const char *key, int number, struct cb_err *err);
+enum cb_status tuner_add_turned(struct module *module, const char *key, int number, struct cb_err *err);
 /* For tuners: trained rows, under the key of <suffix>, that stand for some of a site's table; indices: a JSON list of their numbers. */
 enum cb_status tuner_add_rows(struct module *module, const struct nn_site *site, const json_t *indices, const char *suffix,
                               const char *where, struct cb_err *err);

@@ -9,7 +9,7 @@
 
 /* Options of PEFT that change what the numbers mean: on is refused by name. */
 static enum cb_status refuse(const json_t *config, const char *where, struct cb_err *err) {
-    static const char *const flags[] = {"use_qalora", "use_bdlora", "ensure_weight_tying"};
+    static const char *const flags[] = {"use_qalora", "use_bdlora"};
     static const char *const others[] = {"target_parameters", "alora_invocation_tokens", "arrow_config", "megatron_config", "velora_config",
                                          "kasa_config",       "monteclora_config"};
     char text[JSON_TEXT];
@@ -36,10 +36,12 @@ static enum cb_status init_parse(struct module *m, struct lora_options *o, const
     if (!o->init || (value && !word && !json_is_boolean(value) && !json_is_null(value)))
         FAIL(err, CB_E_UNSUPPORTED, "%s: init_lora_weights: found %s; wanted true or one of %s", where, json_text(value, text),
              lora_init_names(names));
-    if ((o->init->is_residual || o->init->is_quantised) && o->dora)
+    if (o->init->keeps_b && o->dora)
         FAIL(err, CB_E_UNSUPPORTED, "%s: init_lora_weights: found %s beside use_dora; wanted one of them", where, o->init->name);
     m->fresh = o->dora && o->init->fresh == TUNER_IS_BASE ? TUNER_NEAR_BASE : o->init->fresh;
     m->is_additive = !o->dora;
+    if ((o->init->keeps_b || o->init->is_quantised) && o->bias)
+        FAIL(err, CB_E_UNSUPPORTED, "%s: init_lora_weights: found %s beside lora_bias; wanted one of them", where, o->init->name);
     if (o->init->of_moments) TRY(lora_corda_parse(m, o, where, err));
     return o->init->is_quantised ? lora_loftq_parse(m, o, where, err) : CB_OK;
 }
@@ -102,6 +104,11 @@ static enum cb_status declare_linear(struct module *m, struct tuner_site *site, 
     const int64_t a[2] = {site->rank, site->site.in}, b[2] = {site->site.out, site->rank}, out = site->site.out;
     const int64_t whole[2] = {site->site.out, site->site.in};
     const bool is_quantised = lora_loftq_wanted(m, site), fills = !o->init->is_quantised || is_quantised;
+    if (site->shared && (o->init->is_quantised || (o->init->is_residual && !m->is_fresh)))
+        FAIL(err, CB_E_UNSUPPORTED,
+             "%s: init_lora_weights: found %s at a weight that another site reads, which PEFT changes there too; "
+             "wanted the module as plain LoRA",
+             site->site.name, o->init->name);
     // A and B are made of what is lost, which is known before them
     if (is_quantised) TRY(add_filled(m, site, "lora_shift", 2, whole, TUNER_DERIVED, lora_fill_shift, err));
     if (o->init->a && fills)
@@ -119,7 +126,9 @@ static enum cb_status declare_linear(struct module *m, struct tuner_site *site, 
         site->param[own->shift = 2] = shift;
     }
     if (o->bias) {
-        if (site->site.some_rows) FAIL(err, CB_E_UNSUPPORTED, "%s: lora_bias: found true; an expert's module has none", site->site.name);
+        if (site->site.some_rows)
+            FAIL(err, CB_E_UNSUPPORTED, "%s: lora_bias: found true; an expert's module has none; wanted targets without it",
+                 site->site.name);
         own->bias = site->n_params;
         TRY(tuner_add_param(m, site, "lora_B.bias", 1, &out, TUNER_ZEROS, 0, err));
     }
@@ -148,7 +157,7 @@ static enum cb_status declare(struct module *m, struct tuner_site *site, struct 
     if (!own) FAIL(err, CB_E_MEMORY, "%s: no memory for a site", m->name);
     TRY(tuner_number(&rank, &o->ranks, site->site.name, err));
     TRY(tuner_number(&alpha, &o->alphas, site->site.name, err));
-    *own = (struct lora_site){-1, -1, -1, -1};
+    *own = (struct lora_site){-1, -1, -1, -1, false};
     site->own = own;
     site->rank = (int64_t)rank;
     site->scale = alpha / (o->rslora ? sqrt(rank) : rank);
@@ -160,18 +169,44 @@ static enum cb_status declare(struct module *m, struct tuner_site *site, struct 
     return o->dora ? add_filled(m, site, "lora_magnitude_vector", 1, &out, TUNER_TRAINED, lora_fill_magnitude, err) : CB_OK;
 }
 
+/* ensure_weight_tying: a head has its table's change, W + s (B A)^T, so that both stay one matrix. */
+static enum cb_status declare_tied(struct module *m, struct tuner_site *site, const struct tuner_site *table, struct cb_err *err) {
+    const struct lora_options *o = m->options;
+    struct lora_site *own = arena_alloc(m->arena, sizeof *own);
+    double alpha = o->alpha;
+    if (!own) FAIL(err, CB_E_MEMORY, "%s: no memory for a site", m->name);
+    if (o->dora)
+        FAIL(err, CB_E_UNSUPPORTED,
+             "%s: ensure_weight_tying: found true beside use_dora, whose magnitudes part the head from its table; "
+             "wanted one of them",
+             m->name);
+    TRY(tuner_number(&alpha, &o->alphas, site->site.name, err));
+    *own = (struct lora_site){-1, -1, -1, -1, true};
+    site->own = own;
+    site->rank = table->rank;
+    site->scale = alpha / (o->rslora ? sqrt((double)site->rank) : (double)site->rank);
+    if (site->scale != table->scale)
+        FAIL(err, CB_E_UNSUPPORTED, "%s: ensure_weight_tying: found a scale of %g at %s and of %g at %s; wanted one", m->name, site->scale,
+             site->site.name, table->scale, table->site.name);
+    site->param[site->n_params++] = table->param[0];
+    site->param[site->n_params++] = table->param[1];
+    TRY(tuner_add_turned(m, tuner_key(m, site, "lora_A.weight", err), table->param[1], err));
+    return tuner_add_turned(m, tuner_key(m, site, "lora_B.weight", err), table->param[0], err);
+}
+
 /* scale (alpha / r) t */
 static struct cb_tensor *scaled(const struct tuner_site *site, struct nn *nn, struct cb_tensor *t, struct cb_tensor *scale) {
     return op_mul(nn->g, op_scale(nn->g, t, site->scale, 0), scale);
 }
 
-/* W + scale (alpha / r) (B A - B0 A0), and scale times what quantising does to W; embeddings: W + its transpose. */
+/* W + scale (alpha / r) (B A - B0 A0), and scale times what quantising does to W; embeddings, heads tied to them: W + its transpose. */
 static struct cb_tensor *add_product(const struct module *m, const struct tuner_site *site, struct nn *nn, struct cb_tensor *w,
                                      struct cb_tensor *scale) {
     const struct lora_site *own = site->own;
     struct cb_graph *g = nn->g;
     struct cb_tensor *a = tuner_leaf(m, site, 0, nn), *b = scaled(site, nn, tuner_leaf(m, site, 1, nn), scale);
-    w = op_add(g, w, site->site.kind == NN_EMBEDDING ? op_matmul(g, a, b, true, true) : op_matmul(g, b, a, false, false));
+    const bool is_table = site->site.kind == NN_EMBEDDING || own->is_tied;
+    w = op_add(g, w, is_table ? op_matmul(g, a, b, true, true) : op_matmul(g, b, a, false, false));
     if (own->shift >= 0) w = op_add(g, w, op_mul(g, tuner_leaf(m, site, own->shift, nn), scale));
     if (own->a0 < 0) return w;
     b = scaled(site, nn, tuner_leaf(m, site, own->a0 + 1, nn), scale);
@@ -219,6 +254,17 @@ static bool by_weight(const struct module *m, const struct tuner_site *site) {
     return ((const struct lora_options *)m->options)->dora && site->site.some_rows;
 }
 
+/* What the start did to the weight: y + scale (Q - W) x - scale (alpha / r) B0 A0 x. */
+static struct cb_tensor *add_start(const struct module *m, const struct tuner_site *site, struct nn *nn, struct cb_tensor *x,
+                                   struct cb_tensor *y, struct cb_tensor *scale) {
+    const struct lora_site *own = site->own;
+    struct cb_graph *g = nn->g;
+    if (own->shift >= 0) y = nn_product(nn, op_mul(g, x, scale), tuner_leaf(m, site, own->shift, nn), y);
+    if (own->a0 < 0) return y;
+    struct cb_tensor *low = scaled(site, nn, nn_product(nn, x, tuner_leaf(m, site, own->a0, nn), NULL), scale);
+    return nn_product(nn, op_scale(g, low, -1, 0), tuner_leaf(m, site, own->a0 + 1, nn), y);
+}
+
 static struct cb_tensor *delta(const struct module *m, const struct tuner_site *site, struct nn *nn, struct cb_tensor *x,
                                struct cb_tensor *y, struct cb_tensor *scale) {
     const struct lora_options *o = m->options;
@@ -227,21 +273,21 @@ static struct cb_tensor *delta(const struct module *m, const struct tuner_site *
     struct cb_graph *g = nn->g;
     struct cb_tensor *a = tuner_leaf(m, site, 0, nn), *b = tuner_leaf(m, site, 1, nn), *start = x, *low;
     if (!is_table) x = nn_dropout(nn, x, o->dropout);
+    if (own->is_tied) {
+        low = scaled(site, nn, op_linear(g, x, b, NULL, true), scale);
+        return op_add(g, y, op_linear(g, low, a, NULL, true));
+    }
     low = is_table ? op_embedding(g, op_transpose(g, a, 0, 1), x) : nn_product(nn, x, a, NULL);
     // the scale goes where the tensor is smallest
     low = scaled(site, nn, low, scale);
     if (o->dora) {
         struct cb_tensor *factor = dora_factor(m, site, nn, scale);
         y = dora_output(m, site, nn, x, y, factor);
-        return op_add(g, y, op_mul(g, op_linear(g, low, b, NULL, false), factor));
+        return op_add(g, y, op_mul(g, add_start(m, site, nn, x, op_linear(g, low, b, NULL, false), scale), factor));
     }
     y = is_table ? op_add(g, y, op_linear(g, low, b, NULL, false)) : nn_product(nn, low, b, y);
     if (own->bias >= 0) y = op_add(g, y, scaled(site, nn, tuner_leaf(m, site, own->bias, nn), scale));
-    if (own->shift >= 0) y = nn_product(nn, op_mul(g, start, scale), tuner_leaf(m, site, own->shift, nn), y);
-    if (own->a0 < 0) return y;
-    // what the start took off the weight, dropout aside
-    low = op_scale(g, scaled(site, nn, nn_product(nn, start, tuner_leaf(m, site, own->a0, nn), NULL), scale), -1, 0);
-    return nn_product(nn, low, tuner_leaf(m, site, own->a0 + 1, nn), y);
+    return add_start(m, site, nn, start, y, scale);  // dropout aside
 }
 
 /* Many modules at once: two products in which each sequence has matrices of its own. */
@@ -335,7 +381,7 @@ static const struct tuner_option options[] = {
 static const char *const cases[] = {"lora:r=2,alpha=4",
                                     "lora:r=3,alpha=3,rslora=true,init=gaussian,bias=all",
                                     "lora:r=2,dora=true,tokens=3+1",
-                                    "lora:r=1,init=pissa",
+                                    "lora:r=1,init=pissa,dora=true",
                                     "lora:r=1,init=loftq",
                                     "lora:r=1,init=corda",
                                     NULL};
@@ -369,6 +415,8 @@ const struct tuner tuner_lora = {
     .match = match,
     .declare_shared = declare_shared,
     .declare = declare,
+    .tied_key = "lora_A.weight",
+    .declare_tied = declare_tied,
     .delta = delta,
     .groups = groups,
     .grouped = grouped,

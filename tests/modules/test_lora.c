@@ -259,7 +259,7 @@ TEST(lora, specs) {
     CHECK_FAILS(module_create(&m, b.store, "lora:init=pisa", "m", NULL, 1, &b.sites, &err), CB_E_UNSUPPORTED, "pissa");
     CHECK_FAILS(module_create(&m, b.store, "lora:r=20,init=pissa", "m", NULL, 1, &b.sites, &err), CB_E_SHAPE, "rank 20");
     CHECK_FAILS(module_create(&m, b.store, "lora:r=3,init=orthogonal", "m", NULL, 1, &b.sites, &err), CB_E_FORMAT, "even");
-    CHECK_FAILS(module_create(&m, b.store, "lora:init=pissa,dora=true", "m", NULL, 1, &b.sites, &err), CB_E_UNSUPPORTED, "use_dora");
+    CHECK_FAILS(module_create(&m, b.store, "lora:init=mica,dora=true", "m", NULL, 1, &b.sites, &err), CB_E_UNSUPPORTED, "use_dora");
     CHECK_FAILS(module_create(&m, b.store, "lora:tokens=3+3", "m", NULL, 1, &b.sites, &err), CB_E_FORMAT, "twice");
     CHECK_FAILS(module_create(&m, b.store, "lora:tokens=999999", "m", NULL, 1, &b.sites, &err), CB_E_FORMAT, "999999");
     CHECK_FAILS(module_create(&m, b.store, "lora:tokens=1,targets=embed_tokens", "m", NULL, 1, &b.sites, &err), CB_E_UNSUPPORTED,

@@ -126,6 +126,24 @@ TEST(lora_starts, loftq_gives_back_what_is_lost) {
     base_close(&b);
 }
 
+/* DoRA's magnitudes are norms of what is trained: Q + s B A. */
+TEST(lora_starts, loftq_with_dora) {
+    struct cb_err err = {0};
+    struct base b;
+    struct module *m;
+    CHECK_OK(base_fresh(&b, "llama", &err));
+    struct part p = part_make(&b, &m, "lora:r=2,alpha=4,init=loftq,bits=2,dora=true,targets=v_proj");
+    const struct lora_site *own = m->sites[0].own;
+    const float *magnitude = lora_values(m, m->sites[0].param[own->magnitude], b.store);
+    for (int64_t i = 0; i < p.out; i++) {
+        double sum = 0;
+        for (int64_t k = i * p.in; k < (i + 1) * p.in; k++) sum += pow((double)p.w[k] + (double)p.shift[k] + p.change[k], 2);
+        CHECK(fabs(sqrt(sum) - (double)magnitude[i]) < 1e-5 * (1 + sqrt(sum)), "row %d", (int)i);
+    }
+    module_drop(&b, &m, &p);
+    base_close(&b);
+}
+
 /* PEFT leaves alpha / r in: its product is r / alpha of ours. */
 TEST(lora_starts, loftq_readings) {
     struct cb_err err = {0};
@@ -171,7 +189,7 @@ TEST(lora_starts, loftq_refusals) {
         {"lora:init=loftq,blocks=iq2_xs", "block type", CB_E_FORMAT},
         {"lora:init=loftq,blocks=q4_0", "blocks of 32", CB_E_SHAPE},
         {"lora:init=loftq,reading=ours", "paper or peft", CB_E_FORMAT},
-        {"lora:init=loftq,dora=true", "use_dora", CB_E_UNSUPPORTED},
+        {"lora:init=loftq,lora_bias=true", "lora_bias", CB_E_UNSUPPORTED},
         {"lora:init=loftq,targets=embed_tokens", "embeddings", CB_E_UNSUPPORTED},
         {"lora:init=corda,corda=both", "ipm or kpm", CB_E_FORMAT},
         {"lora:r=20,init=loftq", "rank 20", CB_E_SHAPE},
