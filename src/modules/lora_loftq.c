@@ -2,6 +2,7 @@
    W - B A, and B A of W - Q. PEFT's Q has normal floats in blocks of 64 (NF4 of Dettmers et al. 2023, and the same with 2 and 8 bits); a block type of our
    files may stand in their place. Q is not in a module's file: it is made again of W. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,17 @@
 enum { NF_BLOCK = 64, NF_MOST = 256 };
 
 /* ---- configuration */
+/* Since 0.20 PEFT's 8 bits are whole numbers by rows, not normal floats; a file of ours says its reading. */
+enum cb_status lora_loftq_check(const struct module *m, const struct lora_options *o, struct cb_err *err) {
+    const char *version = json_string_value(json_object_get(m->config, "peft_version"));
+    int major = 0, minor = 0;
+    if (o->loftq.bits != 8 || o->loftq.dtype != CB_DTYPE_COUNT ||
+        json_object_get(json_object_get(m->config, "loftq_config"), "loftq_reading"))
+        return CB_OK;
+    if (!version || sscanf(version, "%d.%d", &major, &minor) != 2 || (major == 0 && minor < 20)) return CB_OK;
+    FAIL(err, CB_E_UNSUPPORTED, "%s: loftq_bits: found 8 of PEFT %.40s, which quantises by rows then; wanted 2 or 4", m->name, version);
+}
+
 enum cb_status lora_loftq_parse(struct module *m, struct lora_options *o, const char *where, struct cb_err *err) {
     struct lora_loftq *q = &o->loftq;
     const json_t *c = NULL;

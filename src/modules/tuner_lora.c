@@ -16,13 +16,13 @@ static enum cb_status refuse(const json_t *config, const char *where, struct cb_
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         bool on = false;
         TRY(json_get_bool(&on, config, where, flags[i], false, err));
-        if (on) FAIL(err, CB_E_UNSUPPORTED, "%s: %s: found true; this tuner has it off only", where, flags[i]);
+        if (on) FAIL(err, CB_E_UNSUPPORTED, "%s: %s: found true, which is not done here; wanted false", where, flags[i]);
     }
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         const json_t *value = json_object_get(config, others[i]);
         if (value && !json_is_null(value) && !(json_is_array(value) && !json_array_size(value)) &&
             !(json_is_object(value) && !json_object_size(value)))
-            FAIL(err, CB_E_UNSUPPORTED, "%s: %s: found %s; wanted null", where, others[i], json_text(value, text));
+            FAIL(err, CB_E_UNSUPPORTED, "%s: %s: found %s, which is not done here; wanted null", where, others[i], json_text(value, text));
     }
     return CB_OK;
 }
@@ -82,9 +82,12 @@ static enum cb_status declare_shared(struct module *m, const struct nn *nn, stru
                                       0.99, "use_label_mask", 1, "whiten", 0)) != 0)
         FAIL(err, CB_E_MEMORY, "%s: no memory for a configuration", m->name);
     if (m->is_fresh && o->init->of_moments) TRY(lora_corda_config(m, err));
+    if (!m->is_fresh && o->init->is_quantised) TRY(lora_loftq_check(m, o, err));
     if (m->is_fresh && o->init->is_quantised &&
         (json_object_set_new(json_object_get(m->config, "loftq_config"), "loftq_bits", json_integer(o->loftq.bits)) != 0 ||
-         json_object_set_new(json_object_get(m->config, "loftq_config"), "loftq_iter", json_integer(o->loftq.iterations)) != 0))
+         json_object_set_new(json_object_get(m->config, "loftq_config"), "loftq_iter", json_integer(o->loftq.iterations)) != 0 ||
+         json_object_set_new(json_object_get(m->config, "loftq_config"), "loftq_reading",
+                             json_string(o->loftq.is_peft ? "peft" : "paper")) != 0))
         FAIL(err, CB_E_MEMORY, "%s: no memory for a configuration", m->name);
     return o->tokens ? tuner_token_rows(m, nn, o->tokens, m->name, err) : CB_OK;
 }

@@ -250,3 +250,34 @@ TEST(lora_tied, biases_and_starts) {
                 "lora_bias");
     base_close(&b);
 }
+
+/* 8 bits of LoftQ are normal floats in old files of PEFT and in ours, in newer ones they are not. */
+TEST(lora_tied, bits_of_loftq) {
+    static const char *const rest = "\"target_modules\": [\"q_proj\"], \"init_lora_weights\": \"loftq\", ";
+    static const char *const readable[] = {
+        "\"loftq_config\": {\"loftq_bits\": 8}", "\"peft_version\": \"0.19.1\", \"loftq_config\": {\"loftq_bits\": 8}",
+        "\"peft_version\": \"0.21.2\", \"loftq_config\": {\"loftq_bits\": 4}",
+        "\"peft_version\": \"0.21.2\", \"loftq_config\": {\"loftq_bits\": 8, \"loftq_reading\": \"paper\"}"};
+    struct cb_err err = {0};
+    struct base b;
+    struct module *m, *again;
+    char text[300], folder[128];
+    CHECK_OK(base_fresh(&b, "llama", &err));
+    for (int i = 0; i < 4; i++) {
+        snprintf(text, sizeof text, "%s%s", rest, readable[i]);
+        m = configured(&b, text, &err);
+        CHECK(m, "%s: %s", readable[i], err.message);
+        module_destroy(&m);
+    }
+    snprintf(text, sizeof text, "%s\"peft_version\": \"0.21.2\", \"loftq_config\": {\"loftq_bits\": 8}", rest);
+    m = configured(&b, text, &err);
+    CHECK(!m && err.code == CB_E_UNSUPPORTED && strstr(err.message, "loftq_bits: found 8"), "%s", err.message);
+    memset(&err, 0, sizeof err);
+    CHECK(temporary_folder(folder, "bits"));
+    CHECK_OK(module_create(&m, b.store, "lora:r=2,init=loftq,bits=8", "m", NULL, 1, &b.sites, &err));
+    CHECK_OK(module_save(m, b.store, folder, &err));
+    CHECK_OK(module_load(&again, b.store, folder, "again", &b.sites, &err));
+    module_destroy(&m);
+    module_destroy(&again);
+    base_close(&b);
+}
