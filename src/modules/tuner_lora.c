@@ -146,7 +146,7 @@ static enum cb_status declare_table(struct module *m, struct tuner_site *site, s
     const struct lora_options *o = m->options;
     const int64_t a[2] = {site->rank, site->site.in}, b[2] = {site->site.out, site->rank};
     if (o->bias || o->init->is_residual || o->init->keeps_b || o->init->is_quantised)
-        FAIL(err, CB_E_UNSUPPORTED, "%s: %s: found %s; embeddings have it not", site->site.name,
+        FAIL(err, CB_E_UNSUPPORTED, "%s: %s: found %s; embeddings have it not; wanted targets without it, or plain LoRA", site->site.name,
              o->bias ? "lora_bias" : "init_lora_weights", o->bias ? "true" : o->init->name);
     TRY(tuner_add_param(m, site, "lora_embedding_A", 2, a, TUNER_ZEROS, 0, err));
     return tuner_add_param(m, site, "lora_embedding_B", 2, b, TUNER_NORMAL, 1, err);
