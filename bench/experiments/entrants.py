@@ -41,13 +41,14 @@ ENTRANTS = [
     (INPUTS, VECTORS, "prompt:n=8"),
     (INPUTS, THIN, "ptuning:n=8"),
     (INPUTS, VECTORS, "prefix:n=8"),
-    (INPUTS, VECTORS, "prefix:n=32"),
+    (INPUTS, VECTORS, "prefix:n=80"),  # about 4% of a base that is 256 wide
     (INPUTS, THIN, "prefix:n=8,projection=true"),
     (INPUTS, THIN, "ad_prefix:n=8"),
     (FUNCTIONS, THIN, "seq_bn"),
     (FUNCTIONS, THIN, "seq_bn:reduction_factor=4"),  # the usual ones are thin where the base is
     (FUNCTIONS, THIN, "double_seq_bn"),
     (FUNCTIONS, THIN, "seq_bn_inv"),
+    (FUNCTIONS, THIN, "seq_bn_inv:inv_adapter_reduction_factor=0.5"),  # a wide one sees more in the words
     (FUNCTIONS, THIN, "par_bn"),
     (FUNCTIONS, THIN, "par_bn:reduction_factor=4"),
     (FUNCTIONS, THIN, "scaled_par_bn"),
@@ -71,11 +72,12 @@ NAMES = {
 
 
 def entrants(base, only=""):
-    """The list for the family of a base (a model folder); only: those of these specs."""
+    """The list for the family of a base (a model folder); only: those of these specs, each with a rate of its own where it is SPEC@RATE."""
     with open(f"{base}/config.json", encoding="utf-8") as file:
         names = NAMES[json.load(file)["model_type"]]
     named = [(family, rate, spec.format(**names)) for family, rate, spec in ENTRANTS]
-    return [e for e in named if not only or e[2] in only.split()]
+    rates = dict(word.partition("@")[::2] for word in only.split())
+    return [(family, float(rates.get(spec) or rate), spec) for family, rate, spec in named if not only or spec in rates]
 
 
 def folder(spec):

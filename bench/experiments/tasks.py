@@ -2,8 +2,8 @@
 """The two best tuners of each family (by validation data of SST-2, at most 4% of the parameters) beside full fine-tuning and the last layers, on phrases of
 SST-2, AG News, RuCoLA, named entities of CoNLL-2002 (Spanish) and reviews as text.
 
-tasks.py BASE DATA OUT, after tuners.py with the same OUT; or with --tuners "SPEC SPEC ...". Each task has its own search for rates (--search-steps 0: the usual
-ones). --labels N: so many examples are learnt (0: all). --only names one task (an encoder learns no reviews as text). OUT/tasks.md: the tables, and whether the best of
+tasks.py BASE DATA OUT, after tuners.py with the same OUT; or with --tuners "SPEC SPEC@RATE ...". Each task has its own search for rates (--search-steps 0:
+those given, or the usual ones). --labels N: so many examples are learnt (0: all). --only names one task (an encoder learns no reviews as text). OUT/tasks.md: the tables, and whether the best of
 each family (by validation data) is within 1% of full fine-tuning or within two standard errors of the difference."""
 import json
 

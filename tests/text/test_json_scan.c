@@ -45,8 +45,8 @@ static bool scan_same(const char *text) {
 TEST(text_json_scan, usual_forms) {
     static const char *const good[] = {
         "{\"model\":{\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]}}",
-        " { \"x\" : [1, {\"model\": \"}]\"}] , \"model\" : { \"type\":\"BPE\", \"merges\" : [ [ \"a\" , \"b\" ] ] ,\n \"z\": -1.5e3,"
-        "\"vocab\" : { \"a\" : 0 ,\t\"b\":1, \"ab\":2 } , \"y\": null }, \"w\": true } ",
+        (" { \"x\" : [1, {\"model\": \"}]\"}] , \"model\" : { \"type\":\"BPE\", \"merges\" : [ [ \"a\" , \"b\" ] ] ,\n \"z\": -1.5e3,"
+         "\"vocab\" : { \"a\" : 0 ,\t\"b\":1, \"ab\":2 } , \"y\": null }, \"w\": true } "),
         "{\"model\":{\"vocab\":{\"\\u0120\\\"\\\\\\/\\b\\f\\n\\r\\t\":0,\"\\ud83d\\ude00\xc4\xa0\":1}}}",
         "{\"model\":{\"vocab\":[[\"a\",-1.5],[\"b\",0],[\"c\",-2e-3]],\"unk_id\":0}}",
         "{\"model\":{\"vocab\":{},\"merges\":[]}}",
