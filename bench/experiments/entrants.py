@@ -41,6 +41,7 @@ ENTRANTS = [
     (INPUTS, VECTORS, "prompt:n=8"),
     (INPUTS, THIN, "ptuning:n=8"),
     (INPUTS, VECTORS, "prefix:n=8"),
+    (INPUTS, VECTORS, "prefix:n=32"),
     (INPUTS, VECTORS, "prefix:n=80"),  # about 4% of a base that is 256 wide
     (INPUTS, THIN, "prefix:n=8,projection=true"),
     (INPUTS, THIN, "ad_prefix:n=8"),
