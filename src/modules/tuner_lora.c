@@ -384,6 +384,7 @@ static const struct tuner_option options[] = {
 static const char *const cases[] = {"lora:r=2,alpha=4",
                                     "lora:r=3,alpha=3,rslora=true,init=gaussian,bias=all",
                                     "lora:r=2,dora=true,tokens=3+1",
+                                    "lora:r=1,init=pissa",
                                     "lora:r=1,init=pissa,dora=true",
                                     "lora:r=1,init=loftq",
                                     "lora:r=1,init=corda",
