@@ -4,7 +4,7 @@ import json
 # Of each family: what it trains parameters of, what it puts before or beside inputs, what it adds to the network's function.
 PARAMETERS, INPUTS, FUNCTIONS, WHOLE = "parameters", "inputs", "functions", "whole"
 
-# The search looks at a third, once and three times the usual rate of the tuner's kind: weights themselves, thin matrices, vectors and rows.
+# The search begins at a third, once and three times the usual rate of the tuner's kind: weights themselves, thin matrices, vectors and rows.
 DENSE, THIN, VECTORS = 3e-4, 2e-3, 2e-2
 
 ENTRANTS = [

@@ -73,9 +73,10 @@ def searched(o, shape, data, entrant, out, most=5):
         return {"family": family, "spec": spec, "rate": usual}
 
     def loss(rate):
+        run = out.with_name(f"{out.name}-{rate}")  # of this rate alone: what was stopped is gone on with
         r = cambium(o, "compare", o.base, *shape, "--data", data["train"], "--valid", data.get("search", data["valid"]), "--metric", "loss",
-                    "--steps", o.search_steps, "--tuner", f"{spec}@{rate}", "--out", out)["rows"][0]
-        shutil.rmtree(out)
+                    "--steps", o.search_steps, "--tuner", f"{spec}@{rate}", "--out", run)["rows"][0]
+        shutil.rmtree(run)
         return r["valid"] if r["valid"] is not None else float("inf")
 
     def losses():

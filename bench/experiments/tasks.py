@@ -65,7 +65,7 @@ def best(rows, family, n):
 
 def verdict(full, r):
     gap = full["test"] - r["test"]
-    error = (full["error"] ** 2 + r["error"] ** 2) ** 0.5
+    error = ((full["error"] or 0) ** 2 + (r["error"] or 0) ** 2) ** 0.5  # none of a single seed
     if gap <= 0.01 * abs(full["test"]):
         return "within 1%"
     return "within two standard errors" if gap <= 2 * error else f"no: {gap:.3f} behind, two standard errors are {2 * error:.3f}"

@@ -2,7 +2,8 @@
 """Every tuner beside full fine-tuning, the last layers and the head, at one budget, on phrases of SST-2.
 
 tuners.py BASE DATA OUT: rates are chosen on a part of the training data (the loss after --search-steps steps, seed 1; 0: the usual rate of the
-tuner's kind is taken), then each tuner (with --tuners "SPEC SPEC ..." these alone) is trained --seeds times by `cambium compare`. OUT/tuners.md is the table, OUT/tuners.json what tasks.py takes its tuners and rates from."""
+tuner's kind is taken), then each tuner (with --tuners "SPEC SPEC@RATE ..." these alone) is trained --seeds times by `cambium compare`. OUT/tuners.md is the
+table, OUT/tuners.json what tasks.py takes its tuners from."""
 import json
 
 from entrants import entrants, folder

@@ -360,7 +360,6 @@ static enum cb_status copy_aliases(const struct module *m, struct store *out, st
         struct cb_type type = from->type;
         if (turned) type = type_make(type.dtype, 2, (const int64_t[]){columns, rows});
         TRY(store_add(out, m->aliases[i].key, type, &entry, err));
-        from = store_find(out, m->params[m->aliases[i].param].public.key);
         if (!turned) memcpy(entry->data, from->data, (size_t)entry->bytes);
         for (int64_t k = 0; turned && k < rows * columns; k++)
             ((float *)entry->data)[k % columns * rows + k / columns] = ((const float *)from->data)[k];

@@ -78,7 +78,8 @@ const float *lora_values(const struct module *m, int number, const struct store 
 enum cb_status lora_corda_parse(struct module *m, struct lora_options *o, const char *where, struct cb_err *err);
 enum cb_status lora_corda_config(struct module *m, struct cb_err *err);
 enum cb_status lora_take_moments(const struct module *m, const struct tuner_site *site, struct store *store, double *c, struct cb_err *err);
-/* lora_loftq.c: reads loftq_config; refuses a file's that is of another kind; whether a site's weight is to be quantised, and is not stored so already; the shift, A and B of a fresh site. */
+/* lora_loftq.c: reads loftq_config; refuses a file's that is of another kind; whether a site's weight is to be quantised, and is not stored so already;
+   the shift, A and B of a fresh site. */
 enum cb_status lora_loftq_parse(struct module *m, struct lora_options *o, const char *where, struct cb_err *err);
 enum cb_status lora_loftq_check(const struct module *m, const struct lora_options *o, struct cb_err *err);
 bool lora_loftq_wanted(const struct module *m, const struct tuner_site *site);

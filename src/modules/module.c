@@ -222,7 +222,7 @@ static enum cb_status site_add(struct module *m, const struct table *uses, const
     if (site->some_rows && !tuner_takes_experts(m->tuner))
         FAIL(err, CB_E_UNSUPPORTED, "%s: an expert's module; a module of kind %s cannot change one; wanted targets without it", site->name,
              m->tuner->name);
-    const struct tuner_site of = table ? *table : (struct tuner_site){0};
+    const struct tuner_site of = table ? *table : (struct tuner_site){0};  // the list moves as it grows
     struct tuner_site *grown = module_grow(m, m->sites, m->n_sites, &m->sites_size, sizeof *grown);
     if (!grown) FAIL(err, CB_E_MEMORY, "%s: no memory for a site", site->name);
     m->sites = grown;
