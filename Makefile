@@ -22,7 +22,7 @@ endif
 
 # Kernel files of other processors are left out, of the build and of the registries. Before a compiler is installed this machine is asked.
 MACHINE := $(or $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null))),$(shell uname -m))
-FOREIGN := $(if $(filter x86_64 amd64,$(MACHINE)),%_neon.c,%_avx2.c %_avx512.c) $(if $(filter x86_64 amd64 aarch64 arm64,$(MACHINE)),,%_neon.c)
+FOREIGN := $(if $(filter x86_64 amd64,$(MACHINE)),%_neon.c,%_avx2.c %_avx512.c %_amx.c) $(if $(filter x86_64 amd64 aarch64 arm64,$(MACHINE)),,%_neon.c)
 files = $(sort $(filter-out $(FOREIGN),$(wildcard $(1))))
 
 # Rooms of the library, in the order of their levels; the command alone is outside it.
@@ -82,7 +82,9 @@ FORCE:
 
 # ---- compile: the suffix of a kernel file sets its instruction set
 %_avx2.o: ISA := -mavx2 -mfma -mf16c -ffp-contract=fast
-%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512 -ffp-contract=fast
+AVX512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512 -ffp-contract=fast
+%_avx512.o: ISA := $(AVX512)
+%_amx.o: ISA := $(AVX512) -mamx-tile -mamx-bf16
 # KERNEL_FLAGS: for the backends alone; fuzzing leaves them without instrumentation, which clang needs minutes for.
 $(BUILD)/src/backend/%.o: KERNEL := $(KERNEL_FLAGS)
 # GEMM_FLAGS: for the unrolled matrix products, which a sanitizer makes slow to compile.

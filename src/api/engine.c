@@ -63,7 +63,7 @@ static enum cb_status engine_fill(struct cb_engine *e, const struct cb_engine_op
     int threads = o->threads > 0 ? o->threads : cores > 0 ? (int)cores : 1;
     if (o->threads < 0 || threads > 1024) FAIL(err, CB_E_USAGE, "--threads %d: out of range; wanted 1 to 1024", o->threads);
     int64_t mask = cpu_mask_by_name(o->cpu_mask ? o->cpu_mask : "all");
-    if (mask < 0) FAIL(err, CB_E_USAGE, "--cpu-mask %s: unknown; wanted scalar, avx2, avx512 or all", o->cpu_mask);
+    if (mask < 0) FAIL(err, CB_E_USAGE, "--cpu-mask %s: unknown; wanted scalar, avx2, avx512, amx or all", o->cpu_mask);
     e->cpu_mask = cpu_features() & (uint32_t)mask;
     if (strcmp(e->options.device, "cpu") == 0)
         e->backend = backend_cpu;

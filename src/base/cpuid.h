@@ -10,10 +10,15 @@ enum {
     CPU_AVX512_BF16 = 8,
     CPU_AVX512_FP16 = 16,
     CPU_NEON = 32,
+    CPU_AMX = 64,  // tiles of bf16, which the operating system lets this process use
 };
+/* Whether this file is compiled for tiles of bf16; clang up to 14 has the second name. */
+#if defined(__AMX_BF16__) || defined(__AMXBF16__)
+#define CPU_TILES 1
+#endif
 /* All features of this processor (and operating system). */
 uint32_t cpu_features(void);
-/* Mask for a name: "scalar" 0, "neon", "avx2", "avx512" (each with all below it), "all"; -1 where unknown. */
+/* Mask for a name: "scalar" 0, "neon", "avx2", "avx512", "amx" (each with all below it), "all"; -1 where unknown. */
 int64_t cpu_mask_by_name(const char *name);
 
 /* A plain loop compiled for several instruction sets, chosen when the program loads. For memory-bound loops outside the kernels; without

@@ -20,7 +20,7 @@ static const struct option common[] = {
      "put modules on a base that they were not trained on; write GGUF without a window that it has no key for"},
     {"memory", OPTION_SIZE, COMMON(memory), "SIZE", "refuse a plan that needs more, e.g. 4GiB"},
     {"deterministic", OPTION_FLAG, COMMON(deterministic), NULL, "bit-equal for any thread count (always so on the CPU)"},
-    {"cpu-mask", OPTION_TEXT, COMMON(cpu_mask), "NAME", "use no newer instructions: scalar, avx2, avx512"},
+    {"cpu-mask", OPTION_TEXT, COMMON(cpu_mask), "NAME", "use no newer instructions: scalar, avx2, avx512, amx"},
     {"kernel", OPTION_TEXT, COMMON(kernels), "OP=NAME", "force kernels, e.g. matmul=ref"},
     {"module", OPTION_EACH, COMMON(module), "NAME=PATH", "a name for --modules expressions; may be given again"},
     {"field", OPTION_EACH, COMMON(field), "FIELD=VALUE", "what all rows are, for route(by=FIELD; ...) and hypernetworks in --modules"},

@@ -77,7 +77,7 @@ static void check_shape(const struct shape *s, enum cb_dtype dtype, bool turned,
 TEST(blocks, every_kernel) {
     static const enum cb_dtype types[] = {CB_DTYPE_Q8_0, CB_DTYPE_Q4_0, CB_DTYPE_Q4_K, CB_DTYPE_Q6_K,
                                           CB_DTYPE_Q5_1, CB_DTYPE_Q3_K, CB_DTYPE_MXFP4};
-    static const char *const kernels[] = {"matmul=blocks", "matmul=blocks_avx2", "matmul=blocks_avx512", NULL};
+    static const char *const kernels[] = {"matmul=blocks", "matmul=blocks_avx2", "matmul=blocks_avx512", "matmul=blocks_amx", NULL};
     static const struct shape shapes[] = {{1, 1, 256}, {1, 67, 512},  {2, 33, 1280}, {3, 70, 768},
                                           {4, 5, 256}, {7, 101, 512}, {8, 40, 2304}};
     for (size_t t = 0; t < sizeof types / sizeof *types; t++)

@@ -6,7 +6,7 @@
 #include "harness.h"
 
 extern const struct kernel kernel_file_linear_cross_entropy[], kernel_file_linear_cross_entropy_avx2[],
-    kernel_file_linear_cross_entropy_avx512[];
+    kernel_file_linear_cross_entropy_avx512[], kernel_file_linear_cross_entropy_amx[];
 
 enum { N = 1501, C = 19, V = 70, THREADS = 3 };  // more rows than one chunk holds
 
@@ -107,19 +107,20 @@ static void run_kernels(const struct kernel *kernel, const struct problem *p, bo
 
 static void compare(const char *what, const float *found, const double *wanted, int n, double tolerance) {
     for (int i = 0; i < n; i++)
-        CHECK(fabs((double)found[i] - wanted[i]) <= tolerance, "%s[%d] is %.9g, wanted %.9g", what, i, (double)found[i], wanted[i]);
+        CHECK(fabs((double)found[i] - wanted[i]) <= tolerance * fmax(1, fabs(wanted[i])), "%s[%d] is %.9g, wanted %.9g", what, i,
+              (double)found[i], wanted[i]);
 }
 
 TEST(linear_cross_entropy, chunks_against_doubles_for_any_threads) {
     const struct kernel *const files[] = {kernel_file_linear_cross_entropy, kernel_file_linear_cross_entropy_avx2,
-                                          kernel_file_linear_cross_entropy_avx512};
+                                          kernel_file_linear_cross_entropy_avx512, kernel_file_linear_cross_entropy_amx};
     struct problem *p = malloc(sizeof *p);
     struct result *r = calloc(THREADS, sizeof *r);
     CHECK(p && r);
     for (int rule = 0; rule < 2 * RULES; rule++) {
         const bool in_out = rule % 2;
         solve(p, in_out, labelled[rule / 2]);
-        for (int f = 0; f < 3; f++) {
+        for (size_t f = 0; f < sizeof files / sizeof *files; f++) {
             if (files[f]->cpu & ~cpu_features()) continue;
             for (int t = 0; t < THREADS; t++) {
                 struct pool *pool = NULL;

@@ -52,7 +52,8 @@ TEST(rng, hash) { CHECK(rng_hash("") == 0xcbf29ce484222325u && rng_hash("a") == 
 
 TEST(cpuid, masks) {
     CHECK(cpu_mask_by_name("scalar") == 0 && cpu_mask_by_name("avx2") == CPU_AVX2 && cpu_mask_by_name("sse9") == -1);
-    CHECK((cpu_mask_by_name("avx512") & CPU_AVX2) && cpu_mask_by_name("all") == UINT32_MAX);
+    CHECK((cpu_mask_by_name("avx512") & CPU_AVX2) && !(cpu_mask_by_name("avx512") & CPU_AMX) && cpu_mask_by_name("all") == UINT32_MAX);
+    CHECK((cpu_mask_by_name("amx") & CPU_AVX512) && (cpu_mask_by_name("amx") & CPU_AMX));
 #if defined(__x86_64__)
     // the compiler's own reading of the same leaves
     __builtin_cpu_init();

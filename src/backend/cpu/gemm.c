@@ -7,8 +7,8 @@
 
 extern const struct gemm_isa gemm_plain;
 #if defined(__x86_64__)
-extern const struct gemm_isa gemm_avx2, gemm_avx512;
-static const struct gemm_isa *const isa_list[] = {&gemm_avx512, &gemm_avx2, &gemm_plain, NULL};
+extern const struct gemm_isa gemm_avx2, gemm_avx512, gemm_amx;
+static const struct gemm_isa *const isa_list[] = {&gemm_amx, &gemm_avx512, &gemm_avx2, &gemm_plain, NULL};
 #else
 static const struct gemm_isa *const isa_list[] = {&gemm_plain, NULL};
 #endif
@@ -32,6 +32,8 @@ enum {
     CHUNK_COLUMNS = 1024,  // of B that several rows of A meet at a time
     ALIASED = 2048,  // bytes: a multiple of it between rows is too often
     LINE = 16,  // floats of a cache line
+    UNIT_STEP = 768,  // k of one pass of a matrix unit, about: its panels may leave the first cache
+    UNIT_DEPTH = 16,  // k below which a matrix unit adds zeros for the most part
 };
 
 enum way { WAY_NONE, WAY_SMALL, WAY_DOT_ROWS, WAY_STREAM_ROWS, WAY_DOT_COLUMNS, WAY_STREAM_COLUMNS, WAY_PACKED };
@@ -66,6 +68,13 @@ static enum way way_of(const struct gemm *g) {
     if (g->m <= FEW) return is_plain(g->b_dtype) && g->b_col == 1 ? WAY_STREAM_ROWS : g->b_row == 1 ? WAY_DOT_ROWS : WAY_PACKED;
     if (g->n <= FEW && is_plain(g->b_dtype)) return g->a_col == 1 ? WAY_DOT_COLUMNS : g->a_row == 1 ? WAY_STREAM_COLUMNS : WAY_PACKED;
     return WAY_PACKED;
+}
+
+/* A matrix unit is for packed products that are not thin. */
+static struct gemm settled(const struct gemm *g) {
+    struct gemm s = *g;
+    if (g->isa->split && (way_of(g) != WAY_PACKED || g->k < UNIT_DEPTH)) s.isa = g->isa->split->base;
+    return s;
 }
 
 static void run_tiles(struct pool *pool, int64_t n, void (*tile)(void *context, int64_t i, int thread), void *context) {
@@ -279,14 +288,28 @@ struct blocks {
 
 static bool is_aliased(const struct gemm *g) { return g->a_row * (int64_t)sizeof(float) % ALIASED == 0; }
 
+/* Floats that `wide` rows of A or columns of B, whole panels of them, take for a depth of k. */
+static int64_t split_floats(const struct gemm_split *split, enum cb_dtype dtype, int64_t wide, int64_t k) {
+    return split ? wide * round_up(k, split->step) * split->pieces(dtype) / 2 : wide * k;
+}
+static int64_t a_floats(const struct gemm *g, int64_t wide, int64_t k) { return split_floats(g->isa->split, CB_DTYPE_F32, wide, k); }
+static int64_t b_floats(const struct gemm *g, int64_t wide, int64_t k) { return split_floats(g->isa->split, g->b_dtype, wide, k); }
+
+/* k of one pass of a matrix unit: passes of nearly the same depth, each a round. */
+static int64_t unit_step(const struct gemm *g) {
+    const int64_t passes = (g->k + UNIT_STEP - 1) / UNIT_STEP;
+    return round_up((g->k + passes - 1) / passes, most(g->isa->split->step, dtype_of(g->b_dtype)->block));
+}
+
 static struct blocks blocks_plan(const struct gemm *g) {
     struct blocks s = {.step = dtype_of(g->b_dtype)->block > 128 ? DEPTH_BLOCKS : DEPTH};
-    s.source = g->a_col != 1 ? A_PACKED : is_aliased(g) ? A_COPIED : A_IN_PLACE;
-    s.depth = least(g->k, DEPTH_STEPS * s.step);
-    s.rows = s.source == A_PACKED ? least(g->m, PACKED / s.depth / STRIP_ROWS * STRIP_ROWS) : g->m;
+    if (g->isa->split) s.step = unit_step(g);
+    s.source = g->a_col != 1 || g->isa->split ? A_PACKED : is_aliased(g) ? A_COPIED : A_IN_PLACE;
+    s.depth = least(g->k, g->isa->split ? s.step : DEPTH_STEPS * s.step);
+    s.rows = s.source == A_PACKED ? least(g->m, PACKED / a_floats(g, STRIP_ROWS, s.depth) * STRIP_ROWS) : g->m;
     s.n_padded = round_up(g->n, g->isa->nr);
     s.b_whole = s.n_padded <= WHOLE_B / s.depth;
-    s.b_floats = s.b_whole ? 0 : least(s.n_padded, STRIP_COLUMNS) * s.depth;
+    s.b_floats = s.b_whole ? 0 : b_floats(g, least(s.n_padded, STRIP_COLUMNS), s.depth);
     if (s.source == A_COPIED) s.b_floats += g->isa->mr * (s.step + LINE);
     s.thin_at = s.b_floats = round_up(s.b_floats, LINE);
     s.b_floats += round_up(least(s.n_padded, STRIP_COLUMNS) * g->r, LINE);
@@ -295,8 +318,8 @@ static struct blocks blocks_plan(const struct gemm *g) {
 
 /* Floats of packed A and of the whole of B, which lie before what each thread has. */
 static int64_t shared_floats(const struct gemm *g, const struct blocks *s, int64_t *b_at) {
-    *b_at = s->source == A_PACKED ? round_up(round_up(s->rows, g->isa->mr) * s->depth, LINE) : 0;
-    return *b_at + (s->b_whole ? round_up(s->n_padded * s->depth, LINE) : 0);
+    *b_at = s->source == A_PACKED ? round_up(a_floats(g, round_up(s->rows, g->isa->mr), s->depth), LINE) : 0;
+    return *b_at + (s->b_whole ? round_up(b_floats(g, s->n_padded, s->depth), LINE) : 0);
 }
 
 /* Panels of n columns of B from column j on, for k values from p on. */
@@ -304,7 +327,24 @@ static void pack_columns(const struct blocks *s, float *out, int64_t j, int64_t 
     const struct gemm *g = &s->g;
     const struct dtype *type = dtype_of(g->b_dtype);
     const char *from = (const char *)g->b + (j * g->b_col + p * g->b_row) / type->block * type->block_bytes;
-    g->isa->pack(out, g->isa->nr, g->isa->nr * k, from, g->b_dtype, g->b_col, g->b_row, n, k);
+    const int64_t nr = g->isa->nr;
+    if (g->isa->split) {
+        g->isa->split->pack_b(out, b_floats(g, nr, k), from, g->b_dtype, g->b_col, g->b_row, n, k);
+    } else {
+        g->isa->pack(out, nr, nr * k, from, g->b_dtype, g->b_col, g->b_row, n, k);
+    }
+}
+
+/* Panels of rows of A from row i on, likewise. */
+static void pack_rows(const struct blocks *s, float *out, int64_t i, int64_t n, int64_t p, int64_t k) {
+    const struct gemm *g = &s->g;
+    const float *from = g->a + i * g->a_row + p * g->a_col;
+    const int64_t mr = g->isa->mr;
+    if (g->isa->split) {
+        g->isa->split->pack_a(out, a_floats(g, mr, k), from, CB_DTYPE_F32, g->a_row, g->a_col, n, k);
+    } else {
+        g->isa->pack(out, mr, mr * k, from, CB_DTYPE_F32, g->a_row, g->a_col, n, k);
+    }
 }
 
 /* Panels of one task of A, or of B where it is packed whole, for one pass. */
@@ -315,12 +355,11 @@ static void pack_tile(void *context, int64_t i, int thread) {
     const int64_t tasks = s->a_tasks + s->b_tasks, p = i / tasks * s->step, task = i % tasks, depth = least(s->step, g->k - p);
     if (task < s->a_tasks) {
         const int64_t at = task * PACK_ROWS;
-        g->isa->pack(s->a + p * s->m_padded + at * depth, g->isa->mr, g->isa->mr * depth, g->a + at * g->a_row + p * g->a_col, CB_DTYPE_F32,
-                     g->a_row, g->a_col, least(PACK_ROWS, g->m - at), depth);
+        pack_rows(s, s->a + a_floats(g, s->m_padded, p) + a_floats(g, at, depth), at, least(PACK_ROWS, g->m - at), p, depth);
         return;
     }
     const int64_t at = (task - s->a_tasks) * PACK_ROWS;
-    pack_columns(s, s->b + p * s->n_padded + at * depth, at, least(PACK_ROWS, g->n - at), p, depth);
+    pack_columns(s, s->b + b_floats(g, s->n_padded, p) + b_floats(g, at, depth), at, least(PACK_ROWS, g->n - at), p, depth);
 }
 
 /* A register tile's rows of A for one pass, copied next to each other. */
@@ -334,6 +373,27 @@ static int64_t part_begin(int64_t size, int64_t panel, int64_t i, int64_t n) {
     return least(size, (size + panel - 1) / panel * i / n * panel);
 }
 
+/* Who multiplies thin products: panels of B are as wide as the unit's. */
+static const struct gemm_isa *thin_isa(const struct gemm *g) { return g->isa->split ? g->isa->split->base : g->isa; }
+
+/* C += A2 B2 for rows of a strip of n columns, of which thin is B2 in panels. */
+static void add_thin(const struct gemm *g, int64_t row, int64_t rows, int64_t column, int64_t n, float *thin) {
+    const struct gemm_isa *isa = thin_isa(g);
+    for (int64_t r = row; r < row + rows; r += isa->mr) {
+        const struct gemm_tile t = {.m = least(isa->mr, row + rows - r),
+                                    .n = n,
+                                    .k = g->r,
+                                    .a = g->a2 + r * g->a2_row,
+                                    .a_row = g->a2_row,
+                                    .b = thin,
+                                    .b_panel = isa->nr * g->r,
+                                    .c = g->c + r * g->c_row + column,
+                                    .c_row = g->c_row,
+                                    .accumulate = true};
+        isa->tile(&t);
+    }
+}
+
 /* One strip of columns for one group of rows: a register tile's rows at a time stay in the first cache while B's panels pass. */
 static void multiply_tile(void *context, int64_t i, int thread) {
     const struct blocks *s = context;
@@ -343,14 +403,15 @@ static void multiply_tile(void *context, int64_t i, int thread) {
     const int64_t first = part_begin(g->m, mr, group, s->groups), end = part_begin(g->m, mr, group + 1, s->groups);
     // B: one panel's passes lie n_wide * step apart
     const int64_t n_wide = s->b_whole ? s->n_padded : round_up(n, g->isa->nr), at = s->b_whole ? column : 0;
-    float *own = s->b + (s->b_whole ? round_up(s->n_padded * s->depth, LINE) : 0) + thread * s->b_floats;
+    float *own = s->b + (s->b_whole ? round_up(b_floats(g, s->n_padded, s->depth), LINE) : 0) + thread * s->b_floats;
     float *b = s->b_whole ? s->b : own, *const thin = s->is_last && g->r ? own + s->thin_at : NULL;
-    if (thin) g->isa->pack(thin, nr, nr * g->r, g->b2 + column * g->b2_col, CB_DTYPE_F32, g->b2_col, g->b2_row, n, g->r);
+    if (thin) thin_isa(g)->pack(thin, nr, nr * g->r, g->b2 + column * g->b2_col, CB_DTYPE_F32, g->b2_col, g->b2_row, n, g->r);
     // rows of B along the strip are packed by the first register tile that reads them
-    const bool fresh = !s->b_whole && g->b_dtype == CB_DTYPE_F32 && g->b_col == 1;
+    const bool fresh = !s->b_whole && !g->isa->split && g->b_dtype == CB_DTYPE_F32 && g->b_col == 1;
     if (!s->b_whole) {
-        for (int64_t p = 0; p < g->k && !fresh; p += s->step) pack_columns(s, own + p * n_wide, column, n, p, least(s->step, g->k - p));
-        own += n_wide * g->k;
+        for (int64_t p = 0; p < g->k && !fresh; p += s->step)
+            pack_columns(s, own + b_floats(g, n_wide, p), column, n, p, least(s->step, g->k - p));
+        own += b_floats(g, n_wide, g->k);
     }
     for (int64_t row = first; row < end; row += mr) {
         const int64_t rows = least(mr, end - row);
@@ -359,8 +420,9 @@ static void multiply_tile(void *context, int64_t i, int thread) {
             struct gemm_tile t = {.m = rows,
                                   .n = n,
                                   .k = depth,
-                                  .b = b + p * n_wide + at * depth,
-                                  .b_panel = g->isa->nr * depth,
+                                  .b = b + b_floats(g, n_wide, p) + b_floats(g, at, depth),
+                                  .b_panel = b_floats(g, nr, depth),
+                                  .b_dtype = g->b_dtype,
                                   .c = g->c + row * g->c_row + column,
                                   .c_row = g->c_row,
                                   .accumulate = g->accumulate || p > 0,
@@ -369,8 +431,8 @@ static void multiply_tile(void *context, int64_t i, int thread) {
             t.n_ahead = least(mr, end - row - rows), t.k_ahead = depth, t.ahead_row = g->a_row;
             t.ahead = g->a + (row + rows) * g->a_row + p;
             if (s->source == A_PACKED) {
-                t.a = s->a + p * s->m_padded + row * depth;
-                t.ahead = t.a + mr * depth, t.n_ahead = t.n_ahead > 0, t.k_ahead = mr * depth;
+                t.a = s->a + a_floats(g, s->m_padded, p) + a_floats(g, row, depth);
+                t.k_ahead = a_floats(g, mr, depth), t.ahead = t.a + t.k_ahead, t.n_ahead = t.n_ahead > 0;
             } else if (s->source == A_COPIED) {
                 t.a = rows_copy(s, own, row, rows, p, depth), t.a_row = s->step + LINE;
             } else {
@@ -378,18 +440,7 @@ static void multiply_tile(void *context, int64_t i, int thread) {
             }
             g->isa->tile(&t);
         }
-        if (!thin) continue;
-        const struct gemm_tile t = {.m = rows,
-                                    .n = n,
-                                    .k = g->r,
-                                    .a = g->a2 + row * g->a2_row,
-                                    .a_row = g->a2_row,
-                                    .b = thin,
-                                    .b_panel = nr * g->r,
-                                    .c = g->c + row * g->c_row + column,
-                                    .c_row = g->c_row,
-                                    .accumulate = true};
-        g->isa->tile(&t);
+        if (thin) add_thin(g, row, rows, column, n, thin);
     }
 }
 
@@ -469,7 +520,8 @@ static struct gemm main_part(const struct gemm *g) {
     return part;
 }
 
-size_t gemm_workspace(const struct gemm *g, int n_threads) {
+size_t gemm_workspace(const struct gemm *asked, int n_threads) {
+    const struct gemm now = settled(asked), *const g = &now;
     struct blocks s;
     int64_t b_at;
     const enum way way = way_of(g);
@@ -488,7 +540,8 @@ size_t gemm_workspace(const struct gemm *g, int n_threads) {
     }
 }
 
-void gemm_run(const struct gemm *g, void *work, struct pool *pool) {
+void gemm_run(const struct gemm *asked, void *work, struct pool *pool) {
+    const struct gemm now = settled(asked), *const g = &now;
     const enum way way = way_of(g);
     if (g->r && way != WAY_PACKED) {
         const struct gemm part[] = {main_part(g), thin_part(g)};

@@ -61,6 +61,7 @@ struct gemm_tile {
     int64_t n_ahead, k_ahead, ahead_row;
     float *b;
     int64_t b_panel;
+    enum cb_dtype b_dtype;  // of B before it was packed
     const float *fresh;  // nullable: B itself, rows fresh_row apart, of which b becomes the panels
     int64_t fresh_row;
     float *c;
@@ -69,7 +70,19 @@ struct gemm_tile {
     const float *bias;
 };
 
-/* Kernels for one instruction set (gemm_plain.c, gemm_avx2.c, gemm_avx512.c share gemm_body.h). Packed panels: element (w, p) of a panel of
+/* A matrix unit that multiplies bf16: its panels hold each number as a few of them, and a depth that is a multiple of its step, with zeros after. */
+struct gemm_split {
+    const struct gemm_isa *base;  // for products too small for the unit
+    int step;
+    int (*pieces)(enum cb_dtype dtype);  // bf16 of a number of B; A has those of f32
+    /* As gemm_isa's pack, for panels of mr rows of A and nr columns of B. */
+    void (*pack_a)(float *out, int64_t panel_step, const void *src, enum cb_dtype dtype, int64_t step_w, int64_t step_k, int64_t n_wide,
+                   int64_t k);
+    void (*pack_b)(float *out, int64_t panel_step, const void *src, enum cb_dtype dtype, int64_t step_w, int64_t step_k, int64_t n_wide,
+                   int64_t k);
+};
+
+/* Kernels for one instruction set (gemm_plain.c, gemm_avx2.c, gemm_avx512.c share gemm_body.h; gemm_amx.c has tile and split alone). Packed panels: element (w, p) of a panel of
    width W lies at p * W + w; rows past the end of B's panels are zero. */
 struct gemm_isa {
     const char *name;
@@ -85,6 +98,7 @@ struct gemm_isa {
     void (*stream)(const struct gemm *g, int64_t begin, int64_t end);
     /* C[x * c_x + y * c_y] = or += sum_p X[x,p] Y[y,p] (+ bias_x[x] or bias_y[y]), y in [begin, end): rows of Y stream past. */
     void (*dot)(const struct gemm_dot *d, int64_t begin, int64_t end);
+    const struct gemm_split *split;  // nullable
 };
 
 #endif

@@ -33,7 +33,7 @@ static inline vf vf_load_i8(const int8_t *p) { return _mm256_cvtepi32_ps(_mm256_
 
 #include "backend/cpu/gemm_body.h"
 
-const struct gemm_isa gemm_avx2 = {"avx2", CPU_AVX2, MR, NR, pack, tile, direct, stream, dot};
+const struct gemm_isa gemm_avx2 = {"avx2", CPU_AVX2, MR, NR, pack, tile, direct, stream, dot, NULL};
 #else
 typedef int gemm_avx2_is_empty;  // another processor
 #endif

@@ -29,7 +29,7 @@ static inline vf vf_load_i8(const int8_t *p) { return _mm512_cvtepi32_ps(_mm512_
 
 #include "backend/cpu/gemm_body.h"
 
-const struct gemm_isa gemm_avx512 = {"avx512", CPU_AVX512 | CPU_AVX2, MR, NR, pack, tile, direct, stream, dot};
+const struct gemm_isa gemm_avx512 = {"avx512", CPU_AVX512 | CPU_AVX2, MR, NR, pack, tile, direct, stream, dot, NULL};
 #else
 typedef int gemm_avx512_is_empty;  // another processor
 #endif

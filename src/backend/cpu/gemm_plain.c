@@ -53,4 +53,4 @@ static inline vf vf_load_i8(const int8_t *p) { return (vf){(float)p[0], (float)p
 
 #include "backend/cpu/gemm_body.h"
 
-const struct gemm_isa gemm_plain = {"plain", 0, MR, NR, pack, tile, direct, stream, dot};
+const struct gemm_isa gemm_plain = {"plain", 0, MR, NR, pack, tile, direct, stream, dot, NULL};

@@ -97,14 +97,17 @@ static void outer_run(const struct op_run *run, const struct gemm_isa *isa) {
     static size_t outer_workspace_##name(const struct node *node, int n) { return outer_workspace(node, n, gemm_isa_for(mask)); }   \
     static void linear_run_##name(const struct op_run *run) { linear_run(run, gemm_isa_for(mask)); }                                \
     static void outer_run_##name(const struct op_run *run) { outer_run(run, gemm_isa_for(mask)); }
+KERNEL(amx, CPU_AMX | CPU_AVX512 | CPU_AVX2)
 KERNEL(avx512, CPU_AVX512 | CPU_AVX2)
 KERNEL(avx2, CPU_AVX2)
 KERNEL(simd, 0)
 
 const struct kernel kernel_file_grouped[] = {
+    {"grouped_linear", "amx", CPU_AMX | CPU_AVX512 | CPU_AVX2, 32, linear_accepts, linear_workspace_amx, linear_run_amx},
     {"grouped_linear", "avx512", CPU_AVX512 | CPU_AVX2, 30, linear_accepts, linear_workspace_avx512, linear_run_avx512},
     {"grouped_linear", "avx2", CPU_AVX2, 20, linear_accepts, linear_workspace_avx2, linear_run_avx2},
     {"grouped_linear", "simd", 0, 10, linear_accepts, linear_workspace_simd, linear_run_simd},
+    {"grouped_outer", "amx", CPU_AMX | CPU_AVX512 | CPU_AVX2, 32, outer_accepts, outer_workspace_amx, outer_run_amx},
     {"grouped_outer", "avx512", CPU_AVX512 | CPU_AVX2, 30, outer_accepts, outer_workspace_avx512, outer_run_avx512},
     {"grouped_outer", "avx2", CPU_AVX2, 20, outer_accepts, outer_workspace_avx2, outer_run_avx2},
     {"grouped_outer", "simd", 0, 10, outer_accepts, outer_workspace_simd, outer_run_simd},

@@ -168,14 +168,17 @@ static void sum_run(const struct op_run *run, const struct gemm_isa *isa) {
     static void run_##name(const struct op_run *run) { run_with(run, gemm_isa_for(mask)); }                                   \
     static size_t sum_workspace_##name(const struct node *node, int n) { return sum_workspace(node, n, gemm_isa_for(mask)); } \
     static void sum_run_##name(const struct op_run *run) { sum_run(run, gemm_isa_for(mask)); }
+KERNEL(amx, CPU_AMX | CPU_AVX512 | CPU_AVX2)
 KERNEL(avx512, CPU_AVX512 | CPU_AVX2)
 KERNEL(avx2, CPU_AVX2)
 KERNEL(simd, 0)
 
 const struct kernel kernel_file_matmul[] = {
+    {"matmul", "amx", CPU_AMX | CPU_AVX512 | CPU_AVX2, 32, accepts, workspace_amx, run_amx},
     {"matmul", "avx512", CPU_AVX512 | CPU_AVX2, 30, accepts, workspace_avx512, run_avx512},
     {"matmul", "avx2", CPU_AVX2, 20, accepts, workspace_avx2, run_avx2},
     {"matmul", "simd", 0, 10, accepts, workspace_simd, run_simd},
+    {"matmul_sum", "amx", CPU_AMX | CPU_AVX512 | CPU_AVX2, 32, sum_accepts, sum_workspace_amx, sum_run_amx},
     {"matmul_sum", "avx512", CPU_AVX512 | CPU_AVX2, 30, sum_accepts, sum_workspace_avx512, sum_run_avx512},
     {"matmul_sum", "avx2", CPU_AVX2, 20, sum_accepts, sum_workspace_avx2, sum_run_avx2},
     {"matmul_sum", "simd", 0, 10, sum_accepts, sum_workspace_simd, sum_run_simd},

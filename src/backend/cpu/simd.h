@@ -11,9 +11,15 @@
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #define SIMD_LANES 16
+#if defined(CPU_TILES)  // for what multiplies matrices
+#define SIMD_NAME "amx"
+#define SIMD_CPU (CPU_AMX | CPU_AVX512 | CPU_AVX2)
+#define SIMD_PRIORITY 32
+#else
 #define SIMD_NAME "avx512"
 #define SIMD_CPU (CPU_AVX512 | CPU_AVX2)
 #define SIMD_PRIORITY 30
+#endif
 typedef __mmask16 vm;
 #elif defined(__AVX2__)
 #include <immintrin.h>
