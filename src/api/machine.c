@@ -1,12 +1,13 @@
-/* This machine's roofs, measured: arithmetic from registers; reading, writing and copying memory. */
+/* This machine's roofs, measured: arithmetic from registers, of vectors or of a matrix unit; reading, writing and copying memory. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "api/bench.h"
+#include "backend/cpu/gemm.h"
 #include "base/cpuid.h"
 #include "models/model.h"
 
-enum { FMA_LANES = 192, FMA_ROUNDS = 20000 };
+enum { FMA_LANES = 192, FMA_ROUNDS = 20000, UNIT_ROUNDS = 1000, TILES_MOST = 256 };
 
 /* 192 independent multiply-adds a round: enough to hide the latency at any vector width. */
 CPU_CLONES_FMA static float multiply_add(float seed) {
@@ -24,18 +25,37 @@ static void fma_tile(void *context, int64_t i, int thread) {
     ((float *)context)[i] = multiply_add((float)i);
 }
 
-double bench_peak_gflops(struct cb_engine *engine) {
-    float out[256] = {0};
-    int tiles = 4 * pool_threads(engine->pool);
-    if (tiles > 256) tiles = 256;
+struct unit {
+    const struct gemm_split *split;
+    double operations[TILES_MOST];
+};
+static void unit_tile(void *context, int64_t i, int thread) {
+    (void)thread;
+    struct unit *u = context;
+    u->operations[i] = u->split->spin(UNIT_ROUNDS);
+}
+
+/* The least time of the tasks, seconds. */
+static double least_time(struct pool *pool, int tiles, void (*tile)(void *context, int64_t i, int thread), void *context) {
     double best = 1e9;
     for (int run = 0; run < 8; run++) {
         double begin = engine_now();
-        pool_run(engine->pool, tiles, fma_tile, out);
+        pool_run(pool, tiles, tile, context);
         double took = engine_now() - begin;
         if (took < best) best = took;
     }
-    return 2.0 * FMA_LANES * FMA_ROUNDS * tiles / best / 1e9;
+    return best;
+}
+
+double bench_peak_gflops(struct cb_engine *engine) {
+    float out[TILES_MOST] = {0};
+    struct unit unit = {.split = gemm_isa_for(engine->cpu_mask)->split};
+    int tiles = 4 * pool_threads(engine->pool);
+    if (tiles > TILES_MOST) tiles = TILES_MOST;
+    const double vectors = 2.0 * FMA_LANES * FMA_ROUNDS * tiles / least_time(engine->pool, tiles, fma_tile, out);
+    if (!unit.split) return vectors / 1e9;
+    const double took = least_time(engine->pool, tiles, unit_tile, &unit), units = unit.operations[0] * tiles / took;
+    return (units > vectors ? units : vectors) / 1e9;
 }
 
 enum { MOVE_TILES = 64 };

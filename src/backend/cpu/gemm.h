@@ -80,6 +80,8 @@ struct gemm_split {
                    int64_t k);
     void (*pack_b)(float *out, int64_t panel_step, const void *src, enum cb_dtype dtype, int64_t step_w, int64_t step_k, int64_t n_wide,
                    int64_t k);
+    /* The unit with nothing to load: the operations on f32 that so many rounds of its products are worth. */
+    double (*spin)(int64_t rounds);
 };
 
 /* Kernels for one instruction set (gemm_plain.c, gemm_avx2.c, gemm_avx512.c share gemm_body.h; gemm_amx.c has tile and split alone). Packed panels: element (w, p) of a panel of

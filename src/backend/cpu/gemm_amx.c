@@ -21,6 +21,7 @@ enum {
     DEPTH = 2 * PAIRS,
     TILE = SIDE * PAIRS,  // dwords, each a pair of bf16
     PIECES = 3,
+    PRODUCTS = 6,  // of pieces
     A_STEP = PIECES * 2 * TILE,  // dwords of a panel of A for one step: for each piece, largest first, two tiles
     CHUNK = 128,  // k that is turned at a time, or a block of the type
     CHUNK_MOST = 512,
@@ -314,7 +315,20 @@ static void tile(const struct gemm_tile *t) {
     _tile_release();
 }
 
-static const struct gemm_split split = {&gemm_avx512, DEPTH, pieces_of, pack_a, pack_b};
+static double spin(int64_t rounds) {
+    const bool two_rows = true, two_columns = true;
+    _tile_loadconfig(&config);
+    _tile_zero(4);
+    _tile_zero(5);
+    _tile_zero(6);
+    _tile_zero(7);
+    for (int64_t i = 0; i < rounds; i++)
+        for (int product = 0; product < PRODUCTS; product++) MULTIPLY;
+    _tile_release();
+    return 2.0 * WIDE * WIDE * DEPTH * (double)rounds;
+}
+
+static const struct gemm_split split = {&gemm_avx512, DEPTH, pieces_of, pack_a, pack_b, spin};
 const struct gemm_isa gemm_amx = {
     .name = "amx", .cpu = CPU_AMX | CPU_AVX512 | CPU_AVX2, .mr = WIDE, .nr = WIDE, .tile = tile, .split = &split};
 #else
