@@ -11,6 +11,7 @@ struct problem {
     bool trans_a, trans_b, accumulate, bias;
     enum cb_dtype dtype;
     int64_t pad;  // extra elements between stored rows
+    int64_t spread;  // elements from one of a row of A or B to the next; block types: 1
 };
 
 /* Storage of one problem: values in [-1,1), and B decoded to f32. */
@@ -44,7 +45,9 @@ static void fill_blocks(uint8_t *p, const struct dtype *type, int64_t n, struct 
 static void setup(struct fixture *f, const struct problem *p) {
     struct rng rng = rng_make(7, (uint64_t)(p->m * 1000003 + p->n * 1009 + p->k));
     const struct dtype *type = dtype_of(p->dtype);
-    const int64_t a_line = (p->trans_a ? p->m : p->k) + p->pad, b_line = (p->trans_b ? p->k : p->n) + (type->block > 1 ? 0 : p->pad);
+    const int64_t spread = p->spread;
+    const int64_t a_line = (p->trans_a ? p->m : p->k) * spread + p->pad,
+                  b_line = (p->trans_b ? p->k : p->n) * spread + (type->block > 1 ? 0 : p->pad);
     const int64_t a_floats = a_line * (p->trans_a ? p->k : p->m), b_floats = b_line * (p->trans_b ? p->n : p->k);
     memset(f, 0, sizeof *f);
     f->a = space((size_t)a_floats * 4);
@@ -68,11 +71,11 @@ static void setup(struct fixture *f, const struct problem *p) {
                          .n = p->n,
                          .k = p->k,
                          .a = f->a,
-                         .a_row = p->trans_a ? 1 : a_line,
-                         .a_col = p->trans_a ? a_line : 1,
+                         .a_row = p->trans_a ? spread : a_line,
+                         .a_col = p->trans_a ? a_line : spread,
                          .b = f->b,
-                         .b_row = p->trans_b ? 1 : b_line,
-                         .b_col = p->trans_b ? b_line : 1,
+                         .b_row = p->trans_b ? spread : b_line,
+                         .b_col = p->trans_b ? b_line : spread,
                          .b_dtype = p->dtype,
                          .c_row = p->n + p->pad,
                          .accumulate = p->accumulate,
@@ -150,9 +153,22 @@ TEST(gemm, odd_shapes_in_every_layout) {
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int form = 0; form < 16; form++) {
             const struct problem p = {sizes[i][0], sizes[i][1], sizes[i][2],  form & 1, form & 2,
-                                      form & 4,    form & 8,    CB_DTYPE_F32, form % 3};
+                                      form & 4,    form & 8,    CB_DTYPE_F32, form % 3, 1};
             check_problem(&p, pools);
         }
+    drop_pools(pools);
+}
+
+TEST(gemm, nothing_contiguous) {
+    static const enum cb_dtype types[] = {CB_DTYPE_F32, CB_DTYPE_BF16, CB_DTYPE_F16};
+    static const int64_t sizes[][3] = {{3, 40, 300}, {50, 5, 300}, {13, 7, 9}, {9, 33, 800}, {97, 65, 141}, {130, 300, 17}};
+    struct pool *pools[THREADS + 1];
+    make_pools(pools);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int form = 0; form < 4; form++)
+            check_problem(&(struct problem){sizes[i][0], sizes[i][1], sizes[i][2], form & 1, form & 2, form & 1, form & 2,
+                                            types[(i + (size_t)form) % 3], form % 3, 2 + form % 2},
+                          pools);
     drop_pools(pools);
 }
 
@@ -167,7 +183,7 @@ TEST(gemm, halves_and_blocks) {
             for (int form = 0; form < 4; form++) {
                 const bool plain = dtype_of(types[t])->block == 1;
                 struct problem p = {sizes[i][0], sizes[i][1], sizes[i][2], form & 1, !plain || form & 2,
-                                    form & 1,    form & 2,    types[t],    form % 2};
+                                    form & 1,    form & 2,    types[t],    form % 2, 1};
                 if (plain) p.k -= form + 1;
                 check_problem(&p, pools);
             }
@@ -175,10 +191,10 @@ TEST(gemm, halves_and_blocks) {
 }
 
 TEST(gemm, several_rounds_of_packing) {
-    static const struct problem problems[] = {{20, 3000, 1700, false, true, false, true, CB_DTYPE_F32, 0},
-                                              {2900, 12, 1650, true, false, true, false, CB_DTYPE_F32, 1},
-                                              {1500, 40, 1600, false, false, true, true, CB_DTYPE_F32, 0},
-                                              {12, 1500, 3100, false, false, false, true, CB_DTYPE_BF16, 0}};
+    static const struct problem problems[] = {{20, 3000, 1700, false, true, false, true, CB_DTYPE_F32, 0, 1},
+                                              {2900, 12, 1650, true, false, true, false, CB_DTYPE_F32, 1, 1},
+                                              {1500, 40, 1600, false, false, true, true, CB_DTYPE_F32, 0, 1},
+                                              {12, 1500, 3100, false, false, false, true, CB_DTYPE_BF16, 0, 1}};
     struct pool *pools[THREADS + 1];
     make_pools(pools);
     for (size_t i = 0; i < sizeof problems / sizeof *problems; i++) check_problem(&problems[i], pools);
@@ -189,9 +205,9 @@ TEST(gemm, empty_sides) {
     struct pool *pools[THREADS + 1];
     make_pools(pools);
     for (int form = 0; form < 4; form++) {
-        check_problem(&(struct problem){3, 40, 0, false, false, form & 1, form & 2, CB_DTYPE_F32, 0}, pools);
-        check_problem(&(struct problem){0, 40, 5, false, false, form & 1, form & 2, CB_DTYPE_F32, 0}, pools);
-        check_problem(&(struct problem){3, 0, 5, false, true, form & 1, form & 2, CB_DTYPE_F32, 0}, pools);
+        check_problem(&(struct problem){3, 40, 0, false, false, form & 1, form & 2, CB_DTYPE_F32, 0, 1}, pools);
+        check_problem(&(struct problem){0, 40, 5, false, false, form & 1, form & 2, CB_DTYPE_F32, 0, 1}, pools);
+        check_problem(&(struct problem){3, 0, 5, false, true, form & 1, form & 2, CB_DTYPE_F32, 0, 1}, pools);
     }
     drop_pools(pools);
 }

@@ -135,19 +135,25 @@ INLINE void tile_of_crossed(uint32_t *to, const float *rows, int64_t step, int64
     tile_of_rows(to, turned, DEPTH, SIDE, DEPTH);
 }
 
-/* Panels of WIDE rows of A: steps of DEPTH follow each other. What is contiguous is read first. */
+/* Panels of WIDE rows of A: steps of DEPTH follow each other. What is contiguous is read first; where nothing is, a tile's numbers are gathered. */
 static void pack_a(float *out, int64_t panel_step, const void *src, enum cb_dtype dtype, int64_t step_w, int64_t step_k, int64_t n,
                    int64_t k) {
-    (void)dtype;  // f32
-    const float *from = src;
+    const float *from = src;  // f32
     if (step_k == 1) {
         for (int64_t i = 0; i < n; i += SIDE)
             for (int64_t p = 0; p < k; p += DEPTH)
                 tile_of_rows(place(out, panel_step, PIECES, i, p), from + i * step_w + p, step_w, least(SIDE, n - i), k - p);
-    } else {
-        for (int64_t p = 0; p < k; p += DEPTH)
-            for (int64_t i = 0; i < n; i += SIDE)
-                tile_of_crossed(place(out, panel_step, PIECES, i, p), from + i * step_w + p * step_k, step_k, least(SIDE, n - i), k - p);
+        return;
+    }
+    float gathered[SIDE * DEPTH];
+    for (int64_t p = 0; p < k; p += DEPTH) {
+        for (int64_t i = 0; i < n; i += SIDE) {
+            const float *rows = from + i * step_w + p * step_k;
+            const int64_t n_rows = least(SIDE, n - i);
+            if (step_w != 1) gemm_avx512.pack(gathered, SIDE, 0, rows, dtype, step_w, step_k, n_rows, least(DEPTH, k - p));
+            tile_of_crossed(place(out, panel_step, PIECES, i, p), step_w == 1 ? rows : gathered, step_w == 1 ? step_k : SIDE, n_rows,
+                            k - p);
+        }
     }
 }
 
