@@ -168,7 +168,8 @@ static void bench(const struct shape *s, const struct gemm_isa *isa, struct pool
             peer = best(peer, (now_of(one) - u) / repeat);
         }
 #endif
-        if (i < 3) *peak = -best(-roof(isa), -*peak);
+        const double now_roof = i < 3 ? roof(isa) : 0;
+        if (now_roof > *peak) *peak = now_roof;
     }
     const double roof_all = *peak * pool_threads(pool);
     printf("%-26s %5ld %5ld %5ld %c%c %-5s own %7.1f GFLOP/s %3.0f%% of roof %9.2f us, B at %5.1f GB/s", s->what, (long)s->m, (long)s->n,
