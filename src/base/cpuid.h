@@ -16,7 +16,7 @@ enum {
 #if defined(__AMX_BF16__) || defined(__AMXBF16__)
 #define CPU_TILES 1
 #endif
-/* All features of this processor (and operating system). */
+/* All features of this processor (and operating system). Asks Linux for CPU_AMX's state: this process's signal frames grow by 8 KiB. */
 uint32_t cpu_features(void);
 /* Mask for a name: "scalar" 0, "neon", "avx2", "avx512", "amx" (each with all below it), "all"; -1 where unknown. */
 int64_t cpu_mask_by_name(const char *name);

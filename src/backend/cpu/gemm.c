@@ -373,7 +373,7 @@ static int64_t part_begin(int64_t size, int64_t panel, int64_t i, int64_t n) {
     return least(size, (size + panel - 1) / panel * i / n * panel);
 }
 
-/* Who multiplies thin products: panels of B are as wide as the unit's. */
+/* Who multiplies thin products: its panels of B are as wide as the unit's. */
 static const struct gemm_isa *thin_isa(const struct gemm *g) { return g->isa->split ? g->isa->split->base : g->isa; }
 
 /* C += A2 B2 for rows of a strip of n columns, of which thin is B2 in panels. */

@@ -72,7 +72,7 @@ struct gemm_tile {
 
 /* A matrix unit that multiplies bf16: its panels hold each number as a few of them, and a depth that is a multiple of its step, with zeros after. */
 struct gemm_split {
-    const struct gemm_isa *base;  // for products too small for the unit
+    const struct gemm_isa *base;  // for products too small for the unit, and thin ones added to it: its nr is the unit's
     int step;
     int (*pieces)(enum cb_dtype dtype);  // bf16 of a number of B; A has those of f32
     /* As gemm_isa's pack, for panels of mr rows of A and nr columns of B. */
@@ -84,8 +84,8 @@ struct gemm_split {
     double (*spin)(int64_t rounds);
 };
 
-/* Kernels for one instruction set (gemm_plain.c, gemm_avx2.c, gemm_avx512.c share gemm_body.h; gemm_amx.c has tile and split alone). Packed panels: element (w, p) of a panel of
-   width W lies at p * W + w; rows past the end of B's panels are zero. */
+/* Kernels for one instruction set (gemm_plain.c, gemm_avx2.c, gemm_avx512.c share gemm_body.h; gemm_amx.c has tile and split alone). Packed panels:
+   element (w, p) of a panel of width W lies at p * W + w; rows past the end of B's panels are zero. */
 struct gemm_isa {
     const char *name;
     uint32_t cpu;

@@ -1,7 +1,8 @@
 /* Matrix multiplication by the tile unit of AMX, which multiplies bf16 and adds in f32. Each f32 is cut into three bf16 whose sum is exactly that
    number: the first takes the upper 8 bits of the significand, the second the next 8, rounded, the third what is left. Of the nine products of
    pieces, the six largest are added; the others are below 2^-23 of the product, as f32's own rounding is (Henry, Tang & Heinecke 2019, "Leveraging the
-   bfloat16 artificial intelligence datatype for higher-precision computations"). Infinities become NaN; pieces below 2^-126 are lost. */
+   bfloat16 artificial intelligence datatype for higher-precision computations"). Infinities become NaN, as sums
+   that overflow may; pieces and products below 2^-126 are lost. */
 #include "base/cpuid.h"
 
 #if defined(CPU_TILES)
@@ -228,6 +229,7 @@ struct block_call {
 
 INLINE void block(const bool two_rows, const bool two_columns, const int n_pieces, const struct block_call *t) {
     const uint32_t *a = t->a, *b = t->b;
+    __asm__ volatile("" ::: "memory");  // gcc's tile loads do not say that they read memory: what they read is stored before
     if (t->start) {
         const size_t step = (size_t)t->start_row * sizeof(float);
         _tile_loadd(0, t->start, step);
@@ -306,12 +308,10 @@ static void tile(const struct gemm_tile *t) {
         const bool is_edge = t->m % SIDE || n % SIDE;
         g.b = (const uint32_t *)(t->b + i * t->b_panel);
         g.c = is_edge ? edge : c, g.c_row = is_edge ? WIDE : t->c_row;
-        g.start = NULL;
-        if ((is_edge || bias) && (bias || t->accumulate)) {
+        g.start = t->accumulate ? c : NULL, g.start_row = t->c_row;
+        if (bias || (is_edge && t->accumulate)) {
             start_of(edge, t, c, bias, n);
             g.start = edge, g.start_row = WIDE;
-        } else if (t->accumulate) {
-            g.start = c, g.start_row = t->c_row;
         }
         g.ahead = (const char *)(t->ahead + i * g.lines_ahead * steps * SIDE);
         g.c_ahead = is_edge ? NULL : i + 1 < panels ? c + WIDE : t->n_ahead ? t->c + t->m * t->c_row : NULL;
@@ -323,11 +323,7 @@ static void tile(const struct gemm_tile *t) {
 
 static double spin(int64_t rounds) {
     const bool two_rows = true, two_columns = true;
-    _tile_loadconfig(&config);
-    _tile_zero(4);
-    _tile_zero(5);
-    _tile_zero(6);
-    _tile_zero(7);
+    _tile_loadconfig(&config);  // tiles become zeros
     for (int64_t i = 0; i < rounds; i++)
         for (int product = 0; product < PRODUCTS; product++) MULTIPLY;
     _tile_release();
