@@ -172,6 +172,26 @@ TEST(gemm, nothing_contiguous) {
     drop_pools(pools);
 }
 
+/* Around the 16 rows and columns of a matrix unit's tile, its steps of 32 along k and its passes of at most 768. */
+TEST(gemm, edges_of_tiles) {
+    static const int64_t sides[] = {9, 16, 17, 32, 47}, depths[] = {161, 768, 769}, thin[] = {15, 16, 17, 31, 32, 33};
+    static const enum cb_dtype types[] = {CB_DTYPE_F32, CB_DTYPE_BF16, CB_DTYPE_F16};
+    struct pool *pools[THREADS + 1];
+    make_pools(pools);
+    // each combination of sides and depth has four layouts; sums' beginnings and types take turns
+    for (int i = 0, turn = 0; i < 75; i++)
+        for (int layout = 0; layout < 4; layout++, turn++) {
+            const int form = turn / 4 % 4 ^ layout;
+            check_problem(&(struct problem){sides[i % 5], sides[i / 5 % 5], depths[i / 25], layout & 1, layout & 2, form & 1, form & 2,
+                                            types[turn % 3], turn % 2, 1},
+                          pools);
+        }
+    for (int i = 0; i < 6; i++)
+        for (int layout = 0; layout < 4; layout++)
+            check_problem(&(struct problem){130, 290, thin[i], layout & 1, layout & 2, i & 1, i & 2, types[(i + layout) % 3], 0, 1}, pools);
+    drop_pools(pools);
+}
+
 TEST(gemm, halves_and_blocks) {
     static const enum cb_dtype types[] = {CB_DTYPE_F16, CB_DTYPE_BF16, CB_DTYPE_Q8_0, CB_DTYPE_Q4_0, CB_DTYPE_Q4_K};
     static const int64_t sizes[][3] = {{1, 70, 256}, {1, 300, 1024}, {3, 129, 768},   {8, 97, 512},
