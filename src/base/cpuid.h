@@ -14,7 +14,7 @@ enum {
 };
 /* Whether this file is compiled for tiles of bf16; clang up to 14 has the second name. */
 #if defined(__AMX_BF16__) || defined(__AMXBF16__)
-#define CPU_TILES 1
+#define COMPILED_FOR_AMX 1
 #endif
 /* All features of this processor (and operating system). Asks Linux for CPU_AMX's state: this process's signal frames grow by 8 KiB. */
 uint32_t cpu_features(void);

@@ -8,7 +8,7 @@
 
 #include "base/cpuid.h"
 
-#if defined(CPU_TILES)
+#if defined(COMPILED_FOR_AMX)
 enum { VL = 16, ISA = CPU_AMX | CPU_AVX512 | CPU_AVX2 };
 #else
 enum { VL = 16, ISA = CPU_AVX512 | CPU_AVX2 };

@@ -5,7 +5,7 @@
    that overflow may; pieces and products below 2^-126 are lost. */
 #include "base/cpuid.h"
 
-#if defined(CPU_TILES)
+#if defined(COMPILED_FOR_AMX)
 #include <immintrin.h>
 #include <string.h>
 

@@ -11,7 +11,7 @@
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #define SIMD_LANES 16
-#if defined(CPU_TILES)  // for what multiplies matrices
+#if defined(COMPILED_FOR_AMX)  // for what multiplies matrices
 #define SIMD_NAME "amx"
 #define SIMD_CPU (CPU_AMX | CPU_AVX512 | CPU_AVX2)
 #define SIMD_PRIORITY 32
