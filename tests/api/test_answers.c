@@ -94,7 +94,7 @@ static void place_close(struct place *p) {
 static enum cb_status train(struct place *p, const char *task, const char *tuner, const char *data, int64_t steps, struct cb_err *err) {
     struct cb_train_result r;
     struct cb_train_options o = {.model = p->model, .out = p->out, .text = &data, .n_text = 1, .task = task, .tuner = tuner};
-    o.steps = steps, o.batch = 16, o.lr = 5e-3, o.run_json = "{}";
+    o.steps = steps, o.batch = 16, o.lr = 3e-3, o.run_json = "{}";
     *err = (struct cb_err){0};
     return cb_train(p->engine, &o, &r, err);
 }
