@@ -125,10 +125,6 @@ bool files_have_tokenizer(const char *path) {
         gguf_destroy(&g);
         return there;
     }
-    for (const char *const *name = tokenizer_file_names; *name && !there; name++) {
-        char *file = io_path_join(path, *name);
-        there = file && io_is_file(file);
-        free(file);
-    }
+    for (const char *const *name = tokenizer_file_names; *name && !there; name++) there = io_has_file(path, *name);
     return there;
 }

@@ -253,3 +253,10 @@ bool io_is_file(const char *path) {
     struct stat s;
     return stat(path, &s) == 0 && !S_ISDIR(s.st_mode);
 }
+bool io_has_file(const char *folder, const char *name) {
+    struct stat s;
+    const int at = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    const bool there = at >= 0 && fstatat(at, name, &s, 0) == 0 && !S_ISDIR(s.st_mode);
+    if (at >= 0) close(at);
+    return there;
+}

@@ -28,4 +28,5 @@ char *io_path_join(const char *folder, const char *name);
 bool io_name_stays(const char *name);
 bool io_is_folder(const char *path);
 bool io_is_file(const char *path);  // anything that exists and is no folder
+bool io_has_file(const char *folder, const char *name);  // the same of a name in a folder; needs no memory
 #endif
