@@ -24,7 +24,7 @@ enum {
     PIECES = 3,
     PRODUCTS = 6,  // of pieces
     A_STEP = PIECES * 2 * TILE,  // dwords of a panel of A for one step: for each piece, largest first, two tiles
-    CHUNK = 128,  // k that is turned at a time, or a block of the type
+    CHUNK = 128,  // k of B that is decoded at a time, or a block of the type
     CHUNK_MOST = 512,
 };
 
@@ -199,13 +199,12 @@ static void pack_b(float *out, int64_t panel_step, const void *src, enum cb_dtyp
 struct block_call {
     const uint32_t *a, *b;
     int64_t steps;
-    const float *start;  // C before, rows start_row apart; NULL: zeros
-    int64_t start_row;
     float *c;
     int64_t c_row;
     const char *ahead;  // of A, wanted after this: lines_ahead cache lines a step
     int64_t lines_ahead;
-    const float *c_ahead;  // C's next block; nullable
+    const float *c_ahead;  // C's next block, rows c_ahead_row apart; nullable
+    int64_t c_ahead_row;
 };
 
 /* Tiles 0 to 3 are C's block, 4 and 5 of A, 6 and 7 of B. */
@@ -230,18 +229,10 @@ struct block_call {
 INLINE void block(const bool two_rows, const bool two_columns, const int n_pieces, const struct block_call *t) {
     const uint32_t *a = t->a, *b = t->b;
     __asm__ volatile("" ::: "memory");  // gcc's tile loads do not say that they read memory: what they read is stored before
-    if (t->start) {
-        const size_t step = (size_t)t->start_row * sizeof(float);
-        _tile_loadd(0, t->start, step);
-        if (two_columns) _tile_loadd(1, t->start + SIDE, step);
-        if (two_rows) _tile_loadd(2, t->start + SIDE * t->start_row, step);
-        if (two_rows && two_columns) _tile_loadd(3, t->start + SIDE * t->start_row + SIDE, step);
-    } else {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-    }
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
     const char *ahead = t->ahead;
     int64_t c_next = 0;
     // the smallest products first; each step changes one operand
@@ -265,7 +256,7 @@ INLINE void block(const bool two_rows, const bool two_columns, const int n_piece
         MULTIPLY;
         for (int64_t i = 0; i < t->lines_ahead; i++, ahead += 64) __builtin_prefetch(ahead, 0, 2);
         for (int i = 0; t->c_ahead && i < 4 && c_next < WIDE; i++, c_next++) {
-            const float *c = t->c_ahead + c_next * t->c_row;
+            const float *c = t->c_ahead + c_next * t->c_ahead_row;
             __builtin_prefetch(c, 1), __builtin_prefetch(c + WIDE - 1, 1);
         }
     }
@@ -288,35 +279,37 @@ static void (*const blocks[PIECES][2][2])(const struct block_call *t) = {{{block
                                                                          {{block_11_2, block_12_2}, {block_21_2, block_22_2}},
                                                                          {{block_11_3, block_12_3}, {block_21_3, block_22_3}}};
 
-/* C's block, or bias, or both, as whole tiles; what is past C's edge is not read. */
-static void start_of(float to[WIDE * WIDE], const struct gemm_tile *t, const float *c, const float *bias, int64_t n) {
-    memset(to, 0, WIDE * WIDE * sizeof *to);
-    for (int64_t i = 0; i < t->m; i++)
-        for (int64_t j = 0; j < n; j++) to[i * WIDE + j] = (t->accumulate ? c[i * t->c_row + j] : 0) + (bias ? bias[j] : 0);
+/* The sums of a block into n columns of C, to what it was where it accumulates: added once, they round at their own size and not at C's. */
+static void put(const struct gemm_tile *t, float *c, const float *bias, int64_t n, const float sums[WIDE * WIDE]) {
+    for (int64_t r = 0; r < t->m; r++, c += t->c_row, sums += WIDE) {
+        for (int64_t j = 0; j < n; j += SIDE) {
+            const __mmask16 some = first(n - j);
+            __m512 x = _mm512_loadu_ps(sums + j);
+            if (bias) x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(some, bias + j));
+            if (t->accumulate) x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(some, c + j));
+            _mm512_mask_storeu_ps(c + j, some, x);
+        }
+    }
 }
 
 static void tile(const struct gemm_tile *t) {
     const int n_pieces = pieces_of(t->b_dtype);
     const int64_t panels = (t->n + WIDE - 1) / WIDE, steps = (t->k + DEPTH - 1) / DEPTH, lines = t->n_ahead * t->k_ahead / SIDE;
-    _Alignas(64) float edge[WIDE * WIDE];
+    _Alignas(64) float sums[WIDE * WIDE];
     struct block_call g = {.a = (const uint32_t *)t->a, .steps = steps, .lines_ahead = lines / (panels * steps)};
     _tile_loadconfig(&config);
     for (int64_t i = 0; i < panels; i++) {
         const int64_t n = least(WIDE, t->n - i * WIDE);
         const float *bias = t->bias ? t->bias + i * WIDE : NULL;
         float *c = t->c + i * WIDE;
-        const bool is_edge = t->m % SIDE || n % SIDE;
+        const bool is_direct = t->m % SIDE == 0 && n % SIDE == 0 && !bias && !t->accumulate;
         g.b = (const uint32_t *)(t->b + i * t->b_panel);
-        g.c = is_edge ? edge : c, g.c_row = is_edge ? WIDE : t->c_row;
-        g.start = t->accumulate ? c : NULL, g.start_row = t->c_row;
-        if (bias || (is_edge && t->accumulate)) {
-            start_of(edge, t, c, bias, n);
-            g.start = edge, g.start_row = WIDE;
-        }
+        g.c = is_direct ? c : sums, g.c_row = is_direct ? t->c_row : WIDE;
         g.ahead = (const char *)(t->ahead + i * g.lines_ahead * steps * SIDE);
-        g.c_ahead = is_edge ? NULL : i + 1 < panels ? c + WIDE : t->n_ahead ? t->c + t->m * t->c_row : NULL;
+        g.c_ahead = t->m < WIDE || n < WIDE ? NULL : i + 1 < panels ? c + WIDE : t->n_ahead ? t->c + t->m * t->c_row : NULL;
+        g.c_ahead_row = t->c_row;
         blocks[n_pieces - 1][t->m > SIDE][n > SIDE](&g);
-        for (int64_t r = 0; is_edge && r < t->m; r++) memcpy(c + r * t->c_row, edge + r * WIDE, (size_t)n * sizeof *c);
+        if (!is_direct) put(t, c, bias, n, sums);
     }
     _tile_release();
 }
