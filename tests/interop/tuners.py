@@ -175,7 +175,7 @@ LIBRARY = {
 }  # fmt: skip
 
 # Tuners whose folders no library has (hyper is exported as LoRA or bottlenecks); fusion is weights of an expression over other modules.
-OWN = {"bitfit", "diff", "sft", "said", "hyper", "fusion", "ssf"}
+OWN = {"adept", "bitfit", "diff", "sft", "said", "hyper", "fusion", "ssf"}
 
 # A library's own words for what it cannot make or read: kinds of layers, and MTL-LoRA's linear matrix, whose making ends in an error.
 CANNOT = ("not supported", "cannot assign parameters before Module.__init__() call")

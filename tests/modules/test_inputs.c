@@ -112,6 +112,69 @@ TEST(inputs, encoders) {
     }
 }
 
+/* ---- ADePT */
+/* Its words moved are a table of other words: prompt tuning with the same rows on a model that has this table gives the same logits. */
+static enum cb_status moved_case(char message[400], struct cb_err *err) {
+    enum { R = 4, TOKENS = 6 };
+    struct base b, moved;
+    struct module *adept = NULL, *prompt = NULL;
+    struct runner have = {0}, want = {0};
+    TRY(base_class(&b, "llama", "tie_word_embeddings=false", err));
+    TRY(base_copy(&moved, &b, err));
+    TRY(module_create(&adept, b.store, "adept:n=3,r=4", "m", NULL, 3, &b.sites, err));
+    TRY(module_create(&prompt, moved.store, "prompt:n=3", "m", NULL, 3, &b.sites, err));
+    for (int i = 1; i < module_n_params(adept); i++) {
+        float *p = store_find(b.store, module_param(adept, i)->name)->data;
+        for (int64_t k = 0; k < type_elements(&module_param(adept, i)->type); k++) p[k] += 0.05f * (float)((k * 7 + i * 3) % 11 - 4);
+    }
+    const struct store_entry *rows = store_find(b.store, "m/prompt_embeddings");
+    memcpy(store_find(moved.store, "m/prompt_embeddings")->data, rows->data, (size_t)type_elements(&rows->type) * sizeof(float));
+    const float *a = store_find(b.store, "m/prompt_encoder.lora_embedding_A")->data,
+                *u = store_find(b.store, "m/prompt_encoder.lora_embedding_a")->data,
+                *c = store_find(b.store, "m/prompt_encoder.lora_embedding_B")->data,
+                *v = store_find(b.store, "m/prompt_encoder.lora_embedding_b")->data;
+    struct store_entry *table = store_find(moved.store, "model.embed_tokens.weight");
+    const int64_t width = table->type.dim[1];
+    for (int64_t id = 0; id < table->type.dim[0]; id++) {
+        float *e = (float *)table->data + id * width;
+        double inner[R];
+        for (int j = 0; j < R; j++) {
+            inner[j] = u[j];
+            for (int64_t k = 0; k < width; k++) inner[j] += (double)e[k] * a[k * R + j];
+        }
+        for (int64_t k = 0; k < width; k++) {
+            double sum = e[k] + v[k];
+            for (int j = 0; j < R; j++) sum += fmax(inner[j], 0) * c[j * width + k];
+            e[k] = (float)sum;
+        }
+    }
+    const struct model_io io = {.batch = 2, .tokens = TOKENS, .want_logits = true};
+    struct module_list list = {.modules = (const struct module *const[]){adept}, .n = 1};
+    struct module_list other = {.modules = (const struct module *const[]){prompt}, .n = 1};
+    TRY(with_modules(&b, &have, &list, NULL, &io, err));
+    TRY(with_modules(&moved, &want, &other, NULL, &io, err));
+    inputs_fill(&have, (int32_t)b.model->vocab);
+    inputs_fill(&want, (int32_t)b.model->vocab);
+    TRY(runner_run(&have, err));
+    TRY(runner_run(&want, err));
+    const double e = worst_error(runner_data(&have, "logits"), runner_data(&want, "logits"), runner_elements(&have, "logits"));
+    if (!(e < 2e-6)) snprintf(message, 400, "error %g", e);
+    runner_destroy(&have);
+    runner_destroy(&want);
+    module_destroy(&adept);
+    module_destroy(&prompt);
+    base_close(&moved);
+    base_close(&b);
+    return CB_OK;
+}
+
+TEST(inputs, moved_words) {
+    struct cb_err err = {0};
+    char message[400] = "";
+    enum cb_status status = moved_case(message, &err);
+    CHECK(status == CB_OK && !*message, "%s%s", message, err.message);
+}
+
 /* ---- decoding */
 /* Logits of the last row of a whole pass over ids; of an encoder-decoder, over a source and the decoder's ids. */
 static enum cb_status whole_pass(struct base *b, struct module_list *list, const int32_t *ids, int64_t n, const int32_t *decoder,
@@ -173,7 +236,8 @@ static enum cb_status decode_case(const char *family, const char *spec, char mes
 }
 
 TEST(inputs, decoding_equals_whole_passes) {
-    static const char *const specs[] = {"prompt:n=3", "prefix:n=4", "ptuning:n=2,hidden=8", "ad_prefix:n=3,bottleneck=8", NULL};
+    static const char *const specs[] = {"prompt:n=3",    "prefix:n=4", "ptuning:n=2,hidden=8", "ad_prefix:n=3,bottleneck=8",
+                                        "adept:n=3,r=4", NULL};
     int n;
     const struct family *const *families = model_families(&n);
     for (int i = 0; i < n; i++)
