@@ -7,7 +7,7 @@ check() {
     shift
     "$@" || failed="$failed $name"
 }
-format() { git ls-files '*.c' '*.h' | while read -r f; do [ -f "$f" ] && echo "$f"; done | xargs clang-format --dry-run -Werror; }
+format() { git ls-files --cached --others --exclude-standard '*.c' '*.h' | while read -r f; do [ -f "$f" ] && echo "$f"; done | xargs clang-format --dry-run -Werror; }
 check layers tools/check_layers.sh
 check size tools/check_size.sh
 check globals tools/check_globals.sh "$BUILD"

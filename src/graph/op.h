@@ -109,7 +109,7 @@ struct op {
     /* The same function as a graph of simpler ops: sets out[0..n_out-1]. Where grad is NULL the derivative is that of the expansion. */
     void (*expand)(struct cb_graph *g, const struct node *node, struct cb_tensor **out);
     /* Inputs, as bits, whose rows (all axes but the last) alone make the same rows of the outputs, the other inputs being the same for all rows.
-       0: it is not so, NULL: nor for any node, but for OP_ELEMENTWISE. */
+       0: it is not so, NULL: nor for any node, but for OP_ELEMENTWISE. No self-test tries what it says. */
     unsigned (*by_row)(const struct node *node);
     double (*flops)(const struct node *node);  // NULL: elements of output 0
     int inplace[OP_MAX_OUT];  // output i may reuse the buffer of input inplace[i]-1; 0: none. With OP_EFFECT it must.

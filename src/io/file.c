@@ -236,14 +236,17 @@ char *io_path_join(const char *folder, const char *name) {
     return path;
 }
 
-bool io_name_stays(const char *name) {
-    if (!*name || *name == '/') return false;
+bool io_name_climbs(const char *name) {
     for (const char *at = name; at; at = strchr(at, '/')) {
         if (*at == '/') at++;
-        if (at[0] == '.' && at[1] == '.' && (at[2] == '/' || !at[2])) return false;
+        if (at[0] == '.' && at[1] == '.' && (at[2] == '/' || !at[2])) return true;
     }
-    return true;
+    return false;
 }
+
+bool io_name_stays(const char *name) { return *name && *name != '/' && !io_name_climbs(name); }
+
+char *io_absolute(const char *path) { return realpath(path, NULL); }
 
 bool io_is_folder(const char *path) {
     struct stat s;

@@ -26,6 +26,10 @@ enum cb_status io_mkdirs(const char *path, struct cb_err *err);
 char *io_path_join(const char *folder, const char *name);
 /* True for a relative name that stays inside its folder (no "..", not absolute, not empty). */
 bool io_name_stays(const char *name);
+/* True where the path holds a component "..". */
+bool io_name_climbs(const char *name);
+/* The path without "." and "..", links followed: NULL where there is nothing, or without memory. Owned by caller, free with free(). */
+char *io_absolute(const char *path);
 bool io_is_folder(const char *path);
 bool io_is_file(const char *path);  // anything that exists and is no folder
 bool io_has_file(const char *folder, const char *name);  // the same of a name in a folder; needs no memory

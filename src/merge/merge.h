@@ -90,7 +90,7 @@ struct merge_method {
     const char *name, *doc;  // doc: formula and source
     struct merge_option options[MERGE_MAX_OPTIONS];
     enum merge_base base;
-    int min_models, max_models;  // without a base; a FIRST base counts
+    int min_models, max_models;  // needed, MERGE_MAX_MODELS for any number; without a base; a FIRST base counts
     bool random;
     bool reads_base;  // apply reads tile->base: differences alone are not enough
     const char
@@ -99,7 +99,7 @@ struct merge_method {
     const void *kind;  // constants of methods that share their mathematics
     /* Passes over the values, coefficients, thresholds. Nullable. */
     enum cb_status (*prepare)(struct merge_job *job, struct cb_err *err);
-    /* Writes the result of a tile, less the base, to out[n]. Any thread, tiles in any order. */
+    /* Needed. Writes the result of a tile, less the base, to out[n]. Any thread, tiles in any order. */
     void (*apply)(const struct merge_job *job, const struct merge_tile *tile, float *out);
 };
 

@@ -406,9 +406,8 @@ static enum cb_status common_parse(struct module *m, const char *where, struct c
     TRY(json_get_str(&text, m->config, where, "task_type", false, err));
     TRY(json_get_bool(&flag, m->config, where, "inference_mode", false, err));
     TRY(json_get_bool(&flag, m->config, where, "fan_in_fan_out", false, err));
-    for (const char *p = base; p && (p = strstr(p, "..")); p += 2)
-        if ((p == base || p[-1] == '/') && (p[2] == '/' || !p[2]))
-            FAIL(err, CB_E_FORMAT, "%s: base_model_name_or_path: found %.80s; wanted a path without \"..\"", where, base);
+    if (base && io_name_climbs(base))
+        FAIL(err, CB_E_FORMAT, "%s: base_model_name_or_path: found %.80s; wanted a path without \"..\"", where, base);
     TRY(json_get_str(&bias, m->config, where, "bias", false, err));
     size_t n = strlen(bias);
     if (strcmp(bias, "none") != 0 && strcmp(bias, "all") != 0 && (n < 6 || strcmp(bias + n - 5, "_only") != 0))
@@ -444,7 +443,7 @@ static enum cb_status module_parse(struct module *m, const char *where, struct c
     json_decref(known);
     TRY(status);
     if (!is_adapters) TRY(common_parse(m, where, err));
-    TRY(m->tuner->parse(m, where, err));
+    if (m->tuner->parse) TRY(m->tuner->parse(m, where, err));
     return tuner_targets_parse(m, where, err);
 }
 

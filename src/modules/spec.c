@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/rng.h"
+#include "io/file.h"
 #include "modules/adapters.h"
 #include "modules/private.h"
 
@@ -203,8 +204,12 @@ static enum cb_status spec_parse(json_t **config, const char *spec, const char *
     if (!tuner) tuner = tuner_find_preset(name, &preset);
     if (!tuner) FAIL(err, CB_E_NAME, "tuner: found %s; wanted one that is known (cambium list tuners)", name);
     TRY(defaults_parse(config, tuner, preset, err));
-    if (base && tuner->peft_type && json_object_set_new(*config, "base_model_name_or_path", json_string(base)) != 0)
-        FAIL(err, CB_E_FORMAT, "%s: base model's name is not UTF-8", tuner->name);
+    if (base && tuner->peft_type) {
+        char *absolute = io_name_climbs(base) ? io_absolute(base) : NULL;  // a file may hold no ".."
+        const int failed = json_object_set_new(*config, "base_model_name_or_path", json_string(absolute ? absolute : base));
+        free(absolute);
+        if (failed) FAIL(err, CB_E_FORMAT, "%s: base model's name is not UTF-8", tuner->name);
+    }
     if (!tuner->peft_type) {
         json_t *whole = json_pack("{s:o}", "config", *config);
         if (!whole) FAIL(err, CB_E_MEMORY, "%s: no memory for a configuration", name);

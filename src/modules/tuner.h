@@ -189,7 +189,8 @@ struct tuner_preset {
     const char *name, *doc, *config;  // config: what differs from the defaults, as JSON; name NULL ends the list
 };
 
-/* How a tuner acts on a site. All are nullable, but it needs input, delta, weight, or copies (tuner_add_copy). scale: rank 0, the run-time scale.
+/* How a tuner acts on a site. It needs name, doc, options, defaults, cases, match, declare, and input, delta, weight, rows or copies (tuner_add_copy);
+   the rest is nullable. scale: rank 0, the run-time scale.
    weight and bias are the definition where there is one: folding evaluates them, and where there is no delta they stand for the model's own while a
    graph is built. delta is then the cheaper form of the same. */
 struct tuner {

@@ -5,7 +5,7 @@
 #include "train/trainer.h"
 
 /* FOLDER/ckpt-<step>.safetensors with the trained parameters ("param.<name>"), the optimiser states, one 64-bit checksum a tensor and one of the
-   metadata (tensor "checksum", in the order of metadata "tensors") and `state`, a JSON object of the caller's, in the metadata. */
+   metadata (tensor "checksum", in the order of metadata "tensors") and `state`, a JSON object of the caller's (not NULL), in the metadata. */
 enum cb_status ckpt_save(struct trainer *trainer, const char *folder, const json_t *state, struct cb_err *err);
 /* The same under another name in the folder ("best.safetensors"), parameters only. */
 enum cb_status ckpt_save_best(struct trainer *trainer, const char *folder, const json_t *state, struct cb_err *err);

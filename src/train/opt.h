@@ -29,11 +29,11 @@ struct opt_range {
 struct optimizer {
     const char *name, *doc;  // doc: formula and source
     struct opt_option options[OPT_MAX_OPTIONS];
-    /* State buffers of a parameter's size that these options need, and their names in checkpoints ("exp_avg", ...). */
+    /* Needed, if only to give 0: state buffers of a parameter's size that these options need; and their names in checkpoints ("exp_avg", ...). */
     int (*n_states)(const double *option);
     const char *state_names[OPT_MAX_STATES];
     double (*state_start)(const double *option, int state);  // NULL: zeros
-    void (*update)(const struct opt_range *range);
+    void (*update)(const struct opt_range *range);  // needed, or the next
     /* For optimisers that see a whole tensor at once, instead of update; NULL. */
     void (*update_tensor)(const struct opt_range *range, const struct cb_type *type);
     /* The type (f32) of a state of a parameter; false: this parameter has none. NULL: all have the parameter's. */

@@ -77,6 +77,7 @@ TEST(file, folders_and_names) {
     CHECK_FAILS(io_mkdirs(under, &err), CB_E_IO, "folder");
     free(deep), free(file), free(under);
     CHECK(io_name_stays("a") && io_name_stays("a/b..c") && io_name_stays("..a"));
+    CHECK(io_name_climbs("..") && io_name_climbs("/a/..") && io_name_climbs("../a") && !io_name_climbs("/a/..b/c.."));
     CHECK(!io_name_stays("") && !io_name_stays("/a") && !io_name_stays("..") && !io_name_stays("a/../b") && !io_name_stays("a/.."));
 }
 

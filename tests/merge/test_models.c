@@ -45,6 +45,7 @@ TEST(merge_models, every_method_gives_a_model_with_itself_back) {
     for (int i = 0; merge_method_at(i); i++) {
         const struct merge_method *m = merge_method_at(i);
         struct merge_report r;
+        CHECK(m->doc && *m->doc && m->max_models > 0 && m->apply, "%s: wanted doc, max_models and apply", m->name);
         if (m->statistic) continue;  // with its own test
         recipe_of(&b, m, text, sizeof text);
         snprintf(one, sizeof one, "%s/one", b.folder);

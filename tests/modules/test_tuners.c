@@ -304,6 +304,28 @@ TEST(tuners, experts_of_no_use) {
     base_close(&b);
 }
 
+/* What every descriptor needs. Kinds without cases belong to blocks or are made of other modules; keys with a dot are of objects within the file. */
+TEST(tuners, descriptors) {
+    static const char *const no_cases[] = {"fusion", "xlora", NULL};
+    int n;
+    const struct tuner *const *list = tuners(&n);
+    for (int i = 0; i < n; i++) {
+        const struct tuner *t = list[i];
+        CHECK(t->name && t->doc && *t->doc && t->options && t->defaults && t->cases && t->match && t->declare,
+              "tuner %d (%s): wanted name, doc, options, defaults, cases, match and declare", i, t->name ? t->name : "no name");
+        CHECK(tuner_find(t->name) == t, "%s: another tuner has that name", t->name);
+        bool may_have_none = false;
+        for (int k = 0; no_cases[k]; k++) may_have_none |= strcmp(no_cases[k], t->name) == 0;
+        CHECK(t->cases[0] || may_have_none, "%s: no cases, so that nothing tries it", t->name);
+        json_t *known = json_loads(t->defaults, 0, NULL);
+        CHECK(json_is_object(known), "%s: its defaults are no JSON object", t->name);
+        for (const struct tuner_option *o = t->options; t->peft_type && o->name; o++)
+            CHECK(json_object_get(known, o->key) || strchr(o->key, '.'), "%s: option %s sets %s, which its defaults do not name", t->name,
+                  o->name, o->key);
+        json_decref(known);
+    }
+}
+
 TEST(tuners, on_every_family) {
     int failed = families_run(false, CB_DTYPE_F32);
     CHECK(!failed, "%d failed", failed);

@@ -26,6 +26,7 @@ TEST(op_cases, hold) {
     for (int f = 0; table->files[f]; f++)
         for (int i = 0; table->files[f][i]; i++, n_ops++) {
             const struct op *op = table->files[f][i];
+            CHECK(op_find(table, op->name) == op, "%s: another op has that name", op->name);
             CHECK_OK(selftest_op(&test, op, &err));
             if ((!op->cases || !op->cases[0].name) && !takes_graph(op)) {
                 n_without++;

@@ -91,6 +91,31 @@ static void flip(const char *folder, int64_t step, long at) {
     fclose(f);
 }
 
+/* Every optimiser of the registry: 7 steps, a checkpoint, and 7 more by another trainer are 14 steps, states too. */
+TEST(train, every_optimizer_goes_on_from_a_checkpoint) {
+    for (int i = 0; opt_at(i); i++) {
+        struct cb_err err = {0};
+        char folder[128], *path = NULL;
+        struct net all = {0}, half = {0}, rest = {0};
+        struct trainer_options o = tiny_options(opt_at(i)->name, &err);
+        json_t *state = json_pack("{s:s}", "note", "x");
+        int warnings = 0;
+        CHECK(temporary_folder(folder, "opt"));
+        CHECK_OK(net_tiny(&all, 1, &o, &err));
+        CHECK_OK(net_tiny(&half, 1, &o, &err));
+        CHECK_OK(net_tiny(&rest, 2, &o, &err));
+        steps(&all, 14), steps(&half, 7);
+        CHECK_OK(ckpt_save(half.trainer, folder, state, &err));
+        CHECK_OK(ckpt_newest(folder, &path, count_warning, &warnings, &err));
+        CHECK_OK(ckpt_load(rest.trainer, path, NULL, &err));
+        steps(&rest, 7);
+        CHECK(is_same(&all, &rest), "%s: 7 steps, a checkpoint and 7 more are not 14 steps", opt_at(i)->name);
+        free(path);
+        json_decref(state);
+        net_close(&all), net_close(&half), net_close(&rest);
+    }
+}
+
 TEST(train, checkpoints) {
     struct cb_err err = {0};
     char folder[128], file[300], *path;

@@ -64,7 +64,8 @@ TEST(train, optimizer_descriptors) {
     double option[OPT_MAX_OPTIONS];
     const struct optimizer *opt, *found;
     for (int i = 0; (opt = opt_at(i)); i++) {
-        CHECK(opt->name && opt->doc && *opt->doc && opt_find(opt->name) == opt, "optimiser %d", i);
+        CHECK(opt->name && opt->doc && *opt->doc && opt_find(opt->name) == opt,
+              "optimiser %d (%s): wanted a name that no other has, and a doc", i, opt->name ? opt->name : "no name");
         CHECK(opt->n_states && !opt->update != !opt->update_tensor, "%s: wanted n_states, and one of update and update_tensor", opt->name);
         CHECK_OK(opt_parse(opt->name, &found, option, &err));
         for (int k = 0; k < OPT_MAX_OPTIONS && opt->options[k].name; k++)
@@ -72,7 +73,11 @@ TEST(train, optimizer_descriptors) {
                   opt->options[k].name);
         int n = opt->n_states(option);
         CHECK(n >= 0 && n <= OPT_MAX_STATES, "%s: %d states", opt->name, n);
-        for (int k = 0; k < n; k++) CHECK(opt->state_names[k] && *opt->state_names[k], "%s: state %d has no name", opt->name, k);
+        for (int k = 0; k < n; k++) {
+            CHECK(opt->state_names[k] && *opt->state_names[k], "%s: state %d has no name", opt->name, k);
+            for (int j = 0; j < k; j++)
+                CHECK(strcmp(opt->state_names[j], opt->state_names[k]) != 0, "%s: two states of one name", opt->name);
+        }
     }
 }
 
