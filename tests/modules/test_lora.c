@@ -363,3 +363,16 @@ TEST(lora, malformed_configs) {
     free(text);
     base_close(&b);
 }
+
+/* Files may hold no path with ".."; the user's may have some, and its absolute form is kept. */
+TEST(lora, base_by_a_path_that_climbs) {
+    struct cb_err err = {0};
+    struct base b;
+    struct module *m = NULL;
+    CHECK_OK(base_fresh(&b, "llama", &err));
+    CHECK_OK(module_create(&m, b.store, "lora:r=2", "m", "../..", 1, &b.sites, &err));
+    const char *base = json_string_value(json_object_get(m->config, "base_model_name_or_path"));
+    CHECK(base && *base == '/' && !strstr(base, ".."), "%s", base ? base : "none");
+    module_destroy(&m);
+    base_close(&b);
+}
