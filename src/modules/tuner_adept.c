@@ -1,5 +1,5 @@
 /* ADePT (Tang et al. 2025, arXiv:2501.03291): prompt tuning whose words are moved too, by two thin layers that all share, X' = [P; E + relu(E A + a) B + b];
-   input-tuning (An et al. 2022, arXiv:2203.03131) has the same form. Files as the authors' PEFT writes them. */
+   input-tuning (An et al. 2022, arXiv:2203.03131) trains prompts and words' places too. Files as the authors' PEFT writes them. */
 #include <math.h>
 
 #include "modules/prompt.h"
