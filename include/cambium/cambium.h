@@ -30,7 +30,7 @@ struct cb_engine_options {
     const char *kernels; /* "matmul=ref,softmax=avx2"; NULL: the best */
     int64_t memory_limit; /* bytes a call may plan for; 0: none */
     uint64_t seed; /* of everything random; 0 counts as 0 */
-    bool force; /* modules are put on bases that they were not trained on, with a warning */
+    bool force; /* modules are put on bases that they were not trained on, runs go on at other rates, each with a warning */
     bool deterministic; /* results are always bit-equal for any thread count; kept for the command line */
     /* Nullable. progress returns false to ask for a stop: training saves a checkpoint and returns CB_E_STOPPED. */
     bool (*progress)(void *user, const struct cb_progress *progress);

@@ -104,8 +104,7 @@ static enum cb_status bench_train(struct cb_engine *engine, const struct cb_benc
     if (status == CB_OK) status = training_parse(o->tuner, &to.what, err);
     if (status == CB_OK) status = training_open(&t, engine, &to, err);
     if (status == CB_OK) status = training_plan(&t, &to, err);
-    if (status == CB_OK && !t.trainer)
-        status = err_set(err, CB_E_UNSUPPORTED, __FILE__, __LINE__, "bench: device '%s' runs nothing", engine->options.device);
+    if (status == CB_OK) status = engine_check_runs(engine, err);
     if (status == CB_OK && o->profile) plan_profile(t.pass.plan, true);
     if (status == CB_OK) status = run_steps(&t, ids, batch * seq, steps, r, err);
     if (status == CB_OK && o->profile) status = plan_profile_report(t.pass.plan, &r->profile, err);

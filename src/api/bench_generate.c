@@ -44,7 +44,7 @@ static enum cb_status timed_open(struct timed *t, struct cb_engine *engine, cons
                                       .prompt = t->n_prompt,
                                       .context = total,
                                       .total = total};
-    if (!engine->backend.runs) FAIL(err, CB_E_UNSUPPORTED, "bench: device '%s' runs nothing", engine->options.device);
+    TRY(engine_check_runs(engine, err));
     TRY(session_create(&t->session, &options, err));
     TRY(sampler_create(&t->sampler, in->model->vocab, &so, err));
     struct session_memory memory = session_memory(t->session);

@@ -148,7 +148,7 @@ static enum cb_status add_row(struct cb_bench_result *r, const struct cb_bench_r
 
 enum cb_status bench_ops(struct cb_engine *engine, const char *op, struct cb_bench_result *r, struct cb_err *err) {
     double begin = engine_now();
-    if (!engine->backend.runs) FAIL(err, CB_E_UNSUPPORTED, "bench: device '%s' runs nothing", engine->options.device);
+    TRY(engine_check_runs(engine, err));
     for (int i = 0; i < N_SHAPES; i++) {
         const struct shape *s = &shapes[i];
         if (op && strcmp(op, s->op) != 0) continue;

@@ -266,6 +266,7 @@ enum cb_status cb_combine(struct cb_engine *engine, const struct cb_combine_opti
     struct combining c = {.engine = engine, .o = options, .result = result};
     *result = (struct cb_combine_result){0};
     if (!options->out) FAIL(err, CB_E_USAGE, "merge: no --out DIR; wanted one");
+    TRY(engine_check_runs(engine, err));
     enum cb_status status = read_recipe(&c, err);
     if (status == CB_OK) status = is_of_modules(c.recipe) ? combine_modules(&c, err) : combine_models(&c, err);
     result->peak_bytes = engine_peak_bytes();

@@ -341,6 +341,7 @@ static enum cb_status compare(struct comparison *c, struct cb_compare_result *re
     const int seeds = (int)(o->seeds ? o->seeds : 1);
     struct cb_compare_run runs[MOST_SEEDS];
     TRY(check(c, err));
+    TRY(engine_check_runs(c->engine, err));
     TRY(io_mkdirs(o->out, err));
     if (!(result->rows = calloc((size_t)o->n_tuners, sizeof *result->rows))) FAIL(err, CB_E_MEMORY, "compare: out of memory");
     for (int i = 0; i < o->n_tuners; i++) {

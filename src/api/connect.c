@@ -130,6 +130,7 @@ static enum cb_status write_files(const struct connection *c, const struct cb_co
 
 static enum cb_status run(struct connection *c, struct cb_engine *engine, struct cb_connect_result *r, struct cb_err *err) {
     const int last = CB_CONNECT_POINTS - 1;
+    TRY(engine_check_runs(engine, err));
     TRY(instance_open(&c->a, engine, c->o->a, NULL, err));
     TRY(instance_open(&c->b, engine, c->o->b, NULL, err));
     TRY(check_ends(c, err));

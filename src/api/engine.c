@@ -107,6 +107,12 @@ struct plan_options engine_plan_options(const struct cb_engine *engine, int64_t 
                                  .memory_limit = limit ? (limit > held ? limit - held : 1) : 0};
 }
 
+enum cb_status engine_check_runs(const struct cb_engine *engine, struct cb_err *err) {
+    if (!engine->backend.runs)
+        FAIL(err, CB_E_UNSUPPORTED, "--device %s: runs nothing; wanted another (plan says what a run would need)", engine->options.device);
+    return CB_OK;
+}
+
 enum cb_status engine_check_held(const struct cb_engine *engine, int64_t held, const char *what, struct cb_err *err) {
     int64_t limit = engine->options.memory_limit;
     if (limit && held >= limit)

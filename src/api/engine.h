@@ -16,6 +16,8 @@ struct cb_engine {
 
 /* Options of a plan on this engine; memory_limit is what is left of the engine's after `held` bytes (weights, gradients, states). */
 struct plan_options engine_plan_options(const struct cb_engine *engine, int64_t held);
+/* Refuses a device that runs nothing. */
+enum cb_status engine_check_runs(const struct cb_engine *engine, struct cb_err *err);
 /* CB_E_LIMIT where `held` bytes alone pass the engine's memory limit. what: of which kinds they are. */
 enum cb_status engine_check_held(const struct cb_engine *engine, int64_t held, const char *what, struct cb_err *err);
 /* One warning line for people. Nullable: engine->options.warn. */

@@ -57,6 +57,7 @@ static enum cb_status load_text(struct evaluation *e, struct cb_err *err) {
 static enum cb_status run(struct evaluation *e, struct cb_engine *engine, struct cb_eval_result *r, struct cb_err *err) {
     const struct cb_eval_options *o = e->o;
     double begin = engine_now();
+    TRY(engine_check_runs(engine, err));
     TRY(instance_open(&e->instance, engine, o->model, o->modules, err));
     TRY(load_text(e, err));
     int64_t context = (e->instance.model->max_positions > 0 ? e->instance.model->max_positions : 1024) - instance_positions(&e->instance);

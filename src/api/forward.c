@@ -292,6 +292,7 @@ static void add_copies(struct forward *f) {
 
 static enum cb_status run(struct forward *f, struct cb_engine *engine, struct cb_forward_result *result, struct cb_err *err) {
     struct nn nn;
+    TRY(engine_check_runs(engine, err));
     TRY(tensors_open(&f->input, f->o->input, err));
     TRY(instance_open(&f->instance, engine, f->o->model, f->o->modules, err));
     TRY(instance_f32(&f->instance, false, err));  // this door compares with other libraries: nothing is rounded on the way

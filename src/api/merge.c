@@ -252,7 +252,8 @@ static enum cb_status merge(struct merge *m, struct cb_err *err) {
 enum cb_status cb_merge(struct cb_engine *engine, const struct cb_merge_options *o, struct cb_merge_result *result, struct cb_err *err) {
     struct merge m = {.engine = engine, .o = o, .result = result};
     *result = (struct cb_merge_result){0};
-    enum cb_status status = merge(&m, err);
+    enum cb_status status = engine_check_runs(engine, err);
+    if (status == CB_OK) status = merge(&m, err);
     instance_close(&m.in);
     free(m.is_changed);
     free(m.before);

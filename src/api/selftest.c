@@ -13,7 +13,7 @@ enum cb_status cb_selftest(struct cb_engine *engine, const char *op, struct cb_s
         .ops = table, .backend = &engine->backend, .cpu_mask = engine->cpu_mask, .pool = engine->pool, .report = report, .context = engine};
     int64_t total = 0, done = 0;
     double begin = engine_now();
-    if (!engine->backend.runs) FAIL(err, CB_E_UNSUPPORTED, "selftest: device '%s' runs nothing", engine->options.device);
+    TRY(engine_check_runs(engine, err));
     if (op && !op_find(table, op)) FAIL(err, CB_E_NAME, "selftest: no op '%s'; `cambium list ops` shows them", op);
     for (int f = 0; table->files[f]; f++)
         for (int i = 0; table->files[f][i]; i++) total++;

@@ -378,6 +378,7 @@ static enum cb_status evaluate(struct call *c, struct cb_engine *engine, struct 
     const double begin = engine_now();
     const struct task *own = NULL;
     if (!(c->task = task_find(o->task))) return task_unknown(o->task, "", err);
+    TRY(engine_check_runs(engine, err));
     TRY(records_check_columns(o->columns, o->n_columns, err));
     TRY(files_load_tokenizer(&c->tokenizer, o->model, err));
     // a module's own labels, else the model's

@@ -41,6 +41,7 @@ enum cb_status run_check_data(const struct run *r, struct cb_err *err) {
     const struct cb_train_options *o = r->o;
     enum data_invalid invalid;
     if (!o->out && !o->plan_only) FAIL(err, CB_E_USAGE, "training: no folder to write; wanted --out DIR");
+    if (!o->plan_only) TRY(engine_check_runs(r->engine, err));
     TRY(data_invalid_by_name(&invalid, o->invalid, err));
     TRY(records_check_columns(o->columns, o->n_columns, err));
     if (!(o->valid_share >= 0 && o->valid_share < 1))

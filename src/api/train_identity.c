@@ -69,7 +69,15 @@ static json_t *frozen_text(const struct training *t) {
     return json_sprintf("%d tensors, hash %016" PRIx64, n, h);
 }
 
-/* The first difference to the checkpoint's is refused; another length only changes the schedule. */
+/* What a run may be forced to go on with otherwise: rates, of which a loss that is not finite asks for others. */
+static bool may_change(const char *key) {
+    static const char *const keys[] = {"--lr", "--min-lr", "--warmup", "--clip", NULL};
+    int i = 0;
+    while (keys[i] && strcmp(keys[i], key) != 0) i++;
+    return keys[i] != NULL;
+}
+
+/* The first difference to the checkpoint's is refused; another length only changes the schedule, and is told as rates are that are forced. */
 static enum cb_status compare(const struct run *r, struct cb_err *err) {
     json_t *state, *mine;
     const char *key;
@@ -90,9 +98,11 @@ static enum cb_status compare(const struct run *r, struct cb_err *err) {
         if (strcmp(key, "--steps") == 0)
             engine_warn(r->engine, "--steps: the run was of %s, is now of %s: the learning rate follows the new length from here on", had,
                         have);
+        else if (may_change(key) && r->engine->options.force)
+            engine_warn(r->engine, "%s: was %s until here, is now %s", key, had, have);
         else
-            status = err_set(err, CB_E_ARGUMENT, __FILE__, __LINE__, "--resume: %s: found %s; wanted %s, as %s has it", key, have, had,
-                             r->resume_path);
+            status = err_set(err, CB_E_ARGUMENT, __FILE__, __LINE__, "--resume: %s: found %s; wanted %s, as %s has it%s", key, have, had,
+                             r->resume_path, may_change(key) ? " (--force goes on with the new one)" : "");
     }
     json_decref(state);
     return status;

@@ -17,7 +17,7 @@ static const struct option common[] = {
     {"quiet", OPTION_FLAG, COMMON(quiet), NULL, "no progress"},
     {"config", OPTION_TEXT, COMMON(config), "FILE", "options as a JSON object; the command line wins"},
     {"force", OPTION_FLAG, COMMON(force), NULL,
-     "put modules on a base that they were not trained on; write GGUF without a window that it has no key for"},
+     "put modules on a base that they were not trained on; go on with a run at other rates; write GGUF without a window that it has no key for"},
     {"memory", OPTION_SIZE, COMMON(memory), "SIZE", "refuse a plan that needs more, e.g. 4GiB"},
     {"deterministic", OPTION_FLAG, COMMON(deterministic), NULL, "bit-equal for any thread count (always so on the CPU)"},
     {"cpu-mask", OPTION_TEXT, COMMON(cpu_mask), "NAME", "use no newer instructions: scalar, avx2, avx512, amx"},
@@ -84,7 +84,10 @@ static enum cb_status set_value(const struct option *o, void *base, const char *
     double value = 0;
     switch (o->kind) {
         case OPTION_FLAG: *(bool *)p = true; return CB_OK;
-        case OPTION_TEXT: *(const char **)p = text; return CB_OK;
+        case OPTION_TEXT:
+            if (!*text && strcmp(o->name, "out") == 0) FAIL(err, CB_E_USAGE, "--out: found an empty name; wanted what to write");
+            *(const char **)p = text;
+            return CB_OK;
         case OPTION_NUMBER:
         case OPTION_ABOVE_ZERO:
         case OPTION_OR_NONE:

@@ -184,6 +184,7 @@ enum { MAX_KERNELS = 64 };  // of one op
 static enum cb_status check_kernels(struct selftest *t, const struct op *op, const struct op_case *c, int used[MAX_KERNELS],
                                     struct cb_err *err) {
     double *want[64] = {NULL}, *have[64] = {NULL};
+    char name[80];
     int64_t n[64];
     int n_want = 0, n_have = 0, file = 0, index = 0, number = 0;
     enum cb_status status = CB_OK;
@@ -193,7 +194,7 @@ static enum cb_status check_kernels(struct selftest *t, const struct op *op, con
         report(t, "%s/%s: %s", op->name, c->name, e.message), n_want = 0;
     else
         t->n_passed++;
-    // ref itself where its outputs may take the buffers of its inputs, then the kernels from leaves and so
+    // ref itself where its outputs may take the buffers of its inputs; then every kernel, with leaves for inputs and where it may take theirs
     if (n_want && (status = run_with(t, op, c, NULL, true, have, n, &n_have, err)) == CB_OK)
         compare(t, op, c, "ref, in place", want, have, n, n_want);
     for (int i = 0; i < n_have; i++) free(have[i]), have[i] = NULL;
@@ -201,7 +202,8 @@ static enum cb_status check_kernels(struct selftest *t, const struct op *op, con
         for (int inner = 0; inner < 2 && status == CB_OK; inner++) {
             status = run_with(t, op, c, k, inner, have, n, &n_have, err);
             if (status == CB_OK && n_have) {
-                compare(t, op, c, k->name, want, have, n, n_want);
+                snprintf(name, sizeof name, "%s%s", k->name, inner ? ", in place" : "");
+                compare(t, op, c, name, want, have, n, n_want);
                 if (number < MAX_KERNELS) used[number]++;
             }
             for (int i = 0; i < n_have; i++) free(have[i]), have[i] = NULL;

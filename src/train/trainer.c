@@ -236,7 +236,8 @@ enum cb_status trainer_step(struct trainer *t, train_batch_fn *batch, void *user
     result->lr = sched_rate(&t->options.sched, t->steps);
     if (learnt && (!isfinite(result->loss) || !isfinite(result->grad_norm)))
         FAIL(err, CB_E_NUMERIC,
-             "step %lld: loss %g, gradient norm %g; wanted finite numbers (a lower --lr, more --warmup or --clip may help)",
+             "step %lld: loss %g, gradient norm %g; wanted finite numbers (a lower --lr, more --warmup or --clip may help; --resume takes "
+             "them with --force)",
              (long long)t->steps + 1, result->loss, result->grad_norm);
     if (learnt) update_params(t, result, share);
     if (t->options.updated) TRY(t->options.updated(t->options.user, t->steps, t->states, err));
@@ -251,8 +252,7 @@ enum cb_status trainer_check(struct trainer *t, struct cb_err *err) {
         if (!isfinite(squares))
             FAIL(err, CB_E_NUMERIC,
                  "step %lld: the update left %s with values that are not finite; wanted finite numbers (a lower --lr, more --warmup or "
-                 "--clip "
-                 "may help)",
+                 "--clip may help; --resume takes them with --force)",
                  (long long)t->steps, value->name);
     }
     return CB_OK;

@@ -134,6 +134,16 @@ TEST(api, resumed_training_is_the_same_run) {
     o.steps = 10;  // longer is allowed
     CHECK_OK(train(&p, &o, &r, &err));
     CHECK(r.steps == 10, "%lld steps", (long long)r.steps);
+    // another rate is, where it is forced
+    struct place forced = p;
+    const struct cb_engine_options force = {.threads = 1, .force = true};
+    CHECK_OK(cb_engine_create(&forced.engine, &force, &err));
+    o.steps = 12;
+    o.lr *= 0.5;
+    CHECK_FAILS(train(&p, &o, &r, &err), CB_E_ARGUMENT, "--lr");
+    CHECK_OK(train(&forced, &o, &r, &err));
+    CHECK(r.steps == 12, "%lld steps", (long long)r.steps);
+    cb_engine_destroy(&forced.engine);
     char *found;
     CHECK_OK(cb_inspect(at(&p, "two/run/ckpt-0000000010.safetensors"), NULL, true, false, false, &found, &err));
     CHECK(strstr(found, "checkpoint"), "%s", found);

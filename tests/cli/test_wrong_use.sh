@@ -35,6 +35,12 @@ wrong 2 "did you mean 'pretrain'" pretrian
 wrong 2 'did you mean --steps' pretrain m --stesp 3
 wrong 2 '--out DIR is missing' pretrain m --text text
 wrong 2 'found no value' pretrain m --text
+train 2 '--out: found an empty name' --out ''
+train 1 '--device null: runs nothing' --device null
+wrong 1 '--device null: runs nothing' eval m --text text --device null
+wrong 1 '--device null: runs nothing' merge --connect m m --text text --device null
+wrong 1 '--device null: runs nothing' merge --method fisher m m --text text --out x --device null
+right plan pretrain m --text text --batch 2 --seq 16 --device null
 wrong 2 "no plan for 'eval'" plan eval m --text text
 for option in batch seq steps accumulate keep; do train 2 "--$option 0: wanted 1 or more" --$option 0; done
 train 2 '--lr 0: wanted a number above 0' --lr 0

@@ -34,3 +34,20 @@ TEST(selftest, a_wrong_kernel_fails) {
     CHECK(failures((struct kernel){.op = "add", .name = "idle", .run = nothing}, NULL) > 0, "add: nothing was noticed");
     CHECK(failures((struct kernel){.op = "batch_norm", .name = "idle", .run = nothing}, NULL) > 0, "batch_norm: nothing was noticed");
 }
+
+/* Right between two buffers, wrong where the output is the input. */
+static void square_late(const struct op_run *run) {
+    const int64_t n = type_elements(&run->node->out[0]->type);
+    const float *x = run->in[0];
+    float *y = run->out[0];
+    for (int64_t i = 0; i < n; i++) y[i] = 0;
+    for (int64_t i = 0; i < n; i++) y[i] = x[i] * x[i];
+}
+
+static bool f32_only(const struct node *node) { return node->out[0]->type.dtype == CB_DTYPE_F32; }
+
+TEST(selftest, a_kernel_that_is_wrong_in_place_fails) {
+    int passed;
+    const int failed = failures((struct kernel){.op = "square", .name = "late", .accepts = f32_only, .run = square_late}, &passed);
+    CHECK(failed > 0 && passed > failed, "%d failed, %d passed", failed, passed);
+}
