@@ -3,7 +3,7 @@
 #define MODULES_PROMPT_H
 #include "modules/tuner.h"
 
-#define PROMPT_TABLE "prompt_embeddings"  // the one key of the file
+#define PROMPT_TABLE "prompt_embeddings"  // key of the table in the file; ADePT's file has others beside it
 
 /* Options begin with it. Sizes that a file leaves open are 0 until the sites are known. */
 struct prompt {

@@ -1,10 +1,26 @@
 #!/bin/sh
-# Installs into an empty folder, builds a small program against it through pkg-config (shared and static), runs it, and uninstalls without a trace.
+# Installs into an empty folder, compares the manual page with the command, builds a small program against the library through pkg-config (shared and static),
+# runs it, and uninstalls without a trace.
 set -eu
 : "${BUILD:=build}" "${CC:=cc}" "${MAKE:=make}"
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT INT TERM
 $MAKE --no-print-directory BUILD="$BUILD" DESTDIR="$dir/root" PREFIX=/opt/cambium install >"$dir/log" 2>&1 || { cat "$dir/log"; exit 1; }
+
+# The manual page names every verb of the command, and every option that goes with all of them.
+: "${CAMBIUM:=$BUILD/cambium}"
+"$CAMBIUM" --help >"$dir/help"
+verbs=$(sed -n 's/^  \([a-z]*\) .*/\1/p' "$dir/help")
+"$CAMBIUM" inspect --help >"$dir/help"
+options=$(sed -n '/^everywhere:/,$s/^  --\([a-z-]*\) .*/\1/p' "$dir/help")
+if [ -z "$verbs" ] || [ -z "$options" ]; then echo "--help lists no verbs or no options"; exit 1; fi
+sed 's/\\//g' docs/cambium.1 >"$dir/page"
+for verb in $verbs; do
+    grep -qE "^\.B[IR]? \"?$verb( |\\\"|\$)" "$dir/page" || { echo "docs/cambium.1 does not name the verb $verb"; exit 1; }
+done
+for option in $options; do
+    grep -qE "^\.BI? --$option( |\$)" "$dir/page" || { echo "docs/cambium.1 does not name --$option"; exit 1; }
+done
 
 cat >"$dir/hello.c" <<'C'
 #include <cambium/cambium.h>
