@@ -37,6 +37,7 @@ struct run {
     char *resume_path;  // the checkpoint to go on from; NULL: from the start
     json_t *identity;  // what the checkpoints say of the run
     bool is_identity_short;  // memory ran out over it
+    size_t n_compared;  // how many of its keys the checkpoint was asked about
     struct run_data data;
     struct training training;
     struct score score;
@@ -66,7 +67,7 @@ enum cb_status run_open_folder(struct run *r, struct cb_err *err);
 void run_leave_folder(const struct run *r);
 /* The tokenizer's ids must fit the model's vocabulary. */
 enum cb_status run_check_ids(const struct run *r, struct cb_err *err);
-/* train_identity.c: what run this is, into r->identity; a checkpoint to go on from must say the same, but for --steps. First all that is known without
+/* train_identity.c: what run this is, into r->identity; a checkpoint to go on from must say the same, but for --steps and, where forced, rates. First all that is known without
    the data, before anything is written; then the data, the length and the weights that are not trained. */
 enum cb_status run_identity_options(struct run *r, const struct trainer_options *options, struct cb_err *err);
 enum cb_status run_identity_data(struct run *r, struct cb_err *err);

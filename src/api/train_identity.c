@@ -78,7 +78,7 @@ static bool may_change(const char *key) {
 }
 
 /* The first difference to the checkpoint's is refused; another length only changes the schedule, and is told as rates are that are forced. */
-static enum cb_status compare(const struct run *r, struct cb_err *err) {
+static enum cb_status compare(struct run *r, struct cb_err *err) {
     json_t *state, *mine;
     const char *key;
     char had[JSON_TEXT], have[JSON_TEXT];
@@ -90,9 +90,10 @@ static enum cb_status compare(const struct run *r, struct cb_err *err) {
     if (!json_is_object(found))
         status = err_set(err, CB_E_FORMAT, __FILE__, __LINE__, "%s: does not say what run it is of; wanted a checkpoint of this version",
                          r->resume_path);
+    size_t n = 0;
     json_object_foreach(r->identity, key, mine) {
         const json_t *other = json_object_get(found, key);
-        if (status != CB_OK || json_equal(mine, other)) continue;
+        if (n++ < r->n_compared || status != CB_OK || json_equal(mine, other)) continue;
         json_text(mine, have);
         json_text(other, had);
         if (strcmp(key, "--steps") == 0)
@@ -104,6 +105,7 @@ static enum cb_status compare(const struct run *r, struct cb_err *err) {
             status = err_set(err, CB_E_ARGUMENT, __FILE__, __LINE__, "--resume: %s: found %s; wanted %s, as %s has it%s", key, have, had,
                              r->resume_path, may_change(key) ? " (--force goes on with the new one)" : "");
     }
+    r->n_compared = n;
     json_decref(state);
     return status;
 }

@@ -17,7 +17,8 @@ static const struct option common[] = {
     {"quiet", OPTION_FLAG, COMMON(quiet), NULL, "no progress"},
     {"config", OPTION_TEXT, COMMON(config), "FILE", "options as a JSON object; the command line wins"},
     {"force", OPTION_FLAG, COMMON(force), NULL,
-     "put modules on a base that they were not trained on; go on with a run at other rates; write GGUF without a window that it has no key for"},
+     "put modules on a base that they were not trained on; go on with a run at other rates; write GGUF without a window that it has no key "
+     "for"},
     {"memory", OPTION_SIZE, COMMON(memory), "SIZE", "refuse a plan that needs more, e.g. 4GiB"},
     {"deterministic", OPTION_FLAG, COMMON(deterministic), NULL, "bit-equal for any thread count (always so on the CPU)"},
     {"cpu-mask", OPTION_TEXT, COMMON(cpu_mask), "NAME", "use no newer instructions: scalar, avx2, avx512, amx"},

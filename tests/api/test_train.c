@@ -139,7 +139,7 @@ TEST(api, resumed_training_is_the_same_run) {
     const struct cb_engine_options force = {.threads = 1, .force = true};
     CHECK_OK(cb_engine_create(&forced.engine, &force, &err));
     o.steps = 12;
-    o.lr *= 0.5;
+    o.lr = 1e-4;
     CHECK_FAILS(train(&p, &o, &r, &err), CB_E_ARGUMENT, "--lr");
     CHECK_OK(train(&forced, &o, &r, &err));
     CHECK(r.steps == 12, "%lld steps", (long long)r.steps);
