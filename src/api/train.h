@@ -67,8 +67,8 @@ enum cb_status run_open_folder(struct run *r, struct cb_err *err);
 void run_leave_folder(const struct run *r);
 /* The tokenizer's ids must fit the model's vocabulary. */
 enum cb_status run_check_ids(const struct run *r, struct cb_err *err);
-/* train_identity.c: what run this is, into r->identity; a checkpoint to go on from must say the same, but for --steps and, where forced, rates. First all that is known without
-   the data, before anything is written; then the data, the length and the weights that are not trained. */
+/* train_identity.c: what run this is, into r->identity; a checkpoint to go on from must say the same, but for --steps and, where forced, rates. First all
+   that is known without the data, before anything is written; then the data, the length and the weights that are not trained. */
 enum cb_status run_identity_options(struct run *r, const struct trainer_options *options, struct cb_err *err);
 enum cb_status run_identity_data(struct run *r, struct cb_err *err);
 /* A piece of text from the model as it is, into the metrics. */
