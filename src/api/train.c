@@ -92,6 +92,8 @@ static enum cb_status trainer_options(struct run *r, struct trainer_options *t, 
     t->sched.steps = r->steps;
     int64_t usual = r->steps / 50 < 200 ? r->steps / 50 : 200;
     t->sched.warmup = o->warmup > 0 ? o->warmup : o->warmup < 0 ? 0 : usual;
+    if (t->sched.min_lr > t->sched.lr)
+        FAIL(err, CB_E_USAGE, "--min-lr %g: above --lr %g, where the schedule begins", t->sched.min_lr, t->sched.lr);
     t->sched.decay_share = 0.2;
     t->weight_decay = o->weight_decay > 0 ? o->weight_decay : o->weight_decay < 0 || module ? 0 : 0.1;
     t->clip = o->clip > 0 ? o->clip : o->clip < 0 ? 0 : 1;
@@ -414,6 +416,9 @@ static enum cb_status run_train(struct run *r, struct cb_train_result *result, s
     TRY(sets_mix(&r->data.sets, r->data.examples, r->engine->options.seed, err));
     TRY(run_steps(r, err));
     TRY(trainer_options(r, &to.trainer, err));
+    if (to.trainer.sched.warmup > r->steps)
+        engine_warn(r->engine, "--warmup %lld: the run has %lld steps, so that its rate never reaches --lr",
+                    (long long)to.trainer.sched.warmup, (long long)r->steps);
     to.segments = r->data.segments || r->training.instance.model->class->head->masks;
     if (r->data.corrupt) to.target = corrupt_target(r->data.corrupt, r->seq);
     TRY(plan_validation(r, &to.held_bytes, err));

@@ -94,6 +94,7 @@ static enum cb_status set_value(const struct option *o, void *base, const char *
         case OPTION_OR_NONE:
             if (!parse_number(text, false, &value)) FAIL(err, CB_E_USAGE, "--%s '%s': not a number", o->name, text);
             if (o->kind == OPTION_ABOVE_ZERO && value <= 0) FAIL(err, CB_E_USAGE, "--%s %s: wanted a number above 0", o->name, text);
+            if (o->kind == OPTION_OR_NONE && value < 0) FAIL(err, CB_E_USAGE, "--%s %s: wanted 0 (none) or more", o->name, text);
             *(double *)p = o->kind == OPTION_OR_NONE && value == 0 ? -1 : value;
             return CB_OK;
         case OPTION_COUNT:
@@ -105,6 +106,7 @@ static enum cb_status set_value(const struct option *o, void *base, const char *
                      o->kind == OPTION_SIZE ? " of bytes (KB, MB, GB or KiB, MiB, GiB may follow)" : " (k, M, G may follow)");
             if (o->kind == OPTION_POSITIVE && value < 1) FAIL(err, CB_E_USAGE, "--%s %s: wanted 1 or more", o->name, text);
             if (o->kind == OPTION_SIZE && value < 0) FAIL(err, CB_E_USAGE, "--%s %s: wanted 0 or more bytes", o->name, text);
+            if (o->kind == OPTION_COUNT_OR_NONE && value < 0) FAIL(err, CB_E_USAGE, "--%s %s: wanted 0 (none) or more", o->name, text);
             *(int64_t *)p = o->kind == OPTION_COUNT_OR_NONE && value == 0 ? -1 : (int64_t)value;
             return CB_OK;
         case OPTION_EACH:
@@ -278,6 +280,8 @@ static void json_option(json_t *root, const struct option *o, const void *base) 
     const char *p = (const char *)base + o->offset;
     const struct text_list *list = (const void *)p;
     json_t *array;
+    double value;
+    int64_t count;
     switch (o->kind) {
         case OPTION_FLAG:
             if (*(const bool *)p) json_object_set_new(root, o->name, json_true());
@@ -288,13 +292,15 @@ static void json_option(json_t *root, const struct option *o, const void *base) 
         case OPTION_NUMBER:
         case OPTION_ABOVE_ZERO:
         case OPTION_OR_NONE:
-            if (*(const double *)p != 0) json_object_set_new(root, o->name, json_real(*(const double *)p));
+            value = *(const double *)p;
+            if (value != 0) json_object_set_new(root, o->name, json_real(o->kind == OPTION_OR_NONE && value < 0 ? 0 : value));
             break;
         case OPTION_COUNT:
         case OPTION_POSITIVE:
         case OPTION_COUNT_OR_NONE:
         case OPTION_SIZE:
-            if (*(const int64_t *)p) json_object_set_new(root, o->name, json_integer(*(const int64_t *)p));
+            count = *(const int64_t *)p;
+            if (count) json_object_set_new(root, o->name, json_integer(o->kind == OPTION_COUNT_OR_NONE && count < 0 ? 0 : count));
             break;
         case OPTION_EACH:
         case OPTION_LIST:

@@ -44,6 +44,10 @@ right plan pretrain m --text text --batch 2 --seq 16 --device null
 wrong 2 "no plan for 'eval'" plan eval m --text text
 for option in batch seq steps accumulate keep; do train 2 "--$option 0: wanted 1 or more" --$option 0; done
 train 2 '--lr 0: wanted a number above 0' --lr 0
+train 2 '--min-lr -1: wanted 0 (none) or more' --min-lr -1
+train 2 '--min-lr 0.1: above --lr 0.01' --lr 0.01 --min-lr 0.1
+train 2 '--warmup -1: wanted 0 (none) or more' --warmup -1
+train 2 '--weight-decay -0.1: wanted 0 (none) or more' --weight-decay -0.1
 train 2 "schedule 'up'" --schedule up
 train 2 "no option 'beta9'" --optimizer adamw:beta9=1
 train 2 '--valid-share 2' --valid-share 2
@@ -118,6 +122,8 @@ right pretrain m --config a/run.json --out b --json
 for key in loss steps tokens; do
     [ "$(grep -o "\"$key\": [^,]*" first)" = "$(grep -o "\"$key\": [^,]*" out)" ] || say "--config run.json gives another $key"
 done
+right pretrain m --text text --steps 3 --warmup 9 --seq 16 --batch 2 --out warm
+grep -qF -- '--warmup 9: the run has 3 steps' err || say "a warm-up beyond the run: no warning: $(cat err)"
 wrong 1 'a: holds a run already' pretrain m --text text --steps 3 --out a --seq 16
 right pretrain m --text short --steps 1 --batch 1 --seq 2 --out c
 [ $failed = 0 ]
