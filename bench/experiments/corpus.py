@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Writes the text that a small base is pretrained on for tasks.py: about 48 MB in English, Russian and Spanish, one file a source.
+"""Writes the text that a small base is pretrained on for tasks.py, one file a source: OUT/wide, about 48 MB in English, Russian and Spanish, then OUT/near,
+about 50 MB of the texts that tasks learn from, without their labels, and what is like them (task-adaptive pretraining, Gururangan et al. 2020,
+arXiv:2004.10964).
 
-corpus.py DATA OUT. What tasks.py chooses by or measures on is left out, whatever --test-examples is: the tasks themselves say which rows these are. The film
-reviews and the texts that tasks learn from, without their labels, are there twice, each novel only with its beginning."""
+corpus.py DATA OUT. What tasks.py chooses by or measures on is left out, whatever --test-examples is: the tasks themselves say which rows these are. Some are
+there several times, each novel only with its beginning."""
 import argparse
 import json
 import re
@@ -43,27 +45,40 @@ def treebank(path):
     return [line[len("# text = "):] for line in read(path).split("\n") if line.startswith("# text = ")]
 
 
+def entities(data, name):
+    """Sentences of the entity corpora, without their tags."""
+    sentences = read(data / "ner_conll2002" / f"{name}.zst").strip().split("\n\n")
+    return [" ".join(line.split(" ")[0] for line in sentence.split("\n") if line) for sentence in sentences]
+
+
+def paragraphs(path):
+    return [p["context"] for article in json.loads(read(path))["data"] for p in article["paragraphs"]]
+
+
 def corpus(data):
-    """name: lines, times that they are written."""
+    """name: lines, times that they are written among the wide and among the near."""
     learnt, held = tasks(data)
     novels = read(data / "text_english_novels" / "train.txt.zst").split(END.strip())
     articles = "".join(read(data / "text_wikitext2" / f"{name}.txt") for name in ("valid", "test")).replace(" <unk>", "")
     news = table(data / "parallel_en_ru" / "newstest2012_2018_eng_rus.tsv.zst", "\t", ["en", "ru"])
     parts = {
-        "radio-news": ("".join(read(data / "text_news_en_abc" / f"{name}.txt.zst") for name in ("rural", "science")).split("\n"), 1),
-        "film-reviews": (END.join(text_of(r) for r in records(data / "reviews_en" / "movie_reviews.jsonl.zst")).split("\n"), 2),
-        "film-phrases": ([r["sentence"].strip() for r in table(data / "task_glue" / "sst2_train.tsv.zst", "\t")], 1),
-        "news-en": ([r["en"] for r in news], 1),
-        "news-ru": ([r["ru"] for r in news], 1),
-        "encyclopaedia": (re.sub(r" @(.)@ ", r"\1", articles).split("\n"), 1),
-        "novels": (END.join(novel.strip()[:NOVEL] for novel in novels).split("\n"), 1),
-        "treebank-en": (treebank(data / "ud_english_ewt" / "en_ewt-train-from-sources.conllu.zst"), 1),
-        "treebank-ru": (treebank(data / "ud_russian_gsd" / "ru_gsd-ud-dev.conllu.zst"), 1),
-        "agnews": (learnt["AG News"], 2),
-        "rucola": (learnt["RuCoLA"], 2),
-        "conll-es": (learnt["CoNLL-2002, Spanish"], 2),
+        "radio-news": ("".join(read(data / "text_news_en_abc" / f"{name}.txt.zst") for name in ("rural", "science")).split("\n"), 1, 1),
+        "film-reviews": (END.join(text_of(r) for r in records(data / "reviews_en" / "movie_reviews.jsonl.zst")).split("\n"), 2, 1),
+        "film-phrases": ([r["sentence"].strip() for r in table(data / "task_glue" / "sst2_train.tsv.zst", "\t")], 1, 1),
+        "news-en": ([r["en"] for r in news], 1, 1),
+        "news-ru": ([r["ru"] for r in news], 1, 0),
+        "encyclopaedia": (re.sub(r" @(.)@ ", r"\1", articles).split("\n"), 1, 0),
+        "encyclopaedia-es": (paragraphs(data / "task_xquad" / "xquad.es.json.zst"), 0, 4),
+        "novels": (END.join(novel.strip()[:NOVEL] for novel in novels).split("\n"), 1, 0),
+        "treebank-en": (treebank(data / "ud_english_ewt" / "en_ewt-train-from-sources.conllu.zst"), 1, 0),
+        "treebank-ru": (treebank(data / "ud_russian_gsd" / "ru_gsd-ud-dev.conllu.zst"), 1, 0),
+        "agnews": (learnt["AG News"], 2, 5),
+        "rucola": (learnt["RuCoLA"], 2, 4),
+        "conll-es": (learnt["CoNLL-2002, Spanish"], 2, 12),
+        "conll-es-more": (entities(data, "esp.testa"), 0, 4),
+        "conll-nl": (entities(data, "ned.train"), 0, 3),
     }
-    return {name: ([line for line in lines if line.strip() not in held], times) for name, (lines, times) in parts.items()}
+    return {name: ([line for line in lines if line.strip() not in held], wide, near) for name, (lines, wide, near) in parts.items()}
 
 
 def main():
@@ -71,9 +86,11 @@ def main():
     p.add_argument("data", type=Path, help="folder of the corpora: text_news_en_abc, reviews_en, ...")
     p.add_argument("out", type=Path, help="folder to write")
     o = p.parse_args()
-    for name, (lines, times) in corpus(o.data).items():
-        path = write_text(o.out / f"{name}.txt", ("\n".join(lines) + "\n") * times)
-        print(f"{name}: {path.stat().st_size / 1e6:.2f} MB, {times} x {len(lines)} lines")
+    for name, (lines, *both) in corpus(o.data).items():
+        for where, times in zip(("wide", "near"), both):
+            if times:
+                path = write_text(o.out / where / f"{name}.txt", ("\n".join(lines) + "\n") * times)
+                print(f"{where}: {name}: {path.stat().st_size / 1e6:.2f} MB, {times} x {len(lines)} lines")
 
 
 if __name__ == "__main__":

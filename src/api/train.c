@@ -434,7 +434,7 @@ static enum cb_status run_train(struct run *r, struct cb_train_result *result, s
 
 enum cb_status cb_train(struct cb_engine *engine, const struct cb_train_options *options, struct cb_train_result *result,
                         struct cb_err *err) {
-    struct run r = {.engine = engine, .o = options, .go_on = true};
+    struct run r = {.engine = engine, .o = options, .go_on = true, .lock = -1};
     *result = (struct cb_train_result){.loss = NAN, .valid_loss = NAN, .best_valid_loss = NAN};
     enum cb_status status = run_train(&r, result, err);
     metrics_close(&r.metrics);
@@ -446,6 +446,7 @@ enum cb_status cb_train(struct cb_engine *engine, const struct cb_train_options 
     set_inputs_close(&r.valid_sets);
     run_data_close(&r);
     if (status != CB_OK) run_leave_folder(&r);
+    io_unlock(&r.lock);
     free(r.run_folder);
     free(r.resume_path);
     json_decref(r.identity);

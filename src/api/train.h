@@ -34,6 +34,7 @@ struct run {
     bool go_on;
     bool made_out;  // OUT was not there before
     char *run_folder;  // OUT/run
+    int lock;  // of run_folder; -1: none
     char *resume_path;  // the checkpoint to go on from; NULL: from the start
     json_t *identity;  // what the checkpoints say of the run
     bool is_identity_short;  // memory ran out over it
@@ -61,7 +62,7 @@ enum cb_status run_text_valid(struct run *r, double *loss, struct cb_err *err);
 /* The same of a labelled task, before the model is read: its labels make the head. */
 enum cb_status run_examples(struct run *r, struct cb_err *err);
 void run_data_close(struct run *r);
-/* Names OUT/run; refuses an OUT that holds a run unless it is resumed; finds the step to resume from. */
+/* Makes and locks OUT/run; refuses an OUT that holds a run unless it is resumed; finds the step to resume from. */
 enum cb_status run_open_folder(struct run *r, struct cb_err *err);
 /* After a failure: folders that this call made and left empty are gone. */
 void run_leave_folder(const struct run *r);

@@ -131,11 +131,6 @@ enum cb_status run_data(struct run *r, struct cb_err *err) {
     const char *template = o->chat_template;
     TRY(o->task && !strcmp(o->task, "chat") ? chat_need(&d->chat, o->model, d->tokenizer, template, err)
                                             : chat_open(&d->chat, o->model, d->tokenizer, template, err));
-    if (r->run_folder) {
-        TRY(io_mkdirs(r->run_folder, err));
-        io_remove_temporaries(o->out);
-        io_remove_temporaries(r->run_folder);
-    }
     const bool pairs = r->training.instance.model->class->head->shifts_labels && !d->corrupt;
     d->segments = o->no_pack || d->mask;
     for (int i = 0; i < d->sets.n; i++) {
@@ -233,7 +228,7 @@ enum cb_status run_examples(struct run *r, struct cb_err *err) {
     if (d->valid_examples && labelled_info(d->valid_examples)->longest > longest) longest = labelled_info(d->valid_examples)->longest;
     r->seq = task_seq(o->seq, longest, context);
     r->as = task_model(r->task, labelled_labels(d->examples), task_pad(d->tokenizer), r->engine->options.seed);
-    return r->run_folder ? io_mkdirs(r->run_folder, err) : CB_OK;
+    return CB_OK;
 }
 
 void run_data_close(struct run *r) {
@@ -252,6 +247,10 @@ enum cb_status run_open_folder(struct run *r, struct cb_err *err) {
     char *path;
     r->made_out = !io_is_folder(r->o->out);
     if (!(r->run_folder = io_path_join(r->o->out, "run"))) FAIL(err, CB_E_MEMORY, "training: out of memory");
+    TRY(io_mkdirs(r->run_folder, err));
+    TRY(io_lock(&r->lock, r->run_folder, err));
+    io_remove_temporaries(r->o->out);
+    io_remove_temporaries(r->run_folder);
     TRY(ckpt_newest(r->run_folder, &path, warn, r->engine, err));
     enum cb_status status = CB_OK;
     if (path && !r->o->resume)
@@ -264,8 +263,7 @@ enum cb_status run_open_folder(struct run *r, struct cb_err *err) {
 }
 
 void run_leave_folder(const struct run *r) {
-    if (!r->run_folder || !r->made_out) return;
-    if (rmdir(r->run_folder) == 0) rmdir(r->o->out);
+    if (r->lock >= 0 && rmdir(r->run_folder) == 0 && r->made_out) rmdir(r->o->out);
 }
 
 enum cb_status run_check_ids(const struct run *r, struct cb_err *err) {

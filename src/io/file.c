@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -224,6 +225,19 @@ enum cb_status io_mkdirs(const char *path, struct cb_err *err) {
     if (e) FAIL(err, CB_E_IO, "%s: cannot make the folder: %s", path, strerror(e));
     if (!io_is_folder(path)) FAIL(err, CB_E_IO, "%s: found something that is no folder; wanted a folder", path);
     return CB_OK;
+}
+
+enum cb_status io_lock(int *lock, const char *folder, struct cb_err *err) {
+    *lock = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*lock < 0) FAIL(err, CB_E_IO, "%s: cannot open the folder: %s", folder, strerror(errno));
+    if (flock(*lock, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return CB_OK;
+    io_unlock(lock);
+    FAIL(err, CB_E_IO, "%s: another run is writing here; wait for its end, or give another folder", folder);
+}
+
+void io_unlock(int *lock) {
+    if (*lock >= 0) close(*lock);
+    *lock = -1;
 }
 
 char *io_path_join(const char *folder, const char *name) {

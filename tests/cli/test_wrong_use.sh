@@ -125,5 +125,7 @@ done
 right pretrain m --text text --steps 3 --warmup 9 --seq 16 --batch 2 --out warm
 grep -qF -- '--warmup 9: the run has 3 steps' err || say "a warm-up beyond the run: no warning: $(cat err)"
 wrong 1 'a: holds a run already' pretrain m --text text --steps 3 --out a --seq 16
+if flock -n a/run "$cambium" pretrain m --text text --steps 4 --batch 2 --seq 16 --resume --out a >out 2>err; then say 'two runs in one folder'; fi
+grep -qF 'a/run: another run is writing here' err || say "two runs in one folder: $(cat err)"
 right pretrain m --text short --steps 1 --batch 1 --seq 2 --out c
 [ $failed = 0 ]
