@@ -157,6 +157,7 @@ struct cb_train_options {
        assistant's part is learnt; "mlm": hidden tokens; "span-corruption": of encoder-decoders with sentinels, spans of plain text; NULL: by the model and
        the data */
     const char *task;
+    bool new_head; /* of labelled tasks: the labels are the data's and their head begins anew, also where the model has one */
     const char *teacher; /* a model whose distribution is learnt beside the labels; NULL: none. Of text and of labelled tasks */
     double distill, temperature; /* the teacher's share of the loss (0: 0.5), what both logits are divided by (0: 1) */
     const char *mask; /* of mlm: "whole-word" (default), "token", "span" */
@@ -248,6 +249,7 @@ struct cb_compare_options {
     int64_t steps, seeds, batch, seq, stride; /* steps a run; 1; 8; the longest example; as in training */
     double seconds; /* in place of steps: as many as fit, by the time of five */
     double lr; /* 0: the tuner's usual */
+    bool new_head; /* as of training */
     /* "accuracy", "f1", "exact_match", "mcc", "pearson", "spearman", "loss"; NULL: accuracy, of tags and answers f1, of numbers pearson. Of text "loss" (NULL),
        "perplexity", "bits_per_byte" */
     const char *metric;

@@ -94,6 +94,7 @@ static struct cb_train_options options_of(const struct comparison *c, const stru
                                      .n_valid = o->n_valid,
                                      .tuner = e->spec,
                                      .task = o->task,
+                                     .new_head = o->new_head,
                                      .columns = o->columns,
                                      .n_columns = o->n_columns,
                                      .separator = o->separator,

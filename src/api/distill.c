@@ -11,10 +11,12 @@ enum cb_status teacher_open(struct teacher *t, struct cb_engine *engine, const c
                             const struct model_io *io, struct cb_err *err) {
     struct nn nn;
     struct model_io own = *io;
+    struct model_as head = as ? *as : (struct model_as){0};
+    head.head = MODEL_HEAD_FILE;  // the teacher's own, also where the student's is fresh
     own.want_loss = false;
     own.want_logits = true;
     t->is_open = true;
-    TRY(instance_open_as(&t->instance, engine, model, NULL, as, err));
+    TRY(instance_open_as(&t->instance, engine, model, NULL, as ? &head : NULL, err));
     if (t->instance.model->family->encoder_decoder)
         FAIL(err, CB_E_UNSUPPORTED, "--teacher %s: an encoder-decoder; wanted a model of one stack", model);
     TRY(pass_begin(&t->pass, &t->instance, &nn, err));

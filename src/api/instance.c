@@ -29,6 +29,7 @@ enum cb_status instance_open(struct instance *in, struct cb_engine *engine, cons
     enum cb_status status = modules ? task_of_modules(&task, &labels, modules, err) : CB_OK;
     struct model_as as = {0};
     if (task) as = task_model(task, &labels, labels.pad, engine->options.seed);
+    as.head = MODEL_HEAD_FITTING;
     if (status == CB_OK) status = instance_open_as(in, engine, model, modules, task ? &as : NULL, err);
     labels_deinit(&labels);
     return status;

@@ -398,6 +398,7 @@ static enum cb_status evaluate(struct call *c, struct cb_engine *engine, struct 
     TRY(labelled_load(&c->data, o->text, o->n_text, c->tokenizer, &lo, err));
     task_say(engine, c->data, lo.seq);
     struct model_as as = task_model(c->task, labelled_labels(c->data), task_pad(c->tokenizer), engine->options.seed);
+    if (own) as.head = MODEL_HEAD_FITTING;
     TRY(instance_open_as(&c->instance, engine, o->model, o->modules, &as, err));
     c->instance.gives_fields = true;
     const int64_t seq = task_seq(o->seq, labelled_info(c->data)->longest, context);

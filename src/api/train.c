@@ -60,6 +60,7 @@ enum cb_status run_sizes(struct run *r, struct cb_err *err) {
     if (r->batch > INT32_MAX / r->seq)
         FAIL(err, CB_E_USAGE, "--batch %lld of --seq %lld tokens: too many", (long long)r->batch, (long long)r->seq);
     if (o->precision && strcmp(o->precision, "f32") != 0) FAIL(err, CB_E_USAGE, "--precision %s: wanted f32", o->precision);
+    if (o->new_head && !task_find(o->task)) FAIL(err, CB_E_USAGE, "--new-head: wanted it with a --task that has a head of labels");
     static const char *const tasks[] = {"text", "chat", "mlm", "span-corruption"};
     for (size_t i = 0; o->task && i < sizeof tasks / sizeof *tasks; i++)
         if (strcmp(o->task, tasks[i]) == 0) return CB_OK;

@@ -221,13 +221,14 @@ enum cb_status run_examples(struct run *r, struct cb_err *err) {
         FAIL(err, CB_E_USAGE, "--task %s: wanted --valid FILE for validation; no share of the examples is held out", r->task->name);
     TRY(run_context(r, &context, err));
     TRY(files_load_tokenizer(&d->tokenizer, o->model, err));
-    TRY(task_read_labels(&d->known, r->task, o->model, err));
+    if (!o->new_head) TRY(task_read_labels(&d->known, r->task, o->model, err));
     TRY(examples_make(r, &d->examples, false, d->known.n ? &d->known : NULL, context, err));
     if (o->n_valid) TRY(examples_make(r, &d->valid_examples, true, labelled_labels(d->examples), context, err));
     int64_t longest = labelled_info(d->examples)->longest;
     if (d->valid_examples && labelled_info(d->valid_examples)->longest > longest) longest = labelled_info(d->valid_examples)->longest;
     r->seq = task_seq(o->seq, longest, context);
     r->as = task_model(r->task, labelled_labels(d->examples), task_pad(d->tokenizer), r->engine->options.seed);
+    if (o->new_head) r->as.head = MODEL_HEAD_FRESH;
     return CB_OK;
 }
 

@@ -137,6 +137,7 @@ enum cb_status run_identity_options(struct run *r, const struct trainer_options 
     }
     if (o->n_sets) put(r, "--sampling", json_string(o->sampling ? o->sampling : "size"));
     if (o->n_sets) put(r, "--module-per-dataset", json_boolean(o->module_per_set));
+    if (o->new_head) put(r, "--new-head", json_true());
     if (o->adapter_drop) put(r, "--adapter-drop", json_integer(o->adapter_drop));
     if (o->unfreeze) put(r, "--unfreeze", json_integer(o->unfreeze));
     put(r, "--no-pack", json_boolean(o->no_pack));

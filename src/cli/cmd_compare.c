@@ -16,6 +16,7 @@ static const struct option options[] = {
     {"tuner", OPTION_LIST, LIST(tuner), "SPEC",
      "one to compare (give it several times): full, last:2, head, lora:r=8; SPEC@RATE for its own rate"},
     {"task", OPTION_TEXT, AT(task), "NAME", "classify, regress, tag, qa, choice, text or chat (required)"},
+    {"new-head", OPTION_FLAG, AT(new_head), NULL, "labels and their head are the data's, also where the model has some"},
     {"data", OPTION_LIST, LIST(data), "FILE", "labelled examples, or texts, to learn (required)"},
     {"valid", OPTION_LIST, LIST(valid), "FILE", "examples to choose by (required)"},
     {"test", OPTION_LIST, LIST(test), "FILE", "examples that nothing is chosen by"},

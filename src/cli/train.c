@@ -62,6 +62,7 @@ const struct option finetune_options[] = {
      "several tasks at once, in place of --data; --valid takes NAME=FILE too"},
     {"sampling", OPTION_TEXT, AT(sampling), "HOW",
      "rows of a --dataset: by size (default), equal, temperature:T (size to the power of 1/T)"},
+    {"new-head", OPTION_FLAG, AT(new_head), NULL, "labels and their head are the data's, also where the model has some"},
     {"adapter-drop", OPTION_COUNT, AT(adapter_drop), "N", "AdapterDrop: each batch leaves the module out of the first 0 to N layers"},
     {"module-per-dataset", OPTION_FLAG, AT(module_per_set), NULL,
      "a module for each --dataset, in DIR/NAME; DIR is all of them by task_ids"},

@@ -55,9 +55,23 @@ static const char *name_in_model(const struct model *model, const struct tensors
     return has_own ? NULL : found;
 }
 
-/* Compares names and shapes of all tensors with the table; every difference is told. file: nullable, the model of the file's own class, where that is
-   another: what either has beyond the other may be missing. */
-static enum cb_status weights_compare(const struct model *model, const struct model *file, const struct tensors *tensors,
+/* Where the file's head is not the model's: the model of the file's own class and labels; and the wanted one with a label more (NULL: no label decides its
+   shapes), which tells the weights that belong to the labels. */
+struct heads {
+    struct model *file, *wider;
+};
+
+/* Whether a weight is not the file's to give. heads: nullable, all are. */
+static bool is_fresh(const struct heads *heads, const struct model_weight *weight) {
+    if (!heads) return false;
+    const struct model_weight *there = model_find_weight(heads->file, weight->name);
+    const struct model_weight *wider = heads->wider ? model_find_weight(heads->wider, weight->name) : weight;
+    return !there || !type_serves(&there->type, &weight->type) || !type_serves(&wider->type, &weight->type);
+}
+
+/* Compares names and shapes of all tensors with the table; every difference is told. heads: nullable; fresh weights, and those of the file's own head, may be
+   missing. */
+static enum cb_status weights_compare(const struct model *model, const struct heads *heads, const struct tensors *tensors,
                                       struct cb_err *err) {
     struct list missing = {0}, unexpected = {0}, wrong = {0};
     bool *seen = calloc((size_t)model->n_weights, sizeof *seen);
@@ -66,9 +80,9 @@ static enum cb_status weights_compare(const struct model *model, const struct mo
         const struct tensor *t = tensors_at(tensors, i);
         bool ignored;
         const char *name = name_in_model(model, tensors, t->name, &ignored);
-        if (!name && !ignored && !(file && model_weight_name(file, t->name, &ignored))) list_add(&unexpected, t->name);
-        if (!name) continue;
-        const struct model_weight *w = model_find_weight(model, name);
+        if (!name && !ignored && !(heads && model_weight_name(heads->file, t->name, &ignored))) list_add(&unexpected, t->name);
+        const struct model_weight *w = name ? model_find_weight(model, name) : NULL;
+        if (!w || is_fresh(heads, w)) continue;
         seen[w - model->weights] = true;
         if (type_serves(&t->type, &w->type)) continue;
         char text[2][TYPE_TEXT], both[400];
@@ -76,8 +90,7 @@ static enum cb_status weights_compare(const struct model *model, const struct mo
         list_add(&wrong, both);
     }
     for (int i = 0; i < model->n_weights; i++)
-        if (!seen[i] && !model->weights[i].is_buffer && !(file && !model_find_weight(file, model->weights[i].name)))
-            list_add(&missing, model->weights[i].name);
+        if (!seen[i] && !model->weights[i].is_buffer && !is_fresh(heads, &model->weights[i])) list_add(&missing, model->weights[i].name);
     free(seen);
     if (!missing.n && !unexpected.n && !wrong.n) return CB_OK;
     char report[900] = "";
@@ -100,13 +113,15 @@ static void optional_settle(struct model *model, const struct tensors *tensors) 
 
 struct rename {
     const struct model *model;
+    const struct heads *heads;
     const struct tensors *tensors;
 };
 
 static const char *weight_rename(void *context, const struct tensor *tensor) {
     const struct rename *r = context;
     bool ignored;
-    return name_in_model(r->model, r->tensors, tensor->name, &ignored);
+    const char *name = name_in_model(r->model, r->tensors, tensor->name, &ignored);
+    return name && !is_fresh(r->heads, model_find_weight(r->model, name)) ? name : NULL;
 }
 
 /* Buffers that the file lacks, as zeros. */
@@ -129,16 +144,16 @@ static enum cb_status fresh_add(const struct model *model, struct store *store, 
     return CB_OK;
 }
 
-static enum cb_status weights_load(struct model *model, const struct model *file, uint64_t seed, struct store *store, const char *folder,
+static enum cb_status weights_load(struct model *model, const struct heads *heads, uint64_t seed, struct store *store, const char *folder,
                                    struct cb_err *err) {
     struct tensors *tensors;
     TRY(tensors_open(&tensors, folder, err));
     optional_settle(model, tensors);
-    enum cb_status status = weights_compare(model, file, tensors, err);
+    enum cb_status status = weights_compare(model, heads, tensors, err);
     int before = store_count(store);
-    if (status == CB_OK) status = store_load(store, tensors, weight_rename, &(struct rename){model, tensors}, err);
+    if (status == CB_OK) status = store_load(store, tensors, weight_rename, &(struct rename){model, heads, tensors}, err);
     if (status == CB_OK) status = buffers_add(model, store, err);
-    if (status == CB_OK && file) status = fresh_add(model, store, seed, err);
+    if (status == CB_OK && heads) status = fresh_add(model, store, seed, err);
     // a failure leaves the store as it was
     while (status != CB_OK && store_count(store) > before) store_remove(store, store_at(store, store_count(store) - 1)->name);
     tensors_destroy(&tensors);
@@ -249,11 +264,24 @@ static enum cb_status config_as(json_t **out, const struct model *file, const st
     return CB_OK;
 }
 
+/* The class with one label more. */
+static enum cb_status widen(struct model **model, const struct model *file, const struct model_class *class, const struct model_as *as,
+                            const char *folder, struct cb_err *err) {
+    const struct model_as wider = {.class = as->class, .n_labels = as->n_labels + 1, .problem = as->problem, .pad = as->pad};
+    json_t *config;
+    TRY(config_as(&config, file, class, &wider, err));
+    enum cb_status status = model_from_config(model, config, folder, err);
+    json_decref(config);
+    return status;
+}
+
 enum cb_status model_load_as(struct model **model, struct store *store, const char *folder, const struct model_as *as, struct cb_err *err) {
-    struct model *file = NULL, *m = NULL;
+    struct heads heads = {0};
+    struct model *m = NULL;
     json_t *config = NULL;
     *model = NULL;
-    TRY(model_describe(&file, folder, err));
+    TRY(model_describe(&heads.file, folder, err));
+    const struct model *file = heads.file;
     const struct model_class *class = class_named(file->family, as->class);
     enum cb_status status = CB_OK;
     if (!class)
@@ -264,12 +292,17 @@ enum cb_status model_load_as(struct model **model, struct store *store, const ch
                          "%s: a GGUF file takes no other head; wanted a folder (cambium convert)", folder);
     char name[MODEL_CLASS_NAME];
     bool is_own = class && model_class_name(name, file->family, class) && strcmp(name, file->class->name) == 0;
+    struct cb_err differ = {0};
+    if (is_own && as->head == MODEL_HEAD_FRESH) is_own = false;
+    if (is_own && as->head == MODEL_HEAD_FITTING) is_own = labels_compare(file, as, folder, &differ) == CB_OK;
     if (status == CB_OK && is_own) status = labels_compare(file, as, folder, err);
     if (status == CB_OK) status = config_as(&config, file, class, as, err);
     if (status == CB_OK) status = model_from_config(&m, config, folder, err);
-    if (status == CB_OK) status = weights_load(m, is_own ? NULL : file, as->seed, store, folder, err);
+    if (status == CB_OK && !is_own && m->class->head->has_labels) status = widen(&heads.wider, file, class, as, folder, err);
+    if (status == CB_OK) status = weights_load(m, is_own ? NULL : &heads, as->seed, store, folder, err);
     json_decref(config);
-    model_destroy(&file);
+    model_destroy(&heads.file);
+    model_destroy(&heads.wider);
     if (status != CB_OK) model_destroy(&m);
     *model = m;
     return status;

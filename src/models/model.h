@@ -180,8 +180,15 @@ void model_replace(struct model **model, struct model *made);
 /* untie.c: a head that shares the embedding's table gets its own, a copy; *model is another one then. Nothing where it shares none. */
 enum cb_status model_untie(struct model **model, struct store *store, struct cb_err *err);
 
+/* The head that is wanted where the file's class is the one wanted. */
+enum model_head_wanted {
+    MODEL_HEAD_FILE,  // the file's, whose labels must be the same
+    MODEL_HEAD_FITTING,  // the file's where its labels are the same, else a fresh one
+    MODEL_HEAD_FRESH,
+};
 /* Another head than the file's own. */
 struct model_as {
+    enum model_head_wanted head;
     const char *class;  // "ForSequenceClassification"
     const char *const *labels;  // their names; n_labels of them
     int n_labels;
@@ -189,8 +196,9 @@ struct model_as {
     int64_t pad;  // pad_token_id where the file has none; -1: none
     uint64_t seed;
 };
-/* As model_load, as the family's class of that name. Where it is the file's own, the file's labels must be the same, and its head is read
-   as well. Otherwise weights that the file's class lacks are fresh, f32, and their entries are marked trainable; those of its own head are left out. */
+/* As model_load, as the family's class of that name. Where that is the file's own and its head is wanted, the head is read as well. Otherwise weights that the
+   file's class lacks, or whose shape the labels or the class decide, are fresh, f32, and their entries are marked trainable; those of its own head are left
+   out. */
 enum cb_status model_load_as(struct model **model, struct store *store, const char *folder, const struct model_as *as, struct cb_err *err);
 /* Adds one weight as f32, filled from (seed, name) by its init. */
 enum cb_status model_init_weight(const struct model_weight *weight, struct store *store, uint64_t seed, struct cb_err *err);

@@ -155,6 +155,53 @@ TEST(task, a_module_brings_its_head) {
     place_close(&p);
 }
 
+/* A base with a head of other labels, or of another task, takes a new one: it is learnt, saved and merged with the module. */
+TEST(task, a_new_head_on_a_base_that_has_one) {
+    struct place p;
+    struct cb_err err;
+    place_open(&p, "bert", bert);
+    CHECK_OK(train(&p, "classify", "full", p.train, 20, &err));
+    free(p.model);
+    p.model = p.out;
+    p.out = io_path_join(p.folder, "pairs");
+    CHECK_FAILS(train(&p, "classify", "lora:r=8,alpha=32", p.pairs, 4, &err), CB_E_FORMAT, "wanted one of the model's 2 labels");
+    struct cb_train_result r;
+    const char *data = p.pairs;
+    struct cb_train_options o = {.model = p.model,
+                                 .out = p.out,
+                                 .text = &data,
+                                 .n_text = 1,
+                                 .tuner = "lora:r=8,alpha=32",
+                                 .task = "classify",
+                                 .new_head = true,
+                                 .steps = 400,
+                                 .batch = 16,
+                                 .lr = 3e-3,
+                                 .run_json = "{}"};
+    CHECK_OK(cb_train(p.engine, &o, &r, &err));
+    struct cb_task_result attached = score(&p, "classify", p.model, p.out, p.pairs);
+    CHECK(attached.accuracy > 0.95, "accuracy %g", attached.accuracy);
+    char *merged = io_path_join(p.folder, "merged");
+    struct cb_merge_options mo = {.model = p.model, .modules = p.out, .out = merged};
+    struct cb_merge_result mr;
+    CHECK_OK(cb_merge(p.engine, &mo, &mr, &err));
+    CHECK(fabs(score(&p, "classify", merged, NULL, p.pairs).loss - attached.loss) < 1e-4);
+    // a tagger's head is of as many labels, and not theirs
+    free(p.out);
+    p.out = io_path_join(p.folder, "tagger");
+    CHECK_FAILS(train(&p, "tag", "lora:r=8,alpha=32", p.tags, 4, &err), CB_E_ARGUMENT, "found classify; wanted tag");
+    data = p.tags;
+    o.out = p.out;
+    o.task = "tag";
+    CHECK_OK(cb_train(p.engine, &o, &r, &err));
+    CHECK(score(&p, "tag", p.model, p.out, p.tags).f1 > 0.9);
+    // labels are what a new head has
+    o.task = "text";
+    CHECK_FAILS(cb_train(p.engine, &o, &r, &err), CB_E_USAGE, "--new-head: wanted it with a --task");
+    free(merged);
+    place_close(&p);
+}
+
 /* A base in blocks is the one that a module was trained on, but for rounding; another one in blocks is refused as well. */
 TEST(task, a_module_on_bases_in_blocks) {
     struct place p;
