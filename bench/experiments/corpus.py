@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the text that a small base is pretrained on for tasks.py, one file a source: OUT/wide, about 48 MB in English, Russian and Spanish, then OUT/near,
-about 50 MB of the texts that tasks learn from, without their labels, and what is like them (task-adaptive pretraining, Gururangan et al. 2020,
-arXiv:2004.10964).
+"""Writes the text that small bases are pretrained on for tasks.py, one file a source: OUT/wide, about 48 MB in English, Russian and Spanish; then OUT/near, about
+52 MB of the texts that tasks learn from, without their labels, and what is like them (task-adaptive pretraining, Gururangan et al. 2020, arXiv:2004.10964);
+for a decoder OUT/reviews, 11 MB of reviews of films and of other products than those of the task. OUT/entities-nl.jsonl has Dutch words with the kind of their
+entity, an intermediate task (Phang et al. 2018, arXiv:1811.01088) before the Spanish one.
 
 corpus.py DATA OUT. What tasks.py chooses by or measures on is left out, whatever --test-examples is: the tasks themselves say which rows these are. Some are
 there several times, each novel only with its beginning."""
@@ -12,7 +13,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
-from experiment import read, table, write_text
+from experiment import entities, read, shuffled, table, write_records, write_text
 from tasks import TASKS
 
 END = "\n<|endoftext|>\n"  # ends a document
@@ -45,10 +46,12 @@ def treebank(path):
     return [line[len("# text = "):] for line in read(path).split("\n") if line.startswith("# text = ")]
 
 
-def entities(data, name):
-    """Sentences of the entity corpora, without their tags."""
-    sentences = read(data / "ner_conll2002" / f"{name}.zst").strip().split("\n\n")
-    return [" ".join(line.split(" ")[0] for line in sentence.split("\n") if line) for sentence in sentences]
+def kinds(data, name, words=24):
+    """Records of so many words at most; what begins an entity and what goes on with it have one tag."""
+    for tokens, tags in entities(data, name):
+        tags = [tag.split("-")[-1] for tag in tags]
+        for i in range(0, len(tokens), words):
+            yield {"tokens": tokens[i : i + words], "tags": tags[i : i + words]}
 
 
 def paragraphs(path):
@@ -56,29 +59,33 @@ def paragraphs(path):
 
 
 def corpus(data):
-    """name: lines, times that they are written among the wide and among the near."""
+    """name: lines, times that they are written among the wide, the near and the reviews."""
     learnt, held = tasks(data)
     novels = read(data / "text_english_novels" / "train.txt.zst").split(END.strip())
     articles = "".join(read(data / "text_wikitext2" / f"{name}.txt") for name in ("valid", "test")).replace(" <unk>", "")
     news = table(data / "parallel_en_ru" / "newstest2012_2018_eng_rus.tsv.zst", "\t", ["en", "ru"])
+    task = read(data / "reviews_en" / "reviews_en_400k.txt")
+    products = [text_of(r) for r in records(data / "reviews_en" / "product_reviews.jsonl")]
+    products = [text for text in products if text[:200] not in task]
     parts = {
-        "radio-news": ("".join(read(data / "text_news_en_abc" / f"{name}.txt.zst") for name in ("rural", "science")).split("\n"), 1, 1),
-        "film-reviews": (END.join(text_of(r) for r in records(data / "reviews_en" / "movie_reviews.jsonl.zst")).split("\n"), 2, 1),
-        "film-phrases": ([r["sentence"].strip() for r in table(data / "task_glue" / "sst2_train.tsv.zst", "\t")], 1, 1),
-        "news-en": ([r["en"] for r in news], 1, 1),
-        "news-ru": ([r["ru"] for r in news], 1, 0),
-        "encyclopaedia": (re.sub(r" @(.)@ ", r"\1", articles).split("\n"), 1, 0),
-        "encyclopaedia-es": (paragraphs(data / "task_xquad" / "xquad.es.json.zst"), 0, 4),
-        "novels": (END.join(novel.strip()[:NOVEL] for novel in novels).split("\n"), 1, 0),
-        "treebank-en": (treebank(data / "ud_english_ewt" / "en_ewt-train-from-sources.conllu.zst"), 1, 0),
-        "treebank-ru": (treebank(data / "ud_russian_gsd" / "ru_gsd-ud-dev.conllu.zst"), 1, 0),
-        "agnews": (learnt["AG News"], 2, 5),
-        "rucola": (learnt["RuCoLA"], 2, 4),
-        "conll-es": (learnt["CoNLL-2002, Spanish"], 2, 12),
-        "conll-es-more": (entities(data, "esp.testa"), 0, 4),
-        "conll-nl": (entities(data, "ned.train"), 0, 3),
+        "radio-news": ("".join(read(data / "text_news_en_abc" / f"{name}.txt.zst") for name in ("rural", "science")).split("\n"), 1, 1, 0),
+        "film-reviews": (END.join(text_of(r) for r in records(data / "reviews_en" / "movie_reviews.jsonl.zst")).split("\n"), 2, 1, 1),
+        "product-reviews": (END.join(products).split("\n"), 0, 0, 8),
+        "film-phrases": ([r["sentence"].strip() for r in table(data / "task_glue" / "sst2_train.tsv.zst", "\t")], 1, 1, 0),
+        "news-en": ([r["en"] for r in news], 1, 1, 0),
+        "news-ru": ([r["ru"] for r in news], 1, 0, 0),
+        "encyclopaedia": (re.sub(r" @(.)@ ", r"\1", articles).split("\n"), 1, 0, 0),
+        "encyclopaedia-es": (paragraphs(data / "task_xquad" / "xquad.es.json.zst"), 0, 4, 0),
+        "novels": (END.join(novel.strip()[:NOVEL] for novel in novels).split("\n"), 1, 0, 0),
+        "treebank-en": (treebank(data / "ud_english_ewt" / "en_ewt-train-from-sources.conllu.zst"), 1, 0, 0),
+        "treebank-ru": (treebank(data / "ud_russian_gsd" / "ru_gsd-ud-dev.conllu.zst"), 1, 0, 0),
+        "agnews": (learnt["AG News"], 2, 5, 0),
+        "rucola": (learnt["RuCoLA"], 2, 4, 0),
+        "conll-es": (learnt["CoNLL-2002, Spanish"], 2, 12, 0),
+        "conll-es-more": ([" ".join(tokens) for tokens, _ in entities(data, "esp.testa")], 0, 4, 0),
+        "conll-nl": ([" ".join(tokens) for tokens, _ in entities(data, "ned.train")], 0, 3, 0),
     }
-    return {name: ([line for line in lines if line.strip() not in held], wide, near) for name, (lines, wide, near) in parts.items()}
+    return {name: ([line for line in lines if line.strip() not in held], *times) for name, (lines, *times) in parts.items()}
 
 
 def main():
@@ -86,11 +93,12 @@ def main():
     p.add_argument("data", type=Path, help="folder of the corpora: text_news_en_abc, reviews_en, ...")
     p.add_argument("out", type=Path, help="folder to write")
     o = p.parse_args()
-    for name, (lines, *both) in corpus(o.data).items():
-        for where, times in zip(("wide", "near"), both):
+    for name, (lines, *each) in corpus(o.data).items():
+        for where, times in zip(("wide", "near", "reviews"), each):
             if times:
                 path = write_text(o.out / where / f"{name}.txt", ("\n".join(lines) + "\n") * times)
                 print(f"{where}: {name}: {path.stat().st_size / 1e6:.2f} MB, {times} x {len(lines)} lines")
+    write_records(o.out / "entities-nl.jsonl", shuffled(kinds(o.data, "ned.train")))
 
 
 if __name__ == "__main__":

@@ -109,6 +109,13 @@ def table(path, separator, names=None):
     return list(csv.DictReader(io.StringIO(read(path)), fieldnames=names, delimiter=separator, quoting=quoting))
 
 
+def entities(data, name):
+    """Words and tags of each sentence of a part of the entity corpora."""
+    for sentence in read(data / "ner_conll2002" / f"{name}.zst").strip().split("\n\n"):
+        words = [line.split(" ") for line in sentence.split("\n") if line]
+        yield [w[0] for w in words], [w[-1] for w in words]
+
+
 def shuffled(rows, seed=1):
     rows = list(rows)
     random.Random(seed).shuffle(rows)

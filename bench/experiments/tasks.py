@@ -8,7 +8,7 @@ each family (by validation data) is within 1% of full fine-tuning or within two 
 import json
 
 from entrants import FUNCTIONS, INPUTS, PARAMETERS, entrants, folder
-from experiment import cambium, labelled, options, once, forget_checkpoints, reviews, searched, shuffled, side_by_side, table, read, write_text
+from experiment import cambium, entities, labelled, options, once, forget_checkpoints, reviews, searched, shuffled, side_by_side, table, write_text
 from tuners import SHAPE, prepare
 
 MOST = 0.04
@@ -31,20 +31,18 @@ def rucola(o):
 
 def conll(o):
     def part(name):
-        for sentence in read(o.data / "ner_conll2002" / f"esp.{name}.zst").strip().split("\n\n"):
-            words = [line.split(" ") for line in sentence.split("\n") if line]
-            yield {"tokens": [w[0] for w in words], "tags": [w[-1] for w in words]}
+        return shuffled({"tokens": tokens, "tags": tags} for tokens, tags in entities(o.data, f"esp.{name}"))
 
-    rows = shuffled(part("train"))
-    return labelled(o, "conll", rows[300:], rows[:300], shuffled(part("testb"))[: o.test_examples])
+    rows = part("train")
+    return labelled(o, "conll", rows[300:], rows[:300], part("testb")[: o.test_examples])
 
 
 # name: data, shape of a batch, the measure; text is measured by its loss
 TASKS = {
     "SST-2 phrases": (prepare, SHAPE, "accuracy"),
-    "AG News": (agnews, ["--task", "classify", "--batch", "16", "--seq", "32"], "accuracy"),
-    "RuCoLA": (rucola, ["--task", "classify", "--batch", "16", "--seq", "24"], "mcc"),
-    "CoNLL-2002, Spanish": (conll, ["--task", "tag", "--batch", "16", "--seq", "48"], "f1"),
+    "AG News": (agnews, ["--task", "classify", "--new-head", "--batch", "16", "--seq", "32"], "accuracy"),
+    "RuCoLA": (rucola, ["--task", "classify", "--new-head", "--batch", "16", "--seq", "24"], "mcc"),
+    "CoNLL-2002, Spanish": (conll, ["--task", "tag", "--new-head", "--batch", "16", "--seq", "48"], "f1"),
     "reviews_en": (lambda o: reviews(o, "en", o.characters), ["--task", "text", "--batch", "8", "--seq", "64"], "loss"),
 }
 

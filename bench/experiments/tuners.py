@@ -10,7 +10,7 @@ from entrants import entrants, folder
 from experiment import cambium, labelled, options, once, forget_checkpoints, searched, shuffled, side_by_side, table, write_records, write_table
 
 WORDS = 10  # phrases of at most so many: most of the training part, few tokens
-SHAPE = ["--task", "classify", "--batch", "16", "--seq", "16"]
+SHAPE = ["--task", "classify", "--new-head", "--batch", "16", "--seq", "16"]
 
 
 def phrases(o, name):
