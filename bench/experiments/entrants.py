@@ -47,6 +47,7 @@ ENTRANTS = [
     (INPUTS, THIN, "ad_prefix:n=8"),
     (INPUTS, THIN, "adept:n=8,r=64"),
     (INPUTS, THIN, "adept:n=8,r=300"),  # about 4% of a base that is 256 wide
+    (INPUTS, THIN, "adept:n=8,r=700"),  # of one that is 384 wide
     (FUNCTIONS, THIN, "seq_bn"),
     (FUNCTIONS, THIN, "seq_bn:reduction_factor=4"),  # the usual ones are thin where the base is
     (FUNCTIONS, THIN, "double_seq_bn"),

@@ -65,34 +65,36 @@ def once(path, make):
     return json.loads(path.read_text())
 
 
-def searched(o, shape, data, entrant, out, most=5):
-    """The rate of the least loss on data["search"] (or "valid") after --search-steps steps: of a third of the usual one, it and three times it, and of
+def searched(o, shape, data, entrant, out, measure="loss", most=5):
+    """The rate of the best measure on data["search"] (or "valid") after --search-steps steps: of a third of the usual one, it and three times it, and of
     further ones where the best is the first or the last, at most so many; 0 steps: the usual one. As a dictionary with what was seen."""
     family, usual, spec = entrant
     if not o.search_steps:
         return {"family": family, "spec": spec, "rate": usual}
 
-    def loss(rate):
+    sign = 1 if measure == "loss" else -1
+
+    def cost(rate):
         run = out.with_name(f"{out.name}-{rate}")  # of this rate alone: what was stopped is gone on with
-        r = cambium(o, "compare", o.base, *shape, "--data", data["train"], "--valid", data.get("search", data["valid"]), "--metric", "loss",
+        r = cambium(o, "compare", o.base, *shape, "--data", data["train"], "--valid", data.get("search", data["valid"]), "--metric", measure,
                     "--steps", o.search_steps, "--tuner", f"{spec}@{rate}", "--out", run)["rows"][0]
         shutil.rmtree(run)
-        return r["valid"] if r["valid"] is not None else float("inf")
+        return sign * r["valid"] if r["valid"] is not None else float("inf")
 
-    def losses():
-        found = {rate: loss(rate) for rate in (float(f"{usual * by:.1g}") for by in (1 / 3, 1, 3))}
+    def costs():
+        found = {rate: cost(rate) for rate in (float(f"{usual * by:.1g}") for by in (1 / 3, 1, 3))}
         while len(found) < most:
             best = min(found, key=found.get)
             if best not in (min(found), max(found)):
                 break
             rate = float(f"{best / 3 if best == min(found) else best * 3:.1g}")
-            found[rate] = loss(rate)
+            found[rate] = cost(rate)
         return sorted(found.items())
 
-    found = once(out.with_name(out.name + ".json"), losses)
+    found = once(out.with_name(out.name + ".json"), costs)
     best = min(found, key=lambda pair: pair[1])[0]
     print(f"{spec}: {best}  {found}", flush=True)
-    return {"family": family, "spec": spec, "rate": best, "losses": found}
+    return {"family": family, "spec": spec, "rate": best, "search": found}
 
 
 # ---- corpora

@@ -82,7 +82,7 @@ def run_task(o, name, chosen):
 
     def one(entrant):
         out = o.out / "tasks" / (folder(name) + (f"-{o.labels}" if o.labels else "")) / folder(entrant[2])
-        e = searched(o, shape, data, entrant, out.with_name(out.name + "-search"))
+        e = searched(o, shape, data, entrant, out.with_name(out.name + "-search"), measure)
         r = once(out.with_name(out.name + ".json"), lambda: compared(o, data, shape, measure, e, out))
         print(name, e["spec"], r, flush=True)
         return {**e, **r}

@@ -78,6 +78,10 @@ static enum cb_status run(struct evaluation *e, struct cb_engine *engine, struct
     e->score.loader = e->loader;
     e->score.mask = e->mask;
     TRY(score_run(&e->score, &r->loss, &r->tokens, err));
+    if (r->tokens && !isfinite(r->loss))
+        FAIL(err, CB_E_NUMERIC,
+             "%s: the loss is %g; wanted a finite one (a weight of the model or of its modules is not finite, or too large)", o->model,
+             r->loss);
     const struct corpus_info *info = corpus_info(e->corpus);
     r->bytes = info->learnt < info->tokens ? info->bytes : info->text_bytes;
     r->words = info->words;

@@ -88,6 +88,8 @@ wrong 2 'lora: alpha: found nan; wanted a finite number' finetune m --data text 
 wrong 1 'nosuch: no trained parameter has such a name; wanted a regular expression' finetune m --data text --tuner full --lr-scale nosuch=2 --out x --steps 1 --seq 16
 wrong 1 'no module of the model' finetune m --data text --tuner lora:targets=nothing --out x --steps 1 --seq 16
 wrong 1 'alone take' generate m --prompt a --memory 1
+cp -r m nan && printf '\377\377\377\177' | dd of=nan/model.safetensors bs=1 seek=$(($(wc -c <m/model.safetensors) - 4)) conv=notrunc 2>/dev/null
+wrong 1 'nan: the loss is' eval nan --text text --seq 16
 
 # ---- merging
 wrong 2 'wanted MODEL --modules EXPR' merge m --out x
