@@ -33,7 +33,7 @@ def tasks(data):
     most = 1 << 30
     learnt, held = {}, set()
     with tempfile.TemporaryDirectory() as folder:
-        o = SimpleNamespace(data=data, out=Path(folder), valid_examples=400, test_examples=most, characters=most)
+        o = SimpleNamespace(data=data, out=Path(folder), valid_examples=400, test_examples=most)
         for name, (make, _, _) in TASKS.items():
             parts = make(o)
             if parts["train"].suffix == ".jsonl":  # the reviews as text are of products: not among the sources here
