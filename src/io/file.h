@@ -22,8 +22,8 @@ enum cb_status io_write_file(const char *path, const void *bytes, size_t n, stru
 
 /* Makes the folder and its parents; one that exists is fine. */
 enum cb_status io_mkdirs(const char *path, struct cb_err *err);
-/* Keeps others who ask out of a folder while *lock is held, which another process must be the holder of for CB_E_IO; a killed process holds nothing, and
-   nothing is written. File systems without locks keep nobody out. Held until io_unlock, which takes -1 too. */
+/* Locks a folder against others who ask; CB_E_IO where another holds it. Nothing is written, a killed process holds nothing, and a file system without locks
+   keeps nobody out. Held until io_unlock, which takes -1 too. */
 enum cb_status io_lock(int *lock, const char *folder, struct cb_err *err);
 void io_unlock(int *lock);
 /* FOLDER/NAME; NULL when out of memory. Owned by caller, free with free(). */
