@@ -21,6 +21,22 @@ enum cb_status prompt_parse(struct module *m, const char *where, struct cb_err *
     return json_get_int(&p->stacks, c, where, "num_transformer_submodules", 1, 2, false, err);
 }
 
+enum cb_status prompt_parse_init(struct module *m, const char *where, struct cb_err *err) {
+    static const char *const names[] = {"RANDOM", "SAMPLE_VOCAB", "TEXT"};
+    const char *init = "RANDOM", *text = NULL, *tokenizer = NULL;
+    TRY(json_get_str(&init, m->config, where, "prompt_tuning_init", false, err));
+    TRY(json_get_str(&text, m->config, where, "prompt_tuning_init_text", false, err));
+    TRY(json_get_str(&tokenizer, m->config, where, "tokenizer_name_or_path", false, err));
+    int k = 0;
+    while (k < 3 && strcmp(names[k], init) != 0) k++;
+    if (k == 3) FAIL(err, CB_E_FORMAT, "%s: prompt_tuning_init: found %.60s; wanted RANDOM, SAMPLE_VOCAB or TEXT", where, init);
+    if (k == PROMPT_OF_TEXT && (!text || !*text))
+        FAIL(err, CB_E_FORMAT, "%s: prompt_tuning_init_text: found none; wanted the text that the prompt begins as", where);
+    ((struct prompt *)m->options)->from = k;
+    m->init_text = k == PROMPT_OF_TEXT ? text : NULL;
+    return CB_OK;
+}
+
 enum cb_status prompt_settle(struct module *m, const struct nn *sites, int64_t channels, int64_t heads, struct cb_err *err) {
     struct prompt *p = (struct prompt *)m->options;
     if (p->channels && p->channels != channels)
@@ -50,6 +66,27 @@ enum cb_status prompt_settle_hidden(struct module *m, int64_t *hidden, struct cb
     if (!*hidden) *hidden = ((const struct prompt *)m->options)->channels;
     if (m->is_fresh && json_object_set_new(m->config, "encoder_hidden_size", json_integer(*hidden)) != 0)
         FAIL(err, CB_E_MEMORY, "%s: no memory for its configuration", m->name);
+    return CB_OK;
+}
+
+/* PEFT reads no TEXT without the name of a tokenizer: the model's. */
+static enum cb_status tokenizer_name(struct module *m, struct cb_err *err) {
+    const json_t *own = json_object_get(m->config, "tokenizer_name_or_path");
+    json_t *base = json_object_get(m->config, "base_model_name_or_path");
+    if (!m->is_fresh || !m->init_text || json_is_string(own) || !json_is_string(base)) return CB_OK;
+    if (json_object_set(m->config, "tokenizer_name_or_path", base) != 0)
+        FAIL(err, CB_E_MEMORY, "%s: no memory for its configuration", m->name);
+    return CB_OK;
+}
+
+enum cb_status prompt_declare_shared(struct module *m, const struct nn *sites, struct cb_err *err) {
+    for (int i = 0; i < sites->n_sites; i++) {
+        const struct nn_site *site = sites->sites[i];
+        if (!site->reads_tokens) continue;
+        ((struct prompt *)m->options)->rows_scale = site->rows_scale;
+        TRY(tokenizer_name(m, err));
+        return prompt_settle(m, sites, site->out, sites->n_head, err);
+    }
     return CB_OK;
 }
 
@@ -98,6 +135,18 @@ enum cb_status prompt_fill(const struct module *m, const struct tuner_param *p, 
     }
     free(table);
     return CB_OK;
+}
+
+static enum cb_status fill(const struct module *m, const struct tuner_param *p, struct store *store, uint64_t seed, void *to,
+                           struct cb_err *err) {
+    const struct prompt *o = m->options;
+    return prompt_fill(m, p, &m->sites[p->site].site, o->from == PROMPT_OF_TEXT, o->rows_scale, store, seed, to, err);
+}
+
+enum cb_status prompt_add_rows(struct module *m, struct tuner_site *site, struct cb_err *err) {
+    const struct prompt *p = m->options;
+    const struct tuner_param rest = {.init = TUNER_NORMAL, .spread = 1, .fill = p->from == PROMPT_OF_NORMAL ? NULL : fill};
+    return prompt_add_table(m, site, p->n * p->stacks, p->channels, false, rest, err);
 }
 
 /* ---- for descriptors */

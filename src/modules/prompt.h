@@ -10,9 +10,15 @@ struct prompt {
     int64_t n;  // virtual tokens
     int64_t channels, layers, heads;  // of a token; of the model
     int64_t stacks;  // num_transformer_submodules: a table holds n rows for each, of which the first n act
+    enum { PROMPT_OF_NORMAL, PROMPT_OF_VOCABULARY, PROMPT_OF_TEXT } from;  // what fresh rows are
+    double rows_scale;  // of the embedding's rows; 0: 1
 };
 
 enum cb_status prompt_parse(struct module *module, const char *where, struct cb_err *err);
+/* Which rows of the embedding, if any, fresh rows begin as: prompt_tuning_init and its text. */
+enum cb_status prompt_parse_init(struct module *module, const char *where, struct cb_err *err);
+/* Settles the sizes by the embedding that reads the tokens, as tuners of rows beside it do. */
+enum cb_status prompt_declare_shared(struct module *module, const struct nn *sites, struct cb_err *err);
 /* Settles the sizes by the sites, of which a token is `channels` wide; a fresh module's are set in its configuration as PEFT sets them. */
 enum cb_status prompt_settle(struct module *module, const struct nn *sites, int64_t channels, int64_t heads, struct cb_err *err);
 /* The width of an encoder: the channels, where it is 0. */
@@ -20,6 +26,8 @@ enum cb_status prompt_settle_hidden(struct module *module, int64_t *hidden, stru
 /* The table (rows, channels) of the file as a parameter: trained, unless an encoder of a fresh module makes it (is_made). */
 enum cb_status prompt_add_table(struct module *module, struct tuner_site *site, int64_t rows, int64_t channels, bool is_made,
                                 struct tuner_param rest, struct cb_err *err);
+/* The same with n rows for each stack, beginning as prompt_parse_init found. */
+enum cb_status prompt_add_rows(struct module *module, struct tuner_site *site, struct cb_err *err);
 /* A parameter of an encoder, "prompt_encoder.<name>": trained, never in a file. */
 enum cb_status prompt_add_inner(struct module *module, struct tuner_site *site, const char *name, int rank, const int64_t *dim,
                                 enum tuner_init init, double spread, struct cb_err *err);
@@ -36,6 +44,10 @@ enum cb_status prompt_fill(const struct module *module, const struct tuner_param
 /* Options and keys of adapter_config.json that all of them have. */
 #define PROMPT_SAVE \
     { "save", "modules_to_save", TUNER_STRS, "modules that are trained whole, as copies" }
+#define PROMPT_INIT \
+    { "init", "prompt_tuning_init", TUNER_STR, "RANDOM, SAMPLE_VOCAB (embeddings of tokens drawn) or TEXT (of those of text)" }
+#define PROMPT_TEXT \
+    { "text", "prompt_tuning_init_text", TUNER_TEXT, "what the prompt begins as, with init=TEXT; the last option, commas are its own" }
 #define PROMPT_JSON                                                                                                   \
     "\"auto_mapping\":null,\"base_model_name_or_path\":null,\"inference_mode\":true,\"modules_to_save\":null,"        \
     "\"num_attention_heads\":null,\"num_layers\":null,\"num_transformer_submodules\":null,\"num_virtual_tokens\":20," \

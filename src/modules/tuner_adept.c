@@ -15,14 +15,9 @@ enum { TABLE, A, A_BIAS, B, B_BIAS };  // numbers of the parameters
 static enum cb_status parse(struct module *m, const char *where, struct cb_err *err) {
     struct adept_options *o = (struct adept_options *)m->options;
     TRY(prompt_parse(m, where, err));
+    TRY(prompt_parse_init(m, where, err));
     TRY(json_get_int(&o->r, m->config, where, "r", 1, TUNER_RANK_LIMIT, true, err));
     m->n_rows = o->prompt.n;
-    return CB_OK;
-}
-
-static enum cb_status declare_shared(struct module *m, const struct nn *sites, struct cb_err *err) {
-    for (int i = 0; i < sites->n_sites; i++)
-        if (sites->sites[i]->reads_tokens) return prompt_settle(m, sites, sites->sites[i]->out, sites->n_head, err);
     return CB_OK;
 }
 
@@ -38,7 +33,7 @@ static enum cb_status declare(struct module *m, struct tuner_site *site, struct 
                 {"prompt_encoder.lora_embedding_a", 1, {r}, TUNER_ZEROS},
                 {"prompt_encoder.lora_embedding_B", 2, {r, c}, TUNER_ZEROS},
                 {"prompt_encoder.lora_embedding_b", 1, {c}, TUNER_ZEROS}};
-    TRY(prompt_add_table(m, site, o->prompt.n * o->prompt.stacks, c, false, (struct tuner_param){.init = TUNER_NORMAL, .spread = 1}, err));
+    TRY(prompt_add_rows(m, site, err));
     for (int i = 0; i < 4; i++) {
         struct tuner_param rest = {.init = thin[i].init, .spread = 1 / sqrt((double)r)};  // PyTorch's kaiming_uniform_ counts A's columns
         rest.public.key = thin[i].key;
@@ -64,17 +59,21 @@ static struct cb_tensor *delta(const struct module *m, const struct tuner_site *
 static const struct tuner_option options[] = {
     {"n", "num_virtual_tokens", TUNER_INT, "virtual tokens"},
     {"r", "r", TUNER_INT, "width of the two layers that move the words"},
+    PROMPT_INIT,
     PROMPT_SAVE,
+    PROMPT_TEXT,
     {0},
 };
-static const char *const cases[] = {"adept:n=3,r=4", NULL};
+static const char *const cases[] = {"adept:n=3,r=4", "adept:n=2,r=4,init=SAMPLE_VOCAB", NULL};
 
 const struct tuner tuner_adept = {
     .name = "adept",
     .doc = "ADePT, input-tuning: virtual tokens, and two thin layers that move the words' embeddings.",
     .peft_type = "PROMPT_TUNING_LORAX",
     .options = options,
-    .defaults = "{" PROMPT_JSON ",\"peft_type\":\"PROMPT_TUNING_LORAX\",\"prompt_tuning_init\":\"RANDOM\",\"r\":8}",
+    .defaults = "{" PROMPT_JSON
+                ",\"peft_type\":\"PROMPT_TUNING_LORAX\",\"prompt_tuning_init\":\"RANDOM\",\"prompt_tuning_init_text\":null,\"r\":8,"
+                "\"tokenizer_name_or_path\":null}",
     .options_bytes = sizeof(struct adept_options),
     .fresh = TUNER_NOT_BASE,
     .prefix = "base_model.",
@@ -82,7 +81,7 @@ const struct tuner tuner_adept = {
     .parse = parse,
     .match = prompt_match,
     .implied = prompt_implied,
-    .declare_shared = declare_shared,
+    .declare_shared = prompt_declare_shared,
     .declare = declare,
     .delta = delta,
     .rows = prompt_rows,

@@ -36,13 +36,8 @@ static enum cb_status parse(struct module *m, const char *where, struct cb_err *
 }
 
 static enum cb_status declare_shared(struct module *m, const struct nn *sites, struct cb_err *err) {
-    struct ptuning_options *o = (struct ptuning_options *)m->options;
-    for (int i = 0; i < sites->n_sites; i++) {
-        if (!sites->sites[i]->reads_tokens) continue;
-        TRY(prompt_settle(m, sites, sites->sites[i]->out, sites->n_head, err));
-        return prompt_settle_hidden(m, &o->hidden, err);
-    }
-    return CB_OK;
+    TRY(prompt_declare_shared(m, sites, err));
+    return prompt_settle_hidden(m, &((struct ptuning_options *)m->options)->hidden, err);
 }
 
 /* Weights of one direction of an LSTM's layer, uniform in 1 / sqrt(hidden). */
