@@ -293,6 +293,9 @@ enum cb_status model_load_as(struct model **model, struct store *store, const ch
     char name[MODEL_CLASS_NAME];
     bool is_own = class && model_class_name(name, file->family, class) && strcmp(name, file->class->name) == 0;
     struct cb_err differ = {0};
+    if (is_own && as->head == MODEL_HEAD_FRESH && !class->head->has_labels)
+        status = err_set(err, CB_E_UNSUPPORTED, __FILE__, __LINE__,
+                         "%s: a new head: found a %s, whose head has no labels; it is learnt on from the file's", folder, name);
     if (is_own && as->head == MODEL_HEAD_FRESH) is_own = false;
     if (is_own && as->head == MODEL_HEAD_FITTING) is_own = labels_compare(file, as, folder, &differ) == CB_OK;
     if (status == CB_OK && is_own) status = labels_compare(file, as, folder, err);

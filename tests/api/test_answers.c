@@ -307,6 +307,20 @@ TEST(answers, squad_files_are_read) {
     size_t n;
     CHECK_OK(io_read_file(&written, &n, guesses, 1 << 20, &err));
     CHECK(r.n == 2 && strstr(written, "\"a\": ") && strstr(written, "\"b\": "), "%s", written);
+    // two places have no labels that a new head could be of
+    char *out = io_path_join(p.folder, "again");
+    struct cb_train_result trained;
+    struct cb_train_options again = {.model = p.out,
+                                     .out = out,
+                                     .text = &data,
+                                     .n_text = 1,
+                                     .task = "qa",
+                                     .tuner = "full",
+                                     .new_head = true,
+                                     .steps = 1,
+                                     .run_json = "{}"};
+    CHECK_FAILS(cb_train(p.engine, &again, &trained, &err), CB_E_UNSUPPORTED, "whose head has no labels");
+    free(out);
     free(written);
     free(guesses);
     free(path);
