@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Writes the text that small bases are pretrained on for tasks.py, one file a source: OUT/wide, about 48 MB in English, Russian and Spanish; then OUT/near, about
 52 MB of the texts that tasks learn from, without their labels, and what is like them (task-adaptive pretraining, Gururangan et al. 2020, arXiv:2004.10964);
-for a decoder OUT/reviews, 11 MB of reviews of films and of other products than those of the task. OUT/entities-nl.jsonl has Dutch words with the kind of their
-entity, an intermediate task (Phang et al. 2018, arXiv:1811.01088) before the Spanish one.
+for a decoder OUT/reviews, 11 MB of reviews of films and of other products than those of the task; OUT/spanish, 13 MB that are read before Spanish entities, with
+what spanish.py writes there. OUT/entities-nl.jsonl has Dutch words with the kind of their entity, OUT/tags-nl.jsonl with the tags of the Spanish ones: intermediate
+tasks (Phang et al. 2018, arXiv:1811.01088).
 
 corpus.py DATA OUT. What tasks.py chooses by or measures on is left out, whatever --test-examples is: the tasks themselves say which rows these are. Some are
 there several times, each novel only with its beginning."""
@@ -59,7 +60,7 @@ def paragraphs(path):
 
 
 def corpus(data):
-    """name: lines, times that they are written among the wide, the near and the reviews."""
+    """name: lines, times that they are written among the wide, the near, the reviews and the Spanish."""
     learnt, held = tasks(data)
     novels = read(data / "text_english_novels" / "train.txt.zst").split(END.strip())
     articles = "".join(read(data / "text_wikitext2" / f"{name}.txt") for name in ("valid", "test")).replace(" <unk>", "")
@@ -68,22 +69,22 @@ def corpus(data):
     products = [text_of(r) for r in records(data / "reviews_en" / "product_reviews.jsonl")]
     products = [text for text in products if text[:200] not in task]
     parts = {
-        "radio-news": ("".join(read(data / "text_news_en_abc" / f"{name}.txt.zst") for name in ("rural", "science")).split("\n"), 1, 1, 0),
-        "film-reviews": (END.join(text_of(r) for r in records(data / "reviews_en" / "movie_reviews.jsonl.zst")).split("\n"), 2, 1, 1),
-        "product-reviews": (END.join(products).split("\n"), 0, 0, 8),
-        "film-phrases": ([r["sentence"].strip() for r in table(data / "task_glue" / "sst2_train.tsv.zst", "\t")], 1, 1, 0),
-        "news-en": ([r["en"] for r in news], 1, 1, 0),
-        "news-ru": ([r["ru"] for r in news], 1, 0, 0),
-        "encyclopaedia": (re.sub(r" @(.)@ ", r"\1", articles).split("\n"), 1, 0, 0),
-        "encyclopaedia-es": (paragraphs(data / "task_xquad" / "xquad.es.json.zst"), 0, 4, 0),
-        "novels": (END.join(novel.strip()[:NOVEL] for novel in novels).split("\n"), 1, 0, 0),
-        "treebank-en": (treebank(data / "ud_english_ewt" / "en_ewt-train-from-sources.conllu.zst"), 1, 0, 0),
-        "treebank-ru": (treebank(data / "ud_russian_gsd" / "ru_gsd-ud-dev.conllu.zst"), 1, 0, 0),
-        "agnews": (learnt["AG News"], 2, 5, 0),
-        "rucola": (learnt["RuCoLA"], 2, 4, 0),
-        "conll-es": (learnt["CoNLL-2002, Spanish"], 2, 12, 0),
-        "conll-es-more": ([" ".join(tokens) for tokens, _ in entities(data, "esp.testa")], 0, 4, 0),
-        "conll-nl": ([" ".join(tokens) for tokens, _ in entities(data, "ned.train")], 0, 3, 0),
+        "radio-news": ("".join(read(data / "text_news_en_abc" / f"{name}.txt.zst") for name in ("rural", "science")).split("\n"), 1, 1, 0, 0),
+        "film-reviews": (END.join(text_of(r) for r in records(data / "reviews_en" / "movie_reviews.jsonl.zst")).split("\n"), 2, 1, 1, 0),
+        "product-reviews": (END.join(products).split("\n"), 0, 0, 8, 0),
+        "film-phrases": ([r["sentence"].strip() for r in table(data / "task_glue" / "sst2_train.tsv.zst", "\t")], 1, 1, 0, 0),
+        "news-en": ([r["en"] for r in news], 1, 1, 0, 1),
+        "news-ru": ([r["ru"] for r in news], 1, 0, 0, 0),
+        "encyclopaedia": (re.sub(r" @(.)@ ", r"\1", articles).split("\n"), 1, 0, 0, 0),
+        "encyclopaedia-es": (paragraphs(data / "task_xquad" / "xquad.es.json.zst"), 0, 4, 0, 4),
+        "novels": (END.join(novel.strip()[:NOVEL] for novel in novels).split("\n"), 1, 0, 0, 0),
+        "treebank-en": (treebank(data / "ud_english_ewt" / "en_ewt-train-from-sources.conllu.zst"), 1, 0, 0, 0),
+        "treebank-ru": (treebank(data / "ud_russian_gsd" / "ru_gsd-ud-dev.conllu.zst"), 1, 0, 0, 0),
+        "agnews": (learnt["AG News"], 2, 5, 0, 0),
+        "rucola": (learnt["RuCoLA"], 2, 4, 0, 0),
+        "conll-es": (learnt["CoNLL-2002, Spanish"], 2, 12, 0, 4),
+        "conll-es-more": ([" ".join(tokens) for tokens, _ in entities(data, "esp.testa")], 0, 4, 0, 4),
+        "conll-nl": ([" ".join(tokens) for tokens, _ in entities(data, "ned.train")], 0, 3, 0, 3),
     }
     return {name: ([line for line in lines if line.strip() not in held], *times) for name, (lines, *times) in parts.items()}
 
@@ -94,11 +95,12 @@ def main():
     p.add_argument("out", type=Path, help="folder to write")
     o = p.parse_args()
     for name, (lines, *each) in corpus(o.data).items():
-        for where, times in zip(("wide", "near", "reviews"), each):
+        for where, times in zip(("wide", "near", "reviews", "spanish"), each):
             if times:
                 path = write_text(o.out / where / f"{name}.txt", ("\n".join(lines) + "\n") * times)
                 print(f"{where}: {name}: {path.stat().st_size / 1e6:.2f} MB, {times} x {len(lines)} lines")
     write_records(o.out / "entities-nl.jsonl", shuffled(kinds(o.data, "ned.train")))
+    write_records(o.out / "tags-nl.jsonl", shuffled({"tokens": tokens, "tags": tags} for name in ("ned.train", "ned.testb") for tokens, tags in entities(o.data, name)))
 
 
 if __name__ == "__main__":
