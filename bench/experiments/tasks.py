@@ -51,7 +51,7 @@ def product_reviews(o):
 TASKS = {
     "SST-2 phrases": (prepare, SHAPE, "accuracy"),
     "AG News": (agnews, ["--task", "classify", "--new-head", "--batch", "16", "--seq", "32"], "accuracy"),
-    "RuCoLA": (rucola, ["--task", "classify", "--new-head", "--batch", "16", "--seq", "24"], "mcc"),
+    "RuCoLA": (rucola, ["--task", "classify", "--new-head", "--batch", "16", "--seq", "48"], "mcc"),
     "CoNLL-2002, Spanish": (conll, ["--task", "tag", "--batch", "16", "--seq", "96"], "f1"),
     "product reviews": (product_reviews, ["--task", "text", "--batch", "8", "--seq", "64"], "loss"),
 }
