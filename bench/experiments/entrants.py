@@ -76,12 +76,25 @@ NAMES = {
 
 
 def entrants(base, only=""):
-    """The list for the family of a base (a model folder); only: those of these specs, each with a rate of its own where it is SPEC@RATE."""
+    """The list for the family of a base (a model folder); only: these specs, in this order, of the family of their kind; SPEC@RATE has a rate of its own, and
+    a spec may come with several."""
     with open(f"{base}/config.json", encoding="utf-8") as file:
         names = NAMES[json.load(file)["model_type"]]
-    named = [(family, rate, spec.format(**names)) for family, rate, spec in ENTRANTS]
-    rates = dict(word.partition("@")[::2] for word in only.split())
-    return [(family, float(rates.get(spec) or rate), spec) for family, rate, spec in named if not only or spec in rates]
+    listed = [(family, rate, spec.format(**names)) for family, rate, spec in ENTRANTS]
+    if not only:
+        return listed
+    known = {name: (family, rate) for family, rate, spec in reversed(listed) for name in (kind(spec), spec)}
+    words = [word.partition("@")[::2] for word in only.split()]
+    unknown = [spec for spec, _ in words if kind(spec) not in known]
+    if unknown:
+        raise SystemExit(f"not among the kinds of entrants.py: {', '.join(unknown)}")
+    like = [(spec, rate, *known[spec if spec in known else kind(spec)]) for spec, rate in words]
+    return [(family, float(rate or usual), spec) for spec, rate, family, usual in like]
+
+
+def kind(spec):
+    """The name that a spec begins with."""
+    return spec.partition(":")[0]
 
 
 def folder(spec):

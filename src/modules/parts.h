@@ -12,6 +12,10 @@
     { "exclude", "exclude_modules", TUNER_STRS, "modules that are left alone" }
 #define PARTS_LAYERS \
     { "layers", "layers_to_transform", TUNER_INTS, "numbers of layers joined by +" }
+#define PARTS_RANKS \
+    { "ranks", "rank_pattern", TUNER_MAP, "other ranks by the ends or patterns of names: Wqkv:8+Wo:4" }
+#define PARTS_ALPHAS \
+    { "alphas", "alpha_pattern", TUNER_MAP, "other alphas in the same way" }
 #define PARTS_BIAS(name) \
     { "bias", "bias", TUNER_STR, "biases that are trained too: none, " name "_only, all" }
 

@@ -35,7 +35,7 @@ static json_t *map_make(const char *text) {
     json_t *map = json_object();
     for (const char *p = text; map && *p;) {
         size_t n = strcspn(p, "+"), k = strcspn(p, ":");
-        char key[32] = "", value[32] = "";
+        char key[128] = "", value[32] = "";
         if (k < n && k < sizeof key && n - k <= sizeof value) {
             snprintf(key, sizeof key, "%.*s", (int)k, p);
             snprintf(value, sizeof value, "%.*s", (int)(n - k - 1), p + k + 1);
@@ -60,7 +60,7 @@ static const char *const kind_words[] = {[TUNER_INT] = "a whole number",
                                          [TUNER_INTS] = "whole numbers joined by +",
                                          [TUNER_TEXT] = "text",
                                          [TUNER_SCALAR] = "a finite number, true, false, none or a word",
-                                         [TUNER_MAP] = "a number, or LAYER:NUMBER joined by +"};
+                                         [TUNER_MAP] = "a number, or NAME:NUMBER joined by +"};
 
 static json_t *value_make(enum tuner_kind kind, const char *text) {
     char *end = NULL;

@@ -24,7 +24,7 @@ enum tuner_kind {
     TUNER_INTS,
     TUNER_TEXT /* all that is left of the spec */,
     TUNER_SCALAR /* a number (as TUNER_REAL), true, false, none or a word */,
-    TUNER_MAP /* 16, or by layer: 0:8+default:16 */
+    TUNER_MAP /* 16, or by name: 0:8+default:16 */
 };
 
 /* A key of a spec text, and the key of adapter_config.json that it sets. */

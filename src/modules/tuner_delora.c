@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "modules/tuner.h"
+#include "modules/parts.h"
 #include "ops/ops.h"
 
 struct delora_options {
@@ -95,6 +95,7 @@ static struct cb_tensor *weight(const struct module *m, const struct tuner_site 
 
 static const struct tuner_option options[] = {
     {"r", "r", TUNER_INT, "rank"},
+    PARTS_RANKS,
     {"lambda", "delora_lambda", TUNER_FLOAT, "the bound of the change, at the start"},
     {"targets", "target_modules", TUNER_STRS, "modules: names or endings joined by +, or all-linear (every linear layer but the head)"},
     {"exclude", "exclude_modules", TUNER_STRS, "modules that are left alone"},

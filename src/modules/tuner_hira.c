@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "io/safetensors.h"
-#include "modules/tuner.h"
+#include "modules/parts.h"
 #include "ops/ops.h"
 
 struct hira_options {
@@ -85,6 +85,7 @@ static struct cb_tensor *delta(const struct module *m, const struct tuner_site *
 
 static const struct tuner_option options[] = {
     {"r", "r", TUNER_INT, "rank"},
+    PARTS_RANKS,
     {"targets", "target_modules", TUNER_STRS, "modules: names or endings joined by +, or all-linear (every linear layer but the head)"},
     {"exclude", "exclude_modules", TUNER_STRS, "modules that are left alone"},
     {"layers", "layers_to_transform", TUNER_INTS, "numbers of layers joined by +"},

@@ -131,6 +131,8 @@ static struct cb_tensor *weight(const struct module *m, const struct tuner_site 
 static const struct tuner_option options[] = {
     {"r", "r", TUNER_INT, "rank"},
     {"alpha", "alpha", TUNER_FLOAT, "the change is scaled by alpha / r"},
+    PARTS_RANKS,
+    PARTS_ALPHAS,
     PARTS_TARGETS,
     PARTS_EXCLUDE,
     PARTS_LAYERS,

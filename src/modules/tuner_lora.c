@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "modules/lora.h"
+#include "modules/parts.h"
 #include "ops/ops.h"
 
 /* Options of PEFT that change what the numbers mean: on is refused by name. */
@@ -362,6 +363,8 @@ static const char *refuses_fold(const struct module *m) {
 static const struct tuner_option options[] = {
     {"r", "r", TUNER_INT, "rank"},
     {"alpha", "lora_alpha", TUNER_FLOAT, "the change is scaled by alpha / r"},
+    PARTS_RANKS,
+    PARTS_ALPHAS,
     {"targets", "target_modules", TUNER_STRS, "modules: names or endings joined by +, or all-linear (every linear layer but the head)"},
     {"exclude", "exclude_modules", TUNER_STRS, "modules that are left alone"},
     {"layers", "layers_to_transform", TUNER_INTS, "numbers of layers joined by +"},

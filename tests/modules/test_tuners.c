@@ -287,6 +287,43 @@ TEST(tuners, low_ranks_are_bounded) {
     base_close(&b);
 }
 
+/* Ranks and alphas by names: q_proj of the last layer is of rank 3 where the rest is of rank 2; a key that is none is refused. */
+TEST(tuners, ranks_by_name) {
+    int n, tried = 0;
+    const struct tuner *const *list = tuners(&n);
+    struct cb_err err = {0};
+    struct base b;
+    struct module *m;
+    CHECK_OK(base_fresh(&b, "llama", &err));
+    for (int i = 0; i < n; i++) {
+        const struct tuner_option *o = list[i]->options;
+        char spec[200];
+        while (o->name && strcmp(o->name, "ranks") != 0) o++;
+        if (!o->name) continue;
+        tried++;
+        int64_t parameters[3];
+        static const char *const ranks[] = {"2", "2,ranks=layers.1.self_attn.q_proj:3", "2,ranks=q_proj:3"};
+        for (int k = 0; k < 3; k++) {
+            const bool is_lokr = strcmp(list[i]->name, "lokr") == 0;
+            snprintf(spec, sizeof spec, "%s:targets=q_proj%s,r=%s", list[i]->name, is_lokr ? ",both=true" : "", ranks[k]);
+            CHECK_OK(module_create(&m, b.store, spec, "m", NULL, 1, &b.sites, &err));
+            parameters[k] = module_parameters(m);
+            module_remove(m, b.store);
+            module_destroy(&m);
+        }
+        CHECK(parameters[1] > parameters[0] && parameters[2] > parameters[1], "%s: %lld, %lld, %lld parameters", list[i]->name,
+              (long long)parameters[0], (long long)parameters[1], (long long)parameters[2]);
+    }
+    CHECK(tried == 5, "%d tuners", tried);
+    CHECK_OK(module_create(&m, b.store, "lora:r=2,alpha=2,alphas=q_proj:8", "m", NULL, 1, &b.sites, &err));
+    module_remove(m, b.store);
+    module_destroy(&m);
+    CHECK_FAILS(module_create(&m, b.store, "lora:ranks=q_proj:0", "m", NULL, 1, &b.sites, &err), CB_E_FORMAT, "rank_pattern");
+    CHECK_FAILS(module_create(&m, b.store, "lora:ranks=q_proj", "m", NULL, 1, &b.sites, &err), CB_E_USAGE, "NAME:NUMBER");
+    CHECK_FAILS(module_create(&m, b.store, "lora:ranks=3", "m", NULL, 1, &b.sites, &err), CB_E_FORMAT, "rank_pattern");
+    base_close(&b);
+}
+
 /* Experts that are named are refused by what cannot change them, and left alone where all linear layers are meant. */
 TEST(tuners, experts_of_no_use) {
     struct cb_err err = {0};
