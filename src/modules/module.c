@@ -379,6 +379,7 @@ enum cb_status module_resolve(struct module *m, const struct nn *nn, const char 
     m->nn = nn;
     if (status == CB_OK) status = resolve(m, nn, &uses, where, err);
     if (status == CB_OK) status = ranks_check(m, where, err);
+    if (status == CB_OK && m->is_fresh) status = tuner_numbers_check(m, where, err);
     m->nn = NULL;
     table_deinit(&uses);
     return status;

@@ -140,7 +140,8 @@ bool tuner_targets_save(const struct tuner_targets *targets, const char *site) {
 
 enum cb_status tuner_numbers_parse(struct module *m, struct tuner_numbers *numbers, const char *where, const char *key, double low,
                                    double high, bool whole, struct cb_err *err) {
-    *numbers = (struct tuner_numbers){0};
+    *numbers = (struct tuner_numbers){.name = key, .next = m->numbers};
+    m->numbers = numbers;
     TRY(json_get_object(&numbers->object, m->config, where, key, false, err));
     if (!numbers->object) return CB_OK;
     const struct pattern **list = arena_array(m->arena, json_object_size(numbers->object) + 1, sizeof *list);
@@ -175,6 +176,24 @@ enum cb_status tuner_number(double *out, const struct tuner_numbers *numbers, co
         if (!fits) continue;
         *out = json_number_value(value);
         return CB_OK;
+    }
+    return CB_OK;
+}
+
+enum cb_status tuner_numbers_check(const struct module *m, const char *where, struct cb_err *err) {
+    for (const struct tuner_numbers *numbers = m->numbers; numbers; numbers = numbers->next) {
+        const char *key;
+        json_t *value;
+        size_t i = 0;
+        json_object_foreach((json_t *)numbers->object, key, value) {
+            const struct pattern *pattern = numbers->keys[i++];
+            bool fits = false;
+            for (int k = 0; !fits && k < m->n_sites; k++) TRY(pattern_matches(pattern, m->sites[k].site.name, &fits, err));
+            if (!fits)
+                FAIL(err, CB_E_NAME,
+                     "%s: %s: %.100s: found no module of such a name among those that are changed; wanted the end of one, as of %s", where,
+                     numbers->name, key, m->sites[0].site.name);
+        }
     }
     return CB_OK;
 }

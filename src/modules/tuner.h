@@ -130,6 +130,7 @@ struct module {
     struct tuner_alias *aliases;
     int n_aliases, aliases_size;
     const void *options;  // struct <tuner>_options
+    const struct tuner_numbers *numbers;  // all of its options', the last first
     bool is_additive, is_low_rank;  // as the tuner says, unless its options take that back
     const struct tensors *file;  // while parameters are declared for a file that is being read: what it holds; else NULL
     const struct nn *nn;  // while the sites are matched
@@ -367,11 +368,15 @@ bool tuner_targets_save(const struct tuner_targets *targets, const char *site);
 struct tuner_numbers {
     const json_t *object;  // NULL: none
     const struct pattern *const *keys;  // keys[i] belongs to the i-th key
+    const char *name;  // the object's in the configuration
+    const struct tuner_numbers *next;  // of the module
 };
 /* Reads such an object; its numbers lie in [low, high]. */
 enum cb_status tuner_numbers_parse(struct module *module, struct tuner_numbers *numbers, const char *where, const char *key, double low,
                                    double high, bool whole, struct cb_err *err);
 /* The number of the first key that fits the end of name; *value stays as it is where none fits. */
 enum cb_status tuner_number(double *value, const struct tuner_numbers *numbers, const char *name, struct cb_err *err);
+/* CB_E_NAME for a key that fits none of the module's sites: a name mistyped. */
+enum cb_status tuner_numbers_check(const struct module *module, const char *where, struct cb_err *err);
 #define TUNER_RANK_LIMIT 65536
 #endif

@@ -287,7 +287,7 @@ TEST(tuners, low_ranks_are_bounded) {
     base_close(&b);
 }
 
-/* Ranks and alphas by names: q_proj of the last layer is of rank 3 where the rest is of rank 2; a key that is none is refused. */
+/* Ranks and alphas by names: q_proj of the last layer is of rank 3 where the rest is of rank 2; a key that is none, or fits nothing, is refused. */
 TEST(tuners, ranks_by_name) {
     int n, tried = 0;
     const struct tuner *const *list = tuners(&n);
@@ -320,6 +320,9 @@ TEST(tuners, ranks_by_name) {
     module_destroy(&m);
     CHECK_FAILS(module_create(&m, b.store, "lora:ranks=q_proj:0", "m", NULL, 1, &b.sites, &err), CB_E_FORMAT, "rank_pattern");
     CHECK_FAILS(module_create(&m, b.store, "lora:ranks=q_proj", "m", NULL, 1, &b.sites, &err), CB_E_USAGE, "NAME:NUMBER");
+    CHECK_FAILS(module_create(&m, b.store, "lora:ranks=q_prj:3", "m", NULL, 1, &b.sites, &err), CB_E_NAME, "rank_pattern: q_prj");
+    CHECK_FAILS(module_create(&m, b.store, "lora:targets=q_proj,alphas=v_proj:3", "m", NULL, 1, &b.sites, &err), CB_E_NAME,
+                "alpha_pattern: v_proj");
     CHECK_FAILS(module_create(&m, b.store, "lora:ranks=3", "m", NULL, 1, &b.sites, &err), CB_E_FORMAT, "rank_pattern");
     base_close(&b);
 }
